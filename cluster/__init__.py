@@ -1,0 +1,1 @@
+"""Where the model meets Ray, MLflow and torch.distributed."""

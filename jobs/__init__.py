@@ -1,0 +1,1 @@
+"""Entry points: one thin script a job, and the `stn-icnn` command."""

@@ -1,0 +1,110 @@
+"""The interlinked CNN (paper section 2.2 and Figure 2): used for coarse and for fine labelling.
+
+Four rows of convolutions see the image at full, half, quarter and eighth size. Interlinked layers
+pass information between neighbouring rows; at the end the rows are integrated, coarse to fine, into
+one map of the input's size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROW_CHANNELS = (8, 16, 24, 32)
+NUM_INTERLINKED_LAYERS = 3
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """A convolution that keeps the size, batch norm and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Max pooling to half the size, rounded up (Figure 2, blue arrows)."""
+    return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+
+
+def upsample_to(x: Tensor, like: Tensor) -> Tensor:
+    """Nearest neighbour to the height and width of `like` (Figure 2, orange arrows)."""
+    return F.interpolate(x, size=like.shape[-2:], mode="nearest")
+
+
+class InterlinkedLayer(nn.Module):
+    """Each row sees itself and its neighbours, brought to its own size, and convolves twice."""
+
+    def __init__(self, channels: Sequence[int], kernel_size: int) -> None:
+        super().__init__()
+        rows = []
+        for i, own in enumerate(channels):
+            seen = sum(channels[max(0, i - 1) : i + 2])
+            rows.append(
+                nn.Sequential(
+                    conv_bn_relu(seen, own, kernel_size),
+                    conv_bn_relu(own, own, kernel_size),
+                )
+            )
+        self.rows = nn.ModuleList(rows)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]`, to maps of the same shapes."""
+        out = []
+        for i, (row, own) in enumerate(zip(self.rows, features, strict=True)):
+            seen = [own]
+            if i > 0:
+                seen.insert(0, downsample(features[i - 1]))
+            if i + 1 < len(features):
+                seen.append(upsample_to(features[i + 1], own))
+            out.append(row(torch.cat(seen, dim=1)))
+        return out
+
+
+class ICNN(nn.Module):
+    """Interlinked CNN: an image or a patch in, class logits of the same size out.
+
+    Args:
+        num_classes: channels of the output (L in Figure 2).
+        kernel_size: of every convolution, odd. 3 in the paper, 5 in its authors' code.
+        channels: of the rows, finest first.
+        num_layers: interlinked layers.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        kernel_size: int = 3,
+        channels: Sequence[int] = ROW_CHANNELS,
+        num_layers: int = NUM_INTERLINKED_LAYERS,
+    ) -> None:
+        super().__init__()
+        self.stems = nn.ModuleList(conv_bn_relu(3, c, kernel_size) for c in channels)
+        self.interlinked = nn.ModuleList(
+            InterlinkedLayer(channels, kernel_size) for _ in range(num_layers)
+        )
+        self.integrate = nn.ModuleList(
+            conv_bn_relu(fine + below, fine, kernel_size)
+            for fine, below in zip(channels[:-1], channels[1:], strict=True)
+        )
+        head = 2 * num_classes + 8
+        self.head = nn.Sequential(
+            conv_bn_relu(channels[0], head, kernel_size),
+            nn.Conv2d(head, num_classes, kernel_size, padding=kernel_size // 2),
+            nn.Conv2d(num_classes, num_classes, kernel_size, padding=kernel_size // 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, 3, H, W]` float in [0, 1] to logits `[N, num_classes, H, W]`; any H and W from 8 px."""
+        scaled = [x]
+        for _ in range(len(self.stems) - 1):
+            scaled.append(downsample(scaled[-1]))
+        rows = [stem(s) for stem, s in zip(self.stems, scaled, strict=True)]
+        for layer in self.interlinked:
+            rows = layer(rows)
+        out = rows[-1]
+        for integrate, row in zip(reversed(self.integrate), reversed(rows[:-1]), strict=True):
+            out = integrate(torch.cat([row, upsample_to(out, row)], dim=1))
+        return self.head(out)
