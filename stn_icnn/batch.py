@@ -1,0 +1,135 @@
+"""What the model is shown: a face as read, and a batch of them on a canvas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from stn_icnn.augment import Augmentation
+from stn_icnn.geometry import apply_affine, invert_affine
+from stn_icnn.labels import MIRRORED_PART
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face. Without truth (`labels` and what follows) it is a photograph to be parsed."""
+
+    key: str
+    image: Tensor
+    """`[3, H, W]` uint8 RGB at working scale."""
+    reduced: Tensor
+    """`[3, 2c, 2c]` uint8: `geometry.reduce_image` of it."""
+    labels: Tensor | None = None
+    """`[H, W]` uint8, canonical ids."""
+    centres: Tensor | None = None
+    """`[6, 2]` float32, px: centroid of each part; anything where it is absent."""
+    present: Tensor | None = None
+    """`[6]` bool."""
+    augmentation: Augmentation | None = None
+    """None: shown as it is."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Faces of any sizes, each at the top left of a canvas as large as the largest."""
+
+    keys: tuple[str, ...]
+    images: Tensor
+    """`[N, 3, Hc, Wc]` uint8, 0 beyond an image."""
+    reduced: Tensor
+    """`[N, 3, 2c, 2c]` uint8."""
+    sizes: Tensor
+    """`[N, 2]` float32 (W, H) of each image, px."""
+    labels: Tensor | None = None
+    """`[N, Hc, Wc]` uint8, canonical ids."""
+    centres: Tensor | None = None
+    """`[N, 6, 2]` float32, px of the stored image."""
+    present: Tensor | None = None
+    """`[N, 6]` bool."""
+    augmentation: Augmentation | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def canvas_size(self) -> Tensor:
+        """`[2]` float32 (Wc, Hc), px."""
+        height, width = self.images.shape[-2:]
+        return torch.tensor([width, height], dtype=torch.float32, device=self.images.device)
+
+    @property
+    def affine(self) -> Tensor | None:
+        """`[N, 2, 3]` float32, frame to stored image; None if not augmented."""
+        return None if self.augmentation is None else self.augmentation.affine
+
+    def to(self, device: torch.device) -> Self:
+        """A copy on a device."""
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return type(self)(
+            keys=self.keys,
+            images=self.images.to(device, non_blocking=True),
+            reduced=self.reduced.to(device, non_blocking=True),
+            sizes=self.sizes.to(device, non_blocking=True),
+            labels=move(self.labels),
+            centres=move(self.centres),
+            present=move(self.present),
+            augmentation=None if self.augmentation is None else self.augmentation.to(device),
+        )
+
+    def target_centres(self) -> tuple[Tensor, Tensor]:
+        """Where the parts are in the frame that the model sees.
+
+        Returns:
+            `[N, 6, 2]` float32, centres as a share of width and height, and `[N, 6]` bool, whether
+            the part is there: present, and its centre still within the frame.
+        """
+        assert self.centres is not None
+        assert self.present is not None
+        centres, present = self.centres, self.present
+        if self.augmentation is not None:
+            centres = apply_affine(invert_affine(self.augmentation.affine), centres)
+            swap = torch.tensor(MIRRORED_PART, device=centres.device)
+            mirrored = self.augmentation.mirrored
+            centres = torch.where(mirrored[:, None, None], centres[:, swap], centres)
+            present = torch.where(mirrored[:, None], present[:, swap], present)
+        shares = centres / self.sizes[:, None]
+        return shares, present & ((shares >= 0) & (shares <= 1)).all(dim=-1)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Lays samples on a canvas; all of them with truth or none, all augmented or none."""
+    height = max(s.image.shape[1] for s in samples)
+    width = max(s.image.shape[2] for s in samples)
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    for canvas, sample in zip(images, samples, strict=True):
+        canvas[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+    sizes = torch.tensor([[s.image.shape[2], s.image.shape[1]] for s in samples])
+    batch = {
+        "keys": tuple(s.key for s in samples),
+        "images": images,
+        "reduced": torch.stack([s.reduced for s in samples]),
+        "sizes": sizes.float(),
+    }
+    if samples[0].labels is not None:
+        labels = torch.zeros(len(samples), height, width, dtype=torch.uint8)
+        for canvas, sample in zip(labels, samples, strict=True):
+            assert sample.labels is not None
+            canvas[: sample.labels.shape[0], : sample.labels.shape[1]] = sample.labels
+        batch["labels"] = labels
+        batch["centres"] = torch.stack([_given(s.centres) for s in samples])
+        batch["present"] = torch.stack([_given(s.present) for s in samples])
+    if samples[0].augmentation is not None:
+        batch["augmentation"] = Augmentation.stack([_given(s.augmentation) for s in samples])
+    return Batch(**batch)  # type: ignore[arg-type]
+
+
+def _given(value: Value | None) -> Value:
+    assert value is not None, "samples of a batch must all have what the first has"
+    return value

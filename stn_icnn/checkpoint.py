@@ -1,0 +1,97 @@
+"""The model file: tensors and plain types only, with the config it was trained with."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stn_icnn.config import TrainConfig, from_dict, to_dict
+from stn_icnn.model import STNiCNN, build_model
+
+FORMAT = "stn-icnn"
+VERSION = 1
+MODEL_FILE = "model.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What a model must remember of its data."""
+
+    dataset: str
+    """Name, as in the manifest."""
+    fingerprint: str
+    """Of the manifest."""
+    scale_px: int
+    """Side of the working scale, px."""
+    scale_fit: Literal["exact", "at_most"]
+    """Whether a longer side is brought to `scale_px` always, or only where it is over it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and how it came about."""
+
+    model: STNiCNN
+    config: TrainConfig
+    data: DataFacts
+    phase: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the validation that selected it."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a model file."""
+    torch.save(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "phase": checkpoint.phase,
+            "config": to_dict(checkpoint.config),
+            "data": asdict(checkpoint.data),
+            "metrics": dict(checkpoint.metrics),
+            "weights": checkpoint.model.state_dict(),
+        },
+        path,
+    )
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Reads a model file, or the one in a folder; on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: where there is none, it is not ours, or of another version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"no model at {path}: expected a model file or a folder with {MODEL_FILE} in it"
+        )
+    content = _read(path)
+    if content.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has format version {content.get('version')}, this code reads {VERSION}: use "
+            "the release that wrote it, or train anew"
+        )
+    config = from_dict(TrainConfig, content["config"])
+    model = build_model(config.model)
+    model.load_state_dict(content["weights"])
+    data = DataFacts(**content["data"])
+    return Checkpoint(model.eval(), config, data, content["phase"], content["metrics"])
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is not a model of STN-iCNN: not readable as one") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not a model of STN-iCNN: expected a file that its training or "
+            "`stn-icnn` wrote"
+        )
+    return content

@@ -1,0 +1,327 @@
+"""What a training is made of: one frozen dataclass a concern, and the presets.
+
+Every field is a command-line option of the jobs (`optim.lr_coarse` is `--optim.lr-coarse`). Where
+the paper and its authors' code disagree, the field's text names the choice; `docs/decisions.md`
+gives the reason.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Self, TypeVar, get_type_hints
+
+from stn_icnn.labels import FINE_NETWORKS, PARTS
+
+PhaseName = Literal["coarse", "localizer", "end_to_end"]
+Network = Literal["coarse", "localizer", "fine"]
+Config = TypeVar("Config")
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Refuses a setting.
+
+    Raises:
+        ValueError: naming the field, what is allowed and what was given, unless `holds`.
+    """
+    if not holds:
+        raise ValueError(f"{name} must be {expected}, got {got}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSizes:
+    """A size in pixels for the parts that each fine network labels."""
+
+    brow: int
+    """Side for the brows, px."""
+    eye: int
+    """Side for the eyes, px."""
+    nose: int
+    """Side for the nose, px."""
+    mouth: int
+    """Side for the mouth, px."""
+
+    @classmethod
+    def same(cls, px: int) -> Self:
+        """The same side for all parts, as in the paper."""
+        return cls(brow=px, eye=px, nose=px, mouth=px)
+
+    def of_network(self, network: str) -> int:
+        """Side for the parts of a fine network, px."""
+        return int(getattr(self, network))
+
+    def per_part(self) -> tuple[int, ...]:
+        """Side for each of `labels.PARTS`, px."""
+        return tuple(self.of_network(part.network) for part in PARTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and choices of the networks."""
+
+    coarse_px: int = 128
+    """Side of the squared copy that the coarse network labels, px (paper 3.3: 128)."""
+    kernel_size: int = 3
+    """Of the interlinked networks' convolutions, odd (3 in the paper, 5 in its authors' code)."""
+    window_px: PartSizes = field(default_factory=lambda: PartSizes.same(81))
+    """Side of the window cut for each part, in pixels of the image at working scale."""
+    patch_px: PartSizes = field(default_factory=lambda: PartSizes.same(81))
+    """Side that each window is sampled to, px, odd (paper 3.3; equal to the window there)."""
+    learn_scale: bool = True
+    """Whether the localizer also predicts a log factor on `window_px` (target 0 in pre-training)."""
+    canvas_px: int = 1024
+    """Limit on the side of an image, px: a larger one is refused in training."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.coarse_px >= 32 and self.coarse_px % 2 == 0,
+            "model.coarse_px",
+            "even and at least 32",
+            self.coarse_px,
+        )
+        require(
+            self.kernel_size % 2 == 1 and self.kernel_size > 0,
+            "model.kernel_size",
+            "odd",
+            self.kernel_size,
+        )
+        for network in FINE_NETWORKS:
+            patch, window = self.patch_px.of_network(network), self.window_px.of_network(network)
+            require(
+                patch % 2 == 1 and patch >= 9,
+                f"model.patch_px.{network}",
+                "odd (so that the grid falls on pixels, paper section 3.3) and at least 9",
+                patch,
+            )
+            require(
+                9 <= window <= self.canvas_px,
+                f"model.window_px.{network}",
+                f"from 9 to the canvas limit model.canvas_px = {self.canvas_px}",
+                window,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The paper's four random operations (section 2.5.1), and three of our own that are off."""
+
+    copies: int = 1
+    """Copies of each image in an epoch. 1: each with 0 to 4 operations. 5: copy i with i of them,
+    the paper's epoch."""
+    operations: bool = True
+    """Whether the paper's four operations are applied at all."""
+    rotation_deg: float = 15.0
+    """(a) Rotation, drawn from +- this, degrees."""
+    shift: float = 0.2
+    """(b) Shift, drawn from +- this share of width and height (paper 0.2, its code 0.1)."""
+    scale_min: float = 0.8
+    """(c) Least scale (the paper prints 0.2, which leaves a 128 px face 26 px; its code 0.9)."""
+    scale_max: float = 1.2
+    """(c) Greatest scale."""
+    noise_std: float = 0.05
+    """(d) Standard deviation of Gaussian noise, as a share of full brightness."""
+    mirror: float = 0.0
+    """Probability of mirroring the image, left and right parts exchanged (not in the paper)."""
+    colour: float = 0.0
+    """Strength of random brightness, contrast, saturation and tint, 0 to 1 (not in the paper)."""
+    window_shift: float = 0.0
+    """Random shift of the training windows, standard deviation as a share of their side (not in
+    the paper): the fine networks learn to do without a perfect localizer."""
+    window_scale: float = 0.0
+    """Random log factor on the training windows, standard deviation (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        require(self.copies in (1, 5), "augment.copies", "1 or 5", self.copies)
+        require(
+            0 < self.scale_min <= self.scale_max,
+            "augment.scale_min and augment.scale_max",
+            "positive and in order",
+            (self.scale_min, self.scale_max),
+        )
+        require(0 <= self.mirror <= 1, "augment.mirror", "a probability", self.mirror)
+        require(0 <= self.colour <= 1, "augment.colour", "from 0 to 1", self.colour)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam, its rates (the paper's Table 1), and for how long."""
+
+    lr_coarse: float = 2.3e-3
+    """Learning rate of the coarse network in its pre-training."""
+    lr_localizer: float = 1.7e-3
+    """Learning rate of the localizer in its pre-training."""
+    lr_coarse_end_to_end: float = 1e-4
+    """Learning rate of the coarse network in the end-to-end phase; 0 freezes it."""
+    lr_localizer_end_to_end: float = 1e-4
+    """Learning rate of the localizer in the end-to-end phase; 0 freezes it."""
+    lr_fine: float = 1e-2
+    """Learning rate of the fine networks."""
+    epochs_coarse: int = 25
+    """Epochs of the coarse network's pre-training."""
+    epochs_localizer: int = 25
+    """Epochs of the localizer's pre-training."""
+    epochs_end_to_end: int = 25
+    """Epochs of the end-to-end phase."""
+    global_batch: int = 32
+    """Images a step, all workers together."""
+    schedule: Literal["halving", "one_cycle"] = "halving"
+    """`halving`: the paper's, halved every `halve_every_epochs`. `one_cycle`: up over the first
+    tenth, down to nothing along a cosine."""
+    halve_every_epochs: int = 5
+    """Epochs between halvings of the rates."""
+    max_grad_norm: float = 0.0
+    """Gradients are scaled down to this norm a network; 0: never (as in the paper)."""
+    freeze_batch_stats: bool = False
+    """Whether batch norm uses its running statistics in training, so that no sample's result
+    depends on its batch."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name.startswith(("lr_", "epochs_", "max_")):
+                require(value >= 0, f"optim.{name}", "0 or more", value)
+        require(self.global_batch >= 1, "optim.global_batch", "at least 1", self.global_batch)
+        require(
+            self.halve_every_epochs >= 1,
+            "optim.halve_every_epochs",
+            "at least 1",
+            self.halve_every_epochs,
+        )
+
+    def epochs(self, phase: PhaseName) -> int:
+        """Epochs of a phase."""
+        return int(getattr(self, f"epochs_{phase}"))
+
+    def learning_rates(self, phase: PhaseName) -> dict[Network, float]:
+        """Learning rate of each network that a phase trains; those at 0 are left out."""
+        rates: dict[PhaseName, dict[Network, float]] = {
+            "coarse": {"coarse": self.lr_coarse},
+            "localizer": {"localizer": self.lr_localizer},
+            "end_to_end": {
+                "coarse": self.lr_coarse_end_to_end,
+                "localizer": self.lr_localizer_end_to_end,
+                "fine": self.lr_fine,
+            },
+        }
+        return {network: lr for network, lr in rates[phase].items() if lr > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is added to the fine networks' loss in the end-to-end phase (nothing in the paper)."""
+
+    coarse_weight: float = 0.0
+    """Weight of the coarse network's cross-entropy."""
+    localizer_weight: float = 0.0
+    """Weight of the localizer's smooth L1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that the result of a training depends on, but the data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    seed: int = 0
+    """Of weights, order of samples, and augmentation."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device computes
+    in it, else fp32. Centres, theta, grids, losses and paste are float32 always."""
+    channels_last: bool = True
+    """Memory layout of the convolutions: faster on the CPUs and GPUs tried."""
+    validate_every_epochs: int = 1
+    """Epochs between looks at the validation split; the last epoch is always validated."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.validate_every_epochs >= 1,
+            "validate_every_epochs",
+            "at least 1",
+            self.validate_every_epochs,
+        )
+
+
+def demo() -> TrainConfig:
+    """Minutes on a laptop, on procedural faces: small copies and patches, one-cycle rates."""
+    return TrainConfig(
+        model=ModelConfig(
+            coarse_px=64,
+            window_px=PartSizes(brow=81, eye=65, nose=97, mouth=97),
+            patch_px=PartSizes(brow=49, eye=49, nose=49, mouth=65),
+        ),
+        augment=AugmentConfig(shift=0.1, mirror=0.5, window_shift=0.05),
+        optim=OptimConfig(
+            lr_coarse=1e-2,
+            lr_localizer=2e-3,
+            lr_fine=1e-2,
+            epochs_coarse=20,
+            epochs_localizer=10,
+            epochs_end_to_end=10,
+            global_batch=16,
+            schedule="one_cycle",
+        ),
+        loss=LossConfig(localizer_weight=1.0),
+        validate_every_epochs=5,
+    )
+
+
+def helen() -> TrainConfig:
+    """The paper's Table 1 for HELEN: 81 px for all parts, batches of 32."""
+    return TrainConfig()
+
+
+def celebamask() -> TrainConfig:
+    """The paper's Table 1 for CelebAMask-HQ: 127 px for all parts, batches of 64."""
+    return TrainConfig(
+        model=ModelConfig(window_px=PartSizes.same(127), patch_px=PartSizes.same(127)),
+        optim=OptimConfig(
+            lr_coarse=1e-3,
+            lr_localizer=1e-3,
+            lr_coarse_end_to_end=1e-6,
+            lr_localizer_end_to_end=1e-6,
+            lr_fine=1e-3,
+            global_batch=64,
+        ),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], TrainConfig]] = {
+    "demo": demo,
+    "helen": helen,
+    "celebamask": celebamask,
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as nested dicts of plain types, for JSON, checkpoints and MLflow."""
+    return asdict(config)
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
+    """The inverse of `to_dict`; fields that are missing keep their defaults.
+
+    Raises:
+        ValueError: for a field that does not exist, naming it and the ones that do, and for a value
+            that the config refuses.
+    """
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
+        if is_dataclass(hints[name]) and isinstance(value, Mapping):
+            value = from_dict(hints[name], value, f"{path}{name}.")  # type: ignore[arg-type]
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
+    """Settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
+    found = []
+    for name in sorted({*ours, *theirs}):
+        a, b = ours.get(name), theirs.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{path}{name}.")
+        elif a != b:
+            found.append(f"{path}{name}: {a}, was {b}")
+    return found

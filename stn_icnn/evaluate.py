@@ -1,0 +1,80 @@
+"""Scoring a model on a split: every sample once, over however many ranks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stn_icnn.batch import Batch
+from stn_icnn.context import TrainContext
+from stn_icnn.data import ShardedFaces, load_batches, plan_evaluation
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.metrics import confusion
+from stn_icnn.model import STNiCNN, coarse_label_map, label_map
+
+Labeller = Callable[[Batch], Sequence[Tensor]]
+"""A batch to one label map an image, `[H, W]` uint8 canonical, at the image's size."""
+
+EVALUATION_BATCH = 8
+
+
+def image_size(batch: Batch, index: int) -> tuple[int, int]:
+    """(W, H) of an image of a batch, px."""
+    width, height = batch.sizes[index].int().tolist()
+    return width, height
+
+
+def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
+    """The whole model's label maps."""
+    parsing = model(batch)
+    return [label_map(parsing, i, image_size(batch, i)) for i in range(len(batch))]
+
+
+def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
+    """The coarse network's label maps."""
+    logits = model.label_coarsely(batch)
+    return [coarse_label_map(logits[i], image_size(batch, i)) for i in range(len(batch))]
+
+
+def evaluation_batches(faces: ShardedFaces, context: TrainContext) -> Iterator[Batch]:
+    """This rank's share of a split, on its device."""
+    plan = plan_evaluation(len(faces), context.rank, context.world_size, EVALUATION_BATCH)
+    for batch in load_batches(faces, plan):
+        yield batch.to(context.device)
+
+
+@torch.inference_mode()
+def count_confusions(
+    labellers: Mapping[str, Labeller], faces: ShardedFaces, context: TrainContext
+) -> dict[str, Tensor]:
+    """Confusion counts of some systems for each image of a split.
+
+    Every rank scores its share and holds all counts in the end.
+
+    Args:
+        labellers: the systems, by name.
+        faces: the split, not augmented.
+        context: whose ranks share the work.
+
+    Returns:
+        By system, `[M, 11, 11]` int64 on the CPU, in the split's order.
+    """
+    shape = (len(faces), NUM_CLASSES, NUM_CLASSES)
+    counts = {name: torch.zeros(shape, dtype=torch.int64) for name in labellers}
+    scored = torch.zeros(len(faces), dtype=torch.int64)
+    index = context.rank
+    for batch in evaluation_batches(faces, context):
+        predicted = {name: labeller(batch) for name, labeller in labellers.items()}
+        assert batch.labels is not None
+        for i in range(len(batch)):
+            width, height = image_size(batch, i)
+            truth = batch.labels[i, :height, :width]
+            for name, maps in predicted.items():
+                counts[name][index] = confusion(truth, maps[i]).cpu()
+            scored[index] += 1
+            index += context.world_size
+    for name in counts:
+        counts[name] = context.sum_(counts[name].to(context.device)).cpu()
+    scored = context.sum_(scored.to(context.device)).cpu()
+    assert bool((scored == 1).all()), "each sample must be scored exactly once"
+    return counts

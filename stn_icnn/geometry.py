@@ -1,0 +1,162 @@
+"""Windows, theta, crop and paste: pure functions of tensors, always in float32.
+
+Convention (of the whole package):
+    Points and windows are in pixels, (x, y) order, with pixel centres at +0.5: the image's left
+    edge is 0, its right edge W. A window is `(x, y, w, h)`: centre, width, height. An `affine`
+    `[2, 3]` maps pixels of the augmented frame to pixels of the image as stored. Theta maps a
+    patch's normalised coordinates to those of the map that is sampled, `align_corners=False`:
+    -1 and 1 are the outer edges. What lies outside is 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
+    """Maps points: `[N, 2, 3]` and `[N, P, 2]` to `[N, P, 2]`."""
+    return points @ affine[:, :, :2].mT + affine[:, None, :, 2]
+
+
+def invert_affine(affine: Tensor) -> Tensor:
+    """The inverse map, `[N, 2, 3]` to `[N, 2, 3]`."""
+    linear = torch.linalg.inv(affine[:, :, :2])
+    return torch.cat([linear, -linear @ affine[:, :, 2:]], dim=2)
+
+
+def whole_image(sizes: Tensor) -> Tensor:
+    """The window that is the image: sizes `[N, 2]` (W, H) to `[N, 1, 4]`."""
+    return torch.cat([sizes / 2, sizes], dim=1)[:, None]
+
+
+def theta_from_windows(windows: Tensor, size: Tensor, affine: Tensor | None = None) -> Tensor:
+    """Theta that cuts windows out of a map (paper equation 14).
+
+    Without `affine`, `[[w/W, 0, 2x/W - 1], [0, h/H, 2y/H - 1]]`.
+
+    Convention: patch to map, normalised, (x, y) order, `align_corners=False`.
+
+    Args:
+        windows: `[N, P, 4]` float32, px of the (augmented) frame.
+        size: `[N, 2]` or `[2]` (W, H) of the map that will be sampled, px: the image's own for a
+            copy of it at any scale, the canvas' for a canvas.
+        affine: `[N, 2, 3]` frame to stored image, px; the identity if None.
+
+    Returns:
+        `[N, P, 2, 3]` float32.
+    """
+    if windows.dim() != 3 or windows.shape[-1] != 4:
+        raise ValueError(f"windows must be [N, P, 4], got {list(windows.shape)}")
+    linear = torch.diag_embed(windows[..., 2:] / 2)
+    offset = windows[..., :2]
+    if affine is not None:
+        linear = affine[:, None, :, :2] @ linear
+        offset = apply_affine(affine, offset)
+    half = (size.to(windows.dtype) / 2).expand(windows.shape[0], 2)[:, None]
+    return torch.cat([linear / half[..., None], (offset / half - 1)[..., None]], dim=-1)
+
+
+def _grid(theta: Tensor, px: int) -> Tensor:
+    """`[N, P, 2, 3]` to sampling positions `[N, P * px, px, 2]`, normalised."""
+    if theta.dim() != 4 or theta.shape[-2:] != (2, 3):
+        raise ValueError(f"theta must be [N, P, 2, 3], got {list(theta.shape)}")
+    num, parts = theta.shape[:2]
+    grid = F.affine_grid(theta.flatten(0, 1), [num * parts, 1, px, px], align_corners=False)
+    return grid.view(num, parts * px, px, 2)
+
+
+def crop(image: Tensor, theta: Tensor, px: int) -> Tensor:
+    """Cuts patches out of images, bilinear (paper equation 3).
+
+    Convention: theta as `theta_from_windows` makes it for this map's size; 0 outside.
+
+    Args:
+        image: `[N, C, H, W]` float32.
+        theta: `[N, P, 2, 3]` float32; the gradient flows to it.
+        px: side of the patches.
+
+    Returns:
+        `[N, P, C, px, px]` float32. Where `px` is odd and equal to the window's side and the
+        window's centre lies on a pixel's centre, whole pixels are sampled: integer slicing.
+    """
+    patches = F.grid_sample(
+        image, _grid(theta, px), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return patches.unflatten(2, (theta.shape[1], px)).transpose(1, 2)
+
+
+def crop_labels(labels: Tensor, theta: Tensor, px: int) -> Tensor:
+    """Cuts patches out of label maps, nearest neighbour; no gradient.
+
+    Convention: as `crop`; 0, background, outside.
+
+    Args:
+        labels: `[N, H, W]` uint8.
+        theta: `[N, P, 2, 3]` float32.
+        px: side of the patches.
+
+    Returns:
+        `[N, P, px, px]` uint8.
+    """
+    num, height, width = labels.shape
+    grid = _grid(theta.detach(), px)
+    x = ((grid[..., 0] + 1) * (width / 2)).floor().long()
+    y = ((grid[..., 1] + 1) * (height / 2)).floor().long()
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    at = y.clamp_(0, height - 1) * width + x.clamp_(0, width - 1)
+    found = labels.flatten(1).gather(1, at.flatten(1)).view_as(at)
+    return (found * inside).view(num, theta.shape[1], px, px)
+
+
+def reduce_image(image: Tensor, coarse_px: int) -> Tensor:
+    """The antialiased copy that the coarse input is sampled from, in training and in use.
+
+    Twice `coarse_px`, so that sampling it bilinearly at `coarse_px` averages 2 x 2 pixels, and an
+    augmentation's affine can be composed with the squaring instead of resampling the full image.
+
+    Args:
+        image: `[3, H, W]` uint8.
+        coarse_px: side of the coarse input.
+
+    Returns:
+        `[3, 2 * coarse_px, 2 * coarse_px]` uint8; the aspect is not kept (paper 2.1, "squaredly").
+    """
+    side = 2 * coarse_px
+    return F.interpolate(image[None], size=(side, side), mode="bilinear", antialias=True)[0]
+
+
+def _pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
+    """First and one-past-last pixel whose centre lies in a window, along one axis."""
+    first = -int(-(centre - side / 2 - 0.5) // 1)
+    last = int((centre + side / 2 - 0.5) // 1)
+    return max(0, first), max(0, first, min(limit, last + 1))
+
+
+def paste(patch: Tensor, window: Tensor, width: int, height: int) -> tuple[Tensor, slice, slice]:
+    """Brings a patch back to where its window lies (paper equation 5), bilinear.
+
+    Convention: the inverse of `crop` for the same window, on the pixels inside it only; at most
+    half a patch pixel is extrapolated, with the border's value.
+
+    Args:
+        patch: `[C, px, px]` float32.
+        window: `[4]` float32, px of the image pasted into.
+        width: of the image, px.
+        height: of the image, px.
+
+    Returns:
+        `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
+    """
+    x, y, w, h = window.tolist()
+    x0, x1 = _pixels_inside(x, w, width)
+    y0, y1 = _pixels_inside(y, h, height)
+    rows, columns = slice(y0, y1), slice(x0, x1)
+    if x0 >= x1 or y0 >= y1:
+        return patch.new_empty(patch.shape[0], y1 - y0, x1 - x0), rows, columns
+    u = (torch.arange(x0, x1, device=patch.device) + 0.5 - x) * (2 / w)
+    v = (torch.arange(y0, y1, device=patch.device) + 0.5 - y) * (2 / h)
+    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
+    pasted = F.grid_sample(
+        patch[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return pasted[0], rows, columns

@@ -1,0 +1,79 @@
+"""The phases' losses, each a sum over the samples of a batch.
+
+Sums, because ranks may hold unequal shares of a global batch: the training step divides by the
+global batch once.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn_icnn.batch import Batch
+from stn_icnn.geometry import crop_labels, theta_from_windows, whole_image
+from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS, PARTS_OF_NETWORK
+from stn_icnn.model import Parsing
+
+
+def _channels(classes: tuple[int, ...], labels: Tensor) -> Tensor:
+    """Canonical ids to channels: the place in `classes` plus 1, 0 for all others; int64."""
+    table = torch.zeros(NUM_CLASSES, dtype=torch.long)
+    table[list(classes)] = torch.arange(1, len(classes) + 1)
+    return table.to(labels.device)[labels.long()]
+
+
+def _labels_in(batch: Batch, theta: Tensor, px: int) -> Tensor:
+    """The truth in the windows of the frame that the model sees, `[N, P, px, px]` uint8."""
+    assert batch.labels is not None
+    labels = crop_labels(batch.labels, theta, px)
+    return labels if batch.augmentation is None else batch.augmentation.relabel(labels)
+
+
+def coarse_loss(coarse_logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy against the resized label map (equation 11), mean over pixels.
+
+    Args:
+        coarse_logits: `[N, 9, px, px]` float32.
+        batch: with truth.
+
+    Returns:
+        Scalar float32, summed over samples.
+    """
+    theta = theta_from_windows(whole_image(batch.sizes), batch.canvas_size, batch.affine)
+    labels = _labels_in(batch, theta, coarse_logits.shape[-1])[:, 0]
+    target = _channels(MODEL_CLASSES[1:], labels)
+    return F.cross_entropy(coarse_logits, target) * len(batch)
+
+
+def localizer_loss(located: Tensor, batch: Batch) -> Tensor:
+    """Smooth L1 between theta and theta-hat (equations 12 to 14), in the localizer's own outputs.
+
+    A centre counts in the units of theta (twice its share of the image), the log factor against 0.
+    Parts that are not there count nothing.
+
+    Args:
+        located: `[N, 6, 3]` float32.
+        batch: with truth.
+
+    Returns:
+        Scalar float32, summed over samples, mean over parts and outputs.
+    """
+    centres, present = batch.target_centres()
+    target = torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
+    units = located.new_tensor([2.0, 2.0, 1.0])
+    errors = F.smooth_l1_loss(located * units, target * units, reduction="none")
+    return (errors * present[..., None]).sum() / (NUM_PARTS * errors.shape[-1])
+
+
+def fine_loss(parsing: Parsing, batch: Batch) -> Tensor:
+    """Cross-entropy of the parts' labels against the truth cut by the same theta (equation 10).
+
+    Returns:
+        Scalar float32, summed over samples, mean over the six parts and their pixels.
+    """
+    total = parsing.windows.new_zeros(())
+    for name, logits in parsing.part_logits.items():
+        labels = _labels_in(batch, parsing.theta[name], logits.shape[-1])
+        for place, part in enumerate(PARTS_OF_NETWORK[name]):
+            target = _channels(PARTS[part].classes, labels[:, place])
+            total = total + F.cross_entropy(logits[:, place], target) * len(batch)
+    return total / NUM_PARTS

@@ -1,0 +1,216 @@
+"""The whole parser (paper Figure 1b): coarse -> localizer -> crop -> fine -> paste."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stn_icnn.batch import Batch
+from stn_icnn.config import ModelConfig
+from stn_icnn.geometry import crop, paste, theta_from_windows, whole_image
+from stn_icnn.icnn import ICNN
+from stn_icnn.labels import (
+    FINE_NETWORKS,
+    MODEL_CLASSES,
+    PARTS,
+    PARTS_OF_NETWORK,
+)
+from stn_icnn.localizer import Localizer
+
+
+@dataclass(frozen=True)
+class Parsing:
+    """What the parser makes of a batch of N faces."""
+
+    coarse_logits: Tensor
+    """`[N, 9, coarse_px, coarse_px]` float32."""
+    located: Tensor
+    """`[N, 6, 3]` float32: centre as a share of width and height, log factor on the window."""
+    windows: Tensor
+    """`[N, 6, 4]` float32: centre, width, height, px of the (augmented) frame."""
+    theta: Mapping[str, Tensor]
+    """A fine network's windows on the canvas, `[N, P, 2, 3]` float32; P parts share it."""
+    part_logits: Mapping[str, Tensor]
+    """A fine network's labels, `[N, P, 1 + classes, px, px]` float32; channel 0 is background."""
+
+
+class STNiCNN(nn.Module):
+    """Coarse network, localizer and fine networks, wired as in Figure 1b.
+
+    Args:
+        coarse: labels the squared copy with nine classes (K).
+        localizer: finds the parts in the rough labelling (L).
+        fine: the networks that label patches, by name of `labels.FINE_NETWORKS` (K_i).
+        config: the sizes they were built for.
+
+    Attributes:
+        bf16: whether the networks' convolutions run under bf16 autocast.
+        channels_last: the memory layout of their inputs.
+    """
+
+    def __init__(
+        self, coarse: ICNN, localizer: Localizer, fine: Mapping[str, ICNN], config: ModelConfig
+    ) -> None:
+        super().__init__()
+        self.coarse = coarse
+        self.localizer = localizer
+        self.fine = nn.ModuleDict(fine)
+        self.config = config
+        self.bf16 = False
+        self.channels_last = False
+
+    def forward(self, batch: Batch) -> Parsing:
+        """Parses a batch, up to the labels of the patches; `label_map` pastes them."""
+        coarse_logits = self.label_coarsely(batch)
+        located = self.locate(coarse_logits)
+        windows = self.windows(located, batch)
+        theta, part_logits = self.label_parts(batch, windows)
+        return Parsing(coarse_logits, located, windows, theta, part_logits)
+
+    def label_coarsely(self, batch: Batch) -> Tensor:
+        """The coarse network's logits (equation 1), `[N, 9, coarse_px, coarse_px]` float32."""
+        theta = theta_from_windows(whole_image(batch.sizes), batch.sizes, batch.affine)
+        squared = crop(batch.reduced.float() / 255, theta, self.config.coarse_px)
+        if batch.augmentation is not None:
+            squared = batch.augmentation.appearance(squared, stream=0)
+        return self._run(self.coarse, squared[:, 0])
+
+    def locate(self, coarse_logits: Tensor) -> Tensor:
+        """Where the parts are (equation 2), `[N, 6, 3]` float32."""
+        return self._run(self.localizer, coarse_logits.softmax(dim=1))
+
+    def windows(self, located: Tensor, batch: Batch) -> Tensor:
+        """Windows in pixels of the frame, `[N, 6, 4]` float32; jittered where augmented so."""
+        side = located.new_tensor(self.config.window_px.per_part())
+        centre, log_factor = located[..., :2] * batch.sizes[:, None], located[..., 2]
+        if batch.augmentation is not None:
+            jitter = batch.augmentation.window_jitter
+            centre = centre + jitter[..., :2] * side[:, None]
+            log_factor = log_factor + jitter[..., 2]
+        side = (side * log_factor.exp())[..., None]
+        return torch.cat([centre, side, side], dim=-1)
+
+    def label_parts(
+        self, batch: Batch, windows: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Cuts the patches (equation 3) and labels them (equation 4).
+
+        Returns:
+            Theta and logits by fine network, as in `Parsing`.
+        """
+        images = batch.images.float() / 255
+        theta, logits = {}, {}
+        for stream, (name, network) in enumerate(self.fine.items(), start=1):
+            parts = list(PARTS_OF_NETWORK[name])
+            theta[name] = theta_from_windows(windows[:, parts], batch.canvas_size, batch.affine)
+            patches = crop(images, theta[name], self.config.patch_px.of_network(name))
+            if batch.augmentation is not None:
+                patches = batch.augmentation.appearance(patches, stream)
+            labelled = self._run(network, _mirror(patches, parts).flatten(0, 1))
+            logits[name] = _mirror(labelled.unflatten(0, (-1, len(parts))), parts)
+        return theta, logits
+
+    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+        """A network's float32 output, computed in the precision and layout that are set."""
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with autocast_bf16(x.device, self.bf16):
+            out = network(x)
+        return cast(Tensor, out).float()
+
+
+def autocast_bf16(device: torch.device, enabled: bool) -> AbstractContextManager[None]:
+    """The autocast region that networks, and nothing else, run in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has bf16 arithmetic; where it is emulated it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _mirror(patches: Tensor, parts: Sequence[int]) -> Tensor:
+    """Mirrors `[N, P, C, px, px]` where a part is the mirrored one of its pair."""
+    if not any(PARTS[part].mirrored for part in parts):
+        return patches
+    return torch.stack(
+        [
+            p.flip(-1) if PARTS[i].mirrored else p
+            for p, i in zip(patches.unbind(1), parts, strict=True)
+        ],
+        dim=1,
+    )
+
+
+def build_model(config: ModelConfig) -> STNiCNN:
+    """All wiring: the networks for a config, freshly initialised."""
+    fine = {}
+    for name in FINE_NETWORKS:
+        num_classes = 1 + len(PARTS[PARTS_OF_NETWORK[name][0]].classes)
+        fine[name] = ICNN(num_classes, config.kernel_size)
+    return STNiCNN(
+        coarse=ICNN(len(MODEL_CLASSES), config.kernel_size),
+        localizer=Localizer(config.coarse_px, config.learn_scale),
+        fine=fine,
+        config=config,
+    )
+
+
+def label_map(parsing: Parsing, index: int, size: tuple[int, int], scale: float = 1.0) -> Tensor:
+    """Pastes the parts of one face into a label map (equations 5 and 6).
+
+    Softmax per part; outside its window a part is background; background is the product of the six
+    parts' backgrounds; argmax.
+
+    Args:
+        parsing: of a batch.
+        index: which face of it.
+        size: (W, H) of the label map, px.
+        scale: px of the label map per px of the parsed image, to label a photograph at its own
+            size.
+
+    Returns:
+        `[H, W]` uint8, canonical ids.
+    """
+    width, height = size
+    device = parsing.windows.device
+    windows = parsing.windows[index].float() * scale
+    background = torch.ones(height, width, device=device)
+    probs = torch.zeros(len(MODEL_CLASSES), height, width, device=device)
+    for name, logits in parsing.part_logits.items():
+        for place, part in enumerate(PARTS_OF_NETWORK[name]):
+            part_probs = logits[index, place].softmax(dim=0)
+            pasted, rows, columns = paste(part_probs, windows[part], width, height)
+            background[rows, columns] *= pasted[0]
+            for channel, class_id in enumerate(PARTS[part].classes, start=1):
+                probs[MODEL_CLASSES.index(class_id), rows, columns] = pasted[channel]
+    probs[0] = background
+    return _canonical(probs.argmax(dim=0))
+
+
+def coarse_label_map(coarse_logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """The coarse network's labels alone, at an image's size.
+
+    Args:
+        coarse_logits: of one face, `[9, coarse_px, coarse_px]` float32.
+        size: (W, H) of the label map, px.
+
+    Returns:
+        `[H, W]` uint8, canonical ids.
+    """
+    probs = coarse_logits.softmax(dim=0)
+    enlarged = F.interpolate(probs[None], size=size[::-1], mode="bilinear", align_corners=False)
+    return _canonical(enlarged[0].argmax(dim=0))
+
+
+def _canonical(channels: Tensor) -> Tensor:
+    """Channels of the nine-class networks to canonical ids."""
+    table = torch.tensor(MODEL_CLASSES, dtype=torch.uint8, device=channels.device)
+    return table[channels]

@@ -1,0 +1,65 @@
+"""The phases of training (paper section 2.5.2): what each trains, and on which loss."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from stn_icnn.batch import Batch
+from stn_icnn.config import LossConfig, Network, PhaseName
+from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
+from stn_icnn.model import STNiCNN
+
+PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
+"""In the order of training: each starts from the model of the one before."""
+
+
+class PhaseLoss(nn.Module):
+    """A model and a phase's loss: the module whose gradients are averaged over ranks."""
+
+    def __init__(self, model: STNiCNN, phase: PhaseName, weights: LossConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.phase = phase
+        self.weights = weights
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The phase's loss, summed over the samples of a batch; scalar float32."""
+        model = self.model
+        if self.phase == "coarse":
+            return coarse_loss(model.label_coarsely(batch), batch)
+        if self.phase == "localizer":
+            with torch.no_grad():
+                coarse_logits = model.label_coarsely(batch)
+            return localizer_loss(model.locate(coarse_logits), batch)
+        parsing = model(batch)
+        loss = fine_loss(parsing, batch)
+        if self.weights.coarse_weight:
+            loss = loss + self.weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
+        if self.weights.localizer_weight:
+            loss = loss + self.weights.localizer_weight * localizer_loss(parsing.located, batch)
+        return loss
+
+
+def networks(model: STNiCNN) -> dict[Network, nn.Module]:
+    """The model's networks, by the name that learning rates go by."""
+    return {"coarse": model.coarse, "localizer": model.localizer, "fine": model.fine}
+
+
+def set_trained(
+    model: STNiCNN, rates: Mapping[Network, float], freeze_batch_stats: bool = False
+) -> None:
+    """Readies the trained networks and freezes the others: `eval()`, no gradient."""
+    for name, network in networks(model).items():
+        trained = name in rates
+        network.requires_grad_(trained)
+        network.train(trained and not freeze_batch_stats)
+
+
+def trained_parameters(
+    model: STNiCNN, rates: Mapping[Network, float]
+) -> Iterator[tuple[Network, list[nn.Parameter]]]:
+    """The trained networks' parameters, by network."""
+    for name, network in networks(model).items():
+        if name in rates:
+            yield name, list(network.parameters())

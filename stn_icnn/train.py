@@ -1,0 +1,301 @@
+"""The training loop of a phase: `train_step`, `train_epoch`, `validate`, `run_phase`."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stn_icnn.batch import Batch
+from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
+from stn_icnn.context import TrainContext
+from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
+from stn_icnn.evaluate import (
+    count_confusions,
+    evaluation_batches,
+    parse_batch,
+    parse_batch_coarsely,
+)
+from stn_icnn.metrics import f1_rows
+from stn_icnn.model import STNiCNN, build_model, computes_bf16
+from stn_icnn.phases import PhaseLoss, set_trained, trained_parameters
+
+STATE_FILE = "state.pt"
+WARM_UP_SHARE = 0.1
+STEPS_PER_CHECK = 10
+SECONDS_PER_LINE = 15.0
+
+Say = Callable[[str], None]
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number; raised on all ranks."""
+
+
+@dataclass
+class TrainState:
+    """What a phase has come to; all that a resumed one needs."""
+
+    model: STNiCNN
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Epochs that are done."""
+    best_score: float = -math.inf
+    best: Checkpoint | None = None
+    """The model with the best validation so far."""
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """A phase and what it works on."""
+
+    phase: PhaseName
+    config: TrainConfig
+    train_faces: ShardedFaces
+    val_faces: ShardedFaces
+    data: DataFacts
+    context: TrainContext
+    say: Say = print
+    loader_processes: int = 0
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs in all."""
+        return self.config.optim.epochs(self.phase)
+
+    def plan(self, epoch: int) -> list[list[Request]]:
+        """The global batches of an epoch."""
+        copies, batch = self.config.augment.copies, self.config.optim.global_batch
+        return plan_epoch(len(self.train_faces), copies, batch, self.config.seed, epoch)
+
+
+def lr_factor(optim: OptimConfig, step: int, steps_per_epoch: int, num_epochs: int) -> float:
+    """What the learning rates are multiplied by at a step, counted from the phase's start."""
+    if optim.schedule == "halving":
+        return float(0.5 ** (step // steps_per_epoch // optim.halve_every_epochs))
+    done = (step + 0.5) / (steps_per_epoch * num_epochs)
+    if done < WARM_UP_SHARE:
+        return done / WARM_UP_SHARE
+    return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
+
+
+def prepare_model(model: STNiCNN, config: TrainConfig, device: torch.device) -> STNiCNN:
+    """The model on its device, in the layout and precision that the config asks for."""
+    model.bf16 = config.precision == "bf16" or (
+        config.precision == "auto" and computes_bf16(device)
+    )
+    model.channels_last = config.channels_last
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model.to(device)
+
+
+def build_optimizer(model: STNiCNN, phase: PhaseName, optim: OptimConfig) -> torch.optim.Optimizer:
+    """Adam with a group a network; `peak_lr` is the rate that the schedule multiplies."""
+    rates = optim.learning_rates(phase)
+    groups = [
+        {"params": parameters, "lr": rates[name], "peak_lr": rates[name]}
+        for name, parameters in trained_parameters(model, rates)
+    ]
+    return torch.optim.Adam(groups, fused=True)
+
+
+def train_step(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    num_global: int,
+    world_size: int,
+    max_grad_norm: float = 0.0,
+) -> Tensor:
+    """One step; the loss is summed here, averaged over ranks by the wrapper.
+
+    Args:
+        module: the wrapped `PhaseLoss`.
+        optimizer: of the trained networks.
+        batch: this rank's share.
+        num_global: samples of the global batch.
+        world_size: number of ranks.
+        max_grad_norm: a network's gradient is scaled down to it; 0: never.
+
+    Returns:
+        The sum of the losses of this rank's samples, detached scalar.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss: Tensor = module(batch)
+    (loss * (world_size / num_global)).backward()  # type: ignore[no-untyped-call]
+    if max_grad_norm:
+        for group in optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], max_grad_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str, float]:
+    """One pass over the training split.
+
+    Returns:
+        `train/loss` (mean over samples), `train/images_per_second` (all ranks) and
+        `train/data_wait_fraction` (of this rank's time).
+
+    Raises:
+        DivergedError: on all ranks, naming phase, step and samples.
+    """
+    optim, world_size = run.config.optim, run.context.world_size
+    plan = run.plan(state.epoch)
+    batches = load_batches(
+        run.train_faces, plan, run.context.rank, world_size, run.loader_processes
+    )
+    first_step = state.epoch * len(plan)
+    total, waited, losses = 0.0, 0.0, []
+    started = said = time.monotonic()
+    for i, requests in enumerate(plan):
+        factor = lr_factor(optim, first_step + i, len(plan), run.num_epochs)
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        asked = time.monotonic()
+        batch = next(batches).to(run.context.device)
+        waited += time.monotonic() - asked
+        losses.append(
+            train_step(
+                module, state.optimizer, batch, len(requests), world_size, optim.max_grad_norm
+            )
+        )
+        if len(losses) == STEPS_PER_CHECK or i + 1 == len(plan):
+            checked = plan[i + 1 - len(losses) : i + 1]
+            total += _checked_sum(run, losses, first_step + i + 1 - len(losses), checked)
+            losses = []
+        if run.context.rank == 0 and time.monotonic() - said > SECONDS_PER_LINE:
+            said = time.monotonic()
+            run.say(f"{run.phase} epoch {state.epoch + 1}, step {i + 1} of {len(plan)}")
+    seconds = time.monotonic() - started
+    num_samples = sum(map(len, plan))
+    return {
+        "train/loss": total / num_samples,
+        "train/images_per_second": num_samples / seconds,
+        "train/data_wait_fraction": waited / seconds,
+    }
+
+
+def _checked_sum(
+    run: PhaseRun, losses: list[Tensor], first_step: int, requests: Sequence[Sequence[Request]]
+) -> float:
+    """The losses of some steps, summed over steps and ranks, if they are all finite."""
+    sums = run.context.sum_(torch.stack(losses)).tolist()
+    for step, (value, wanted) in enumerate(zip(sums, requests, strict=True), start=first_step):
+        if not math.isfinite(value):
+            keys = ", ".join(run.train_faces.keys(wanted))
+            raise DivergedError(
+                f"{run.phase}: the loss is {value} at step {step} (epoch "
+                f"{step // len(run.plan(0)) + 1}), samples {keys}; lower the learning rate, or set "
+                "optim.max_grad_norm"
+            )
+    return sum(sums)
+
+
+def average_buffers(model: nn.Module, context: TrainContext) -> None:
+    """Batch norm statistics are each rank's own in training: all take their mean."""
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    mean = context.sum_(nn.utils.parameters_to_vector(buffers)) / context.world_size
+    nn.utils.vector_to_parameters(mean, buffers)
+
+
+@torch.inference_mode()
+def validate(run: PhaseRun, model: STNiCNN) -> tuple[float, dict[str, float]]:
+    """Scores a phase on the validation split.
+
+    Returns:
+        The score that models are selected by, higher is better, and the metrics: `val/loss`, and
+        `val/f1_*` where the phase labels pixels.
+    """
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=run.context.device)
+    phase_loss = PhaseLoss(model, run.phase, run.config.loss)
+    for batch in evaluation_batches(run.val_faces, run.context):
+        loss += phase_loss(batch)
+    mean = run.context.sum_(loss).item() / len(run.val_faces)
+    if run.phase == "localizer":
+        return -mean, {"val/loss": mean}
+    parse = parse_batch_coarsely if run.phase == "coarse" else parse_batch
+    counts = count_confusions({"": lambda b: parse(model, b)}, run.val_faces, run.context)[""]
+    rows = f1_rows(counts.sum(dim=0))
+    f1 = {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
+    return f1.get("val/f1_overall", 0.0), {"val/loss": mean, **f1}
+
+
+def run_phase(run: PhaseRun, model: STNiCNN) -> None:
+    """Trains a phase from where its latest checkpoint stands to its last epoch.
+
+    After every epoch it reports metrics and a folder with `model.pt`, the best model so far by
+    validation, and `state.pt`, from which this function goes on to the same end as if it had not
+    been stopped.
+
+    Args:
+        run: the phase, its data and its place.
+        model: that the phase starts from; its weights change.
+
+    Raises:
+        DivergedError: on all ranks.
+    """
+    rates = run.config.optim.learning_rates(run.phase)
+    prepare_model(model, run.config, run.context.device)
+    set_trained(model, rates)
+    state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
+    with run.context.latest_checkpoint() as folder:
+        if folder is not None:
+            _restore(state, folder, run.context.device)
+    module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss))
+    while state.epoch < run.num_epochs:
+        set_trained(model, rates, run.config.optim.freeze_batch_stats)
+        metrics = train_epoch(run, state, module)
+        average_buffers(model, run.context)
+        state.epoch += 1
+        last = state.epoch == run.num_epochs
+        if last or state.epoch % run.config.validate_every_epochs == 0:
+            score, validation = validate(run, model)
+            metrics |= validation
+            if score > state.best_score:
+                state.best_score, state.best = score, _snapshot(run, model, validation)
+        _report(run, state, {"epoch": state.epoch, **metrics})
+
+
+def _snapshot(run: PhaseRun, model: STNiCNN, metrics: dict[str, float]) -> Checkpoint:
+    """The model as it is now, kept aside."""
+    kept = build_model(run.config.model)
+    kept.load_state_dict(model.state_dict())
+    return Checkpoint(kept, run.config, run.data, run.phase, metrics)
+
+
+def _report(run: PhaseRun, state: TrainState, metrics: dict[str, Any]) -> None:
+    """Hands over an epoch; rank 0 writes the folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if run.context.rank == 0:
+            best = state.best or _snapshot(run, state.model, {})
+            save_checkpoint(folder / MODEL_FILE, best)
+            torch.save(
+                {
+                    "epoch": state.epoch,
+                    "best_score": state.best_score,
+                    "weights": state.model.state_dict(),
+                    "optimizer": state.optimizer.state_dict(),
+                },
+                folder / STATE_FILE,
+            )
+        run.context.report(metrics, folder if run.context.rank == 0 else None)
+
+
+def _restore(state: TrainState, folder: Path, device: torch.device) -> None:
+    """Takes up the state that `_report` wrote."""
+    saved = torch.load(folder / STATE_FILE, map_location=device, weights_only=True)
+    state.model.load_state_dict(saved["weights"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.epoch, state.best_score = saved["epoch"], saved["best_score"]
+    if math.isfinite(state.best_score):
+        state.best = load_checkpoint(folder)
