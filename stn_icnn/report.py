@@ -186,12 +186,15 @@ def table_text(systems_rows: Mapping[str, Rows]) -> str:
     Returns:
         A line of headings and one a system, without a newline at the end.
     """
-    first = max(len(name) for name in ("", *systems_rows))
-    lines = [" ".join([" " * first, *HEADINGS.values()])]
-    for name, rows in systems_rows.items():
-        cells = (_cell(rows.get(row)).rjust(len(HEADINGS[row])) for row in HEADINGS)
-        lines.append(" ".join([name.ljust(first), *cells]))
-    return "\n".join(lines)
+    lines = [("", list(HEADINGS.values()))]
+    lines += [
+        (name, [_cell(rows.get(row)) for row in HEADINGS]) for name, rows in systems_rows.items()
+    ]
+    name_width = max(len(name) for name, _ in lines)
+    widths = [max(len(heading), len("0.000")) for heading in HEADINGS.values()]
+    return "\n".join(
+        " ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]) for name, cells in lines
+    )
 
 
 def _check(systems: Mapping[str, Tensor], keys: Sequence[str], example_keys: Sequence[str]) -> None:
