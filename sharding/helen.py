@@ -1,0 +1,118 @@
+"""Reads HELEN as Smith et al. (CVPR 2013) ship it: photographs, eleven soft label maps each.
+
+Its "left" is the viewer's; ours is the subject's, so brows and eyes change sides here.
+"""
+
+from pathlib import PurePosixPath
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sharding.manifest import Scale
+from sharding.raw import IMAGE_FILTER, Item, Layout, RawSample, RejectedError, read_grey, read_photo
+from sharding.splits import RULES, keyed_items, read_split_file
+from sharding.storage import Place
+from stn_icnn.labels import CLASS_ID
+
+MAX_SIDE_PX: Final = 1024
+LISTS: Final = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
+
+MAPS: Final = (
+    CLASS_ID["background"],
+    CLASS_ID["skin"],
+    CLASS_ID["right_brow"],
+    CLASS_ID["left_brow"],
+    CLASS_ID["right_eye"],
+    CLASS_ID["left_eye"],
+    CLASS_ID["nose"],
+    CLASS_ID["upper_lip"],
+    CLASS_ID["inner_mouth"],
+    CLASS_ID["lower_lip"],
+    CLASS_ID["hair"],
+)
+"""Canonical class of lbl00 ... lbl10."""
+
+_MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
+
+
+def split_items(source: Place, rule: str, seed: int) -> dict[str, list[Item]]:
+    """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
+
+    A listed name without an image is kept here and rejected when it is read.
+    """
+    if rule in RULES:
+        keys = {split: _read_list(source, name) for split, name in LISTS.items()}
+        return {
+            split: [Item(key, f"images/{key}.jpg", split) for key in names]
+            for split, names in keys.items()
+        }
+    images = [path for path in source.list("images") if path.endswith(".jpg")]
+    if not images:
+        raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
+    sources = {PurePosixPath(path).stem: path for path in images}
+    return keyed_items(read_split_file(rule), sources, rule=rule)
+
+
+def read(source: Place, item: Item) -> RawSample:
+    """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
+    image, jpeg = read_photo(source, item.source)
+    original_size = image.size
+    width, height = _fitted(*original_size)
+    # One label map at a time: eleven float copies of a large original would fill the memory.
+    best = np.full((height, width), -1, np.int16)
+    labels = np.zeros((height, width), np.uint8)
+    for index, class_id in enumerate(MAPS):
+        soft = _read_soft_map(source, item.key, index, original_size, (width, height))
+        labels[soft > best] = class_id
+        best = np.maximum(best, soft)
+    if image.size != (width, height):
+        image, jpeg = image.resize((width, height), IMAGE_FILTER), None
+    return RawSample(image, jpeg, labels, original_size)
+
+
+def _read_soft_map(
+    source: Place, key: str, index: int, expected: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """One soft map (255 = certain), uint8 [H, W] of `size` (width, height)."""
+    path = f"labels/{key}/{key}_lbl{index:02d}.png"
+    try:
+        soft = read_grey(source, path)
+    except FileNotFoundError as error:
+        raise RejectedError(f"no label map at {path}") from error
+    if soft.shape != expected[::-1]:
+        raise RejectedError(
+            f"label map {path} must be {expected[0]} x {expected[1]} as its image, "
+            f"got {soft.shape[1]} x {soft.shape[0]}"
+        )
+    if size == expected:
+        return soft
+    return np.asarray(Image.fromarray(soft).resize(size, _MAP_FILTER))
+
+
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    """The size with its longer side at most 1024, the aspect kept to the nearest pixel."""
+    scale = min(1.0, MAX_SIDE_PX / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _read_list(source: Place, name: str) -> list[str]:
+    """The names of a list's lines `<index> , <name>`; some lines are blank."""
+    try:
+        lines = source.read(name).decode().splitlines()
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no list at {source.url_of(name)}: --source must hold "
+            f"{', '.join(LISTS.values())}, images/ and labels/"
+        ) from error
+    names = []
+    for line in filter(str.strip, lines):
+        _, comma, key = line.partition(",")
+        if not comma or not key.strip():
+            raise ValueError(f"{source.url_of(name)}: expected '<index> , <name>', got {line!r}")
+        names.append(key.strip())
+    return names
+
+
+LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), split_items, read)

@@ -1,0 +1,172 @@
+"""Shows what a data set holds: counts, class balance, part sizes, sides, a contact sheet."""
+
+import collections
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sharding.manifest import Manifest, load_manifest
+from sharding.sample import read_samples
+from sharding.storage import Place, open_place
+from stn_icnn.labels import CLASSES, COLOURS, PARTS
+
+SHEET_IMAGES: Final = 24
+_COLUMNS, _CELL_PX, _LEGEND_PX = 4, 192, 22
+_OPACITY = 0.55
+_LEAST_ON_SIDE = 0.9  # profiles and tilted heads may turn a pair over, most faces cannot
+
+
+@dataclass
+class _Tally:
+    """What the samples' JSON says, summed.
+
+    Attributes:
+        sizes_px: part -> (width, height) of every box.
+        pairs: `brow`, `eye` -> for every face that has both, whether its left one is to the right.
+    """
+
+    sizes_px: dict[str, list[tuple[int, int]]] = field(
+        default_factory=lambda: collections.defaultdict(list)
+    )
+    pairs: dict[str, list[bool]] = field(default_factory=lambda: collections.defaultdict(list))
+
+    def add(self, parts: dict[str, list[float]]) -> None:
+        for name, (_, _, x0, y0, x1, y1, _) in parts.items():
+            self.sizes_px[name].append((int(x1 - x0), int(y1 - y0)))
+        for pair in ("brow", "eye"):
+            left, right = parts.get(f"left_{pair}"), parts.get(f"right_{pair}")
+            if left and right:
+                self.pairs[pair].append(left[0] > right[0])
+
+
+def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
+    """Reads the data set at `place`, writes the contact sheet (PNG) and returns the report."""
+    if isinstance(place, str | Path):
+        place = open_place(place)
+    manifest = load_manifest(place)
+    num_samples = sum(manifest.num_samples.values())
+    if not num_samples:
+        raise ValueError(f"{place.url} holds no samples, {len(manifest.rejected)} were rejected")
+    wanted = set(
+        np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int).tolist()
+    )
+    tally, cells = _Tally(), []
+    for number, (key, sample) in enumerate(_iterate(place, manifest)):
+        tally.add(json.loads(sample["json"])["parts"])
+        if number in wanted:
+            cells.append(_draw_cell(key, sample))
+    Path(sheet).parent.mkdir(parents=True, exist_ok=True)
+    _draw_sheet(cells).save(sheet, "PNG")
+    blocks = (
+        _report_counts(manifest),
+        _report_classes(manifest),
+        _report_parts(tally, num_samples),
+        _report_sides(tally),
+        [f"contact sheet: {sheet}"],
+    )
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _iterate(place: Place, manifest: Manifest) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for shards in manifest.splits.values():
+        for shard in shards:
+            with place.open(shard.path) as file:
+                yield from read_samples(file)
+
+
+def _report_counts(manifest: Manifest) -> list[str]:
+    lines = [
+        f"{manifest.dataset}, split {manifest.split_rule}, "
+        f"{manifest.scale.fit.replace('_', ' ')} {manifest.scale.px} px",
+        f"fingerprint {manifest.fingerprint}",
+        f"{len(manifest.rejected)} rejected",
+        f"{'split':<12}{'samples':>9}{'shards':>8}{'MB':>9}",
+    ]
+    for split, shards in manifest.splits.items():
+        megabytes = sum(shard.bytes for shard in shards) / 1e6
+        lines.append(
+            f"{split:<12}{manifest.num_samples[split]:>9}{len(shards):>8}{megabytes:>9.1f}"
+        )
+    return lines
+
+
+def _report_classes(manifest: Manifest) -> list[str]:
+    """Each class's share of the pixels, in percent; `-` for an empty split."""
+    lines = ["% of pixels " + "".join(f"{split:>9}" for split in manifest.class_pixels)]
+    for class_id, name in enumerate(CLASSES):
+        shares = [
+            f"{100 * counts[class_id] / sum(counts):>9.3f}" if any(counts) else f"{'-':>9}"
+            for counts in manifest.class_pixels.values()
+        ]
+        lines.append(f"{name:<12}{''.join(shares)}")
+    return lines
+
+
+def _report_parts(tally: _Tally, num_samples: int) -> list[str]:
+    lines = [f"{'part':<12}{'present':>9}{'median px':>12}{'90 % px':>12}"]
+    for part in PARTS:
+        sizes = np.array(tally.sizes_px[part.name]).reshape(-1, 2)
+        present = f"{100 * len(sizes) / num_samples:.1f} %"
+        columns = [
+            "{:.0f}x{:.0f}".format(*np.percentile(sizes, percent, axis=0)) if len(sizes) else "-"
+            for percent in (50, 90)
+        ]
+        lines.append(f"{part.name:<12}{present:>9}{columns[0]:>12}{columns[1]:>12}")
+    return lines
+
+
+def _report_sides(tally: _Tally) -> list[str]:
+    """Whether `left` is the subject's left, which lies to the right in the image."""
+    lines = []
+    for pair, on_side in tally.pairs.items():
+        share = sum(on_side) / len(on_side)
+        verdict = "as it should be" if share >= _LEAST_ON_SIDE else "WRONG: left and right swapped?"
+        lines.append(
+            f"left_{pair} lies right of right_{pair} in {100 * share:.1f} % of "
+            f"{len(on_side)} faces: {verdict}"
+        )
+    return lines or ["no face has both of a pair: sides not checked"]
+
+
+def _draw_cell(key: str, sample: dict[str, bytes]) -> Image.Image:
+    """The photograph and, beside it, the same under its labels; RGB."""
+    image = Image.open(io.BytesIO(sample["jpg"]))
+    labels = np.asarray(Image.open(io.BytesIO(sample["png"])))
+    pixels = np.asarray(image, np.float32)
+    painted = np.array(COLOURS, np.float32)[labels]
+    mixed = np.where(
+        labels[..., None] > 0, (1 - _OPACITY) * pixels + _OPACITY * painted, 0.4 * pixels
+    )
+    cell = Image.new("RGB", (2 * _CELL_PX, _CELL_PX + _LEGEND_PX), "white")
+    for column, part in enumerate((image, Image.fromarray(mixed.astype(np.uint8)))):
+        part.thumbnail((_CELL_PX, _CELL_PX))
+        cell.paste(part, (column * _CELL_PX, _LEGEND_PX))
+    ImageDraw.Draw(cell).text((4, 4), key, fill="black")
+    return cell
+
+
+def _draw_sheet(cells: list[Image.Image]) -> Image.Image:
+    """The cells in rows under a legend of the classes."""
+    columns = min(_COLUMNS, len(cells))
+    width, height = cells[0].size
+    rows = -(-len(cells) // columns)
+    per_line = max(1, columns * width // 128)
+    legend_lines = -(-len(CLASSES) // per_line)
+    top = legend_lines * _LEGEND_PX
+    sheet = Image.new("RGB", (columns * width, top + rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for class_id, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
+        line, column = divmod(class_id, per_line)
+        x, y = column * 128 + 4, line * _LEGEND_PX + 4
+        draw.rectangle((x, y, x + 14, y + 14), fill=colour, outline="black")
+        draw.text((x + 20, y + 1), name, fill="black")
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, columns)
+        sheet.paste(cell, (column * width, top + row * height))
+    return sheet

@@ -1,0 +1,185 @@
+"""`manifest.json`: what a sharded data set holds. A place without one is not a data set."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sharding.storage import Place, open_place
+from stn_icnn.labels import CLASSES
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+PARTS_FOLDER: Final = ".parts"
+"""Holds the records of finished shards until the manifest is written."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The working scale of a data set, to which a photograph is fitted before parsing.
+
+    Attributes:
+        px: length of a side in pixels.
+        fit: `exact`: both sides are `px`; `at_most`: the longer side is `px` at most.
+    """
+
+    px: int
+    fit: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its path in the data set, sha256 of the file, its length in bytes, its samples."""
+
+    path: str
+    sha256: str
+    bytes: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A raw image that was left out: its path in the raw data set, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a data set holds.
+
+    Attributes:
+        dataset: `celebamask` or `helen`.
+        scale: the working scale of its images.
+        split_rule: `paper`, `official` or `file`.
+        plan: digest of which raw items go into which shard.
+        splits: shards of each split, in order.
+        class_pixels: per split, the number of pixels of each class.
+        rejected: the raw images that were left out.
+        classes: names of the class ids.
+    """
+
+    dataset: str
+    scale: Scale
+    split_rule: str
+    plan: str
+    splits: Mapping[str, tuple[Shard, ...]]
+    class_pixels: Mapping[str, tuple[int, ...]]
+    rejected: tuple[Rejection, ...]
+    classes: tuple[str, ...] = CLASSES
+
+    @property
+    def num_samples(self) -> dict[str, int]:
+        """Samples per split."""
+        return {
+            split: sum(shard.samples for shard in shards) for split, shards in self.splits.items()
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """The id under which runs record which data they saw: a digest of all of the manifest."""
+        return digest_of(self._content())
+
+    def to_json(self) -> bytes:
+        """The file's bytes; the same manifest gives the same ones."""
+        content = self._content() | {"fingerprint": self.fingerprint}
+        return (json.dumps(content, indent=1) + "\n").encode()
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "dataset": self.dataset,
+            "scale": dataclasses.asdict(self.scale),
+            "classes": list(self.classes),
+            "split_rule": self.split_rule,
+            "plan": self.plan,
+            "num_samples": self.num_samples,
+            "class_pixels": {split: list(counts) for split, counts in self.class_pixels.items()},
+            "splits": {
+                split: [dataclasses.asdict(shard) for shard in shards]
+                for split, shards in self.splits.items()
+            },
+            "rejected": [dataclasses.asdict(rejection) for rejection in self.rejected],
+        }
+
+
+def load_manifest(place: str | Path | Place) -> Manifest:
+    """Reads the manifest of the data set in a folder or at `s3://bucket/prefix`.
+
+    Raises:
+        ValueError: there is no finished data set there, or not one that this version can read.
+    """
+    if isinstance(place, str | Path):
+        place = open_place(place)
+    try:
+        data = place.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(_why_missing(place)) from error
+    where = place.url_of(MANIFEST)
+    try:
+        content = json.loads(data)
+        version = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{where} is not a manifest ({error}): restore it, or shard the data again"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{where} must have format_version {FORMAT_VERSION}, got {version}: "
+            "shard the data again, or use the version of this software that wrote it"
+        )
+    try:
+        manifest = _from_content(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{where} is incomplete or malformed ({error}): restore it, or shard the data again"
+        ) from error
+    if manifest.fingerprint != content.get("fingerprint"):
+        raise ValueError(
+            f"{where} has been changed: its fingerprint must be {manifest.fingerprint}, "
+            f"got {content.get('fingerprint')}; restore it, or shard the data again"
+        )
+    return manifest
+
+
+def digest_of(content: Any) -> str:
+    """sha256 of plain data, the same whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _from_content(content: dict[str, Any]) -> Manifest:
+    return Manifest(
+        dataset=content["dataset"],
+        scale=Scale(**content["scale"]),
+        classes=tuple(content["classes"]),
+        split_rule=content["split_rule"],
+        plan=content["plan"],
+        splits={
+            split: tuple(Shard(**shard) for shard in shards)
+            for split, shards in content["splits"].items()
+        },
+        class_pixels={split: tuple(counts) for split, counts in content["class_pixels"].items()},
+        rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
+    )
+
+
+def _why_missing(place: Place) -> str:
+    found = place.list()
+    if any(path.startswith(f"{PARTS_FOLDER}/") for path in found):
+        return (
+            f"{place.url} is unfinished: it has {PARTS_FOLDER} and no {MANIFEST}; "
+            "run the command that began it again, and it goes on where it stopped"
+        )
+    if found:
+        return (
+            f"{place.url} must be a sharded data set, but has no {MANIFEST}; "
+            "make one with: python -m sharding celebamask|helen --source RAW --out OUT"
+        )
+    return (
+        f"there is nothing at {place.url}; check the path, or make a data set there with: "
+        "python -m sharding celebamask|helen --source RAW --out OUT"
+    )

@@ -1,0 +1,307 @@
+"""One way to read and write a place: a folder, or `s3://bucket/prefix`.
+
+boto3 lives here alone and is imported only when a bucket is used. Credentials, region and a custom
+endpoint come from its own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+"""
+
+import functools
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+
+T = TypeVar("T")
+
+READ_AHEAD_BYTES: Final = 4 << 20
+"""How much one range request of a reader brings: a few requests a shard."""
+
+BODY_ATTEMPTS: Final = 4
+"""How often a download that breaks off is tried: boto3 retries requests, but not their bodies."""
+
+
+class Place(Protocol):
+    """A folder or a bucket's prefix; `path` is always relative to it, with forward slashes."""
+
+    @property
+    def url(self) -> str:
+        """The absolute folder, or `s3://bucket/prefix`."""
+        ...
+
+    def url_of(self, path: str) -> str:
+        """The full address of `path`, as `open_shard` takes it."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The whole file; FileNotFoundError where there is none."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes the whole file or, on any failure, nothing."""
+        ...
+
+    def upload(self, local: Path, path: str) -> None:
+        """Copies a local file to `path`, whole or not at all."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at `path`."""
+        ...
+
+    def list(self, under: str = "") -> list[str]:
+        """Every file's path below the folder `under`, sorted."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Removes the file, if it is there."""
+        ...
+
+
+def open_place(url: str | Path) -> Place:
+    """The place at a folder's path or at `s3://bucket/prefix`; nothing is touched yet."""
+    text = str(url)
+    if text.startswith("s3://"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ValueError(f"{text!r} names no bucket, expected s3://bucket/prefix")
+        return Bucket(bucket, prefix.strip("/"))
+    if "://" in text:
+        raise ValueError(f"{text!r} is not a place, expected a folder or s3://bucket/prefix")
+    return Folder(Path(text).absolute())
+
+
+def split_url(url: str | Path) -> tuple[Place, str]:
+    """The place and the file name in it of a file's full address."""
+    parent, _, name = str(url).rpartition("/")
+    return open_place(parent or ("/" if str(url).startswith("/") else ".")), name
+
+
+def open_shard(url: str) -> BinaryIO:
+    """A seekable reader of a file in a folder or bucket: the opener that training is given."""
+    place, name = split_url(url)
+    return place.open(name)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A local or shared folder; made when something is written to it."""
+
+    root: Path
+
+    @property
+    def url(self) -> str:
+        """The absolute folder."""
+        return str(self.root)
+
+    def url_of(self, path: str) -> str:
+        """The full path of `path`."""
+        return str(self.root / path)
+
+    def read(self, path: str) -> bytes:
+        """The whole file."""
+        return (self.root / path).read_bytes()
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes beside the file, then renames."""
+        with self._replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+    def upload(self, local: Path, path: str) -> None:
+        """Copies beside the file, then renames."""
+        with self._replacing(path) as temporary:
+            shutil.copyfile(local, temporary)
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader."""
+        return (self.root / path).open("rb")
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at `path`."""
+        return (self.root / path).is_file()
+
+    def list(self, under: str = "") -> list[str]:
+        """Every file's path below `under`, sorted."""
+        files = (Path(top) / name for top, _, names in os.walk(self.root / under) for name in names)
+        return sorted(file.relative_to(self.root).as_posix() for file in files)
+
+    def delete(self, path: str) -> None:
+        """Removes the file and, where that leaves it empty, its folder."""
+        file = self.root / path
+        file.unlink(missing_ok=True)
+        if file.parent != self.root and file.parent.is_dir() and not any(file.parent.iterdir()):
+            file.parent.rmdir()
+
+    @contextmanager
+    def _replacing(self, path: str) -> Iterator[Path]:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would shut other users out
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix of an S3 bucket. Holds no client, so it pickles."""
+
+    bucket: str
+    prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def url_of(self, path: str) -> str:
+        """The full address of `path`."""
+        return f"s3://{self.bucket}/{self._key(path)}"
+
+    def read(self, path: str) -> bytes:
+        """The whole object."""
+        return self._get(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Puts the object; S3 shows it only once it is whole."""
+        self._call(path, lambda client, at: client.put_object(Body=data, **at))
+
+    def upload(self, local: Path, path: str) -> None:
+        """Uploads the file, in pieces where it is large."""
+        self._call(path, lambda client, at: client.upload_file(str(local), at["Bucket"], at["Key"]))
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader made of range requests."""
+        head = self._call(path, lambda client, at: client.head_object(**at))
+        raw = _RangeReader(self, path, size=head["ContentLength"], etag=head["ETag"])
+        return cast(BinaryIO, io.BufferedReader(raw, READ_AHEAD_BYTES))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`."""
+        try:
+            self._call(path, lambda client, at: client.head_object(**at))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, under: str = "") -> list[str]:
+        """Every object's path below `under`, sorted."""
+        start = f"{self._key(under).rstrip('/')}/".lstrip("/")
+        cut = len(f"{self.prefix}/") if self.prefix else 0
+
+        def keys(client: Any, at: dict[str, str]) -> list[str]:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=at["Bucket"], Prefix=start
+            )
+            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+        return sorted(key[cut:] for key in self._call(under, keys) if not key.endswith("/"))
+
+    def delete(self, path: str) -> None:
+        """Removes the object."""
+        self._call(path, lambda client, at: client.delete_object(**at))
+
+    def read_range(self, path: str, start: int, stop: int, etag: str) -> bytes:
+        """Bytes `start` to `stop` (exclusive) of the object, if it is still the one of `etag`."""
+        return self._get(path, Range=f"bytes={start}-{stop - 1}", IfMatch=etag)
+
+    def _get(self, path: str, **asked: str) -> bytes:
+        def get(client: Any, at: dict[str, str]) -> bytes:
+            return cast(bytes, client.get_object(**at, **asked)["Body"].read())
+
+        return self._call(path, get)
+
+    def _key(self, path: str) -> str:
+        return f"{self.prefix}/{path}".strip("/")
+
+    def _call(self, path: str, request: Callable[[Any, dict[str, str]], T]) -> T:
+        """Runs `request(client, {Bucket, Key})`, its errors naming the object."""
+        from boto3.exceptions import S3UploadFailedError
+        from botocore import exceptions
+
+        broken_off = (
+            exceptions.ResponseStreamingError,
+            exceptions.ReadTimeoutError,
+            exceptions.IncompleteReadError,
+        )
+        at = {"Bucket": self.bucket, "Key": self._key(path)}
+        for attempt in range(BODY_ATTEMPTS):
+            try:
+                return request(_client(os.getpid()), at)
+            except exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    raise FileNotFoundError(f"no such object: {self.url_of(path)}") from error
+                raise OSError(f"{self.url_of(path)}: {error}") from error
+            except broken_off as error:
+                if attempt == BODY_ATTEMPTS - 1:
+                    raise OSError(f"{self.url_of(path)}: {error}") from error
+                time.sleep(0.5 * 2**attempt)
+            except (exceptions.BotoCoreError, S3UploadFailedError) as error:
+                raise OSError(f"{self.url_of(path)}: {error}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _RangeReader(io.RawIOBase):
+    """An object as a seekable file: every read is one range request."""
+
+    def __init__(self, bucket: Bucket, path: str, *, size: int, etag: str) -> None:
+        self._bucket, self._path, self._size, self._etag = bucket, path, size, etag
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
+            return 0
+        data = self._bucket.read_range(self._path, self._position, stop, self._etag)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+@functools.lru_cache(maxsize=1)
+def _client(process_id: int) -> Any:
+    """One S3 client a process: a forked child must not share its parent's connections."""
+    import boto3
+    from botocore.config import Config
+
+    # Checksums only where S3 demands them: not every S3 server knows the newer trailing ones.
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.client("s3", config=config)
+
+
+@functools.lru_cache(maxsize=1)
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,153 @@
+"""Re-reads a sharded data set whole and lists what is wrong with it."""
+
+import collections
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sharding.manifest import MANIFEST, Manifest, Shard, load_manifest
+from sharding.raw import DECODE_ERRORS
+from sharding.sample import MEMBERS, measure_parts, read_members
+from sharding.storage import Place, open_place
+from stn_icnn.labels import CLASSES, NUM_CLASSES
+
+_SIZES = ("width", "height", "original_width", "original_height")
+
+
+class _Fault(Exception):
+    """What is wrong with a sample."""
+
+
+@dataclass
+class _Findings:
+    """What has been seen so far.
+
+    Attributes:
+        problems: one line each, naming shard and key.
+        shard_of_key: where each key was met.
+        class_pixels: int64 [11] a split.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    shard_of_key: dict[str, str] = field(default_factory=dict)
+    class_pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def verify(place: str | Path | Place) -> list[str]:
+    """Checks every byte of the data set at `place`, a folder or `s3://bucket/prefix`.
+
+    Returns:
+        One line a problem, naming shard and key; empty where all is sound.
+    """
+    if isinstance(place, str | Path):
+        place = open_place(place)
+    try:
+        manifest = load_manifest(place)
+    except ValueError as error:
+        return [str(error)]
+    found = _Findings()
+    if manifest.classes != CLASSES:
+        found.problems.append(f"{MANIFEST}: classes must be {CLASSES}, got {manifest.classes}")
+    _check_files(place, manifest, found)
+    for split, shards in manifest.splits.items():
+        found.class_pixels[split] = np.zeros(NUM_CLASSES, np.int64)
+        num_before = len(found.problems)
+        for shard in shards:
+            _check_shard(place, manifest, split, shard, found)
+        counted = tuple(found.class_pixels[split].tolist())
+        # With a faulty sample the counts differ anyway, and the sample has been named.
+        if len(found.problems) == num_before and counted != manifest.class_pixels[split]:
+            found.problems.append(
+                f"{MANIFEST}: class_pixels of {split} must be {counted}, "
+                f"got {manifest.class_pixels[split]}"
+            )
+    return found.problems
+
+
+def _check_files(place: Place, manifest: Manifest, found: _Findings) -> None:
+    named = {shard.path for shards in manifest.splits.values() for shard in shards}
+    extra = set(place.list()) - named - {MANIFEST}
+    found.problems += [f"{path}: not in the manifest" for path in sorted(extra)]
+
+
+def _check_shard(
+    place: Place, manifest: Manifest, split: str, shard: Shard, found: _Findings
+) -> None:
+    try:
+        data = place.read(shard.path)
+    except FileNotFoundError:
+        found.problems.append(f"{shard.path}: missing")
+        return
+    if len(data) != shard.bytes:
+        found.problems.append(f"{shard.path}: must be {shard.bytes} bytes, got {len(data)}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != shard.sha256:
+        found.problems.append(f"{shard.path}: sha256 must be {shard.sha256}, got {sha256}")
+    samples: dict[str, list[tuple[str, bytes]]] = collections.defaultdict(list)
+    try:
+        for key, extension, member in read_members(io.BytesIO(data)):
+            samples[key].append((extension, member))
+    except tarfile.TarError as error:
+        found.problems.append(f"{shard.path}: not a readable tar: {error}")
+        return
+    if len(samples) != shard.samples:
+        found.problems.append(
+            f"{shard.path}: must hold {shard.samples} samples, got {len(samples)}"
+        )
+    for key, members in samples.items():
+        if key in found.shard_of_key:
+            found.problems.append(f"{shard.path}: {key}: also in {found.shard_of_key[key]}")
+        found.shard_of_key[key] = shard.path
+        try:
+            labels = _check_sample(members, manifest.dataset)
+        except _Fault as fault:
+            found.problems.append(f"{shard.path}: {key}: {fault}")
+            continue
+        found.class_pixels[split] += np.bincount(labels.ravel(), minlength=NUM_CLASSES)
+
+
+def _check_sample(members: list[tuple[str, bytes]], dataset: str) -> NDArray[np.uint8]:
+    """The sample's labels, uint8 [H, W]; raises _Fault."""
+    extensions = tuple(sorted(extension for extension, _ in members))
+    if extensions != MEMBERS:
+        raise _Fault(f"members must be {MEMBERS}, got {extensions}")
+    sample = dict(members)
+    image = _decode(sample["jpg"], "jpg", "JPEG", "RGB")
+    label_image = _decode(sample["png"], "png", "PNG", "L")
+    labels = np.asarray(label_image)
+    try:
+        info = json.loads(sample["json"])
+        sizes = {name: int(info[name]) for name in _SIZES}
+        recorded = (info["dataset"], info["parts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _Fault(f"json is malformed or incomplete: {error}") from error
+    if not image.size == label_image.size == (sizes["width"], sizes["height"]):
+        raise _Fault(
+            f"sizes differ: jpg {image.size}, png {label_image.size}, "
+            f"json {(sizes['width'], sizes['height'])}"
+        )
+    if labels.max() >= NUM_CLASSES:
+        raise _Fault(f"class ids must be below {NUM_CLASSES}, got {labels.max()}")
+    if recorded != (dataset, measure_parts(labels)):
+        raise _Fault("json does not describe the labels")
+    return labels
+
+
+def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except DECODE_ERRORS as error:
+        raise _Fault(f"{extension} does not decode: {type(error).__name__}") from error
+    if (image.format, image.mode) != (file_format, mode):
+        raise _Fault(
+            f"{extension} must be {file_format} of mode {mode}, got {image.format} {image.mode}"
+        )
+    return image
