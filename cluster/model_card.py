@@ -1,0 +1,129 @@
+"""What a model is and where it came from: the model card, and what runs record of their origin."""
+
+import dataclasses
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+VALUE_LIMIT: Final = 5000
+"""Characters of a param or tag; MLflow itself takes 6000 and 8000."""
+
+
+_ABOUT: Final = """\
+STN-iCNN parses a photograph of a face into labelled parts. A coarse network labels a small copy of
+the photograph, a localization network turns that into one window a part, and the windows, cut from
+the photograph by a differentiable sampler, are labelled finely and pasted back. After "End-to-End
+Face Parsing via Interlinked Convolutional Neural Networks" (Yin, Yiu, Hu, Tang)."""
+
+_USE: Final = """\
+Labelling brows, eyes, nose, lips and the inside of the mouth in photographs of faces, for research
+and for tools that edit or measure them. It finds no faces and tells no person from another; it is
+not meant for identifying people or judging their traits."""
+
+_LIMITS: Final = """\
+- Nine classes: background, the two brows, the two eyes, nose, upper lip, inner mouth, lower lip.
+  Skin and hair are background.
+- One face a photograph, roughly frontal and upright, filling the picture about as in the training
+  images; the photograph is brought to their scale first.
+- The figures hold for images like those of the data set; no others were measured."""
+
+_NON_COMMERCIAL: Final = """\
+- CelebAMask-HQ, and so a model trained on it, is for non-commercial research only."""
+
+
+def model_card(
+    *,
+    name: str,
+    dataset: str,
+    data_fingerprint: str,
+    num_images: int,
+    preset: str,
+    config: Any,
+    val_f1: Mapping[str, float | None],
+    test_f1: Mapping[str, float | None],
+    run_id: str | None = None,
+    commit: str | None = None,
+) -> str:
+    """The model card, Markdown, short enough for a model version's description.
+
+    Args:
+        name: of the registered model.
+        dataset: as in the shards' manifest, such as `helen` or `celebamask`.
+        data_fingerprint: the manifest's.
+        num_images: that it was trained on.
+        preset: that the run started from.
+        config: what to show of the settings, a mapping or dataclass, nested or not.
+        val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
+        test_f1: on the test split; empty where it was not read.
+        run_id: of the MLflow run.
+        commit: of the code.
+    """
+    origin = {
+        "Data set": f"{dataset}, {num_images} training images",
+        "Data fingerprint": f"`{data_fingerprint}`",
+        "Preset": preset,
+        "MLflow run": f"`{run_id}`" if run_id else None,
+        "Code": f"`{commit}`" if commit else None,
+    }
+    limits = _LIMITS + (f"\n{_NON_COMMERCIAL}" if "celeb" in dataset.lower() else "")
+    sections = {
+        "Training": "\n".join(f"- {key}: {value}" for key, value in origin.items() if value),
+        "F1": _f1_table(val_f1, test_f1),
+        "Intended use": _USE,
+        "Limits": limits,
+        "How to load it": (
+            f"```\nstn-icnn parse PHOTO --model models:/{name}@champion --out DIR\n```\n"
+            f"`models:/{name}/VERSION` names one version."
+        ),
+        # Last, as the longest: a registry that must cut cuts here.
+        "Settings": "\n".join(f"- `{key}`: {value}" for key, value in flatten(config).items()),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# {name}\n\n{_ABOUT}\n\n{body}\n"
+
+
+def _f1_table(val: Mapping[str, float | None], test: Mapping[str, float | None]) -> str:
+    lines = ["| | validation | test |", "|---|---|---|"]
+    for row in dict.fromkeys((*val, *test)):
+        cells = ("-" if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def flatten(params: Any, prefix: str = "") -> dict[str, str]:
+    """`{"optim": {"lr": 0.1}}`, or dataclasses nested so, as `{"optim.lr": "0.1"}`.
+
+    Values longer than MLflow takes are cut.
+    """
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+    if not isinstance(params, Mapping):
+        return {prefix: str(params)[:VALUE_LIMIT]}
+    flat = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def git_commit() -> str | None:
+    """The commit that this code was run from, `-dirty` behind it where tracked files differ.
+
+    None outside a git checkout; a package installed into some other project's checkout is none.
+    """
+    here = Path(__file__).resolve()
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changes else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,168 @@
+"""An outbox of records for a store that may be away, mirrored on disk; knows no MLflow.
+
+A record is a plain dict: `op`, the run's `name` and `parent` id (by which it is found again, or
+made), and what the operation needs. The mirror, one JSON record a line, outlives a killed driver:
+the next driver of the same job takes it up.
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+RETRY_AFTER_S: Final = 10
+"""After a failure the store is left alone for this long: training waits for no time-outs."""
+
+Record = dict[str, Any]
+
+_logger = logging.getLogger(__name__)
+
+
+class RefusedError(Exception):
+    """The store answers that it will not take the record, now or later."""
+
+
+class Outbox:
+    """Records on their way to a store, delivered in order. Not safe for threads by itself."""
+
+    def __init__(self, deliver: Callable[[Record], None], folder: Path) -> None:
+        """Makes nothing on disk.
+
+        Args:
+            deliver: hands one record to the store. Raises `RefusedError` where that is no use,
+                and `OSError` where the store is away.
+            folder: a local folder that outlives the job.
+        """
+        self._deliver = deliver
+        self._folder = folder
+        self._spool: Spool | None = None
+        self._pending: deque[Record] = deque()
+        self._aside: list[Record] = []
+        self._retry_at = 0.0
+
+    @property
+    def undelivered(self) -> Path | None:
+        """The file that holds what was not delivered; None where nothing is left."""
+        return self._spool.path if self._spool and self._spool.path.exists() else None
+
+    @property
+    def aside(self) -> Sequence[Record]:
+        """The records that the store refused."""
+        return self._aside
+
+    def open(self, job_id: str, wanted: Callable[[Record], bool] = lambda record: True) -> None:
+        """Names the job, once, and takes up the `wanted` records that its last driver left."""
+        if self._spool is None:
+            self._spool = Spool(self._folder, job_id)
+            self._pending.extend(record for record in self._spool.read() if wanted(record))
+
+    def add(self, record: Record) -> None:
+        """Delivers the record, after those before it, or keeps it."""
+        self._pending.append(record)
+        self.flush()
+        waits = any(other is record for other in (*self._aside, *self._pending))
+        if waits and record["op"] == "artifacts" and self._spool:
+            try:
+                self._spool.keep(record)
+            except OSError as error:
+                _logger.error("no copy could be made of %s: %s", record["path"], error)
+            self._mirror()
+
+    def flush(self, force: bool = False) -> None:
+        """Delivers what waits, as far as the store takes it.
+
+        Args:
+            force: also shortly after a failure, and also what was refused before.
+        """
+        if force:
+            self._pending.extendleft(reversed(self._aside))
+            self._aside.clear()
+        if force or time.monotonic() >= self._retry_at:
+            self._deliver_pending()
+        self._mirror()
+
+    def _deliver_pending(self) -> None:
+        while self._pending:
+            record = self._pending[0]
+            try:
+                self._deliver(record)
+            except RefusedError as error:
+                record["refused"] = str(error)
+                self._aside.append(record)
+                _logger.warning("refused, and kept in a file: %s: %s", record["op"], error)
+            except OSError as error:
+                self._retry_at = time.monotonic() + RETRY_AFTER_S
+                _logger.warning("%s; %d records wait for it", error, len(self._pending))
+                return
+            else:
+                if self._spool:
+                    self._spool.forget(record)
+            self._pending.popleft()
+
+    def _mirror(self) -> None:
+        if self._spool is None:
+            return
+        try:
+            self._spool.write([*self._aside, *self._pending])
+        except OSError as error:
+            _logger.error("what waits cannot be kept in %s: %s", self._spool.path, error)
+
+
+class Spool:
+    """One job's file of records, and copies of the artifacts that they name."""
+
+    def __init__(self, folder: Path, job_id: str) -> None:
+        """Names the places; makes nothing."""
+        self.path = folder / f"{job_id}.jsonl"
+        self._files = folder / job_id
+
+    def read(self) -> list[Record]:
+        """The records that an earlier driver of this job left; none where there is no file."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Makes the file hold `records`; with none, no file is left."""
+        if not records:
+            self.path.unlink(missing_ok=True)
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(_finite(record), allow_nan=False) + "\n" for record in records)
+        part = self.path.with_suffix(".part")
+        part.write_text(text, "utf-8")
+        os.replace(part, self.path)
+
+    def keep(self, record: Record) -> None:
+        """Copies the record's artifacts: the caller's folder may be a temporary one."""
+        source = Path(record["path"])
+        taken = self._files.iterdir() if self._files.is_dir() else ()
+        number = max((int(folder.name) for folder in taken), default=-1) + 1
+        target = self._files / f"{number:03d}" / source.name
+        target.parent.mkdir(parents=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+        record["path"], record["kept"] = str(target), True
+
+    def forget(self, record: Record) -> None:
+        """Removes the copies that `keep` made."""
+        if record.get("kept"):
+            shutil.rmtree(Path(record["path"]).parent, ignore_errors=True)
+            if self._files.is_dir() and not any(self._files.iterdir()):
+                self._files.rmdir()
+
+
+def _finite(record: Record) -> Record:
+    # JSON has no NaN: "nan" and "inf" as strings, which float() reads.
+    values = record.get("values")
+    if not values:
+        return record
+    return record | {"values": {k: v if math.isfinite(v) else str(v) for k, v in values.items()}}
