@@ -57,6 +57,8 @@ def build(
         ValueError: the source is not of this layout, too much of it is unusable, or `out` holds
             something else.
     """
+    if not 0 <= max_rejected <= 1:
+        raise ValueError(f"max_rejected must be a share from 0 to 1, got {max_rejected}")
     place = open_place(out)
     tasks = plan_shards(
         layout, source, out, split=split, limit=limit, shard_size=shard_size, seed=seed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sharding.manifest import Scale
 from sharding.raw import IMAGE_FILTER, Item, Layout, RawSample, RejectedError, read_grey, read_photo
-from sharding.splits import RULES, keyed_items, read_split_file, shuffled_split
+from sharding.splits import keyed_items, read_split_file, shuffled_split
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
@@ -59,7 +59,6 @@ def split_items(source: Place, rule: str, seed: int) -> dict[str, list[Item]]:
         keys = _official_split(source, sources)
     else:
         keys = read_split_file(rule)
-    assert rule not in RULES or sum(map(len, keys.values())) == len(sources)
     return keyed_items(keys, sources, rule=rule)
 
 
@@ -125,8 +124,12 @@ def _official_split(source: Place, keys: dict[str, str]) -> dict[str, list[str]]
         lines = source.read(MAPPING).decode().splitlines()
     except FileNotFoundError as error:
         raise ValueError(f"--split official needs {source.url_of(MAPPING)}") from error
-    rows = [line.split() for line in lines[1:] if line.strip()]
-    original = {f"{int(row[0]):05d}": int(PurePosixPath(row[2]).stem) for row in rows}
+    original: dict[str, int] = {}
+    for line in filter(str.strip, lines[1:]):
+        row = re.fullmatch(r"\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*", line)
+        if not row:
+            raise ValueError(f"{MAPPING}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
+        original[f"{int(row[1]):05d}"] = int(row[2])
     unmapped = [key for key in keys if key not in original]
     if unmapped:
         raise ValueError(f"{len(unmapped)} images are not in {MAPPING}, the first is {unmapped[0]}")

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from sharding.building import MAX_REJECTED, SHARD_SIZE, build
-from sharding.manifest import Manifest
+from sharding.manifest import MANIFEST, Manifest
+from sharding.storage import open_place
 from sharding.writer import LAYOUTS, ShardRecord, ShardTask
 
 
@@ -85,6 +86,7 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run_build(args: argparse.Namespace) -> None:
+    was_there = open_place(args.out).exists(MANIFEST)
     manifest = build(
         args.command,
         args.source,
@@ -96,6 +98,8 @@ def _run_build(args: argparse.Namespace) -> None:
         max_rejected=args.max_rejected,
         map_tasks=_map_with_progress,
     )
+    if was_there:
+        print(f"{args.out} is already complete; remove it first to make it anew")
     _print_summary(manifest, args.out)
 
 
@@ -131,7 +135,8 @@ def _run_verify(args: argparse.Namespace) -> int:
     problems = verify(args.out)
     for problem in problems:
         print(problem)
-    print(f"{args.out}: {f'{len(problems)} problems' if problems else 'sound'}")
+    verdict = f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "sound"
+    print(f"{args.out}: {verdict}")
     return 1 if problems else 0
 
 

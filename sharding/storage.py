@@ -8,8 +8,8 @@ import functools
 import io
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
-READ_AHEAD_BYTES: Final = 4 << 20
-"""How much one range request of a reader brings: a few requests a shard."""
+READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
+"""What one range request brings: the first after a jump (a sample or two), and, doubling from one
+request to the next as long as reading goes straight on, at most."""
 
 BODY_ATTEMPTS: Final = 4
 """How often a download that breaks off is tried: boto3 retries requests, but not their bodies."""
@@ -144,12 +145,9 @@ class Folder:
     def _replacing(self, path: str) -> Iterator[Path]:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would shut other users out
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -187,7 +185,7 @@ class Bucket:
         """A seekable reader made of range requests."""
         head = self._call(path, lambda client, at: client.head_object(**at))
         raw = _RangeReader(self, path, size=head["ContentLength"], etag=head["ETag"])
-        return cast(BinaryIO, io.BufferedReader(raw, READ_AHEAD_BYTES))
+        return cast(BinaryIO, io.BufferedReader(raw))
 
     def exists(self, path: str) -> bool:
         """Whether there is an object at `path`."""
@@ -255,11 +253,13 @@ class Bucket:
 
 
 class _RangeReader(io.RawIOBase):
-    """An object as a seekable file: every read is one range request."""
+    """An object as a seekable file, read ahead by range requests."""
 
     def __init__(self, bucket: Bucket, path: str, *, size: int, etag: str) -> None:
         self._bucket, self._path, self._size, self._etag = bucket, path, size, etag
         self._position = 0
+        self._held, self._held_from = b"", 0
+        self._ahead = READ_AHEAD_BYTES[0]
 
     def readable(self) -> bool:
         return True
@@ -276,13 +276,23 @@ class _RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._position + len(buffer), self._size)
-        if stop <= self._position:
+        if self._position >= self._size:
             return 0
-        data = self._bucket.read_range(self._path, self._position, stop, self._etag)
+        if not self._held_from <= self._position < self._held_from + len(self._held):
+            self._fetch(len(buffer))
+        start = self._position - self._held_from
+        data = self._held[start : start + len(buffer)]
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _fetch(self, num_wanted: int) -> None:
+        least, most = READ_AHEAD_BYTES
+        goes_on = self._held and self._position == self._held_from + len(self._held)
+        self._ahead = min(2 * self._ahead, most) if goes_on else least
+        stop = min(self._position + max(num_wanted, self._ahead), self._size)
+        self._held = self._bucket.read_range(self._path, self._position, stop, self._etag)
+        self._held_from = self._position
 
 
 @functools.lru_cache(maxsize=1)
@@ -298,10 +308,3 @@ def _client(process_id: int) -> Any:
         response_checksum_validation="when_required",
     )
     return boto3.client("s3", config=config)
-
-
-@functools.lru_cache(maxsize=1)
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

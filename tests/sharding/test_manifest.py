@@ -1,0 +1,86 @@
+"""Loading a manifest, and what is said where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import sharding
+from sharding.manifest import Scale
+
+
+@pytest.fixture
+def out(helen: Path, tmp_path: Path) -> Path:
+    sharding.build("helen", helen, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def edit(out: Path, **changes: object) -> None:
+    file = out / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_manifest_holds_what_readers_need(out: Path):
+    content = json.loads((out / "manifest.json").read_text())
+    assert content["format_version"] == 1
+    assert content["dataset"] == "helen"
+    assert content["scale"] == {"px": 1024, "fit": "at_most"}
+    assert content["classes"][4] == "left_eye"
+    assert content["num_samples"] == {"train": 4, "val": 1, "test": 1}
+    assert content["rejected"] == []
+    shard = content["splits"]["train"][0]
+    assert shard["path"] == "train/000000.tar"
+    assert shard["bytes"] == (out / shard["path"]).stat().st_size
+    manifest = sharding.load_manifest(out)
+    assert manifest.fingerprint == content["fingerprint"]
+    assert manifest.scale == Scale(1024, "at_most")
+    assert manifest.to_json() == (out / "manifest.json").read_bytes()
+
+
+def test_celebamask_is_exactly_512(celebamask: Path, tmp_path: Path):
+    manifest = sharding.build("celebamask", celebamask, tmp_path / "out", limit=3)
+    assert manifest.scale == Scale(512, "exact")
+
+
+def test_fingerprint_follows_the_content(out: Path, helen: Path, tmp_path: Path):
+    (helen / "images/31_1.jpg").write_bytes((helen / "images/11_1.jpg").read_bytes())
+    first = sharding.load_manifest(out).fingerprint
+    other = sharding.build("helen", helen, tmp_path / "other", max_rejected=0.5)
+    assert other.fingerprint != first
+
+
+def test_nothing_there(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"nothing at .*/missing; check the path, or make"):
+        sharding.load_manifest(tmp_path / "missing")
+
+
+def test_other_folder(helen: Path):
+    with pytest.raises(ValueError, match=r"must be a sharded data set, but has no manifest.json"):
+        sharding.load_manifest(helen)
+
+
+def test_other_format_version(out: Path):
+    edit(out, format_version=2)
+    with pytest.raises(ValueError, match=r"must have format_version 1, got 2: shard the data"):
+        sharding.load_manifest(out)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "\xff"])
+def test_broken_json(out: Path, text: str):
+    (out / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"manifest.json is not a manifest"):
+        sharding.load_manifest(out)
+
+
+def test_incomplete(out: Path):
+    content = json.loads((out / "manifest.json").read_text())
+    del content["splits"]
+    (out / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"incomplete or malformed \('splits'\)"):
+        sharding.load_manifest(out)
+
+
+def test_edited_by_hand(out: Path):
+    edit(out, dataset="celebamask")
+    with pytest.raises(ValueError, match="has been changed: its fingerprint must be"):
+        sharding.load_manifest(out)

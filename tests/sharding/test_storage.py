@@ -1,0 +1,184 @@
+"""Folders and buckets behave alike."""
+
+import io
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sharding import storage
+from sharding.storage import Bucket, Folder, Place, open_place, open_shard, split_url
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return open_place(tmp_path / "place")
+    return open_place(request.getfixturevalue("bucket") + "/some/prefix")
+
+
+def test_write_read_list_delete(place: Place, tmp_path: Path):
+    assert place.list() == []
+    place.write("b/2.txt", b"two")
+    place.write("a.txt", b"one")
+    place.write("a.txt", b"uno")
+    (tmp_path / "local").write_bytes(b"three")
+    place.upload(tmp_path / "local", "b/1.txt")
+    place.write("bb/3.txt", b"beside")
+    assert place.list() == ["a.txt", "b/1.txt", "b/2.txt", "bb/3.txt"]
+    assert place.list("b") == ["b/1.txt", "b/2.txt"]
+    assert place.read("a.txt") == b"uno"
+    assert place.read("b/1.txt") == b"three"
+    assert place.exists("b/1.txt")
+    assert not place.exists("b")
+    place.delete("b/1.txt")
+    place.delete("b/1.txt")
+    assert not place.exists("b/1.txt")
+    with pytest.raises(FileNotFoundError, match=r"b/1\.txt"):
+        place.read("b/1.txt")
+    with pytest.raises(FileNotFoundError, match=r"b/1\.txt"):
+        place.open("b/1.txt")
+
+
+def test_reader_seeks(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", (1000, 4000))
+    data = random.Random(0).randbytes(50_000)
+    place.write("x.bin", data)
+    with open_shard(place.url_of("x.bin")) as file:
+        assert file.read(10) == data[:10]
+        file.seek(49_990)
+        assert file.read(100) == data[-10:]
+        assert file.read(1) == b""
+        file.seek(-20, io.SEEK_END)
+        assert file.read(5) == data[-20:-15]
+        for at in random.Random(1).choices(range(50_000), k=20):
+            file.seek(at)
+            assert file.tell() == at
+            assert file.read(3000) == data[at : at + 3000]
+        file.seek(0)
+        assert file.read() == data
+
+
+def test_tar_is_read_through_the_opener(place: Place):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("a", "b"):
+            info = tarfile.TarInfo(name)
+            info.size = 5000
+            tar.addfile(info, io.BytesIO(name.encode() * 5000))
+    place.write("x.tar", buffer.getvalue())
+    opener = pickle.loads(pickle.dumps(open_shard))
+    with opener(place.url_of("x.tar")) as file, tarfile.open(fileobj=file) as tar:
+        assert tar.getnames() == ["a", "b"]
+        assert tar.extractfile("b").read() == b"b" * 5000
+
+
+def test_reading_on_takes_few_requests(bucket: str, monkeypatch: pytest.MonkeyPatch):
+    """And a jump brings little, so that random access to samples does not load whole shards."""
+    asked: list[int] = []
+    read_range = Bucket.read_range
+
+    def counting(self: Bucket, path: str, start: int, stop: int, etag: str) -> bytes:
+        asked.append(stop - start)
+        return read_range(self, path, start, stop, etag)
+
+    monkeypatch.setattr(Bucket, "read_range", counting)
+    open_place(bucket).write("x.bin", bytes(6 << 20))
+    with open_shard(f"{bucket}/x.bin") as file:
+        while file.read(10_240):
+            pass
+        assert len(asked) <= 6
+        asked.clear()
+        file.seek(1 << 20)
+        file.read(60_000)
+        assert asked == [256 << 10]
+
+
+def test_places_pickle(place: Place):
+    place.write("a", b"1")
+    assert pickle.loads(pickle.dumps(place)).read("a") == b"1"
+
+
+def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_place("data") == Folder(tmp_path / "data")
+    assert open_place("s3://bucket/a/b/") == Bucket("bucket", "a/b")
+    assert open_place("s3://bucket").url == "s3://bucket"
+    assert open_place("s3://bucket/a").url_of("b/c") == "s3://bucket/a/b/c"
+    assert split_url("s3://bucket/a/b.tar") == (Bucket("bucket", "a"), "b.tar")
+    assert split_url("s3://bucket/b.tar") == (Bucket("bucket"), "b.tar")
+    assert split_url("b.tar") == (Folder(tmp_path), "b.tar")
+    assert split_url("/b.tar") == (Folder(Path("/")), "b.tar")
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path):
+    place = open_place(tmp_path / "place")
+    place.write("a", b"old")
+    with pytest.raises(FileNotFoundError):
+        place.upload(tmp_path / "missing", "a")
+    assert place.list() == ["a"]
+    assert place.read("a") == b"old"
+
+
+def test_missing_bucket_is_an_error_that_names_it(bucket: str):
+    place = open_place("s3://no-such-bucket/prefix")
+    with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix/a.*NoSuchBucket"):
+        place.read("a")
+    with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix.*NoSuchBucket"):
+        place.list()
+    with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix/a.*NoSuchBucket"):
+        place.write("a", b"")
+
+
+def test_server_that_is_away_is_an_error_that_names_the_object(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    storage._client.cache_clear()
+    with pytest.raises(OSError, match=rf"s3://faces/a: Could not connect .*{port}"):
+        open_place(bucket).read("a")
+
+
+def test_download_that_breaks_off_is_tried_again(bucket: str, monkeypatch: pytest.MonkeyPatch):
+    from botocore.exceptions import ResponseStreamingError
+    from botocore.response import StreamingBody
+
+    place = open_place(bucket)
+    place.write("a", b"whole")
+    read = StreamingBody.read
+    failures = [ResponseStreamingError(error="connection reset")] * 2
+
+    def breaking(self: StreamingBody) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(self)
+
+    monkeypatch.setattr(StreamingBody, "read", breaking)
+    monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+    assert place.read("a") == b"whole"
+    failures += [ResponseStreamingError(error="connection reset")] * 9
+    with pytest.raises(OSError, match=r"s3://faces/a: .*connection reset"):
+        place.read("a")
+
+
+def test_folder_needs_no_boto3_and_sharding_no_torch():
+    """Every module of the package, imported in a process of its own."""
+    code = """
+import pkgutil, sys, sharding
+for module in pkgutil.iter_modules(sharding.__path__):
+    if module.name != "__main__":
+        __import__(f"sharding.{module.name}")
+sharding.open_place("x").list()
+print([name for name in ("torch", "boto3", "webdataset", "ray") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

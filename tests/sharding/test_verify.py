@@ -1,0 +1,157 @@
+"""`verify` finds what is wrong, and names shard and key."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from webdataset.writer import TarWriter
+
+import sharding
+from sharding.sample import read_samples
+from sharding.verify import verify
+
+SHARD = "train/000000.tar"
+Samples = list[tuple[str, dict[str, bytes]]]
+
+
+@pytest.fixture
+def out(helen: Path, tmp_path: Path) -> Path:
+    sharding.build("helen", helen, tmp_path / "out", shard_size=3)
+    return tmp_path / "out"
+
+
+def rewrite(out: Path, change: Callable[[Samples], None]) -> None:
+    """Changes a shard's samples and lets the manifest say that this is how it should be."""
+    with (out / SHARD).open("rb") as file:
+        samples = list(read_samples(file))
+    change(samples)
+    buffer = io.BytesIO()
+    with TarWriter(buffer, mtime=0, encoder=False) as tar:
+        for key, members in samples:
+            tar.write({"__key__": key, **members})
+    (out / SHARD).write_bytes(buffer.getvalue())
+    manifest = sharding.load_manifest(out)
+    first, *others = manifest.splits["train"]
+    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    first = dataclasses.replace(first, sha256=sha256, bytes=len(buffer.getvalue()))
+    splits = dict(manifest.splits) | {"train": (first, *others)}
+    (out / "manifest.json").write_bytes(dataclasses.replace(manifest, splits=splits).to_json())
+
+
+def png(labels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_sound(out: Path):
+    assert verify(out) == []
+
+
+def test_flipped_byte_names_shard_and_key(out: Path):
+    data = bytearray((out / SHARD).read_bytes())
+    with (out / SHARD).open("rb") as file:
+        key, members = next(read_samples(file))
+    at = data.find(members["png"]) + len(members["png"]) // 2
+    data[at] ^= 0xFF
+    (out / SHARD).write_bytes(data)
+    problems = verify(out)
+    assert problems[0].startswith(f"{SHARD}: sha256 must be ")
+    assert problems[1].startswith(f"{SHARD}: {key}: ")
+    assert len(problems) == 2
+
+
+def test_missing_extra_and_truncated_files(out: Path):
+    (out / SHARD).unlink()
+    (out / "train/000007.tar").write_bytes(b"x")
+    last = out / "train/000001.tar"
+    last.write_bytes(last.read_bytes()[:700])
+    problems = verify(out)
+    assert "train/000007.tar: not in the manifest" in problems
+    assert f"{SHARD}: missing" in problems
+    assert any(problem.startswith("train/000001.tar: must be ") for problem in problems)
+    assert any(problem.startswith("train/000001.tar: not a readable tar") for problem in problems)
+
+
+def test_no_data_set_is_one_problem(tmp_path: Path):
+    assert len(verify(tmp_path / "missing")) == 1
+
+
+def test_wrong_class_pixels(out: Path):
+    manifest = sharding.load_manifest(out)
+    wrong = dict(manifest.class_pixels) | {"val": (0,) * 11}
+    changed = dataclasses.replace(manifest, class_pixels=wrong)
+    (out / "manifest.json").write_bytes(changed.to_json())
+    (problem,) = verify(out)
+    assert problem.startswith("manifest.json: class_pixels of val must be")
+
+
+def drop_json(samples: Samples) -> None:
+    del samples[0][1]["json"]
+
+
+def write_class_11(samples: Samples) -> None:
+    labels = np.array(Image.open(io.BytesIO(samples[0][1]["png"])))
+    labels[0, 0] = 11
+    samples[0][1]["png"] = png(labels)
+
+
+def move_a_part(samples: Samples) -> None:
+    info = json.loads(samples[0][1]["json"])
+    info["parts"]["nose"][0] += 1
+    samples[0][1]["json"] = json.dumps(info).encode()
+
+
+def shrink_labels(samples: Samples) -> None:
+    samples[0][1]["png"] = png(np.zeros((5, 5), np.uint8))
+
+
+def grey_image(samples: Samples) -> None:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(samples[0][1]["jpg"])).convert("L").save(buffer, "JPEG")
+    samples[0][1]["jpg"] = buffer.getvalue()
+
+
+def cut_image(samples: Samples) -> None:
+    samples[0][1]["jpg"] = samples[0][1]["jpg"][:300]
+
+
+def break_json(samples: Samples) -> None:
+    samples[0][1]["json"] = b"{"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (drop_json, "members must be ('jpg', 'json', 'png'), got ('jpg', 'png')"),
+        (write_class_11, "class ids must be below 11, got 11"),
+        (move_a_part, "json does not describe the labels"),
+        (shrink_labels, "sizes differ: jpg (109, 120), png (5, 5), json (109, 120)"),
+        (grey_image, "jpg must be JPEG of mode RGB, got JPEG L"),
+        (cut_image, "jpg does not decode: OSError"),
+        (break_json, "json is malformed or incomplete"),
+    ],
+)
+def test_faulty_sample(out: Path, change: Callable[[Samples], None], fault: str):
+    rewrite(out, change)
+    (problem,) = verify(out)
+    assert problem.startswith(f"{SHARD}: 11_1: {fault}")
+
+
+def test_sample_lost_or_there_twice(out: Path):
+    rewrite(out, lambda samples: samples.pop())
+    problems = verify(out)
+    assert f"{SHARD}: must hold 3 samples, got 2" in problems
+
+
+def test_key_in_two_shards(out: Path):
+    with (out / "val/000000.tar").open("rb") as file:
+        other = next(read_samples(file))
+    rewrite(out, lambda samples: samples.__setitem__(2, other))
+    assert f"val/000000.tar: 21_1: also in {SHARD}" in verify(out)

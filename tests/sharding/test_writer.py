@@ -1,0 +1,297 @@
+"""Building shards: the sample contract, equal bytes, interruptions, rejects, refusals."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+from PIL import Image
+
+import sharding
+from sharding import writer
+from sharding.sample import measure_parts
+from sharding.verify import verify
+from sharding.writer import ShardRecord, ShardTask, write_shard
+from stn_icnn.labels import CLASS_ID
+
+Draw = Callable[..., None]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def read_back(out: Path, split: str) -> list[dict]:
+    shards = sorted(str(path) for path in (out / split).glob("*.tar"))
+    return list(wds.WebDataset(shards, shardshuffle=False))
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(num_shards: int) -> Callable[..., Iterator[ShardRecord]]:
+    """Runs tasks as `map` does until so many shards are written."""
+
+    def run(write: Callable, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
+        for task in tasks[:num_shards]:
+            yield write(task)
+        raise Killed
+
+    return run
+
+
+def test_parts_are_measured_in_pixels_with_centres_at_a_half():
+    labels = np.zeros((10, 20), np.uint8)
+    labels[2:4, 5:8] = CLASS_ID["left_eye"]
+    labels[7, 10:12] = CLASS_ID["upper_lip"]
+    labels[9, 10:12] = CLASS_ID["lower_lip"]
+    assert measure_parts(labels) == {
+        "left_eye": [6.5, 3.0, 5, 2, 8, 4, 6],
+        "mouth": [11.0, 8.5, 10, 7, 12, 10, 4],
+    }
+
+
+def test_webdataset_reads_samples_back(celebamask: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    manifest = sharding.build("celebamask", celebamask, out, shard_size=4)
+    assert manifest.num_samples == {"train": 6, "val": 2, "test": 2}
+    assert [shard.samples for shard in manifest.splits["train"]] == [4, 2]
+    samples = {split: read_back(out, split) for split in manifest.splits}
+    assert {split: len(found) for split, found in samples.items()} == manifest.num_samples
+    sample = samples["train"][0]
+    info = json.loads(sample["json"])
+    number = int(sample["__key__"])
+    assert {name: info[name] for name in info if name != "parts"} == {
+        "source": f"CelebA-HQ-img/{number}.jpg",
+        "dataset": "celebamask",
+        "width": 512,
+        "height": 512,
+        "original_width": 512,
+        "original_height": 512,
+    }
+    assert info["parts"]["left_eye"] == [325.0, 210.0, 300, 200, 350, 220, 1000]
+    assert list(info["parts"]) == [
+        "left_brow",
+        "right_brow",
+        "left_eye",
+        "right_eye",
+        "nose",
+        "mouth",
+    ]
+    labels = Image.open(io.BytesIO(sample["png"]))
+    assert (labels.mode, labels.size) == ("L", (512, 512))
+    assert measure_parts(np.asarray(labels)) == info["parts"]
+    counted = sum(
+        np.bincount(np.asarray(Image.open(io.BytesIO(sample["png"]))).ravel(), minlength=11)
+        for sample in samples["train"]
+    )
+    assert tuple(counted) == manifest.class_pixels["train"]
+
+
+def test_unchanged_jpeg_is_copied_and_a_changed_one_is_written_at_444(helen: Path, tmp_path: Path):
+    turned = helen / "images/12_1.jpg"
+    Image.open(turned).save(turned, "PNG")
+    out = tmp_path / "out"
+    sharding.build("helen", helen, out)
+    copied, written = read_back(out, "train")[:2]
+    assert copied["jpg"] == (helen / "images/11_1.jpg").read_bytes()
+    image = Image.open(io.BytesIO(written["jpg"]))
+    assert (image.format, image.mode) == ("JPEG", "RGB")
+    assert [sampling[1:3] for sampling in image.layer] == [(1, 1)] * 3
+
+
+@pytest.mark.parametrize("layout", ["celebamask", "helen"])
+def test_same_input_same_bytes(layout: str, tmp_path: Path, request: pytest.FixtureRequest):
+    source = request.getfixturevalue(layout)
+    sharding.build(layout, source, tmp_path / "a", shard_size=3)
+    moved = source.rename(tmp_path / "moved")
+    sharding.build(layout, moved, tmp_path / "b", shard_size=3)
+    first = contents(tmp_path / "a")
+    assert first == contents(tmp_path / "b")
+    assert set(first) == {
+        "manifest.json",
+        "train/000000.tar",
+        "train/000001.tar",
+        "val/000000.tar",
+        "test/000000.tar",
+    }
+
+
+def test_interrupted_run_goes_on_with_the_same_bytes(
+    celebamask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped within the second shard; the first is not redone."""
+    read = writer.LAYOUTS["celebamask"].read
+    keys: list[str] = []
+    dies_at = 5
+
+    def counting_read(source, item):
+        keys.append(item.key)
+        if len(keys) == dies_at:
+            raise Killed
+        return read(source, item)
+
+    layout = sharding.raw.Layout(
+        "celebamask",
+        writer.LAYOUTS["celebamask"].scale,
+        writer.LAYOUTS["celebamask"].split_items,
+        counting_read,
+    )
+    monkeypatch.setitem(writer.LAYOUTS, "celebamask", layout)
+    out = tmp_path / "out"
+    with pytest.raises(Killed):
+        sharding.build("celebamask", celebamask, out, shard_size=3)
+    assert "train/000000.tar" in contents(out)
+    assert "train/000001.tar" not in contents(out)
+    first_shard = keys[:3]
+    with pytest.raises(ValueError, match=r"is unfinished: .* run the command that began it again"):
+        sharding.load_manifest(out)
+
+    dies_at = 0
+    keys.clear()
+    sharding.build("celebamask", celebamask, out, shard_size=3)
+    assert len(keys) == 7
+    assert not set(first_shard) & set(keys)
+    sharding.build("celebamask", celebamask, tmp_path / "straight", shard_size=3)
+    assert contents(out) == contents(tmp_path / "straight")
+
+
+def test_shard_damaged_during_the_interruption_is_redone(celebamask: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    with pytest.raises(Killed):
+        sharding.build("celebamask", celebamask, out, shard_size=3, map_tasks=killed_after(2))
+    (out / "train/000000.tar").write_bytes(b"half")
+    (out / "train/000001.tar").unlink()
+    (out / "train/.000002.tar.1234.tmp").write_bytes(b"left by a killed process")
+    sharding.build("celebamask", celebamask, out, shard_size=3)
+    assert verify(out) == []
+
+
+def test_finished_data_set_is_left_alone(celebamask: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    manifest = sharding.build("celebamask", celebamask, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert sharding.build("celebamask", celebamask, out) == manifest
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("settings", [{"shard_size": 3}, {"seed": 1}, {"limit": 5}])
+def test_other_settings_are_refused(celebamask: Path, tmp_path: Path, settings: dict):
+    finished, begun, foreign = (tmp_path / name for name in ("finished", "begun", "foreign"))
+    sharding.build("celebamask", celebamask, finished)
+    with pytest.raises(ValueError, match="already holds a data set of other items or settings"):
+        sharding.build("celebamask", celebamask, finished, **settings)
+    with pytest.raises(Killed):
+        sharding.build("celebamask", celebamask, begun, map_tasks=killed_after(1))
+    with pytest.raises(ValueError, match="unfinished data set of other items or settings"):
+        sharding.build("celebamask", celebamask, begun, **settings)
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"must be empty or new, but holds thesis.txt"):
+        sharding.build("celebamask", celebamask, foreign, **settings)
+    assert contents(foreign) == {"thesis.txt": b"mine"}
+
+
+def test_shards_may_be_written_by_anyone_in_any_order(celebamask: Path, tmp_path: Path):
+    def backwards(write: Callable, tasks: Sequence[ShardTask]) -> list[ShardRecord]:
+        return [write(task) for task in reversed(tasks)]
+
+    sharding.build("celebamask", celebamask, tmp_path / "a", shard_size=2)
+    sharding.build("celebamask", celebamask, tmp_path / "b", shard_size=2, map_tasks=backwards)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_bad_images_leave_gaps_and_are_listed(helen: Path, tmp_path: Path):
+    """The other shards' bytes do not depend on them."""
+    sharding.build("helen", helen, tmp_path / "whole", shard_size=2)
+    (helen / "images/11_1.jpg").write_bytes(b"")
+    (helen / "images/21_1.jpg").unlink()
+    out = tmp_path / "out"
+    manifest = sharding.build("helen", helen, out, shard_size=2, max_rejected=0.5)
+    assert [(r.source, r.reason) for r in manifest.rejected] == [
+        ("images/11_1.jpg", "images/11_1.jpg is empty"),
+        ("images/21_1.jpg", "no image at images/21_1.jpg"),
+    ]
+    assert manifest.num_samples == {"train": 3, "val": 0, "test": 1}
+    assert manifest.splits["val"] == ()
+    whole, gaps = contents(tmp_path / "whole"), contents(out)
+    assert gaps["train/000001.tar"] == whole["train/000001.tar"]
+    assert gaps["test/000000.tar"] == whole["test/000000.tar"]
+    assert [sample["__key__"] for sample in read_back(out, "train")] == ["12_1", "13_1", "14_2"]
+    assert verify(out) == []
+
+
+def test_too_many_bad_images_fail_and_a_repair_is_seen(helen: Path, tmp_path: Path):
+    image = helen / "images/11_1.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(b"nonsense")
+    out = tmp_path / "out"
+    with pytest.raises(
+        ValueError, match=r"1 of 6 items are unusable.*0\.05.*images/11_1.jpg: cann"
+    ):
+        sharding.build("helen", helen, out)
+    image.write_bytes(whole)
+    assert sharding.build("helen", helen, out).rejected == ()
+    assert verify(out) == []
+
+
+def test_face_without_any_label_is_rejected(helen: Path, tmp_path: Path, draw_helen: Draw):
+    nothing = {index: np.zeros((120, 100), np.uint8) for index in range(11)}
+    draw_helen(helen, "11_1", maps=nothing)
+    manifest = sharding.build("helen", helen, tmp_path / "out", max_rejected=0.5)
+    assert [rejection.reason for rejection in manifest.rejected] == ["nothing is labelled"]
+
+
+def test_limit_takes_its_share_of_every_split(celebamask: Path, tmp_path: Path):
+    manifest = sharding.build("celebamask", celebamask, tmp_path / "out", limit=5)
+    assert manifest.num_samples == {"train": 3, "val": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"layout": "lfw"}, "layout must be one of celebamask, helen, got 'lfw'"),
+        ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"max_rejected": 5}, "max_rejected must be a share from 0 to 1, got 5"),
+        ({"out": "gs://bucket/x"}, "'gs://bucket/x' is not a place"),
+        ({"out": "s3://"}, "'s3://' names no bucket"),
+    ],
+)
+def test_bad_settings_are_refused(helen: Path, tmp_path: Path, setting: dict, message: str):
+    settings = {"layout": "helen", "source": helen, "out": tmp_path / "out"} | setting
+    with pytest.raises(ValueError, match=message):
+        sharding.build(**settings)
+
+
+def test_key_that_webdataset_would_cut_is_refused(helen: Path, tmp_path: Path):
+    (helen / "tuning.txt").write_text("1 , 21.5_1\n")
+    with pytest.raises(ValueError, match=r"key '21.5_1' of split val must be letters, digits"):
+        sharding.build("helen", helen, tmp_path / "out")
+
+
+def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
+    place = sharding.open_place(f"{bucket}/raw")
+    for path in sharding.open_place(helen).list():
+        place.upload(helen / path, path)
+    sharding.build("helen", f"{bucket}/raw", f"{bucket}/out", shard_size=2)
+    sharding.build("helen", helen, tmp_path / "out", shard_size=2)
+    remote = sharding.open_place(f"{bucket}/out")
+    assert {path: remote.read(path) for path in remote.list()} == contents(tmp_path / "out")
+    assert verify(f"{bucket}/out") == []
+
+
+def test_task_is_plain_data(helen: Path, tmp_path: Path):
+    """Any process can be given it, and need give back no more than the record."""
+    import pickle
+
+    from sharding.building import plan_shards
+
+    task = pickle.loads(pickle.dumps(plan_shards("helen", helen, tmp_path / "out")[0]))
+    record = pickle.loads(pickle.dumps(write_shard(task)))
+    assert record.shard.samples == 4
