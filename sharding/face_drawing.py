@@ -28,6 +28,10 @@ SHADE_PX: Final = 150
 MIN_BLUR_PX: Final = 0.3
 """A smaller radius leaves no trace beside the antialiasing."""
 CURVE_POINTS: Final = 25
+BLACK: Final = (0.0, 0.0, 0.0)
+WHITE: Final = (255.0, 255.0, 255.0)
+GOLD: Final = (228.0, 208.0, 150.0)
+HAIR_SHADOW: Final = (15.0, 8.0, 5.0)
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
@@ -39,6 +43,8 @@ class Pose:
     """Where the head is (`x_px, y_px` is the point between the eyes) and looks, in radians."""
 
     scale_px: float
+    stretch: float
+    """Factor on the face's height, so that it is rounder or longer."""
     x_px: float
     y_px: float
     roll: float
@@ -66,14 +72,15 @@ class Pose:
     def to_image(self, points: Points) -> Points:
         """Face units to pixels of the image, pixel centres at +0.5: [K, 2] -> [K, 2]."""
         cos, sin = math.cos(self.roll), math.sin(self.roll)
-        turned = points @ np.array([[cos, sin], [-sin, cos]])
+        turned = (points * (1.0, self.stretch)) @ np.array([[cos, sin], [-sin, cos]])
         return np.asarray(turned * self.scale_px + (self.x_px, self.y_px))
 
     def to_face(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Pixels of the image to face units, the inverse of `to_image`; any equal shapes."""
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         dx, dy = (x - self.x_px) / self.scale_px, (y - self.y_px) / self.scale_px
-        return cos * dx + sin * dy, cos * dy - sin * dx
+        face_y = ((cos * dy - sin * dx) / self.stretch).astype(np.float32)
+        return cos * dx + sin * dy, face_y
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +157,7 @@ class Look:
     ambient: float
     gain: float
     tint: RGB
+    greyscale: bool
     blur: float
     """Radius of the final blur as a fraction of the face's half width."""
     noise: float
@@ -401,7 +409,7 @@ def _rgb(colour: RGB) -> tuple[int, int, int]:
 def muted(rng: np.random.Generator) -> RGB:
     """A random colour, seldom a strong one."""
     grey = rng.uniform(15, 235)
-    red, green, blue = grey + rng.uniform(0.1, 0.9) * (rng.uniform(0, 255, 3) - grey)
+    red, green, blue = grey + rng.uniform(0.05, 0.65) * (rng.uniform(0, 255, 3) - grey)
     return float(red), float(green), float(blue)
 
 
@@ -427,7 +435,10 @@ def draw_face(face: Face, rng: np.random.Generator) -> Drawing:
         draw_eye(canvas, face, side)
         draw_brow(canvas, face, side)
     draw_hair(canvas, face)
-    draw_accessories(canvas, face)
+    if face.style.hat:
+        draw_hat(canvas, face)
+    if face.style.glasses:
+        draw_glasses(canvas, face)
     return Drawing(photograph(canvas.image, face, rng), np.array(canvas.parts))
 
 
@@ -436,43 +447,30 @@ def draw_body(canvas: Canvas, face: Face) -> None:
     pose, style, look = face.pose, face.style, face.look
     if not style.bald and style.hair_length > 0:
         wide, low = 1.15 + style.hair_volume, style.hair_length
-        half = [
-            (0.0, -1.7 - style.hair_volume * 0.6),
-            (0.7, -1.55),
-            (wide, -0.7),
-            (wide + 0.05, 0.3),
-        ]
-        half += [(wide + 0.05, low), (0.4, low + 0.15), (0.0, low)]
+        half = [(0.0, -1.7 - style.hair_volume * 0.6), (0.7, -1.55), (wide, -0.7)]
+        half += [(wide + 0.05, 0.3), (wide + 0.05, low), (0.4, low + 0.15), (0.0, low)]
         back = pose.lean(smooth(mirrored(half)))
         canvas.fill(back, darker(look.hair, 0.6), "hair", texture=canvas.strands, lit=0.3)
     chin = 1.8 + face.shape.chin
-    neck = smooth(
-        [
-            (-0.62, 1.0),
-            (0.62, 1.0),
-            (0.62, chin + 0.2),
-            (0.8, chin + 1.2),
-            (-0.8, chin + 1.2),
-            (-0.62, chin + 0.2),
-        ]
-    )
+    half = [(0.0, 1.0), (0.62, 1.0), (0.62, chin + 0.2), (0.8, chin + 1.2), (0.0, chin + 1.2)]
+    neck = smooth(mirrored(half))
     canvas.fill(neck, darker(look.skin, 0.8), "neck", lit=0.4, texture=canvas.grain)
     collar = chin + 0.42
     half = [(0.0, collar + 0.25), (0.6, collar - 0.1), (1.5, collar + 0.2), (2.6, collar + 0.8)]
     cloth = smooth(mirrored([*half, (2.8, 6.0), (0.0, 6.0)]))
     canvas.fill(cloth, look.cloth, "cloth", lit=0.0, texture=canvas.grain)
     if style.necklace:
-        line = smooth(
-            [(-0.66, collar - 0.25), (0.0, collar + 0.1), (0.66, collar - 0.25)], closed=False
-        )
-        canvas.fill(ribbon(line, 0.035), (225.0, 205.0, 140.0), "neck_l", lit=0.0)
+        beads = [(-0.66, collar - 0.25), (0.0, collar + 0.1), (0.66, collar - 0.25)]
+        line = smooth(beads, closed=False)
+        canvas.fill(ribbon(line, 0.035), GOLD, "neck_l", lit=0.0)
 
 
 def face_outline(face: Face) -> Points:
     """The outline of the face, [K, 2], leaning."""
     jaw, chin = face.shape.jaw, face.shape.chin
-    half = [(0.0, -1.5), (0.5, -1.42), (0.86, -1.0), (0.98, -0.45), (1.0, 0.05), (0.94, 0.55)]
-    half += [(0.76 + jaw, 1.12), (0.46 + jaw, 1.6 + chin), (0.18, 1.83 + chin), (0.0, 1.86 + chin)]
+    half = [(0.0, -1.5), (0.5, -1.42), (0.86, -1.0), (0.98, -0.45), (1.0, 0.05)]
+    half += [(0.94 + 0.5 * jaw, 0.55), (0.76 + jaw, 1.12), (0.46 + 1.2 * jaw, 1.6 + chin)]
+    half += [(0.18, 1.83 + chin), (0.0, 1.86 + chin)]
     return face.pose.lean(smooth(mirrored(half)))
 
 
@@ -481,43 +479,23 @@ def draw_head(canvas: Canvas, face: Face) -> None:
     look = face.look
     for side, name in ((-1, "r_ear"), (1, "l_ear")):
         x = side * 1.02 - 0.3 * face.pose.yaw  # the ear that looks at the viewer moves in
-        canvas.fill(
-            ellipse(x, 0.22, 0.15, 0.33),
-            darker(look.skin, 0.92),
-            name,
-            lit=0.6,
-            texture=canvas.grain,
-        )
-        canvas.fill(
-            ellipse(x + side * 0.03, 0.22, 0.07, 0.2),
-            darker(look.skin, 0.6),
-            blur=0.04,
-            opacity=0.7,
-        )
+        ear, hollow = ellipse(x, 0.22, 0.15, 0.33), ellipse(x + side * 0.03, 0.22, 0.07, 0.2)
+        canvas.fill(ear, darker(look.skin, 0.92), name, lit=0.6, texture=canvas.grain)
+        canvas.fill(hollow, darker(look.skin, 0.6), blur=0.04, opacity=0.7)
         if face.style.earrings:
-            canvas.fill(ellipse(x, 0.66, 0.06, 0.12), (230.0, 215.0, 160.0), "ear_r", lit=0.0)
+            canvas.fill(ellipse(x, 0.66, 0.06, 0.12), GOLD, "ear_r", lit=0.0)
     skin = face_outline(face)
-    canvas.fill(shifted(skin, 0.0, 0.1), (0.0, 0.0, 0.0), opacity=0.45, blur=0.1)
+    canvas.fill(shifted(skin, 0.0, 0.1), BLACK, opacity=0.45, blur=0.1)
     canvas.fill(skin, look.skin, "skin", texture=canvas.grain)
     flush = darker(mix(look.skin, (225.0, 60.0, 60.0), 0.3), 0.95)
     for side in (-1, 1):
         cheek = face.pose.turn(ellipse(side * 0.6, 0.55, 0.25, 0.2))
         canvas.fill(cheek, flush, blur=0.12, opacity=0.2 + 0.5 * look.makeup_opacity)
     if face.style.beard > 0:
-        mouth = face.shape.mouth_height
-        half = [
-            (0.0, mouth - 0.32),
-            (0.35, mouth - 0.26),
-            (0.62, mouth + 0.1),
-            (0.92, 0.35),
-            (1.3, 0.9),
-            (0.9, 2.4),
-            (0.0, 2.4),
-        ]
-        beard = face.pose.lean(smooth(mirrored(half)))
-        canvas.fill(
-            beard, look.brow, opacity=face.style.beard, blur=0.05, texture=canvas.grain, within=skin
-        )
+        mouth, opacity = face.shape.mouth_height, face.style.beard
+        half = [(0.0, mouth - 0.32), (0.35, mouth - 0.26), (0.62, mouth + 0.1), (0.92, 0.35)]
+        beard = face.pose.lean(smooth(mirrored([*half, (1.3, 0.9), (0.9, 2.4), (0.0, 2.4)])))
+        canvas.fill(beard, look.brow, opacity=opacity, blur=0.05, texture=canvas.grain, within=skin)
 
 
 def draw_nose(canvas: Canvas, face: Face) -> None:
@@ -536,9 +514,8 @@ def draw_nose(canvas: Canvas, face: Face) -> None:
     shadow = darker(look.skin, 0.45)
     strength = 0.15 + 0.45 * (1 - look.ambient)
     canvas.fill(shifted(nose, side * 0.09, 0.05), shadow, blur=0.07, opacity=strength)
-    canvas.fill(
-        nose, mix(look.skin, (215.0, 90.0, 80.0), 0.07), "nose", blur=0.05, texture=canvas.grain
-    )
+    flesh = mix(look.skin, (215.0, 90.0, 80.0), 0.07)
+    canvas.fill(nose, flesh, "nose", blur=0.05, texture=canvas.grain)
     flank = np.array([(0.05, 0.1), (0.12, 0.1), (0.75 * wide, 0.7 * low), (0.4 * wide, 0.75 * low)])
     canvas.fill(lifted(flank * (side, 1.0)), shadow, blur=0.05, opacity=0.6 * strength)
     canvas.fill(lifted(ellipse(0.0, low + 0.02, 0.7 * wide, 0.05)), shadow, blur=0.03, opacity=0.55)
@@ -547,7 +524,7 @@ def draw_nose(canvas: Canvas, face: Face) -> None:
         canvas.fill(lifted(ribbon(wing, 0.02)), shadow, blur=0.02, opacity=0.45)
         nostril = ellipse(x * 0.48 * wide, low - 0.03, 0.27 * wide, 0.045)
         canvas.fill(lifted(nostril), darker(look.skin, 0.22), blur=0.015, opacity=0.85)
-    shine = mix(look.skin, (255.0, 255.0, 255.0), 0.6)
+    shine = mix(look.skin, WHITE, 0.6)
     tip = ellipse(-side * 0.04, low - 0.17, 0.06, 0.06)
     canvas.fill(lifted(tip), shine, blur=0.04, opacity=0.35)
     ridge = ribbon(np.array([(0.0, 0.1), (-side * 0.02, 0.6 * low)]), 0.03)
@@ -571,54 +548,41 @@ def mouth_curves(shape: Shape) -> tuple[Points, Points, Points, Points]:
 
 
 def draw_mouth(canvas: Canvas, face: Face) -> None:
-    """Lips, and between them, where they part, the inner mouth with teeth and tongue."""
+    """Lips, what is seen between them, and the folds beside them."""
     look, shape, turn = face.look, face.shape, face.pose.turn
     top, inner_top, inner_low, low = (turn(curve, 0.06) for curve in mouth_curves(shape))
-    whole = np.concatenate([top, low[::-1]])
+    whole, upper = np.concatenate([top, low[::-1]]), np.concatenate([top, inner_top[::-1]])
     shadow = darker(look.skin, 0.45)
     canvas.fill(shifted(whole, 0.0, 0.09), shadow, blur=0.08, opacity=0.35)
     canvas.fill(whole, look.lips, "l_lip", blur=0.012, texture=canvas.grain)
-    canvas.fill(
-        np.concatenate([top, inner_top[::-1]]),
-        darker(look.lips, 0.82),
-        "u_lip",
-        blur=0.012,
-        texture=canvas.grain,
-    )
-    shine = turn(
-        ellipse(
-            0.0, shape.mouth_height + 0.65 * shape.mouth_open + 0.5 * shape.lower_lip, 0.14, 0.025
-        ),
-        0.06,
-    )
-    canvas.fill(shine, (255.0, 245.0, 240.0), blur=0.025, opacity=0.25)
+    canvas.fill(upper, darker(look.lips, 0.82), "u_lip", blur=0.012, texture=canvas.grain)
+    shine_y = shape.mouth_height + 0.65 * shape.mouth_open + 0.5 * shape.lower_lip
+    shine = turn(ellipse(0.0, shine_y, 0.14, 0.025), 0.06)
+    canvas.fill(shine, WHITE, blur=0.025, opacity=0.25)
     if shape.mouth_open > 0:
-        inner = np.concatenate([inner_top, inner_low[::-1]])
-        canvas.fill(inner, (62.0, 18.0, 20.0), "mouth", lit=0.4)
-        tongue = ellipse(
-            0.0, shape.mouth_height + 0.6 * shape.mouth_open, 0.25, 0.35 * shape.mouth_open
-        )
-        canvas.fill(
-            turn(tongue, 0.03), (165.0, 70.0, 75.0), within=inner, blur=0.02, opacity=0.8, lit=0.5
-        )
-        if shape.teeth:
-            depth = np.array([0.0, min(0.12, 0.7 * shape.mouth_open)])
-            teeth = np.concatenate([inner_top - depth, (inner_top + depth)[::-1]])
-            canvas.fill(teeth, (232.0, 226.0, 212.0), within=inner, blur=0.012, lit=0.6)
+        draw_inner_mouth(canvas, face, inner_top, inner_low)
     else:
         canvas.fill(ribbon(inner_top, 0.012), darker(look.lips, 0.35), blur=0.012, opacity=0.8)
+    depth = 0.12 + 1.6 * max(0.0, shape.smile)
+    fold = [(1.1 * shape.nose_width, shape.nose_length - 0.1), (0.5, 0.9)]
+    fold += [(shape.mouth_width + 0.1, shape.mouth_height)]
     for side in (-1.0, 1.0):
-        fold = np.array(
-            [
-                (1.1 * shape.nose_width, shape.nose_length - 0.1),
-                (0.5, 0.9),
-                (shape.mouth_width + 0.1, shape.mouth_height),
-            ]
-        )
         line = turn(smooth([(side * x, y) for x, y in fold], closed=False))
-        canvas.fill(
-            ribbon(line, 0.02), shadow, blur=0.03, opacity=0.12 + 1.6 * max(0.0, shape.smile)
-        )
+        canvas.fill(ribbon(line, 0.02), shadow, blur=0.03, opacity=depth)
+
+
+def draw_inner_mouth(canvas: Canvas, face: Face, top: Points, low: Points) -> None:
+    """A dark mouth with tongue and teeth, between the lips' inner edges, both [K, 2]."""
+    shape = face.shape
+    inner = np.concatenate([top, low[::-1]])
+    canvas.fill(inner, (62.0, 18.0, 20.0), "mouth", lit=0.4)
+    middle = shape.mouth_height + 0.6 * shape.mouth_open
+    tongue = face.pose.turn(ellipse(0.0, middle, 0.25, 0.35 * shape.mouth_open), 0.03)
+    canvas.fill(tongue, (165.0, 70.0, 75.0), within=inner, blur=0.02, opacity=0.8, lit=0.5)
+    if shape.teeth:
+        depth = min(0.12, 0.7 * shape.mouth_open)
+        teeth = np.concatenate([shifted(top, 0.0, -depth), shifted(top, 0.0, depth)[::-1]])
+        canvas.fill(teeth, (232.0, 226.0, 212.0), within=inner, blur=0.012, lit=0.6)
 
 
 def draw_eye(canvas: Canvas, face: Face, side: int) -> None:
@@ -644,10 +608,11 @@ def draw_eye(canvas: Canvas, face: Face, side: int) -> None:
     iris_x, iris_y = map(float, turn(centre)[0])
     rings = ((0.105, darker(look.iris, 0.55)), (0.085, look.iris), (0.044, (12.0, 10.0, 10.0)))
     for radius, colour in rings:
-        canvas.fill(ellipse(iris_x, iris_y, radius, radius), colour, within=ball, lit=0.5)
+        round_iris = ellipse(iris_x, iris_y, radius, radius / face.pose.stretch)
+        canvas.fill(round_iris, colour, within=ball, lit=0.5)
     canvas.fill(turn(ribbon(upper, 0.03)), (20.0, 12.0, 10.0), within=ball, blur=0.02, opacity=0.5)
     glint = ellipse(iris_x + 0.04 * look.light[0], iris_y - 0.035, 0.022, 0.022)
-    canvas.fill(glint, (255.0, 255.0, 255.0), within=ball, lit=0.0, opacity=0.85)
+    canvas.fill(glint, WHITE, within=ball, lit=0.0, opacity=0.85)
 
 
 def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
@@ -656,11 +621,8 @@ def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
     t = np.linspace(0.0, 1.0, CURVE_POINTS)
     height = shape.brow_height[(side + 1) // 2]
     x = side * (shape.eye_apart - shape.eye_width - 0.06 + shape.brow_length * t)
-    y = (
-        height
-        - shape.brow_arch * np.sin(np.pi * np.minimum(1.0, 0.85 * t + 0.05))
-        + shape.brow_tilt * (0.5 - t)
-    )
+    arch = shape.brow_arch * np.sin(np.pi * np.minimum(1.0, 0.85 * t + 0.05))
+    y = height - arch + shape.brow_tilt * (0.5 - t)
     half_width = shape.brow_thick * (0.55 + 0.75 * t) * (1 - 0.9 * t**2.5)
     outline = face.pose.turn(ribbon(np.stack([x, y], axis=1), half_width))
     name = "l_brow" if side > 0 else "r_brow"
@@ -670,107 +632,85 @@ def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
     canvas.fill(core, look.brow, blur=0.02, opacity=0.6 * look.brow_opacity, texture=canvas.strands)
 
 
-def draw_hair(canvas: Canvas, face: Face) -> None:
-    """Hair over the forehead and, where long, down the sides; it throws a soft shadow."""
-    style, look, pose = face.style, face.look, face.pose
-    if style.bald:
-        return
+def front_hair(face: Face) -> Points:
+    """The outline of the hair from the crown to its edge on the forehead, [K, 2]."""
+    style, pose = face.style, face.pose
     x = np.linspace(0.98, -0.98, 41)
     edge = style.hairline + 0.75 * (-0.35 - style.hairline) * np.abs(x) ** 3
     sweep = np.clip((x * style.fringe_side + 0.55) / 1.2, 0.0, 1.0)
     edge = edge + style.fringe * sweep**0.8
     edge = edge + 0.05 * np.sin(x * 23 + style.hairline * 40) * np.cos(x * 9) * (0.4 + style.fringe)
     inner = pose.turn(np.stack([x, edge], axis=1))
-    crown = 1.68 + 0.7 * style.hair_volume
+    crown, wide = 1.68 + 0.7 * style.hair_volume, 1.03 + 0.6 * style.hair_volume
+    half = [(-wide, 0.0), (-wide - 0.02, -0.6), (-0.85 * wide, -1.15), (-0.5, 0.12 - crown)]
+    outer = [*half, (0.0, -crown), *((-x, y) for x, y in reversed(half))]
+    return np.concatenate([pose.lean(smooth(outer, closed=False)), inner])
+
+
+def falling_hair(face: Face, side: int) -> Points:
+    """The outline of long hair at one side of the face, over its edge, [K, 2]."""
+    style = face.style
+    cover, low = style.side_cover[(side + 1) // 2], style.hair_length
     wide = 1.03 + 0.6 * style.hair_volume
-    half = [
-        (-wide, 0.0),
-        (-wide - 0.02, -0.6),
-        (-0.85 * wide, -1.15),
-        (-0.5, -crown + 0.12),
-        (0.0, -crown),
-    ]
-    outer = pose.lean(smooth([*half, *((-a, b) for a, b in reversed(half[:-1]))], closed=False))
-    front = np.concatenate([outer, inner])
-    canvas.fill(
-        shifted(front, 0.0, 0.07),
-        (15.0, 8.0, 5.0),
-        blur=0.06,
-        opacity=0.35,
-        within=face_outline(face),
-    )
-    canvas.fill(front, look.hair, "hair", texture=canvas.strands, lit=0.7)
-    if style.hair_length <= 0:
-        return
-    for side, cover in zip((-1.0, 1.0), style.side_cover, strict=True):
-        low = style.hair_length
-        panel = [
-            (0.5, -1.35),
-            (1.0, -1.05),
-            (wide + 0.1, -0.4),
-            (wide + 0.22, low * 0.6),
-            (wide + 0.15, low),
-        ]
-        panel += [
-            (1.0 - cover, low + 0.1),
-            (0.97 - cover, 0.8),
-            (0.93 - cover, 0.1),
-            (0.9 - cover, -0.6),
-        ]
-        falling = pose.lean(smooth([(side * a, b) for a, b in panel]))
-        canvas.fill(falling, (15.0, 8.0, 5.0), blur=0.07, opacity=0.3, within=face_outline(face))
-        canvas.fill(falling, darker(look.hair, 0.9), "hair", texture=canvas.strands, lit=0.6)
+    outer = [(0.5, -1.35), (1.0, -1.05), (wide + 0.1, -0.4), (wide + 0.22, low * 0.6)]
+    inner = [(1.0, low + 0.1), (0.97, 0.8), (0.93, 0.1), (0.9, -0.6)]
+    outline = [*outer, (wide + 0.15, low), *((x - cover, y) for x, y in inner)]
+    return face.pose.lean(smooth([(side * x, y) for x, y in outline]))
 
 
-def draw_accessories(canvas: Canvas, face: Face) -> None:
-    """A hat; glasses, of which the frame and dark lenses hide what is under them."""
-    style, look, pose = face.style, face.look, face.pose
-    if style.hat:
-        half = [(0.0, -2.15), (0.6, -2.0), (1.08, -1.4), (1.12, -0.72)]
-        band = style.hairline * 0.3 - 0.5
-        dome = pose.lean(smooth([*mirrored([*half, (0.6, band - 0.08), (0.0, band)])]))
-        canvas.fill(
-            shifted(dome, 0.0, 0.08),
-            (0.0, 0.0, 0.0),
-            opacity=0.4,
-            blur=0.06,
-            within=face_outline(face),
-        )
-        canvas.fill(dome, look.hat, "hat", lit=0.7, texture=canvas.grain)
-        brim = smooth(
-            [
-                (-1.12, -0.75),
-                (0.0, band + 0.02),
-                (1.12, -0.75),
-                (1.1, -1.0),
-                (0.0, band - 0.25),
-                (-1.1, -1.0),
-            ]
-        )
-        canvas.fill(pose.lean(brim), darker(look.hat, 0.6), "hat", lit=0.7)
-    if not style.glasses:
+def draw_hair(canvas: Canvas, face: Face) -> None:
+    """Hair over the forehead and, where long, down the sides; it throws a soft shadow."""
+    style, colour = face.style, face.look.hair
+    if style.bald:
         return
+    layers = [(front_hair(face), colour)]
+    if style.hair_length > 0:
+        layers += [(falling_hair(face, side), darker(colour, 0.9)) for side in (-1, 1)]
+    skin = face_outline(face)
+    for outline, _ in layers:
+        shadow = shifted(outline, 0.0, 0.06)
+        canvas.fill(shadow, HAIR_SHADOW, blur=0.06, opacity=0.35, within=skin)
+    for outline, shade in layers:
+        canvas.fill(outline, shade, "hair", texture=canvas.strands, lit=0.5)
+
+
+def draw_hat(canvas: Canvas, face: Face) -> None:
+    """A hat with a band, over hair and forehead."""
+    lean, colour = face.pose.lean, face.look.hat
+    low = face.style.hairline * 0.3 - 0.5
+    half = [(0.0, -2.15), (0.6, -2.0), (1.08, -1.4), (1.12, -0.72), (0.6, low - 0.08), (0.0, low)]
+    dome = lean(smooth(mirrored(half)))
+    shadow, skin = shifted(dome, 0.0, 0.08), face_outline(face)
+    canvas.fill(shadow, BLACK, opacity=0.4, blur=0.06, within=skin)
+    canvas.fill(dome, colour, "hat", lit=0.4, texture=canvas.grain)
+    half = [(0.0, low - 0.25), (1.1, -1.0), (1.12, -0.75), (0.0, low + 0.02)]
+    canvas.fill(lean(smooth(mirrored(half))), darker(colour, 0.6), "hat", lit=0.4)
+
+
+def draw_glasses(canvas: Canvas, face: Face) -> None:
+    """Glasses, of which the frame and dark lenses hide what is under them."""
+    style, colour, turn = face.style, face.look.frame, face.pose.turn
+    width, gap = style.frame_width, 0.5 - style.lens[0]
     for side in (-1.0, 1.0):
-        lens = pose.turn(ellipse(side * 0.5, 0.03, *style.lens, 2.8), 0.1)
+        lens = turn(ellipse(side * 0.5, 0.03, *style.lens, 2.8), 0.1)
         if style.sunglasses:
-            canvas.fill(lens, darker(look.frame, 0.25), "eye_g", lit=0.4)
+            canvas.fill(lens, darker(colour, 0.25), "eye_g", lit=0.4)
         glare = lens * 0.6 + 0.4 * lens[20]
-        canvas.fill(glare, (255.0, 255.0, 255.0), opacity=0.13, blur=0.08, within=lens, lit=0.0)
-        rim = ribbon(np.concatenate([lens, lens[:2]]), style.frame_width)
-        canvas.fill(rim, look.frame, "eye_g", lit=0.3)
-        temple = pose.turn(
-            np.array([(side * (0.48 + style.lens[0]), -0.08), (side * 1.0, -0.12)]), 0.05
-        )
-        canvas.fill(ribbon(temple, style.frame_width), look.frame, "eye_g", lit=0.3)
-    gap = 0.5 - style.lens[0]
-    bridge = smooth([(-gap, -0.02), (0.0, -0.08), (gap, -0.02)], closed=False)
-    canvas.fill(ribbon(pose.turn(bridge, 0.1), style.frame_width), look.frame, "eye_g", lit=0.3)
+        canvas.fill(glare, WHITE, opacity=0.13, blur=0.08, within=lens, lit=0.0)
+        rim = ribbon(np.concatenate([lens, lens[:2]]), width)
+        temple = np.array([(side * (0.98 - gap), -0.08), (side * 1.0, -0.12)])
+        canvas.fill(rim, colour, "eye_g", lit=0.3)
+        canvas.fill(ribbon(turn(temple, 0.05), width), colour, "eye_g", lit=0.3)
+    bridge = turn(smooth([(-gap, -0.02), (0.0, -0.08), (gap, -0.02)], closed=False), 0.1)
+    canvas.fill(ribbon(bridge, width), colour, "eye_g", lit=0.3)
 
 
 def photograph(image: Floats, face: Face, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Camera: tint, blur, sensor noise. [H, W, 3], float32, to the same as uint8."""
     tinted = np.clip(image * np.asarray(face.look.tint, dtype=np.float32), 0, 255)
     blurred = Image.fromarray(tinted.astype(np.uint8))
+    if face.look.greyscale:
+        blurred = blurred.convert("L").convert("RGB")
     radius = face.look.blur * face.pose.scale_px
     if radius > MIN_BLUR_PX:
         blurred = blurred.filter(ImageFilter.GaussianBlur(radius))

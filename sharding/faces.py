@@ -89,10 +89,11 @@ def random_pose(
     most = 0.48 * min(size_px) / radius
     scale = min(most, rng.uniform(*zoom) * (width * height) ** 0.5)
     roll = float(rng.uniform(-0.26, 0.26))
-    room = np.maximum(0.0, np.array(size_px) / 2 - radius * scale)
+    room = 0.85 * np.maximum(0.0, np.array(size_px) / 2 - radius * scale)
     x, y = np.array(size_px) / 2 + rng.uniform(-1, 1, 2) * room
     return Pose(
         scale_px=float(scale),
+        stretch=float(rng.uniform(0.84, 1.06)),
         x_px=float(x + np.sin(roll) * centre_y * scale),
         y_px=float(y - np.cos(roll) * centre_y * scale),
         roll=roll,
@@ -111,7 +112,7 @@ def random_shape(rng: np.random.Generator) -> Shape:
     is_open = rng.random() < (0.7 if mood < 0.45 else 0.3)
     nose = uniform(0.66, 0.86)
     return Shape(
-        jaw=uniform(-0.08, 0.1),
+        jaw=uniform(-0.1, 0.13),
         chin=uniform(-0.12, 0.15),
         eye_apart=uniform(0.45, 0.53),
         eye_width=uniform(0.165, 0.215),
@@ -164,7 +165,7 @@ def random_style(rng: np.random.Generator) -> Style:
 def random_look(rng: np.random.Generator) -> Look:
     """Colours, light and camera."""
     uniform = rng.uniform
-    tone = uniform(0, len(SKINS) - 1)
+    tone = (len(SKINS) - 1) * uniform(0, 1) ** 1.4
     skin = mix(SKINS[int(tone)], SKINS[int(tone) + 1], tone % 1)
     hair = HAIRS[rng.integers(len(HAIRS))] if rng.random() < 0.6 else HAIRS[rng.integers(3)]
     bare = mix(darker(skin, 0.9), (190.0, 80.0, 80.0), uniform(0.15, 0.55))
@@ -175,7 +176,7 @@ def random_look(rng: np.random.Generator) -> Look:
     light = np.array([np.cos(angle), -abs(np.sin(angle)) + 0.2, height])
     light /= np.linalg.norm(light)
     made_up = rng.random() < 0.3
-    exposure, warmth = uniform(0.75, 1.15), uniform(0.93, 1.08)
+    exposure, warmth = uniform(0.75, 1.2), uniform(0.93, 1.08)
     return Look(
         skin=skin,
         hair=hair,
@@ -190,8 +191,9 @@ def random_look(rng: np.random.Generator) -> Look:
         frame=darker(muted(rng), uniform(0.1, 0.8)),
         light=(float(light[0]), float(light[1]), float(light[2])),
         ambient=uniform(0.35, 0.75),
-        gain=uniform(0.95, 1.35),
+        gain=uniform(1.1, 1.6),
         tint=(exposure * warmth, exposure * uniform(0.97, 1.03), exposure / warmth),
+        greyscale=bool(rng.random() < 0.05),
         blur=uniform(0.0, 0.02),
         noise=uniform(0.0, 9.0),
         jpeg_quality=int(rng.integers(60, 96)),
@@ -253,7 +255,7 @@ def _write_celebamask(out: Path, index: int, drawing: Drawing, jpeg_quality: int
                 missing_ok=True
             )  # a part that is not seen has no file, also on a second run
         else:
-            mask.convert("RGB").save(path, compress_level=3)
+            mask.convert("RGB").save(path, compress_level=1)
 
 
 def _helen_name(index: int) -> str:
@@ -269,7 +271,7 @@ def _write_helen(out: Path, index: int, drawing: Drawing, jpeg_quality: int) -> 
     folder = out / "labels" / name
     folder.mkdir(parents=True, exist_ok=True)
     for label, probability in enumerate([rest, *soft]):
-        Image.fromarray(probability).save(folder / f"{name}_lbl{label:02d}.png", compress_level=3)
+        Image.fromarray(probability).save(folder / f"{name}_lbl{label:02d}.png", compress_level=1)
 
 
 def _write_lists(layout: Layout, out: Path, count: int) -> None:
