@@ -16,10 +16,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cluster.places import (
-    set_client_defaults,
+    alone_at_first_use,
     masked,
     probe_tracking,
     resolve_tracking_uri,
+    set_client_defaults,
     unavailable,
 )
 
@@ -65,8 +66,9 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     uri = resolve_tracking_uri(tracking_uri)
     set_client_defaults()
-    probe_tracking(uri)
-    client = MlflowClient(tracking_uri=uri)
+    with alone_at_first_use(uri):
+        probe_tracking(uri)
+        client = MlflowClient(tracking_uri=uri)
     try:
         source = _run_source(client, model) or _version_source(client, model)
     except MlflowException as error:

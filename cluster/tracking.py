@@ -30,14 +30,9 @@ _PARENT_TAG: Final = "mlflow.parentRunId"
 _CHANGED_TAG: Final = "params_changed_on_resume"
 _BATCH: Final = 100  # params, or tags, that MLflow takes in one call
 
-_REFUSALS: Final = frozenset(
-    {
-        "BAD_REQUEST",
-        "INVALID_PARAMETER_VALUE",
-        "INVALID_STATE",
-        "RESOURCE_ALREADY_EXISTS",
-        "RESOURCE_DOES_NOT_EXIST",
-    }
+_REFUSALS: Final = (
+    *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"),
+    *("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
 )
 """MLflow's answers that trying again would not change."""
 
@@ -79,13 +74,16 @@ class Tracker:
         """
         uri = places.resolve_tracking_uri(uri)
         places.set_client_defaults()
-        places.probe_tracking(uri)
-        client = MlflowClient(tracking_uri=uri)
-        try:
-            with places.alone_at_first_use(uri):
+        with places.alone_at_first_use(uri):
+            places.probe_tracking(uri)
+            try:
+                client = MlflowClient(tracking_uri=uri)
                 experiment_id = _experiment_id(client, uri, experiment, artifact_location)
-        except (MlflowException, OSError) as error:
-            raise places.unavailable(uri, error) from error
+            except ValueError:
+                raise
+            except Exception as error:
+                # A database speaks through SQLAlchemy or Alembic, a server through MLflow.
+                raise places.unavailable(uri, error) from error
         return cls(client, uri, experiment_id, spool_folder or places.data_home() / "undelivered")
 
     @property
@@ -129,21 +127,24 @@ class Tracker:
             "params": flatten(params or {}),
         }
         with self._lock:
-            if parent_id is not None:
+            if parent_id is None:
+                self._start_job(record)
+            else:
                 self._outbox.open(parent_id)
                 self._outbox.add(record)
-            else:
-                try:
-                    self._start(record)
-                except (MlflowException, OSError) as error:
-                    raise places.unavailable(self.uri, error) from error
-                # The parent has just been started again: how it ended before no longer holds.
-                self._outbox.open(
-                    self._run_ids[run_name, None],
-                    wanted=lambda old: old["op"] != "finish" or old["parent"] is not None,
-                )
-                self._outbox.flush()
         return Run(self, run_name, parent_id)
+
+    def _start_job(self, record: Record) -> None:
+        try:
+            self._start(record)
+        except (MlflowException, OSError) as error:
+            raise places.unavailable(self.uri, error) from error
+        # The parent has just been started again: how it ended before no longer holds.
+        self._outbox.open(
+            self._run_ids[record["name"], None],
+            wanted=lambda old: old["op"] != "finish" or old["parent"] is not None,
+        )
+        self._outbox.flush()
 
     def register_model(
         self,
@@ -368,11 +369,7 @@ class Run:
 
 def run_tags(data_fingerprint: str | None, preset: str | None) -> dict[str, str | None]:
     """The tags that every run bears; None where a thing is not known."""
-    return {
-        FINGERPRINT_TAG: data_fingerprint,
-        "preset": preset,
-        "git_commit": git_commit(),
-    }
+    return {FINGERPRINT_TAG: data_fingerprint, "preset": preset, "git_commit": git_commit()}
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str, artifact_location: str | None) -> str:
