@@ -51,11 +51,10 @@ def build(
         map_tasks: runs the tasks; replace it to spread them over processes.
 
     Returns:
-        The manifest, which is by then written.
+        The manifest, written by then.
 
     Raises:
-        ValueError: the source is not of this layout, too much of it is unusable, or `out` holds
-            something else.
+        ValueError: the source is of another layout or too much of it unusable, or `out` is taken.
     """
     if not 0 <= max_rejected <= 1:
         raise ValueError(f"max_rejected must be a share from 0 to 1, got {max_rejected}")
@@ -69,8 +68,7 @@ def build(
     else:
         _begin(place, plan)
         records = _run(tasks, max_rejected, map_tasks)
-        split_rule = split if split in RULES else "file"
-        manifest = _assemble(layout, split_rule, plan, tasks, records)
+        manifest = _assemble(layout, split, plan, tasks, records)
         _delete_strays(place, manifest)
         place.write(MANIFEST, manifest.to_json())
     for path in place.list(PARTS_FOLDER):
@@ -147,7 +145,7 @@ def _run(
 
 def _assemble(
     layout: str,
-    split_rule: str,
+    split: str,
     plan: str,
     tasks: Sequence[ShardTask],
     records: dict[str, ShardRecord],
@@ -157,7 +155,7 @@ def _assemble(
     return Manifest(
         dataset=layout,
         scale=LAYOUTS[layout].scale,
-        split_rule=split_rule,
+        split_rule=split if split in RULES else "file",
         plan=plan,
         splits={
             name: tuple(record.shard for record in done if record.shard)
@@ -183,7 +181,10 @@ def _accept_finished(place: Place, plan: str) -> Manifest:
 
 
 def _delete_strays(place: Place, manifest: Manifest) -> None:
-    """Removes what killed runs left beside the shards; `_begin` saw that nothing else is there."""
+    """Removes what killed runs left beside the shards, before the manifest says that all is well.
+
+    That nothing else can be there, `_begin` has seen to.
+    """
     shards = {shard.path for done in manifest.splits.values() for shard in done}
     for path in place.list():
         if path not in shards and not path.startswith(f"{PARTS_FOLDER}/"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -120,6 +121,9 @@ def test_same_input_same_bytes(layout: str, tmp_path: Path, request: pytest.Fixt
         "val/000000.tar",
         "test/000000.tar",
     }
+    with tarfile.open(tmp_path / "a/train/000000.tar") as tar:
+        owners = {(info.mtime, info.uid, info.gid, info.uname, info.gname) for info in tar}
+    assert owners == {(0, 0, 0, "", "")}
 
 
 def test_interrupted_run_goes_on_with_the_same_bytes(
