@@ -34,7 +34,7 @@ def build(
     max_rejected: float = MAX_REJECTED,
     map_tasks: MapTasks = map,
 ) -> Manifest:
-    """Shards a raw data set. The same input gives the same bytes.
+    """Shards a raw data set, returns its manifest. The same input gives the same bytes.
 
     Interrupted, it goes on where it stopped when it is called again; on a finished data set made
     from the same items it does nothing.
@@ -49,9 +49,6 @@ def build(
         seed: of the shuffle behind CelebAMask-HQ's `paper` split.
         max_rejected: the share of items that may be unusable.
         map_tasks: runs the tasks; replace it to spread them over processes.
-
-    Returns:
-        The manifest, written by then.
 
     Raises:
         ValueError: the source is of another layout or too much of it unusable, or `out` is taken.
