@@ -1,0 +1,44 @@
+# `make demo` and `make test` set everything up from a bare clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: install lint format type layers test demo ui bench check clean
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m compileall -q $(VENV)/lib || true
+	touch $@
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+
+type: $(READY)
+	mypy
+
+layers: $(READY)
+	lint-imports
+
+test: lint type layers
+	pytest
+
+demo: $(READY)
+	python jobs/e2e.py demo
+
+ui: $(READY)
+	mlflow ui --backend-store-uri "$$(python -m cluster.places)"
+
+check: test demo
+
+clean:
+	rm -rf $(VENV)

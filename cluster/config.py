@@ -1,0 +1,77 @@
+"""What a job is given beyond its training: data, places, and a share of the cluster."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stn_icnn.config import TrainConfig, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """How much of the cluster a job takes."""
+
+    num_workers: int | Literal["auto"] = "auto"
+    """Workers that train together. `auto`: one a GPU of the cluster, otherwise one."""
+    cpus_per_worker: int | Literal["auto"] = "auto"
+    """CPUs (and threads) of each. `auto`: an even share of the cluster's, at least 1."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    """Whether each worker has a GPU. `auto`: where the cluster has any."""
+    loader_processes: int | Literal["auto"] = "auto"
+    """Processes that decode for a worker. `auto`: none on CPUs, where they would take from the
+    training; on GPUs one less than the worker's CPUs."""
+    max_failures: int = 2
+    """Times that a phase is restarted from its last checkpoint when a worker dies."""
+    wait_s: float = 60.0
+    """How long to wait for resources that a running cluster does not have yet, seconds."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "cpus_per_worker"):
+            value = getattr(self, name)
+            require(value == "auto" or value >= 1, f"scaling.{name}", "auto or at least 1", value)
+        processes = self.loader_processes
+        require(
+            processes == "auto" or processes >= 0,
+            "scaling.loader_processes",
+            "auto or at least 0",
+            processes,
+        )
+        require(self.max_failures >= 0, "scaling.max_failures", "0 or more", self.max_failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacesConfig:
+    """Where a job keeps things; both default to this user's data folder."""
+
+    storage: str | None = None
+    """Checkpoints: a folder that all nodes see, or s3://BUCKET/PREFIX (STN_ICNN_STORAGE)."""
+    tracking_uri: str | None = None
+    """MLflow's tracking server or database (MLFLOW_TRACKING_URI)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(TrainConfig, PlacesConfig):
+    """A training job: every field is a setting of its command line."""
+
+    data: str | None = None
+    """Shards: a folder or s3://BUCKET/PREFIX. The preset `demo` makes its own where none is
+    given."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name goes on where it stopped."""
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    """How much of the cluster the job takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(PlacesConfig):
+    """A job that scores a model."""
+
+    model: str
+    """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
+    data: str
+    """Shards: a folder or s3://BUCKET/PREFIX."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    run_name: str | None = None
+    """Names the run in MLflow."""
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    """How much of the cluster the job takes."""

@@ -1,0 +1,63 @@
+"""Training's view of a Ray Train worker."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stn_icnn.context import Metrics
+
+
+class RayContext:
+    """The `TrainContext` of a worker; to be made inside one."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self.device: torch.device = ray.train.torch.get_device()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module under DDP where there is more than one worker.
+
+        Batch norm's statistics stay each rank's own (`train.average_buffers` joins them).
+        """
+        if self.world_size == 1:
+            return module
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sums a tensor over ranks, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+        """Ray's `report`; a folder is copied to the run's storage before this returns."""
+        checkpoint = checkpoint_dir and ray.train.Checkpoint.from_directory(str(checkpoint_dir))
+        ray.train.report(
+            dict(metrics),
+            checkpoint=checkpoint,
+            checkpoint_dir_name=f"epoch_{int(metrics['epoch']):04d}" if checkpoint else None,
+        )
+
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
+        """The run's last checkpoint; from a bucket, a temporary copy of it."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)

@@ -1,0 +1,73 @@
+"""Sharded data sets as jobs see them, and the one that the demo makes for itself."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import sharding.faces
+from sharding.building import build
+from sharding.manifest import MANIFEST, Manifest, load_manifest
+from sharding.storage import open_place
+from stn_icnn.checkpoint import DataFacts
+
+DEMO_FACES = 300
+DEMO_NAME = "procedural"
+
+
+@dataclass(frozen=True)
+class ShardedData:
+    """A finished data set: its manifest, and where it lies."""
+
+    place: str
+    manifest: Manifest
+    name: str
+    """That reports and models go by: the manifest's `dataset`, or `procedural`."""
+
+    @classmethod
+    def open(cls, place: str, name: str | None = None) -> "ShardedData":
+        """Reads the manifest.
+
+        Raises:
+            ValueError: where there is none, it is unfinished or of another version.
+        """
+        if "://" not in place:
+            place = str(Path(place).expanduser().absolute())
+        manifest = load_manifest(place)
+        return cls(place, manifest, name or manifest.dataset)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What a model must remember of it."""
+        scale = self.manifest.scale
+        return DataFacts(
+            dataset=self.name,
+            fingerprint=self.manifest.fingerprint,
+            scale_px=scale.px,
+            scale_fit=scale.fit,  # type: ignore[arg-type]
+        )
+
+    def shards(self, split: str) -> tuple[str, ...]:
+        """Addresses of a split's shards.
+
+        Raises:
+            ValueError: where the split holds no face.
+        """
+        shards = self.manifest.splits.get(split, ())
+        if not any(shard.samples for shard in shards):
+            raise ValueError(
+                f"{self.place} has no faces in its split {split!r}; it has "
+                f"{self.manifest.num_samples}; shard with another --split"
+            )
+        place = open_place(self.place)
+        return tuple(place.url_of(shard.path) for shard in shards if shard.samples)
+
+
+def demo_data(storage: str) -> ShardedData:
+    """Draws procedural faces in HELEN's layout and shards them, unless it has been done."""
+    out = f"{storage}/demo-faces-{DEMO_FACES}"
+    if not open_place(out).exists(MANIFEST):
+        with tempfile.TemporaryDirectory() as raw:
+            print(f"drawing {DEMO_FACES} procedural faces", flush=True)
+            sharding.faces.write_faces("helen", DEMO_FACES, Path(raw))
+            build("helen", raw, out)
+    return ShardedData.open(out, DEMO_NAME)

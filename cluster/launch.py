@@ -1,0 +1,105 @@
+"""Running a function on workers with Ray Train, and hearing of their reports as they come."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
+
+from cluster.resources import Share
+
+Report = dict[str, Any]
+OnReport = Callable[[Report], None]
+
+
+class ToDriver(ray.train.UserCallback):
+    """Brings what the controller hears to a queue. Must not raise: that would end the run."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def after_report(
+        self, run_context: Any, metrics: list[Report], checkpoint: ray.train.Checkpoint | None
+    ) -> None:
+        """Every rank reports the same sums; rank 0's will do."""
+        self.queue.put(metrics[0])
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """A worker died or raised; Ray decides whether the phase is restarted."""
+        failed = {rank: repr(error) for rank, error in worker_exceptions.items()}
+        self.queue.put({"failed": failed})
+
+
+@contextmanager
+def _listening(on_report: OnReport) -> Iterator[Queue]:
+    """A queue whose reports are handed over in a thread, all of them by the end."""
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def listen() -> None:
+        while (report := queue.get()) is not None:
+            on_report(report)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        thread.join()
+        queue.shutdown()
+
+
+def run_on_workers(
+    function: Callable[[Any], Any],
+    task: Any,
+    *,
+    name: str,
+    storage: str,
+    share: Share,
+    max_failures: int,
+    on_report: OnReport,
+) -> ray.train.Result:
+    """Runs a worker function as one Ray Train run.
+
+    Args:
+        function: of one argument, importable by the workers.
+        task: its argument, pickled.
+        name: of the run; the same name and storage go on from its last checkpoint.
+        storage: an absolute folder or `s3://` address.
+        share: what it takes of the cluster.
+        max_failures: restarts after a worker's death or exception.
+        on_report: called in a thread with each report, or with `{"failed": {rank: error}}`.
+
+    Raises:
+        ray.train.TrainingFailedError: where it failed once more than that.
+    """
+    with _listening(on_report) as queue:
+        trainer = TorchTrainer(
+            _call,
+            train_loop_config={"function": function, "task": task},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=share.num_workers,
+                use_gpu=share.use_gpu,
+                resources_per_worker={
+                    "CPU": share.cpus_per_worker,
+                    **({"GPU": 1} if share.use_gpu else {}),
+                },
+            ),
+            run_config=ray.train.RunConfig(
+                name=name,
+                storage_path=storage,
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=max_failures, controller_failure_limit=max_failures
+                ),
+                callbacks=[ToDriver(queue)],
+            ),
+        )
+        return trainer.fit()
+
+
+def _call(config: dict[str, Any]) -> Any:
+    return config["function"](config["task"])

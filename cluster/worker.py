@@ -1,0 +1,148 @@
+"""What runs in a Ray Train worker: importable functions of a plain task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import ray.train
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cluster.context import RayContext
+from sharding.storage import open_shard
+from stn_icnn.batch import Batch
+from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.context import TrainContext
+from stn_icnn.data import ShardedFaces
+from stn_icnn.evaluate import (
+    Labeller,
+    count_confusions,
+    evaluation_batches,
+    parse_batch,
+    parse_batch_coarsely,
+)
+from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
+from stn_icnn.model import build_model
+from stn_icnn.train import DivergedError, PhaseRun, prepare_model, run_phase
+
+MODEL = "STN-iCNN"
+COARSE = "coarse network"
+MEAN_MAP = "mean label map"
+MEAN_MAP_PX = 128
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One phase, to be trained."""
+
+    phase: PhaseName
+    config: TrainConfig
+    data: DataFacts
+    train_shards: tuple[str, ...]
+    val_shards: tuple[str, ...]
+    start: ray.train.Checkpoint | None
+    """The checkpoint of the phase before; None: freshly initialised networks."""
+    loader_processes: int
+
+
+@dataclass(frozen=True)
+class EvaluateTask:
+    """One model, to be scored beside its coarse network and the mean label map."""
+
+    model: Path | ray.train.Checkpoint
+    """A file, or a folder, that every worker can open, or a phase's checkpoint."""
+    shards: tuple[str, ...]
+    """Of the split that is scored."""
+    train_shards: tuple[str, ...]
+    """Of the split whose mean label map is the floor."""
+
+
+def load_from(place: Path | ray.train.Checkpoint) -> Checkpoint:
+    """Reads a model file from a path or from a run's storage."""
+    if isinstance(place, Path):
+        return load_checkpoint(place)
+    with place.as_directory() as folder:
+        return load_checkpoint(folder)
+
+
+def read_faces(
+    shards: tuple[str, ...], config: TrainConfig, *, augmented: bool = False
+) -> ShardedFaces:
+    """The faces of some shards, as training or evaluation reads them."""
+    return ShardedFaces(
+        shards,
+        config.model.coarse_px,
+        open_shard,
+        augment=config.augment if augmented else None,
+        seed=config.seed,
+        canvas_px=config.model.canvas_px,
+    )
+
+
+def train(task: TrainTask) -> str | None:
+    """Trains a phase.
+
+    Returns:
+        Why it can't be trained, where the loss diverged: raising would make Ray try again.
+    """
+    context = RayContext()
+    torch.manual_seed(task.config.seed)
+    model = build_model(task.config.model) if task.start is None else load_from(task.start).model
+    run = PhaseRun(
+        phase=task.phase,
+        config=task.config,
+        train_faces=read_faces(task.train_shards, task.config, augmented=True),
+        val_faces=read_faces(task.val_shards, task.config),
+        data=task.data,
+        context=context,
+        loader_processes=task.loader_processes,
+    )
+    try:
+        run_phase(run, model)
+    except DivergedError as error:
+        return str(error)
+    return None
+
+
+@torch.inference_mode()
+def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
+    """The most frequent class at each place of a split, `[128, 128]` uint8."""
+    total: Tensor | None = None
+    for batch in evaluation_batches(faces, context):
+        assert batch.labels is not None
+        for labels, size in zip(batch.labels, batch.sizes.int().tolist(), strict=True):
+            histogram = label_histogram(labels[: size[1], : size[0]], MEAN_MAP_PX)
+            total = histogram if total is None else total + histogram
+    if total is None:  # more workers than faces
+        total = label_histogram(torch.zeros(1, 1, dtype=torch.uint8), MEAN_MAP_PX) * 0
+    return mean_label_map(context.sum_(total))
+
+
+def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
+    """Scores a model on a split.
+
+    Returns:
+        By system, confusion counts of each image in the split's order, `[M, 11, 11]`.
+    """
+    context = RayContext()
+    checkpoint = load_from(task.model)
+    config = checkpoint.config
+    model = prepare_model(checkpoint.model, config, context.device)
+    # Canvas limits are for training's memory; a data set with larger images can still be scored.
+    config = replace(config, model=replace(config.model, canvas_px=2**16))
+    mean_map = mean_map_of(read_faces(task.train_shards, config), context)
+
+    def parse_by_mean_map(batch: Batch) -> list[Tensor]:
+        sizes = batch.sizes.int().tolist()
+        return [resize_labels(mean_map, height, width) for width, height in sizes]
+
+    labellers: dict[str, Labeller] = {
+        MODEL: lambda batch: parse_batch(model, batch),
+        COARSE: lambda batch: parse_batch_coarsely(model, batch),
+        MEAN_MAP: parse_by_mean_map,
+    }
+    counts = count_confusions(labellers, read_faces(task.shards, config), context)
+    return {name: value.numpy() for name, value in counts.items()}

@@ -1,0 +1,22 @@
+"""Trains and scores a face parser: coarse -> localizer -> end-to-end -> evaluate -> report.
+
+    ray job submit --working-dir . -- python jobs/e2e.py [demo|helen|celebamask] --data OUT
+
+Without arguments it draws procedural faces, shards them and trains on them. The same command with
+the same --run-name goes on where it was stopped.
+"""
+
+import sys
+
+from cluster.pipeline import run_end_to_end
+from jobs.options import parse_job, run_job
+
+
+def job() -> dict[str, object]:
+    """The job, from the command line."""
+    config, preset = parse_job(__doc__)
+    return run_end_to_end(config, preset)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(job))

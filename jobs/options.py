@@ -1,0 +1,80 @@
+"""The command line of the jobs: a preset, a config file, and a setting for every field."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from ray.train import TrainingFailedError
+
+from cluster.config import JobConfig
+from cluster.pipeline import TrainingDivergedError
+from cluster.places import TrackingUnavailableError
+from stn_icnn.config import PRESETS, TrainConfig, from_dict
+
+DEFAULT_PRESET = "demo"
+Config = TypeVar("Config")
+
+
+def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobConfig, str]:
+    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`.
+
+    Args:
+        description: shown by `--help`.
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The job's settings and the preset's name.
+
+    Raises:
+        ValueError: for a preset, file or value that can't be used.
+    """
+    rest = list(sys.argv[1:] if argv is None else argv)
+    preset = DEFAULT_PRESET
+    if rest and not rest[0].startswith("-"):
+        preset = rest.pop(0)
+    if preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
+    training = PRESETS[preset]()
+    default = JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
+    if "--config" in rest:
+        at = rest.index("--config")
+        if at + 1 == len(rest):
+            raise ValueError("--config needs a JSON file, as a run's artifacts hold one")
+        default = _read_config(Path(rest[at + 1]))
+        del rest[at : at + 2]
+    prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
+    return tyro.cli(
+        JobConfig, prog=prog, description=description, default=default, args=rest
+    ), preset
+
+
+def _read_config(path: Path) -> JobConfig:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--config must be a JSON file of settings, got {path}: {error}"
+        ) from error
+    return from_dict(JobConfig, values)
+
+
+def run_job(job: Callable[[], dict[str, Any]]) -> int:
+    """Runs a job and prints its result as the last line.
+
+    Returns:
+        The exit status: 2 for what the user can mend in the command, 1 for a failed training.
+    """
+    try:
+        result = job()
+    except (ValueError, TrackingUnavailableError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except (TrainingFailedError, TrainingDivergedError) as error:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(json.dumps(result), flush=True)
+    return 0
