@@ -35,6 +35,11 @@ class Scores:
         return dict(self.report["systems"])
 
     @property
+    def overall(self) -> dict[str, float | None]:
+        """F1 of all inner classes together, by system."""
+        return {name: rows["overall"] for name, rows in self.systems.items()}
+
+    @property
     def model(self) -> dict[str, float | None]:
         """F1 of each row, of the model."""
         return self.systems[MODEL]

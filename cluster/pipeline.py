@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 import ray.train
 
-from cluster.config import JobConfig
+from cluster.config import EvaluateConfig, JobConfig
 from cluster.datasets import ShardedData, demo_data
 from cluster.evaluation import score
 from cluster.launch import Report, run_on_workers
 from cluster.model_card import git_commit, model_card
+from cluster.models import resolve_model
 from cluster.places import resolve_storage
 from cluster.resources import Share, join_cluster, require_shared, take_share
 from cluster.run_record import RunRecord
@@ -71,9 +72,7 @@ def run_end_to_end(job: JobConfig, preset: str) -> dict[str, Any]:
         for phase in PHASES:
             _train_phase(phase, job, config, data, record, share, parent)
         result = _conclude(preset, config, data, record, share, parent)
-    if tracker.undelivered:
-        result["undelivered"] = str(tracker.undelivered)
-    return result
+    return _with_undelivered(tracker, result)
 
 
 def _open_data(job: JobConfig, preset: str, storage: str) -> ShardedData:
@@ -90,6 +89,59 @@ def _open_data(job: JobConfig, preset: str, storage: str) -> ShardedData:
         data.shards(split)
     print(f"data {data.place}: {data.manifest.num_samples}", flush=True)
     return data
+
+
+def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
+    """Scores a model on a split, beside its coarse network and the mean label map.
+
+    Returns:
+        The job's last line: `run_id`, `model`, the split's F1 rows under its name, `systems`.
+
+    Raises:
+        ValueError: for a model, data or resources that can't be used.
+        TrackingUnavailableError: where the tracking server is away at the start.
+        ray.train.TrainingFailedError: where workers failed more often than allowed.
+    """
+    storage = resolve_storage(job.storage)
+    tracker = Tracker.connect(job.tracking_uri)
+    data = ShardedData.open(job.data)
+    data.shards(job.split)
+    model = resolve_model(job.model, tracker.uri)
+    share = take_share(job.scaling, join_cluster())
+    require_shared(storage)
+    run_name = job.run_name or f"evaluate-{time.strftime('%Y%m%d-%H%M%S')}"
+    tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
+    run = tracker.start_or_resume_run(run_name, tags=tags)
+    with _finishing(run), tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
+        scores = score(
+            model,
+            data,
+            job.split,
+            Path(name),
+            storage=storage,
+            share=share,
+            max_failures=job.scaling.max_failures,
+            title=f"{job.model} on the {job.split} split of {data.name}",
+        )
+        run.log_artifacts(name, REPORT)
+        run.log_metrics(split_metrics(scores.model, job.split), step=0)
+    return _with_undelivered(
+        tracker,
+        {
+            "run_id": run.run_id,
+            "run_name": run_name,
+            "model": job.model,
+            "data_fingerprint": data.manifest.fingerprint,
+            job.split: scores.model,
+            "systems": scores.overall,
+        },
+    )
+
+
+def _with_undelivered(tracker: Tracker, result: dict[str, Any]) -> dict[str, Any]:
+    """The last line, naming the file of what MLflow has not got, if there is one."""
+    left = tracker.undelivered
+    return {**result, "undelivered": str(left)} if left else result
 
 
 @contextmanager
@@ -201,7 +253,7 @@ def _conclude(
             title=f"{parent.name} on the test split of {data.name}",
         )
         parent.log_artifacts(name, REPORT)
-    parent.log_metrics(test_metrics(scores.model), step=0)
+    parent.log_metrics(split_metrics(scores.model, "test"), step=0)
     _log_model(parent, checkpoint)
     val = _validation_of(checkpoint)
     parent.log_metrics(val, step=0)
@@ -223,7 +275,7 @@ def _conclude(
             run_id=parent.run_id,
             commit=git_commit(),
         ),
-        metrics={**val, **test_metrics(scores.model)},
+        metrics={**val, **split_metrics(scores.model, "test")},
         data_fingerprint=data.manifest.fingerprint,
         tags={"preset": preset},
     )
@@ -234,13 +286,13 @@ def _conclude(
         "checkpoint": f"{record.storage}/{PHASES[-1]}/{Path(checkpoint.path).name}",
         "data_fingerprint": data.manifest.fingerprint,
         "test": scores.model,
-        "systems": {name: rows["overall"] for name, rows in scores.systems.items()},
+        "systems": scores.overall,
     }
 
 
-def test_metrics(rows: dict[str, float | None]) -> dict[str, float | None]:
+def split_metrics(rows: Mapping[str, float | None], split: str) -> dict[str, float | None]:
     """F1 rows by their names in MLflow."""
-    return {f"test/f1_{name}": value for name, value in rows.items()}
+    return {f"{split}/f1_{name}": value for name, value in rows.items()}
 
 
 def _validation_of(checkpoint: ray.train.Checkpoint) -> dict[str, float]:

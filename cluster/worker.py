@@ -25,8 +25,8 @@ from stn_icnn.evaluate import (
     parse_batch_coarsely,
 )
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
-from stn_icnn.model import build_model
-from stn_icnn.train import DivergedError, PhaseRun, prepare_model, run_phase
+from stn_icnn.model import build_model, prepare_model
+from stn_icnn.train import DivergedError, PhaseRun, run_phase
 
 MODEL = "STN-iCNN"
 COARSE = "coarse network"

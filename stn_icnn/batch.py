@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for canvas, sample in zip(images, samples, strict=True):
         canvas[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
     sizes = torch.tensor([[s.image.shape[2], s.image.shape[1]] for s in samples])
-    batch = {
+    batch: dict[str, Any] = {
         "keys": tuple(s.key for s in samples),
         "images": images,
         "reduced": torch.stack([s.reduced for s in samples]),
@@ -127,7 +127,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         batch["present"] = torch.stack([_given(s.present) for s in samples])
     if samples[0].augmentation is not None:
         batch["augmentation"] = Augmentation.stack([_given(s.augmentation) for s in samples])
-    return Batch(**batch)  # type: ignore[arg-type]
+    return Batch(**batch)
 
 
 def _given(value: Value | None) -> Value:

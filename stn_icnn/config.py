@@ -66,7 +66,8 @@ class ModelConfig:
     patch_px: PartSizes = field(default_factory=lambda: PartSizes.same(81))
     """Side that each window is sampled to, px, odd (paper 3.3; equal to the window there)."""
     learn_scale: bool = True
-    """Whether the localizer also predicts a log factor on `window_px` (target 0 in pre-training)."""
+    """Whether the localizer also predicts a log factor on `window_px`; its pre-training target is
+    0."""
     canvas_px: int = 1024
     """Limit on the side of an image, px: a larger one is refused in training."""
 
@@ -310,7 +311,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
         if name not in known:
             raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
         if is_dataclass(hints[name]) and isinstance(value, Mapping):
-            value = from_dict(hints[name], value, f"{path}{name}.")  # type: ignore[arg-type]
+            value = from_dict(hints[name], value, f"{path}{name}.")
         arguments[name] = value
     return kind(**arguments)
 

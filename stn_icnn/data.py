@@ -211,7 +211,7 @@ def load_batches(
     shares = [list(batch[rank::world_size]) for batch in plan]
     loader = DataLoader(
         faces,
-        batch_sampler=shares,  # type: ignore[arg-type]
+        batch_sampler=shares,
         collate_fn=collate,
         num_workers=num_processes,
         pin_memory=torch.cuda.is_available(),

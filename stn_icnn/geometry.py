@@ -82,7 +82,8 @@ def crop(image: Tensor, theta: Tensor, px: int) -> Tensor:
     patches = F.grid_sample(
         image, _grid(theta, px), mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    return patches.unflatten(2, (theta.shape[1], px)).transpose(1, 2)
+    num, channels = image.shape[:2]
+    return patches.view(num, channels, theta.shape[1], px, px).transpose(1, 2)
 
 
 def crop_labels(labels: Tensor, theta: Tensor, px: int) -> Tensor:

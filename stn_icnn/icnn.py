@@ -6,6 +6,8 @@ one map of the input's size.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +53,7 @@ class InterlinkedLayer(nn.Module):
         self.rows = nn.ModuleList(rows)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]`, to maps of the same shapes."""
+        """Maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]`, to maps of equal shapes."""
         out = []
         for i, (row, own) in enumerate(zip(self.rows, features, strict=True)):
             seen = [own]
@@ -86,8 +88,7 @@ class ICNN(nn.Module):
             InterlinkedLayer(channels, kernel_size) for _ in range(num_layers)
         )
         self.integrate = nn.ModuleList(
-            conv_bn_relu(fine + below, fine, kernel_size)
-            for fine, below in zip(channels[:-1], channels[1:], strict=True)
+            conv_bn_relu(fine + below, fine, kernel_size) for fine, below in pairwise(channels)
         )
         head = 2 * num_classes + 8
         self.head = nn.Sequential(
@@ -97,7 +98,7 @@ class ICNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, 3, H, W]` float in [0, 1] to logits `[N, num_classes, H, W]`; any H and W from 8 px."""
+        """`[N, 3, H, W]` float in [0, 1] to logits `[N, num_classes, H, W]`; any size from 8 px."""
         scaled = [x]
         for _ in range(len(self.stems) - 1):
             scaled.append(downsample(scaled[-1]))
@@ -107,4 +108,4 @@ class ICNN(nn.Module):
         out = rows[-1]
         for integrate, row in zip(reversed(self.integrate), reversed(rows[:-1]), strict=True):
             out = integrate(torch.cat([row, upsample_to(out, row)], dim=1))
-        return self.head(out)
+        return cast(Tensor, self.head(out))

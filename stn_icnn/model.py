@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
-from stn_icnn.config import ModelConfig
+from stn_icnn.config import ModelConfig, TrainConfig
 from stn_icnn.geometry import crop, paste, theta_from_windows, whole_image
 from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (
@@ -111,7 +111,7 @@ class STNiCNN(nn.Module):
             if batch.augmentation is not None:
                 patches = batch.augmentation.appearance(patches, stream)
             labelled = self._run(network, _mirror(patches, parts).flatten(0, 1))
-            logits[name] = _mirror(labelled.unflatten(0, (-1, len(parts))), parts)
+            logits[name] = _mirror(labelled.view(-1, len(parts), *labelled.shape[1:]), parts)
         return theta, logits
 
     def _run(self, network: nn.Module, x: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def autocast_bf16(device: torch.device, enabled: bool) -> AbstractContextManager
 def computes_bf16(device: torch.device) -> bool:
     """Whether a device has bf16 arithmetic; where it is emulated it is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -161,6 +161,17 @@ def build_model(config: ModelConfig) -> STNiCNN:
         fine=fine,
         config=config,
     )
+
+
+def prepare_model(model: STNiCNN, config: TrainConfig, device: torch.device) -> STNiCNN:
+    """The model on its device, in the layout and precision that the config asks for."""
+    model.bf16 = config.precision == "bf16" or (
+        config.precision == "auto" and computes_bf16(device)
+    )
+    model.channels_last = config.channels_last
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
 
 
 def label_map(parsing: Parsing, index: int, size: tuple[int, int], scale: float = 1.0) -> Tensor:

@@ -23,7 +23,7 @@ from stn_icnn.evaluate import (
     parse_batch_coarsely,
 )
 from stn_icnn.metrics import f1_rows
-from stn_icnn.model import STNiCNN, build_model, computes_bf16
+from stn_icnn.model import STNiCNN, build_model, prepare_model
 from stn_icnn.phases import PhaseLoss, set_trained, trained_parameters
 
 STATE_FILE = "state.pt"
@@ -83,17 +83,6 @@ def lr_factor(optim: OptimConfig, step: int, steps_per_epoch: int, num_epochs: i
     if done < WARM_UP_SHARE:
         return done / WARM_UP_SHARE
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
-
-
-def prepare_model(model: STNiCNN, config: TrainConfig, device: torch.device) -> STNiCNN:
-    """The model on its device, in the layout and precision that the config asks for."""
-    model.bf16 = config.precision == "bf16" or (
-        config.precision == "auto" and computes_bf16(device)
-    )
-    model.channels_last = config.channels_last
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
-    return model.to(device)
 
 
 def build_optimizer(model: STNiCNN, phase: PhaseName, optim: OptimConfig) -> torch.optim.Optimizer:
@@ -196,7 +185,7 @@ def _checked_sum(
                 f"{step // len(run.plan(0)) + 1}), samples {keys}; lower the learning rate, or set "
                 "optim.max_grad_norm"
             )
-    return sum(sums)
+    return float(sum(sums))
 
 
 def average_buffers(model: nn.Module, context: TrainContext) -> None:
