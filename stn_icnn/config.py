@@ -7,7 +7,7 @@ gives the reason.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from stn_icnn.labels import FINE_NETWORKS, PARTS
 
@@ -302,18 +302,41 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
 
     Raises:
         ValueError: for a field that does not exist, naming it and the ones that do, and for a value
-            that the config refuses.
+            that is of another type or that the config refuses.
     """
+    require(isinstance(values, Mapping), path[:-1] or "settings", "names with values", values)
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     arguments = {}
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
-        if is_dataclass(hints[name]) and isinstance(value, Mapping):
-            value = from_dict(hints[name], value, f"{path}{name}.")
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            value = from_dict(hint, value, f"{path}{name}.")
+        else:
+            require(_fits(value, hint), f"{path}{name}", _described(hint), value)
         arguments[name] = value
     return kind(**arguments)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a plain value is of a field's type; a whole number may stand for a float."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_args(hint):  # a union
+        return any(_fits(value, one) for one in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _described(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_args(hint):
+        return " or ".join(_described(one) for one in get_args(hint))
+    return "None" if hint is type(None) else str(hint.__name__)
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
