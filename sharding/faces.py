@@ -21,21 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sharding.face_drawing import (
-    FACE_PARTS,
-    RGB,
-    SUPERSAMPLING,
-    Drawing,
-    Face,
-    Look,
-    Pose,
-    Shape,
-    Style,
-    darker,
-    draw_face,
-    mix,
-    muted,
-)
+from sharding.face import FACE_PARTS, RGB, SUPERSAMPLING, Drawing, Face, Look, Pose, Shape, Style
+from sharding.face_canvas import darker, mix, muted
+from sharding.face_drawing import draw_face
 
 Layout = Literal["celebamask", "helen"]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding import faces
-from sharding.face_drawing import FACE_PARTS, Drawing, Face, draw_face
+from sharding.face import FACE_PARTS, Drawing, Face
+from sharding.face_drawing import draw_face
 
 SMALL_PX = 96
 INNER = range(2, 10)  # lbl02 to lbl09: brows, eyes, nose, lips, inner mouth
