@@ -1,6 +1,7 @@
 """The model file: tensors and plain types only, with the config it was trained with."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,10 +86,13 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    unreadable = f"{path} is not a model of STN-iCNN: not readable as one"
+    if not zipfile.is_zipfile(path):  # what else torch reads, a text perhaps, is not ours
+        raise ValueError(unreadable)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a model of STN-iCNN: not readable as one") from error
+        raise ValueError(unreadable) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a model of STN-iCNN: expected a file that its training or "

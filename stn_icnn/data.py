@@ -60,10 +60,13 @@ def index_shard(shard: str, opener: ShardOpener) -> list[SamplePlace]:
     """
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with opener(shard) as file, tarfile.open(fileobj=file) as tar:
+        with opener(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, _, suffix = member.name.rpartition(".")
                 found.setdefault(key, {})[suffix] = (member.offset_data, member.size)
+            file.seek(tar.offset)  # tarfile takes a broken header, or none, for the end
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"broken at byte {tar.offset}")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"corrupt shard {shard}: {error}; run `sharding verify` on it") from error
     for key, members in found.items():
@@ -129,12 +132,14 @@ class ShardedFaces(Dataset[Sample]):
 
     def _read(self, place: SamplePlace, request: Request) -> Sample:
         raw = self._members(place)
-        image = torch.from_numpy(np.array(Image.open(io.BytesIO(raw["jpg"])))).permute(2, 0, 1)
-        labels = torch.from_numpy(np.array(Image.open(io.BytesIO(raw["png"]))))
+        pixels, labels = (np.array(Image.open(io.BytesIO(raw[name]))) for name in ("jpg", "png"))
         parts = json.loads(raw["json"])["parts"]
+        if labels.ndim != 2 or pixels.shape != (*labels.shape, 3):
+            raise ValueError(
+                "image must be [H, W, 3] and labels [H, W] of its size, got "
+                f"{list(pixels.shape)} and {list(labels.shape)}"
+            )
         height, width = labels.shape
-        if image.shape != (3, height, width):
-            raise ValueError(f"image {list(image.shape)} and labels {[height, width]} differ")
         if max(height, width) > self.canvas_px:
             raise ValueError(
                 f"{width} x {height} px is over the canvas limit; raise model.canvas_px "
@@ -145,6 +150,7 @@ class ShardedFaces(Dataset[Sample]):
             seed = [self.seed, request.epoch, request.index, request.copy]
             rng = np.random.default_rng(seed)
             augmentation = draw(self.augment, (width, height), request.copy, rng)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
         centres = torch.zeros(NUM_PARTS, 2)
         for i, part in enumerate(PARTS):
             if part.name in parts:
@@ -153,7 +159,7 @@ class ShardedFaces(Dataset[Sample]):
             key=place.key,
             image=image,
             reduced=reduce_image(image, self.coarse_px),
-            labels=labels,
+            labels=torch.from_numpy(labels),
             centres=centres,
             present=torch.tensor([part.name in parts for part in PARTS]),
             augmentation=augmentation,

@@ -1,0 +1,106 @@
+"""Model files: what they keep, and what is refused with what words."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from stn_icnn.config import TrainConfig, to_dict
+from stn_icnn.model import build_model
+
+DATA = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_config: TrainConfig) -> Checkpoint:
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model)
+    model.coarse.head[0][1].running_mean.fill_(0.25)
+    return Checkpoint(model, tiny_config, DATA, "end_to_end", {"val/f1_overall": 0.5})
+
+
+@pytest.fixture
+def written(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "model.pt", checkpoint)
+    return tmp_path / "model.pt"
+
+
+def test_all_of_a_model_comes_back(checkpoint: Checkpoint, written: Path):
+    loaded = load_checkpoint(written)
+    assert loaded.config == checkpoint.config
+    assert loaded.data == DATA
+    assert loaded.phase == "end_to_end"
+    assert loaded.metrics == {"val/f1_overall": 0.5}
+    assert not loaded.model.training
+    weights = loaded.model.state_dict()
+    for name, tensor in checkpoint.model.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+
+
+def test_a_folder_stands_for_the_model_in_it(written: Path):
+    assert load_checkpoint(str(written.parent)).data == DATA
+
+
+def test_the_file_holds_tensors_and_plain_types_only(written: Path, tiny_config: TrainConfig):
+    content = torch.load(written, weights_only=True)
+    assert content["config"] == to_dict(tiny_config)
+    assert content["weights"].keys() == build_model(tiny_config.model).state_dict().keys()
+
+
+def picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+NOT_MODELS = {
+    "empty": b"",
+    "text": b"hello, I am not a model\n",
+    "picture": picture(),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "random": np.random.default_rng(17).bytes(400),
+}
+
+
+@pytest.mark.parametrize("content", NOT_MODELS.values(), ids=NOT_MODELS.keys())
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pt is not a model of STN-iCNN"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_model_file_that_is_cut_off_is_refused(written: Path):
+    written.write_bytes(written.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"model\.pt is not a model of STN-iCNN"):
+        load_checkpoint(written)
+
+
+@pytest.mark.parametrize("content", [{"weights": {}}, [1, 2], {"format": "other", "version": 1}])
+def test_another_program_s_checkpoint_is_refused(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt is not a model of STN-iCNN: expected a file that"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_pickle_of_code_is_not_run(tmp_path: Path):
+    torch.save({"format": "stn-icnn", "version": 1, "weights": Path("x")}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="is not a model of STN-iCNN"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_another_version_is_refused(written: Path):
+    content = torch.load(written, weights_only=True)
+    torch.save(content | {"version": 99}, written)
+    with pytest.raises(ValueError, match=r"has format version 99, this code reads 1: use the rel"):
+        load_checkpoint(written)
+
+
+def test_a_missing_model_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no model at .*nowhere: expected a model file or a fol"):
+        load_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no model at .*model\.pt"):
+        load_checkpoint(tmp_path)

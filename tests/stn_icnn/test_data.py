@@ -1,0 +1,273 @@
+"""Reading shards: every sample once, in an order that only seed and epoch decide; what is wrong."""
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from PIL import Image
+from webdataset.writer import TarWriter
+
+from stn_icnn.augment import Augmentation
+from stn_icnn.config import AugmentConfig
+from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch, plan_evaluation
+from stn_icnn.labels import PARTS
+
+Faces = Callable[..., ShardedFaces]
+TAR_BLOCK = 512
+
+
+def encoded(pixels: np.ndarray, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def members(seed: int, width: int = 14, height: int = 10) -> dict[str, bytes]:
+    """A face of noise, with a nose."""
+    rng = np.random.default_rng(seed)
+    parts = {"nose": [4.25, 6.5, 2, 5, 7, 8, 12]}
+    return {
+        "jpg": encoded(rng.integers(0, 256, (height, width, 3), np.uint8), "JPEG"),
+        "png": encoded(rng.integers(0, 11, (height, width), np.uint8), "PNG"),
+        "json": json.dumps({"parts": parts}).encode(),
+    }
+
+
+def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> str:
+    with path.open("wb") as file, TarWriter(file, encoder=False) as tar:
+        for key, content in samples.items():
+            tar.write({"__key__": key, **content})
+    return str(path)
+
+
+@pytest.fixture
+def twelve(tmp_path: Path) -> list[str]:
+    """Twelve samples in three shards."""
+    return [
+        write_shard(
+            tmp_path / f"{shard}.tar", {f"face{i:02d}": members(i) for i in range(shard, 12, 3)}
+        )
+        for shard in range(3)
+    ]
+
+
+def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
+    path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
+    return ShardedFaces([path], coarse_px=32)
+
+
+# --- reading
+
+
+def test_a_sample_is_what_was_written(tmp_path: Path):
+    written = members(0)
+    sample = one_sample(tmp_path)[Request(0)]
+    image = np.array(Image.open(io.BytesIO(written["jpg"])))
+    assert sample.key == "face42"
+    assert torch.equal(sample.image, torch.from_numpy(image).permute(2, 0, 1))
+    assert np.array_equal(sample.labels, np.array(Image.open(io.BytesIO(written["png"]))))
+    assert sample.reduced.shape == (3, 64, 64)
+    assert sample.reduced.dtype == sample.labels.dtype == torch.uint8
+    nose = [part.name for part in PARTS].index("nose")
+    assert sample.present.tolist() == [i == nose for i in range(6)]
+    assert sample.centres[nose].tolist() == [4.25, 6.5]
+    assert sample.augmentation is None
+
+
+def test_centres_of_built_shards_are_those_of_the_labels(tiny_faces: Faces):
+    """The writer's contract, seen from the reader: centroids with pixel centres at +0.5."""
+    faces = tiny_faces("train")
+    for i in range(len(faces)):
+        sample = faces[Request(i)]
+        for part, centre, present in zip(PARTS, sample.centres, sample.present, strict=True):
+            ys, xs = np.nonzero(np.isin(sample.labels, part.classes))
+            assert bool(present) == bool(len(xs))
+            if present:
+                expected = [xs.mean() + 0.5, ys.mean() + 0.5]
+                assert centre.tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_webdataset_reads_the_same_samples(shards: Path, tiny_faces: Faces):
+    faces = tiny_faces("train")
+    paths = [str(path) for path in sorted((shards / "train").glob("*.tar"))]
+    streamed = list(webdataset.WebDataset(paths, shardshuffle=False).decode("rgb8"))
+    assert len(streamed) == len(faces) == 8
+    for i, sample in enumerate(streamed):
+        ours = faces[Request(i)]
+        assert ours.key == sample["__key__"]
+        assert np.array_equal(ours.image.permute(1, 2, 0), sample["jpg"])
+        assert np.array_equal(ours.labels, sample["png"][..., 0])
+
+
+def test_limit_takes_the_first(twelve: list[str]):
+    faces = ShardedFaces(twelve, 32, limit=5)
+    assert faces.keys([Request(i) for i in range(len(faces))]) == [
+        "face00", "face03", "face06", "face09", "face01",
+    ]  # fmt: skip
+
+
+# --- plans
+
+
+@pytest.mark.parametrize(("num", "copies", "batch"), [(12, 1, 5), (7, 5, 4), (3, 1, 8), (10, 2, 4)])
+def test_an_epoch_has_every_copy_of_every_sample_once(num: int, copies: int, batch: int):
+    plan = plan_epoch(num, copies, batch, seed=1, epoch=2)
+    seen = Counter((r.index, r.copy) for requests in plan for r in requests)
+    assert seen == Counter((i, c) for i in range(num) for c in range(copies))
+    assert {r.epoch for requests in plan for r in requests} == {2}
+    sizes = [len(requests) for requests in plan]
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == -(-num * copies // batch)
+
+
+def test_the_order_depends_on_seed_and_epoch_only():
+    plan = plan_epoch(50, 1, 8, seed=1, epoch=2)
+    assert plan == plan_epoch(50, 1, 8, seed=1, epoch=2)
+    order = [r.index for requests in plan for r in requests]
+    for seed, epoch in ((2, 2), (1, 3)):
+        other = plan_epoch(50, 1, 8, seed, epoch)
+        assert [r.index for requests in other for r in requests] != order
+    regrouped = plan_epoch(50, 1, 16, seed=1, epoch=2)
+    assert [r.index for requests in regrouped for r in requests] == order
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_evaluation_covers_every_sample_once(world_size: int):
+    ranks = [plan_evaluation(11, rank, world_size, batch=2) for rank in range(world_size)]
+    seen = Counter(r.index for plan in ranks for requests in plan for r in requests)
+    assert seen == Counter(range(11))
+    assert max(len(requests) for plan in ranks for requests in plan) <= 2
+
+
+# --- batches
+
+
+def draws(augmentation: Augmentation) -> list[tuple[float, ...]]:
+    return [tuple(a.flatten().tolist()) for a in augmentation.affine]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_readers_shares_together_are_the_global_batches(twelve: list[str], world_size: int):
+    """The same samples with the same augmentation, however many read them."""
+    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
+    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=1)
+    ranks = [list(load_batches(faces, plan, rank, world_size)) for rank in range(world_size)]
+    for requests, *shares in zip(plan, *ranks, strict=True):
+        read = [pair for b in shares for pair in zip(b.keys, draws(b.augmentation), strict=True)]
+        alone = [faces[request] for request in requests]
+        expected = [(s.key, tuple(s.augmentation.affine.flatten().tolist())) for s in alone]
+        assert Counter(read) == Counter(expected)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_epochs_and_copies_are_augmented_differently(twelve: list[str]):
+    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
+    requests = [Request(0, epoch, copy) for epoch in range(3) for copy in range(3)]
+    seeds = {int(faces[request].augmentation.noise_seed) for request in requests}
+    assert len(seeds) == 9
+
+
+def test_loader_processes_read_the_same_and_pass_errors_on(twelve: list[str], tmp_path: Path):
+    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
+    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=0)
+    here, there = load_batches(faces, plan), load_batches(faces, plan, num_processes=1)
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours.keys == theirs.keys
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.augmentation.affine, theirs.augmentation.affine)
+    broken = one_sample(tmp_path, jpg=b"not a JPEG")
+    with pytest.raises(ValueError, match=r"000007\.tar, sample face42"):
+        next(load_batches(broken, [[Request(0)]], num_processes=1))
+
+
+# --- what is wrong
+
+
+def test_a_shard_cut_off_in_its_last_member_is_refused(twelve: list[str]):
+    whole = Path(twelve[1]).read_bytes()
+    content_end = whole.rstrip(b"\0")
+    Path(twelve[1]).write_bytes(content_end[: -TAR_BLOCK - 5])
+    with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar: .*; run `sharding verify`"):
+        ShardedFaces(twelve, 32)
+
+
+def header_offsets(path: str) -> list[int]:
+    with tarfile.open(path) as tar:
+        return [member.offset for member in tar]
+
+
+def test_a_shard_cut_off_between_samples_is_refused(twelve: list[str]):
+    third_sample = header_offsets(twelve[1])[6]
+    for end in (third_sample, third_sample + 100):
+        whole = Path(twelve[1]).read_bytes()
+        Path(twelve[1]).write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
+            ShardedFaces(twelve, 32)
+        Path(twelve[1]).write_bytes(whole)
+
+
+def test_a_shard_with_a_damaged_header_is_refused(twelve: list[str]):
+    """tarfile takes it for the end: the samples behind it must not be missing silently."""
+    content = bytearray(Path(twelve[1]).read_bytes())
+    content[header_offsets(twelve[1])[6] + 150] ^= 0xFF  # in the checksum
+    Path(twelve[1]).write_bytes(content)
+    with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
+        ShardedFaces(twelve, 32)
+
+
+def test_a_file_that_is_no_tar_is_refused(tmp_path: Path):
+    (tmp_path / "x.tar").write_bytes(b"<html>no such key</html>" * 100)
+    with pytest.raises(ValueError, match=r"corrupt shard .*x\.tar"):
+        ShardedFaces([str(tmp_path / "x.tar")], 32)
+
+
+def test_a_sample_without_labels_is_refused(tmp_path: Path):
+    content = {name: data for name, data in members(0).items() if name != "png"}
+    path = write_shard(tmp_path / "000003.tar", {"face1": members(1), "face2": content})
+    with pytest.raises(ValueError, match=r"corrupt shard .*000003\.tar: sample face2 lacks png"):
+        ShardedFaces([path], 32)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"jpg": b"not a JPEG"},
+        {"jpg": members(0)["jpg"][:200]},
+        {"jpg": encoded(np.zeros((10, 14), np.uint8), "JPEG")},
+        {"jpg": members(0, width=15)["jpg"]},
+        {"png": members(0)["png"][:60]},
+        {"png": members(0)["jpg"]},
+        {"json": b"{"},
+        {"json": b"{}"},
+    ],
+    ids=[
+        "no-image", "cut-off-jpeg", "grey-jpeg", "other-size", "cut-off-png", "rgb-labels",
+        "no-json", "no-parts",
+    ],
+)  # fmt: skip
+def test_a_sample_that_cannot_be_used_stops_it_by_name(tmp_path: Path, changed: dict[str, bytes]):
+    faces = one_sample(tmp_path, **changed)
+    with pytest.raises(ValueError, match=r"shard .*000007\.tar, sample face42: \S"):
+        faces[Request(0)]
+
+
+def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
+    faces = ShardedFaces(twelve, 32)
+    Path(twelve[2]).write_bytes(Path(twelve[2]).read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"2\.tar, sample face11: the shard ends before"):
+        faces[Request(11)]
+
+
+def test_an_image_over_the_canvas_limit_is_refused(tmp_path: Path):
+    path = write_shard(tmp_path / "000007.tar", {"face42": members(0, width=65, height=20)})
+    assert ShardedFaces([path], 32, canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
+    with pytest.raises(ValueError, match=r"face42: 65 x 20 px is over .*model\.canvas_px \(64\)"):
+        ShardedFaces([path], 32, canvas_px=64)[Request(0)]
