@@ -46,18 +46,46 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(args: argparse.Namespace) -> None:
     """Writes NAME.png (class ids), NAME_overlay.jpg and NAME.json (windows) for each photograph."""
-    parser = FaceParser.load(_model_path(args.model, args.tracking_uri))
     photos = _photos(args.photos)
+    _keep_originals(photos, args.out)
+    parser = FaceParser.load(_model_path(args.model, args.tracking_uri))
     args.out.mkdir(parents=True, exist_ok=True)
     for photo in tqdm(photos, unit="photo", disable=not sys.stderr.isatty()):
         face = parser.parse(photo)
         windows = face.windows.tolist()
-        palette_image(face.labels).save(args.out / f"{photo.stem}.png")
+        labels_file, overlay_file, windows_file = _results(photo, args.out)
+        palette_image(face.labels).save(labels_file)
         marked = overlay(face.image, face.labels, windows=[tuple(w) for w in windows])
-        Image.fromarray(marked).save(args.out / f"{photo.stem}_overlay.jpg", quality=92)
+        Image.fromarray(marked).save(overlay_file, quality=92)
         named = {part.name: window for part, window in zip(PARTS, windows, strict=True)}
-        (args.out / f"{photo.stem}.json").write_text(json.dumps({"windows": named}) + "\n")
+        windows_file.write_text(json.dumps({"windows": named}) + "\n")
     print(f"{len(photos)} photographs parsed into {args.out}")
+
+
+def _results(photo: Path, out: Path) -> tuple[Path, Path, Path]:
+    """Where a photograph's labels, overlay and windows are written."""
+    return (
+        out / f"{photo.stem}.png",
+        out / f"{photo.stem}_overlay.jpg",
+        out / f"{photo.stem}.json",
+    )
+
+
+def _keep_originals(photos: Sequence[Path], out: Path) -> None:
+    """Refuses results that would take a photograph's place, as where `out` is its folder.
+
+    Raises:
+        ValueError: naming the photograph.
+    """
+    originals = {photo.resolve(): photo for photo in photos}
+    for photo in photos:
+        for result in _results(photo, out):
+            original = originals.get(result.resolve())
+            if original is not None:
+                raise ValueError(
+                    f"the results of {photo} would overwrite the photograph {original}: choose "
+                    "another --out"
+                )
 
 
 def _model_path(model: str, tracking_uri: str | None) -> Path:

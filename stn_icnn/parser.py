@@ -112,7 +112,7 @@ def open_photo(photo: Photo) -> Image.Image:
     try:
         image = photo if isinstance(photo, Image.Image) else Image.open(photo)
         return ImageOps.exif_transpose(image).convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{photo} can't be read as a photograph: {error}") from error
 
 

@@ -151,6 +151,13 @@ def test_what_is_no_photograph_is_named(parser: FaceParser, tmp_path: Path):
         assert str(tmp_path / name) in str(error.value)
 
 
+def test_a_photograph_over_pillow_s_limit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.fromarray(photo()).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"huge\.png can't be read as a photograph: .*exceeds lim"):
+        open_photo(tmp_path / "huge.png")
+
+
 @pytest.mark.parametrize(
     "pixels",
     [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32)],

@@ -1,0 +1,130 @@
+"""The jobs' command line: presets, settings, config files, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.config import JobConfig
+from cluster.places import TrackingUnavailableError
+from jobs.options import parse_job, run_job
+from stn_icnn.config import PRESETS, to_dict
+
+
+def parse(*arguments: str) -> tuple[JobConfig, str]:
+    return parse_job("A job.", arguments)
+
+
+def exit_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is printed by a command line that is refused."""
+    with pytest.raises(SystemExit) as exit_:
+        parse(*arguments)
+    assert exit_.value.code not in (0, None)
+    printed = capsys.readouterr()
+    return printed.out + printed.err
+
+
+def test_without_arguments_it_is_the_demo():
+    config, preset = parse()
+    assert preset == "demo"
+    assert config.optim == PRESETS["demo"]().optim
+    assert config.model == PRESETS["demo"]().model
+    assert config.data is None
+    assert config.scaling.num_workers == "auto"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_s_every_setting_arrives(preset: str):
+    config, name = parse(preset)
+    assert name == preset
+    given = to_dict(config)
+    assert {field: given[field] for field in to_dict(PRESETS[preset]())} == to_dict(
+        PRESETS[preset]()
+    )
+
+
+def test_settings_replace_the_preset_s():
+    config, _ = parse(
+        "helen", "--optim.lr-coarse", "5e-3", "--model.patch-px.eye", "65", "--data", "s3://b/x",
+        "--scaling.num-workers", "2", "--run-name", "mine",
+    )  # fmt: skip
+    assert config.optim.lr_coarse == 5e-3
+    assert config.optim.lr_fine == 1e-2
+    assert config.model.patch_px.eye == 65
+    assert config.model.patch_px.nose == 81
+    assert (config.data, config.scaling.num_workers, config.run_name) == ("s3://b/x", 2, "mine")
+
+
+def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_path: Path):
+    config, _ = parse("celebamask", "--optim.lr-fine", "0.5", "--seed", "3")
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    again, _ = parse("--config", str(tmp_path / "config.json"))
+    assert again == config
+    over, _ = parse("--config", str(tmp_path / "config.json"), "--seed", "4")
+    assert (over.seed, over.optim) == (4, config.optim)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["helem"], "no preset 'helem'; there are demo, helen, celebamask"),
+        (["--config"], "--config needs a JSON file"),
+        (["--config", "{folder}/gone.json"], r"--config must be .* got .*gone\.json"),
+        (["--config", "{folder}/text.json"], r"--config must be .* got .*text\.json"),
+        (["--config", "{folder}/other.json"], r"no such setting: optim\.lr_fin"),
+        (["--config", "{folder}/type.json"], r"optim\.lr_fine must be float, got fast"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path: Path, arguments: list[str], message: str):
+    (tmp_path / "text.json").write_text("lr_fine: 1")
+    (tmp_path / "other.json").write_text('{"optim": {"lr_fin": 1}}')
+    (tmp_path / "type.json").write_text('{"optim": {"lr_fine": "fast"}}')
+    with pytest.raises(ValueError, match=message):
+        parse(*(argument.format(folder=tmp_path) for argument in arguments))
+
+
+def test_a_setting_that_does_not_exist_is_named(capsys):
+    assert "--optim.lr-fin" in exit_text(capsys, "helen", "--optim.lr-fin", "1")
+
+
+def test_a_value_of_another_kind_is_refused_by_name(capsys):
+    assert "--optim.lr-fine" in exit_text(capsys, "--optim.lr-fine", "fast")
+
+
+def test_a_refused_value_is_refused_in_the_config_s_words(capsys):
+    try:
+        parse("--model.patch-px.eye", "64")
+    except (ValueError, SystemExit) as error:
+        printed = capsys.readouterr()
+        said = f"{error} {printed.out} {printed.err}"
+    assert "model.patch_px.eye must be odd" in said
+    assert "got 64" in said
+
+
+def test_help_explains_every_setting(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse("--help")
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    for setting in ("--optim.lr-coarse", "--model.window-px.eye", "--scaling.wait-s", "--data"):
+        assert setting in shown
+    assert "Learning rate of the coarse network" in shown
+
+
+def test_the_result_is_the_last_line(capsys):
+    def job() -> dict:
+        print("working")
+        return {"run_id": "1", "test": {"overall": 0.5}}
+
+    assert run_job(job) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == {"run_id": "1", "test": {"overall": 0.5}}
+
+
+@pytest.mark.parametrize("error", [ValueError("no such data"), TrackingUnavailableError("away")])
+def test_what_the_user_can_mend_exits_with_2(error: Exception, capsys):
+    def job() -> dict:
+        raise error
+
+    assert run_job(job) == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
