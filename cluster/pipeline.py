@@ -3,8 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def run_end_to_end(job: JobConfig, preset: str) -> dict[str, Any]:
     print(f"training on {share}", flush=True)
     tags = run_tags(data.manifest.fingerprint, preset)
     parent = tracker.start_or_resume_run(run_name, tags=tags, params=to_dict(config))
-    with _finishing(parent):
+    with parent.finishing():
         for phase in PHASES:
             _train_phase(phase, job, config, data, record, share, parent)
         result = _conclude(preset, config, data, record, share, parent)
@@ -112,7 +111,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     run_name = job.run_name or f"evaluate-{time.strftime('%Y%m%d-%H%M%S')}"
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     run = tracker.start_or_resume_run(run_name, tags=tags)
-    with _finishing(run), tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
+    with run.finishing(), tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
         scores = score(
             model,
             data,
@@ -144,20 +143,6 @@ def _with_undelivered(tracker: Tracker, result: dict[str, Any]) -> dict[str, Any
     return {**result, "undelivered": str(left)} if left else result
 
 
-@contextmanager
-def _finishing(run: Run) -> Iterator[None]:
-    """Ends a run with the status that the block's end tells."""
-    try:
-        yield
-    except Exception:
-        run.finish("FAILED")
-        raise
-    except BaseException:  # Ctrl-C, or the SystemExit that Ray makes of SIGTERM
-        run.finish("KILLED")
-        raise
-    run.finish("FINISHED")
-
-
 def _train_phase(
     phase: PhaseName,
     job: JobConfig,
@@ -182,7 +167,7 @@ def _train_phase(
         loader_processes=share.loader_processes,
     )
     child = parent.tracker.start_or_resume_run(phase, parent.run_id, tags={"phase": phase})
-    with _finishing(child):
+    with child.finishing():
         result = run_on_workers(
             train,
             task,

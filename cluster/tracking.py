@@ -8,33 +8,23 @@ with a later call, at the end, or when the job is run again under its name.
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from cluster import places
+from cluster.delivery import Delivery, find_or_make_experiment
 from cluster.model_card import VALUE_LIMIT, flatten, git_commit
-from cluster.models import FINGERPRINT_TAG, register
+from cluster.models import FINGERPRINT_TAG
 from cluster.spool import Outbox, Record, RefusedError
 
 EXPERIMENT: Final = "stn-icnn"
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-_PARENT_TAG: Final = "mlflow.parentRunId"
-_CHANGED_TAG: Final = "params_changed_on_resume"
-_BATCH: Final = 100  # params, or tags, that MLflow takes in one call
-
-_REFUSALS: Final = (
-    *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"),
-    *("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
-)
-"""MLflow's answers that trying again would not change."""
 
 
 class Tracker:
@@ -45,9 +35,8 @@ class Tracker:
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
+        self._delivery = Delivery(client, uri, experiment_id)
         self._outbox = Outbox(self._deliver, folder)
-        self._run_ids: dict[tuple[str, str | None], str] = {}
-        self._logged: dict[str, set[tuple[str, int]]] = {}
         self._lock = threading.RLock()
 
     @classmethod
@@ -78,7 +67,7 @@ class Tracker:
             places.probe_tracking(uri)
             try:
                 client = MlflowClient(tracking_uri=uri)
-                experiment_id = _experiment_id(client, uri, experiment, artifact_location)
+                experiment_id = find_or_make_experiment(client, uri, experiment, artifact_location)
             except ValueError:
                 raise
             except Exception as error:
@@ -136,13 +125,12 @@ class Tracker:
 
     def _start_job(self, record: Record) -> None:
         try:
-            self._start(record)
+            run_id = self._delivery.start(record)
         except (MlflowException, OSError) as error:
             raise places.unavailable(self.uri, error) from error
         # The parent has just been started again: how it ended before no longer holds.
         self._outbox.open(
-            self._run_ids[record["name"], None],
-            wanted=lambda old: old["op"] != "finish" or old["parent"] is not None,
+            run_id, wanted=lambda old: old["op"] != "finish" or old["parent"] is not None
         )
         self._outbox.flush()
 
@@ -171,7 +159,7 @@ class Tracker:
             "data_fingerprint": data_fingerprint,
             "tags": _present(tags),
         }
-        self._send(run, record)
+        self.send(run, record)
         return record.get("version")
 
     def flush(self, force: bool = False) -> None:
@@ -179,137 +167,26 @@ class Tracker:
         with self._lock:
             self._outbox.flush(force)
 
-    def _send(self, run: "Run", record: Record) -> None:
+    def run_id_of(self, run: "Run") -> str | None:
+        """MLflow's id of the run; None while its start waits for the server."""
+        return self._delivery.known_run_id(run.name, run.parent_id)
+
+    def send(self, run: "Run", record: Record) -> None:
+        """Delivers a record of the run, or keeps it; the record itself gets the run's name."""
         record |= {"name": run.name, "parent": run.parent_id}
         with self._lock:
             self._outbox.add(record)
 
     def _deliver(self, record: Record) -> None:
-        try:
-            self._call(record)
-        except (MlflowException, OSError) as error:
-            reason = places.masked(str(error), self.uri)
-            if self._is_refusal(record, error):
-                raise RefusedError(reason) from error
-            address = places.masked(self.uri, self.uri)
-            raise OSError(f"no answer from MLflow at {address}: {reason}") from error
+        if record["op"] == "register" and self._lacks_artifacts(record):
+            raise RefusedError("the run's artifacts have not been uploaded")
+        self._delivery.deliver(record)
 
-    def _is_refusal(self, record: Record, error: Exception) -> bool:
-        if isinstance(error, MlflowException) and error.error_code in _REFUSALS:
-            return True
-        if record["op"] != "artifacts":
-            return False
-        # Is it the artifact store alone? Then it must not hold up the metrics behind it.
-        try:
-            self.client.get_experiment(self.experiment_id)
-        except (MlflowException, OSError):
-            return False
-        return True
-
-    def _call(self, record: Record) -> None:
-        match record["op"]:
-            case "start":
-                self._start(record)
-            case "metrics":
-                self._log_metrics(record)
-            case "tags":
-                self._log_tags(self._run_id(record), record["tags"])
-            case "artifacts":
-                self._log_artifacts(record)
-            case "register":
-                self._register(record)
-            case "finish":
-                run_id = self._run_id(record)
-                self.client.set_terminated(run_id, record["status"], record["time_ms"])
-            case op:
-                raise RefusedError(f"unknown operation {op!r}")
-
-    def _start(self, record: Record) -> None:
-        run_id, params = self._run_id(record), record["params"]
-        known = self.client.get_run(run_id).data.params
-        self.client.update_run(run_id, status="RUNNING")
-        new = [Param(key, value) for key, value in params.items() if key not in known]
-        for i in range(0, len(new), _BATCH):
-            self.client.log_batch(run_id, params=new[i : i + _BATCH], synchronous=True)
-        changed = [
-            f"{key}: {known[key]} -> {value}"
-            for key, value in params.items()
-            if known.get(key, value) != value
-        ]
-        tags = {_CHANGED_TAG: "; ".join(changed)[:VALUE_LIMIT]} if changed else {}
-        self._log_tags(run_id, record["tags"] | tags)
-
-    def _run_id(self, record: Record) -> str:
-        """The id of the record's run, which is found by its name, or made."""
-        name, parent = record["name"], record["parent"]
-        if (name, parent) not in self._run_ids:
-            run = self._find(name, parent)
-            if run is None:
-                tags = {_PARENT_TAG: parent} if parent else {}
-                run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-            self._logged[run.info.run_id] = {
-                (key, metric.step)
-                for key in run.data.metrics
-                for metric in self.client.get_metric_history(run.info.run_id, key)
-            }
-            self._run_ids[name, parent] = run.info.run_id
-        return self._run_ids[name, parent]
-
-    def _find(self, name: str, parent: str | None) -> MlflowRun | None:
-        query = f'attributes.run_name = "{name}"'
-        if parent:
-            query += f" and tags.`{_PARENT_TAG}` = '{parent}'"
-        runs = self.client.search_runs(
-            [self.experiment_id], query, order_by=["attributes.start_time DESC"]
-        )
-        return next((run for run in runs if run.data.tags.get(_PARENT_TAG) == parent), None)
-
-    def _log_metrics(self, record: Record) -> None:
-        run_id, step = self._run_id(record), record["step"]
-        logged = self._logged[run_id]
-        # The time is that of the report: where a call timed out though the server had taken it,
-        # the second one is the same row, which MLflow's stores keep once.
-        metrics = [
-            Metric(key, float(value), record["time_ms"], step)
-            for key, value in record["values"].items()
-            if (key, step) not in logged
-        ]
-        if metrics:
-            self.client.log_batch(run_id, metrics=metrics, synchronous=True)
-            logged.update((metric.key, step) for metric in metrics)
-
-    def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        if tags:
-            entities = [RunTag(key, value) for key, value in tags.items()]
-            self.client.log_batch(run_id, tags=entities, synchronous=True)
-
-    def _log_artifacts(self, record: Record) -> None:
-        run_id, path = self._run_id(record), Path(record["path"])
-        log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        try:
-            log(run_id, str(path), record["artifact_path"])
-        except (MlflowException, OSError):
-            raise
-        except Exception as error:
-            # The artifact store's own client: botocore's errors share no base with these two.
-            raise OSError(f"{type(error).__name__}: {error}") from error
-
-    def _register(self, record: Record) -> None:
+    def _lacks_artifacts(self, record: Record) -> bool:
         run = (record["name"], record["parent"])
-        if any(
+        return any(
             other["op"] == "artifacts" and (other["name"], other["parent"]) == run
             for other in self._outbox.aside
-        ):
-            raise RefusedError("the run's artifacts have not been uploaded")
-        record["version"] = register(
-            self.client,
-            name=record["model"],
-            run_id=self._run_id(record),
-            artifact_path=record["artifact_path"],
-            card=record["card"],
-            tags=record["tags"],
-            metrics={key: float(value) for key, value in record["values"].items()},
-            data_fingerprint=record["data_fingerprint"],
         )
 
 
@@ -330,7 +207,7 @@ class Run:
     @property
     def run_id(self) -> str | None:
         """MLflow's id; None for a child that waits for the server. A parent always has one."""
-        return self.tracker._run_ids.get((self.name, self.parent_id))
+        return self.tracker.run_id_of(self)
 
     def log_metrics(self, values: Mapping[str, float | None], step: int) -> None:
         """Logs one report: a metric of a step counts once, the first time.
@@ -343,7 +220,7 @@ class Run:
             step: the epoch.
         """
         record = {"op": "metrics", "values": _numbers(values), "step": int(step)}
-        self.tracker._send(self, record | {"time_ms": _now_ms()})
+        self.tracker.send(self, record | {"time_ms": _now_ms()})
 
     def log_artifacts(self, path: Path | str, artifact_path: str | None = None) -> None:
         """Uploads a file, or a folder's content, to `artifact_path` of the run's artifacts.
@@ -354,40 +231,39 @@ class Run:
         if not path.exists():
             raise ValueError(f"artifacts must be a file or folder, got {path}: it is not there")
         record = {"op": "artifacts", "path": str(path), "artifact_path": artifact_path}
-        self.tracker._send(self, record)
+        self.tracker.send(self, record)
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Sets tags; None values are left out."""
-        self.tracker._send(self, {"op": "tags", "tags": _present(tags)})
+        self.tracker.send(self, {"op": "tags", "tags": _present(tags)})
 
     def finish(self, status: Status) -> None:
         """Ends the run. A parent's end makes a last attempt at all that waits."""
-        self.tracker._send(self, {"op": "finish", "status": status, "time_ms": _now_ms()})
+        self.tracker.send(self, {"op": "finish", "status": status, "time_ms": _now_ms()})
         if self.parent_id is None:
             self.tracker.flush(force=True)
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Ends the run with the status that the block's end tells.
+
+        `FINISHED` at its end, `FAILED` on an error, `KILLED` on Ctrl-C and on the `SystemExit`
+        that Ray makes of SIGTERM; both are raised again.
+        """
+        try:
+            yield
+        except Exception:
+            self.finish("FAILED")
+            raise
+        except BaseException:
+            self.finish("KILLED")
+            raise
+        self.finish("FINISHED")
 
 
 def run_tags(data_fingerprint: str | None, preset: str | None) -> dict[str, str | None]:
     """The tags that every run bears; None where a thing is not known."""
     return {FINGERPRINT_TAG: data_fingerprint, "preset": preset, "git_commit": git_commit()}
-
-
-def _experiment_id(client: MlflowClient, uri: str, name: str, artifact_location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        place = artifact_location or places.artifact_location(uri)
-        try:
-            return client.create_experiment(name, artifact_location=place)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)  # another driver was quicker
-    if found.lifecycle_stage != "active":
-        raise ValueError(
-            f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
-        )
-    return found.experiment_id
 
 
 def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -84,6 +84,28 @@ def test_a_job_and_its_phase(tracker, job, tmp_path):
     assert tracker.undelivered is None
 
 
+def test_finishing_ends_a_run_as_its_block_ends(tracker, job):
+    phase = tracker.start_or_resume_run("coarse", job.run_id)
+    with job.finishing(), phase.finishing():
+        assert (status(phase), status(job)) == ("RUNNING", "RUNNING")
+    assert (status(phase), status(job)) == ("FINISHED", "FINISHED")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("diverged"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "KILLED"),
+    ],
+)
+def test_finishing_tells_how_a_block_broke_off(job, error, expected):
+    with pytest.raises(type(error)) as raised, job.finishing():
+        raise error
+    assert raised.value is error
+    assert status(job) == expected
+
+
 def test_artifacts_lie_beside_the_sqlite_file(tracker, job, uri):
     folder = Path(uri.removeprefix("sqlite:///")).parent
     info = tracker.client.get_run(job.run_id).info
@@ -137,10 +159,10 @@ def test_params_are_set_once_and_a_change_is_told(uri, tmp_path, request):
 
 
 @pytest.mark.parametrize("name", ["liam's run", "a\\b", "100%"])
-def test_odd_names_are_found_again(tracker, name):
+def test_odd_names_are_found_again(tracker, uri, tmp_path, name):
     first = tracker.start_or_resume_run(name).run_id
-    tracker._run_ids.clear()
-    assert tracker.start_or_resume_run(name).run_id == first
+    again = Tracker.connect(uri, spool_folder=tmp_path / "spool")
+    assert again.start_or_resume_run(name).run_id == first
 
 
 @pytest.mark.parametrize("name", ["", " ", 'a "b"'])

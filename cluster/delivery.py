@@ -1,0 +1,210 @@
+"""Delivers one record to MLflow: finds or makes its run, and writes there what it says.
+
+A record that comes again, as after a time-out, doubles nothing: the run is found by its name, a
+param keeps its first value, and a metric of a step counts once.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from cluster import places
+from cluster.model_card import VALUE_LIMIT
+from cluster.models import register
+from cluster.spool import Record, RefusedError
+
+_PARENT_TAG: Final = "mlflow.parentRunId"
+_CHANGED_TAG: Final = "params_changed_on_resume"
+_BATCH: Final = 100  # params, or tags, that MLflow takes in one call
+
+_REFUSALS: Final = (
+    *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"),
+    *("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
+)
+"""MLflow's answers that trying again would not change."""
+
+
+class Delivery:
+    """Delivers records into one MLflow experiment. Not safe for threads by itself."""
+
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+        """Asks MLflow nothing.
+
+        Args:
+            client: for the store at `uri`.
+            uri: named, without its password, where the store is away.
+            experiment_id: of all runs.
+        """
+        self.client = client
+        self.uri = uri
+        self.experiment_id = experiment_id
+        self._run_ids: dict[tuple[str, str | None], str] = {}
+        self._logged: dict[str, set[tuple[str, int]]] = {}
+
+    def known_run_id(self, name: str, parent_id: str | None) -> str | None:
+        """MLflow's id of a run that was found or made here; None of any other."""
+        return self._run_ids.get((name, parent_id))
+
+    def deliver(self, record: Record) -> None:
+        """Carries out what the record says; one that registers a model gets its `version`.
+
+        Raises:
+            RefusedError: where MLflow will not take it, now or later.
+            OSError: where MLflow is away.
+        """
+        try:
+            self._call(record)
+        except (MlflowException, OSError) as error:
+            reason = places.masked(str(error), self.uri)
+            if self._is_refusal(record, error):
+                raise RefusedError(reason) from error
+            address = places.masked(self.uri, self.uri)
+            raise OSError(f"no answer from MLflow at {address}: {reason}") from error
+
+    def start(self, record: Record) -> str:
+        """Delivers a record of a run's start, and lets MLflow's own errors through.
+
+        Returns:
+            The run's id.
+        """
+        run_id, params = self._run_id(record), record["params"]
+        known = self.client.get_run(run_id).data.params
+        self.client.update_run(run_id, status="RUNNING")
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        for i in range(0, len(new), _BATCH):
+            self.client.log_batch(run_id, params=new[i : i + _BATCH], synchronous=True)
+        changed = [
+            f"{key}: {known[key]} -> {value}"
+            for key, value in params.items()
+            if known.get(key, value) != value
+        ]
+        tags = {_CHANGED_TAG: "; ".join(changed)[:VALUE_LIMIT]} if changed else {}
+        self._log_tags(run_id, record["tags"] | tags)
+        return run_id
+
+    def _is_refusal(self, record: Record, error: Exception) -> bool:
+        if isinstance(error, MlflowException) and error.error_code in _REFUSALS:
+            return True
+        if record["op"] != "artifacts":
+            return False
+        # Is it the artifact store alone? Then it must not hold up the metrics behind it.
+        try:
+            self.client.get_experiment(self.experiment_id)
+        except (MlflowException, OSError):
+            return False
+        return True
+
+    def _call(self, record: Record) -> None:
+        match record["op"]:
+            case "start":
+                self.start(record)
+            case "metrics":
+                self._log_metrics(record)
+            case "tags":
+                self._log_tags(self._run_id(record), record["tags"])
+            case "artifacts":
+                self._log_artifacts(record)
+            case "register":
+                self._register(record)
+            case "finish":
+                run_id = self._run_id(record)
+                self.client.set_terminated(run_id, record["status"], record["time_ms"])
+            case op:
+                raise RefusedError(f"unknown operation {op!r}")
+
+    def _run_id(self, record: Record) -> str:
+        """The id of the record's run, which is found by its name, or made."""
+        name, parent = record["name"], record["parent"]
+        if (name, parent) not in self._run_ids:
+            run = self._find(name, parent)
+            if run is None:
+                tags = {_PARENT_TAG: parent} if parent else {}
+                run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+            self._logged[run.info.run_id] = {
+                (key, metric.step)
+                for key in run.data.metrics
+                for metric in self.client.get_metric_history(run.info.run_id, key)
+            }
+            self._run_ids[name, parent] = run.info.run_id
+        return self._run_ids[name, parent]
+
+    def _find(self, name: str, parent: str | None) -> MlflowRun | None:
+        query = f'attributes.run_name = "{name}"'
+        if parent:
+            query += f" and tags.`{_PARENT_TAG}` = '{parent}'"
+        runs = self.client.search_runs(
+            [self.experiment_id], query, order_by=["attributes.start_time DESC"]
+        )
+        return next((run for run in runs if run.data.tags.get(_PARENT_TAG) == parent), None)
+
+    def _log_metrics(self, record: Record) -> None:
+        run_id, step = self._run_id(record), record["step"]
+        logged = self._logged[run_id]
+        # The time is that of the report: where a call timed out though the server had taken it,
+        # the second one is the same row, which MLflow's stores keep once.
+        metrics = [
+            Metric(key, float(value), record["time_ms"], step)
+            for key, value in record["values"].items()
+            if (key, step) not in logged
+        ]
+        if metrics:
+            self.client.log_batch(run_id, metrics=metrics, synchronous=True)
+            logged.update((metric.key, step) for metric in metrics)
+
+    def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        if tags:
+            entities = [RunTag(key, value) for key, value in tags.items()]
+            self.client.log_batch(run_id, tags=entities, synchronous=True)
+
+    def _log_artifacts(self, record: Record) -> None:
+        run_id, path = self._run_id(record), Path(record["path"])
+        log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        try:
+            log(run_id, str(path), record["artifact_path"])
+        except (MlflowException, OSError):
+            raise
+        except Exception as error:
+            # The artifact store's own client: botocore's errors share no base with these two.
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    def _register(self, record: Record) -> None:
+        record["version"] = register(
+            self.client,
+            name=record["model"],
+            run_id=self._run_id(record),
+            artifact_path=record["artifact_path"],
+            card=record["card"],
+            tags=record["tags"],
+            metrics={key: float(value) for key, value in record["values"].items()},
+            data_fingerprint=record["data_fingerprint"],
+        )
+
+
+def find_or_make_experiment(
+    client: MlflowClient, uri: str, name: str, artifact_location: str | None
+) -> str:
+    """The id of the experiment of this name; a new one keeps its artifacts at `artifact_location`.
+
+    Raises:
+        ValueError: where the experiment is deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = artifact_location or places.artifact_location(uri)
+        try:
+            return client.create_experiment(name, artifact_location=place)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another driver was quicker
+    if found.lifecycle_stage != "active":
+        raise ValueError(
+            f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return found.experiment_id
