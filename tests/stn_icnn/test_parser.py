@@ -111,8 +111,11 @@ def test_windows_are_in_the_photograph_s_pixels(
         assert (width, height) == pytest.approx((factor * side, factor * side), rel=0.02)
 
 
-def test_a_part_s_labels_lie_in_its_window(parser: FaceParser):
-    face = parser.parse(photo(width=160, height=160))
+@pytest.mark.parametrize(("px", "fit"), [(1024, "at_most"), (80, "exact")])
+def test_a_part_s_labels_lie_in_its_window(checkpoint: Checkpoint, px: int, fit: str):
+    scaled = Checkpoint(checkpoint.model, checkpoint.config, facts(px, fit), "end_to_end")
+    face = FaceParser(scaled, "cpu").parse(photo(width=160, height=160))
+    assert face.labels.any()
     for part, (x, y, width, height) in zip(PARTS, face.windows, strict=True):
         ys, xs = np.nonzero(np.isin(face.labels, part.classes))
         assert (np.abs(xs + 0.5 - x) <= width / 2).all()
