@@ -1,24 +1,31 @@
-"""Scoring a model on the cluster, and the report of it."""
+"""Scoring a model on the cluster, the report of it, and the job that does nothing else."""
 
+import tempfile
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch
-from torch import Tensor
 
+from cluster.config import EvaluateConfig
 from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
-from cluster.resources import Share
-from cluster.worker import MODEL, EvaluateTask, evaluate, load_from, read_faces
+from cluster.models import resolve_model
+from cluster.places import resolve_storage
+from cluster.resources import Share, join_cluster, require_shared, take_share
+from cluster.tracking import Run, Tracker, run_tags
+from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces
 from stn_icnn.batch import collate
+from stn_icnn.checkpoint import find_model_file, load_checkpoint
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import parse_batch
+from stn_icnn.model import STNiCNN
 from stn_icnn.report import Example, pick_examples, table_text, write_report
 
+REPORT = "report"
 EXAMPLES_A_KIND = 3
 
 
@@ -26,52 +33,46 @@ EXAMPLES_A_KIND = 3
 class Scores:
     """What an evaluation found."""
 
-    report: Mapping[str, Any]
-    """As in `f1.json`."""
+    systems: Mapping[str, Mapping[str, float | None]]
+    """F1 of each row, by system."""
 
     @property
-    def systems(self) -> dict[str, dict[str, float | None]]:
-        """F1 of each row, by system."""
-        return dict(self.report["systems"])
+    def model(self) -> dict[str, float | None]:
+        """F1 of each row, of the model."""
+        return dict(self.systems[MODEL])
 
     @property
     def overall(self) -> dict[str, float | None]:
         """F1 of all inner classes together, by system."""
         return {name: rows["overall"] for name, rows in self.systems.items()}
 
-    @property
-    def model(self) -> dict[str, float | None]:
-        """F1 of each row, of the model."""
-        return self.systems[MODEL]
-
 
 def score(
-    model: Path | ray.train.Checkpoint,
+    model: bytes,
     data: ShardedData,
     split: str,
-    folder: Path,
     *,
+    run: Run,
     storage: str,
     share: Share,
-    max_failures: int = 0,
-    title: str,
+    max_failures: int,
 ) -> Scores:
-    """Scores a model, its coarse network and the mean label map on a split, and reports it.
+    """Scores a model, its coarse network and the mean label map on a split.
+
+    Prints the table, and logs the report and the model's rows to MLflow.
 
     Args:
-        model: where its file is.
+        model: content of its file.
         data: the data set.
         split: of it.
-        folder: where the report is written.
+        run: that the report and the metrics go to.
         storage: for the Ray run that does the scoring.
         share: of the cluster.
         max_failures: restarts after a worker's death.
-        title: of the report.
     """
-    task = EvaluateTask(model, data.shards(split), data.shards("train"))
     result = run_on_workers(
         evaluate,
-        task,
+        EvaluateTask(model, data.shards(split), data.shards("train")),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,
@@ -79,29 +80,78 @@ def score(
         on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
     counts = {name: torch.tensor(value) for name, value in result.return_value.items()}
-    checkpoint = load_from(model)
+    checkpoint = load_checkpoint(model)
     faces = read_faces(data.shards(split), checkpoint.config)
     keys = [place.key for place in faces.places]
-    report = write_report(
-        folder,
-        systems=counts,
-        keys=keys,
-        dataset=data.name,
-        title=title,
-        metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
-        examples={
-            kind: [_example(checkpoint.model, faces, index) for index in indices]
-            for kind, indices in pick_examples(counts[MODEL], keys, EXAMPLES_A_KIND).items()
-        },
-    )
+    with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
+        report = write_report(
+            Path(folder),
+            systems=counts,
+            keys=keys,
+            dataset=data.name,
+            title=f"{run.name} on the {split} split of {data.name}",
+            metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
+            examples={
+                kind: [_example(checkpoint.model, faces, index) for index in indices]
+                for kind, indices in pick_examples(counts[MODEL], keys, EXAMPLES_A_KIND).items()
+            },
+        )
+        run.log_artifacts(folder, REPORT)
+    scores = Scores(report["systems"])
+    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(table_text(report["systems"]), flush=True)
-    return Scores(report)
+    return scores
 
 
 @torch.inference_mode()
-def _example(model: Any, faces: ShardedFaces, index: int) -> Example:
+def _example(model: STNiCNN, faces: ShardedFaces, index: int) -> Example:
     batch = collate([faces[Request(index)]])
     (predicted,) = parse_batch(model, batch)
     assert batch.labels is not None
-    image: Tensor = batch.images[0].permute(1, 2, 0)
+    image = batch.images[0].permute(1, 2, 0)
     return Example(batch.keys[0], image.numpy(), batch.labels[0].numpy(), predicted.numpy())
+
+
+def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
+    """The evaluation job.
+
+    Returns:
+        The job's last line: `run_id`, `model`, the split's F1 rows under its name, `systems`.
+
+    Raises:
+        ValueError: for a model, data or resources that can't be used, before any work.
+        TrackingUnavailableError: where the tracking server is away at the start.
+        ray.train.TrainingFailedError: where workers failed more often than allowed.
+    """
+    storage = resolve_storage(job.storage)
+    tracker = Tracker.connect(job.tracking_uri)
+    run_name = job.run_name or f"evaluate-{time.strftime('%Y%m%d-%H%M%S')}"
+    print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
+    data = ShardedData.open(job.data)
+    data.shards(job.split)
+    model = find_model_file(resolve_model(job.model, tracker.uri)).read_bytes()
+    load_checkpoint(model)  # refuses what is not ours before any cluster work
+    share = take_share(job.scaling, join_cluster())
+    require_shared(storage)
+    tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
+    run = tracker.start_or_resume_run(run_name, tags=tags)
+    with run.finishing():
+        scores = score(
+            model,
+            data,
+            job.split,
+            run=run,
+            storage=storage,
+            share=share,
+            max_failures=job.scaling.max_failures,
+        )
+    return tracker.last_line(
+        {
+            "run_id": run.run_id,
+            "run_name": run_name,
+            "model": job.model,
+            "data_fingerprint": data.manifest.fingerprint,
+            job.split: scores.model,
+            "systems": scores.overall,
+        }
+    )

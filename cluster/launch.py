@@ -1,5 +1,6 @@
 """Running a function on workers with Ray Train, and hearing of their reports as they come."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ def run_on_workers(
     Raises:
         ray.train.TrainingFailedError: where it failed once more than that.
     """
+    quieten()
     with _listening(on_report) as queue:
         trainer = TorchTrainer(
             _call,
@@ -102,4 +104,10 @@ def run_on_workers(
 
 
 def _call(config: dict[str, Any]) -> Any:
+    quieten()
     return config["function"](config["task"])
+
+
+def quieten() -> None:
+    """Keeps Ray Train's own line a report, and the like, out of the job's log."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import ray.train
 
 from sharding.storage import open_place
+from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig, differences, to_dict
 
 FILE = "run.json"
@@ -54,15 +56,20 @@ class RunRecord:
         self.content["finished"].append(phase)
         self._write()
 
-    def checkpoint(self, phase: PhaseName) -> ray.train.Checkpoint:
-        """The last checkpoint of a finished phase."""
+    def model(self, phase: PhaseName) -> bytes:
+        """The model file of a finished phase.
+
+        Raises:
+            ValueError: where its checkpoint is gone.
+        """
         checkpoint = ray.train.Result.from_path(f"{self.storage}/{phase}").checkpoint
         if checkpoint is None:
             raise ValueError(
                 f"{self.storage}/{phase} holds no checkpoint though the phase was finished: "
                 "restore it, or give another --run-name"
             )
-        return checkpoint
+        with checkpoint.as_directory() as folder:
+            return (Path(folder) / MODEL_FILE).read_bytes()
 
     def _write(self) -> None:
         open_place(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())

@@ -162,6 +162,11 @@ class Tracker:
         self.send(run, record)
         return record.get("version")
 
+    def last_line(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """A job's result, naming the file of what MLflow has not got, if there is one."""
+        left = self.undelivered
+        return {**result, "undelivered": str(left)} if left else dict(result)
+
     def flush(self, force: bool = False) -> None:
         """Delivers what waits; with `force` also shortly after a failure."""
         with self._lock:

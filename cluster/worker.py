@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import ray.train
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,7 +11,7 @@ from torch import Tensor
 from cluster.context import RayContext
 from sharding.storage import open_shard
 from stn_icnn.batch import Batch
-from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces
@@ -43,8 +41,8 @@ class TrainTask:
     data: DataFacts
     train_shards: tuple[str, ...]
     val_shards: tuple[str, ...]
-    start: ray.train.Checkpoint | None
-    """The checkpoint of the phase before; None: freshly initialised networks."""
+    start: bytes | None
+    """The model file of the phase before; None: freshly initialised networks."""
     loader_processes: int
 
 
@@ -52,20 +50,12 @@ class TrainTask:
 class EvaluateTask:
     """One model, to be scored beside its coarse network and the mean label map."""
 
-    model: Path | ray.train.Checkpoint
-    """A file, or a folder, that every worker can open, or a phase's checkpoint."""
+    model: bytes
+    """A model file's content: not every worker may see the driver's disk."""
     shards: tuple[str, ...]
     """Of the split that is scored."""
     train_shards: tuple[str, ...]
     """Of the split whose mean label map is the floor."""
-
-
-def load_from(place: Path | ray.train.Checkpoint) -> Checkpoint:
-    """Reads a model file from a path or from a run's storage."""
-    if isinstance(place, Path):
-        return load_checkpoint(place)
-    with place.as_directory() as folder:
-        return load_checkpoint(folder)
 
 
 def read_faces(
@@ -90,7 +80,9 @@ def train(task: TrainTask) -> str | None:
     """
     context = RayContext()
     torch.manual_seed(task.config.seed)
-    model = build_model(task.config.model) if task.start is None else load_from(task.start).model
+    model = (
+        build_model(task.config.model) if task.start is None else load_checkpoint(task.start).model
+    )
     run = PhaseRun(
         phase=task.phase,
         config=task.config,
@@ -128,7 +120,7 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
         By system, confusion counts of each image in the split's order, `[M, 11, 11]`.
     """
     context = RayContext()
-    checkpoint = load_from(task.model)
+    checkpoint = load_checkpoint(task.model)
     config = checkpoint.config
     model = prepare_model(checkpoint.model, config, context.device)
     # Canvas limits are for training's memory; a data set with larger images can still be scored.

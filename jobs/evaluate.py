@@ -8,7 +8,7 @@ import sys
 import tyro
 
 from cluster.config import EvaluateConfig
-from cluster.pipeline import run_evaluation
+from cluster.evaluation import run_evaluation
 from jobs.options import run_job
 
 

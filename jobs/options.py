@@ -1,5 +1,6 @@
 """The command line of the jobs: a preset, a config file, and a setting for every field."""
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -20,36 +21,35 @@ Config = TypeVar("Config")
 
 
 def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobConfig, str]:
-    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`.
+    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file replaces the preset's settings.
 
     Args:
         description: shown by `--help`.
         argv: the arguments; those of the process by default.
 
     Returns:
-        The job's settings and the preset's name.
+        The job's settings and the name of what they started from: a preset, or the file's.
 
     Raises:
         ValueError: for a preset, file or value that can't be used.
     """
     rest = list(sys.argv[1:] if argv is None else argv)
-    preset = DEFAULT_PRESET
-    if rest and not rest[0].startswith("-"):
-        preset = rest.pop(0)
-    if preset not in PRESETS:
+    preset = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    training = PRESETS[preset]()
-    default = JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
-    if "--config" in rest:
-        at = rest.index("--config")
-        if at + 1 == len(rest):
-            raise ValueError("--config needs a JSON file, as a run's artifacts hold one")
-        default = _read_config(Path(rest[at + 1]))
-        del rest[at : at + 2]
+    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before_tyro.add_argument("--config", type=Path)
+    given, rest = before_tyro.parse_known_args(rest)
+    if given.config is None:
+        preset = preset or DEFAULT_PRESET
+        training = PRESETS[preset]()
+        default = JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
+    else:
+        preset = preset or given.config.stem
+        default = _read_config(given.config)
     prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
-    return tyro.cli(
-        JobConfig, prog=prog, description=description, default=default, args=rest
-    ), preset
+    job = tyro.cli(JobConfig, prog=prog, description=description, default=default, args=rest)
+    return job, preset
 
 
 def _read_config(path: Path) -> JobConfig:

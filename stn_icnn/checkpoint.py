@@ -1,11 +1,12 @@
 """The model file: tensors and plain types only, with the config it was trained with."""
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 
@@ -59,11 +60,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     )
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Reads a model file, or the one in a folder; on the CPU, in evaluation mode.
+def find_model_file(path: Path | str) -> Path:
+    """The model file that a path names: itself, or the one in a folder.
 
     Raises:
-        ValueError: where there is none, it is not ours, or of another version.
+        ValueError: where there is none.
     """
     path = Path(path)
     if path.is_dir():
@@ -72,30 +73,48 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise ValueError(
             f"no model at {path}: expected a model file or a folder with {MODEL_FILE} in it"
         )
-    content = _read(path)
+    return path
+
+
+def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
+    """Reads a model; on the CPU, in evaluation mode.
+
+    Args:
+        model: a model file, a folder with one in it, or a model file's content.
+
+    Raises:
+        ValueError: where there is none, it is not ours, or of another version.
+    """
+    if isinstance(model, bytes):
+        name, content = "this file", _read("this file", io.BytesIO(model))
+    else:
+        name = str(find_model_file(model))
+        with open(name, "rb") as file:
+            content = _read(name, file)
     if content.get("version") != VERSION:
         raise ValueError(
-            f"{path} has format version {content.get('version')}, this code reads {VERSION}: use "
+            f"{name} has format version {content.get('version')}, this code reads {VERSION}: use "
             "the release that wrote it, or train anew"
         )
     config = from_dict(TrainConfig, content["config"])
-    model = build_model(config.model)
-    model.load_state_dict(content["weights"])
+    built = build_model(config.model)
+    built.load_state_dict(content["weights"])
     data = DataFacts(**content["data"])
-    return Checkpoint(model.eval(), config, data, content["phase"], content["metrics"])
+    return Checkpoint(built.eval(), config, data, content["phase"], content["metrics"])
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    unreadable = f"{path} is not a model of STN-iCNN: not readable as one"
-    if not zipfile.is_zipfile(path):  # what else torch reads, a text perhaps, is not ours
+def _read(name: str, file: BinaryIO) -> Mapping[str, Any]:
+    unreadable = f"{name} is not a model of STN-iCNN: not readable as one"
+    if not zipfile.is_zipfile(file):  # what else torch reads, a text perhaps, is not ours
         raise ValueError(unreadable)
+    file.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(unreadable) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(
-            f"{path} is not a model of STN-iCNN: expected a file that its training or "
+            f"{name} is not a model of STN-iCNN: expected a file that its training or "
             "`stn-icnn` wrote"
         )
     return content

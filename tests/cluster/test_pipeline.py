@@ -1,0 +1,276 @@
+"""The main job on real Ray workers, tracked in a real MLflow store."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import ray
+import torch
+
+from cluster.config import JobConfig, ScalingConfig
+from cluster.context import RayContext
+from cluster.datasets import ShardedData
+from cluster.launch import run_on_workers
+from cluster.models import resolve_model
+from cluster.pipeline import run_end_to_end
+from cluster.resources import Share, join_cluster
+from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
+from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import LocalContext
+from stn_icnn.data import Request
+from stn_icnn.evaluate import count_confusions, parse_batch
+from stn_icnn.model import build_model
+from stn_icnn.parser import FaceParser
+from stn_icnn.phases import PHASES
+from stn_icnn.train import PhaseRun, run_phase
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    """A local cluster with room for two workers, whatever the machine has."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(num_cpus=2)
+    yield
+    ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that has run."""
+
+    settings: JobConfig
+    result: dict[str, Any]
+    client: mlflow.MlflowClient
+
+
+@pytest.fixture(scope="module")
+def done(shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("job")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    settings = JobConfig(
+        **{f.name: getattr(tiny_config, f.name) for f in fields(TrainConfig)},
+        data=str(shards),
+        run_name="tiny",
+        storage=str(folder / "storage"),
+        tracking_uri=uri,
+        scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
+    )
+    result = run_end_to_end(settings, "demo")
+    return Done(settings, result, mlflow.MlflowClient(tracking_uri=uri))
+
+
+def test_last_line_says_what_came_of_it(done: Done) -> None:
+    result = json.loads(json.dumps(done.result))
+    assert result["run_name"] == "tiny"
+    assert result["model"] == "models:/stn-icnn-helen/1"
+    assert set(result["systems"]) == {"STN-iCNN", "coarse network", "mean label map"}
+    assert result["test"]["skin"] is None
+    assert "undelivered" not in result
+
+
+def test_run_is_in_mlflow(done: Done) -> None:
+    run = done.client.get_run(done.result["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["data_fingerprint"] == done.result["data_fingerprint"]
+    assert run.data.params["optim.lr_fine"] == str(done.settings.optim.lr_fine)
+    assert run.data.metrics["test/f1_overall"] == done.result["test"]["overall"]
+    children = done.client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    )
+    assert {child.data.tags["phase"] for child in children} == set(PHASES)
+    for child in children:
+        assert child.info.status == "FINISHED"
+        steps = [m.step for m in done.client.get_metric_history(child.info.run_id, "train/loss")]
+        assert steps == [1, 2]
+        assert 0 <= child.data.metrics["train/data_wait_fraction"] <= 1
+
+
+def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> None:
+    run_id = done.result["run_id"]
+    names = {a.path for a in done.client.list_artifacts(run_id, "report")}
+    assert {"report/f1.json", "report/f1.md", "report/f1.csv", "report/f1.png"} <= names
+    config = done.client.download_artifacts(run_id, "config.json", str(tmp_path))
+    assert json.loads(Path(config).read_text())["optim"]["global_batch"] == 4
+    champion = resolve_model("models:/stn-icnn-helen@champion", done.settings.tracking_uri)
+    parser = FaceParser.load(champion)
+    photo = np.full((90, 80, 3), 128, dtype=np.uint8)
+    assert parser.parse(photo).labels.shape == (90, 80)
+
+
+def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:
+    again = run_end_to_end(done.settings, "demo")
+    assert again == done.result
+    out = capsys.readouterr().out
+    for phase in PHASES:
+        assert f"{phase}: finished before" in out
+
+
+def test_same_name_with_other_settings_is_refused(done: Done) -> None:
+    other = replace(done.settings, optim=replace(done.settings.optim, lr_fine=0.5))
+    with pytest.raises(ValueError, match=r"optim\.lr_fine: 0\.5, was 0\.01"):
+        run_end_to_end(other, "demo")
+
+
+def end_to_end_task(shards: Path, config: TrainConfig, start: bytes | None = None) -> TrainTask:
+    data = ShardedData.open(str(shards))
+    return TrainTask(
+        phase="end_to_end",
+        config=config,
+        data=data.facts,
+        train_shards=data.shards("train"),
+        val_shards=data.shards("val"),
+        start=start,
+        loader_processes=0,
+    )
+
+
+def losses_of(reports: list[dict[str, Any]]) -> dict[int, float]:
+    """By epoch; of a repeated one, after a restart, the last."""
+    return {int(r["epoch"]): r["train/loss"] for r in reports if "epoch" in r}
+
+
+@pytest.fixture(scope="module")
+def frozen_stats(tiny_config: TrainConfig) -> TrainConfig:
+    """Three epochs in which no sample's result depends on its batch."""
+    optim = replace(tiny_config.optim, freeze_batch_stats=True, epochs_end_to_end=3)
+    augment = replace(tiny_config.augment, mirror=0.5, colour=0.2, window_shift=0.02)
+    return replace(tiny_config, optim=optim, augment=augment)
+
+
+@pytest.fixture(scope="module")
+def two_worker_losses(
+    shards: Path, frozen_stats: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, float]:
+    reports: list[dict[str, Any]] = []
+    run_on_workers(
+        train,
+        end_to_end_task(shards, frozen_stats),
+        name="two",
+        storage=str(tmp_path_factory.mktemp("two")),
+        share=TWO_WORKERS,
+        max_failures=0,
+        on_report=reports.append,
+    )
+    return losses_of(reports)
+
+
+def test_two_workers_follow_the_loss_of_one(
+    shards: Path, frozen_stats: TrainConfig, tiny_faces, two_worker_losses: dict[int, float]
+) -> None:
+    """Same global batches and seed: DDP's sums over two shares are the sums over one."""
+    torch.manual_seed(frozen_stats.seed)
+    context = LocalContext()
+    train_faces = tiny_faces("train", augmented=True)
+    train_faces.augment = frozen_stats.augment
+    run = PhaseRun(
+        phase="end_to_end",
+        config=frozen_stats,
+        train_faces=train_faces,
+        val_faces=tiny_faces("val"),
+        data=ShardedData.open(str(shards)).facts,
+        context=context,
+    )
+    run_phase(run, build_model(frozen_stats.model))
+    assert losses_of(context.reports) == pytest.approx(two_worker_losses, abs=1e-5)
+
+
+def test_f1_from_two_workers_equals_f1_from_one(
+    done: Done, shards: Path, tiny_faces, tmp_path: Path
+) -> None:
+    data = ShardedData.open(str(shards))
+    model_file = resolve_model(done.result["model"], done.settings.tracking_uri) / "model.pt"
+    result = run_on_workers(
+        evaluate,
+        # The train split's 8 faces; a share of 4 each, of another order than one reader's.
+        EvaluateTask(model_file.read_bytes(), data.shards("train"), data.shards("val")),
+        name="evaluate",
+        storage=str(tmp_path),
+        share=TWO_WORKERS,
+        max_failures=0,
+        on_report=lambda report: None,
+    )
+    model = load_checkpoint(model_file).model
+    model.channels_last = True
+    faces = tiny_faces("train")
+    alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
+    from_two = result.return_value[MODEL]
+    assert from_two.shape == (8, 11, 11)
+    pixels = [faces[Request(i)].labels.numel() for i in range(8)]
+    assert from_two.sum(axis=(1, 2)).tolist() == pixels
+    differing = np.abs(from_two - alone[MODEL].numpy()).sum() / 2
+    assert differing <= 2  # a batch of another size may round a pixel on the edge elsewhere
+
+
+def train_and_die_once(given: tuple[TrainTask, str, str]) -> str | None:
+    """`train`, but rank 1 is killed once, as soon as the first epoch's checkpoint is there."""
+    task, storage, marker = given
+    if RayContext().rank == 1 and not os.path.exists(marker):
+
+        def die() -> None:
+            while not os.path.exists(os.path.join(storage, "dies", "epoch_0001")):
+                time.sleep(0.01)
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=die, daemon=True).start()
+    return train(task)
+
+
+def test_phase_goes_on_after_a_workers_death(
+    shards: Path, frozen_stats: TrainConfig, two_worker_losses: dict[int, float], tmp_path: Path
+) -> None:
+    reports: list[dict[str, Any]] = []
+    marker = tmp_path / "died"
+    result = run_on_workers(
+        train_and_die_once,
+        (end_to_end_task(shards, frozen_stats), str(tmp_path), str(marker)),
+        name="dies",
+        storage=str(tmp_path),
+        share=TWO_WORKERS,
+        max_failures=1,
+        on_report=reports.append,
+    )
+    assert marker.exists()
+    assert result.return_value is None
+    assert losses_of(reports) == pytest.approx(two_worker_losses, abs=1e-5)
+
+
+def test_diverging_phase_is_not_tried_again(
+    shards: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    optim = replace(tiny_config.optim, lr_fine=1e30)
+    reports: list[dict[str, Any]] = []
+    result = run_on_workers(
+        train,
+        end_to_end_task(shards, replace(tiny_config, optim=optim)),
+        name="diverges",
+        storage=str(tmp_path),
+        share=TWO_WORKERS,
+        max_failures=3,
+        on_report=reports.append,
+    )
+    assert "end_to_end: the loss is nan" in result.return_value
+    assert not any("failed" in report for report in reports)
+
+
+def test_joining_does_not_start_a_second_cluster() -> None:
+    before = ray.get_runtime_context().gcs_address
+    join_cluster()
+    assert ray.get_runtime_context().gcs_address == before

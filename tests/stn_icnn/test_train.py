@@ -1,0 +1,186 @@
+"""The training loop in one process: it learns, repeats itself, resumes, and stops on NaN."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn_icnn.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import LocalContext
+from stn_icnn.evaluate import count_confusions, parse_batch
+from stn_icnn.metrics import f1_rows
+from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.phases import PHASES, set_trained
+from stn_icnn.train import DivergedError, PhaseRun, lr_factor, run_phase
+
+FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+
+
+def fresh(config: TrainConfig) -> STNiCNN:
+    torch.manual_seed(config.seed)
+    return build_model(config.model)
+
+
+def phase_run(phase, config: TrainConfig, tiny_faces, context: LocalContext) -> PhaseRun:
+    return PhaseRun(
+        phase=phase,
+        config=config,
+        train_faces=tiny_faces("train", augmented=True),
+        val_faces=tiny_faces("val", augmented=False),
+        data=FACTS,
+        context=context,
+        say=lambda line: None,
+    )
+
+
+def epochs(config: TrainConfig, number: int) -> TrainConfig:
+    named = {f"epochs_{phase}": number for phase in PHASES}
+    return replace(config, optim=replace(config.optim, **named))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_same_seed_same_bits_and_resumed_equals_straight(
+    phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    config = epochs(tiny_config, 2)
+    straight = LocalContext(tmp_path / "straight")
+    model = fresh(config)
+    run_phase(phase_run(phase, config, tiny_faces, straight), model)
+
+    stopped = LocalContext(tmp_path / "resumed")
+    again = fresh(config)
+    run = phase_run(phase, config, tiny_faces, stopped)
+
+    class Stop(Exception):
+        pass
+
+    def report_then_stop(metrics, folder) -> None:
+        LocalContext.report(stopped, metrics, folder)
+        raise Stop
+
+    stopped.report = report_then_stop  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        run_phase(run, again)
+    resumed = LocalContext(tmp_path / "resumed")
+    run_phase(phase_run(phase, config, tiny_faces, resumed), fresh(config))
+
+    assert [r["epoch"] for r in resumed.reports] == [2]
+    assert stopped.reports[0]["train/loss"] == straight.reports[0]["train/loss"]
+    assert resumed.reports[0]["train/loss"] == straight.reports[1]["train/loss"]
+    one = load_checkpoint(tmp_path / "straight").model.state_dict()
+    other = load_checkpoint(tmp_path / "resumed").model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("phase", "trained"),
+    [
+        ("coarse", {"coarse"}),
+        ("localizer", {"localizer"}),
+        ("end_to_end", {"coarse", "localizer", "fine"}),
+    ],
+)
+def test_a_phase_changes_what_it_trains_and_nothing_else(
+    phase, trained: set[str], tiny_config: TrainConfig, tiny_faces
+) -> None:
+    config = epochs(tiny_config, 1)
+    model = fresh(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run_phase(phase_run(phase, config, tiny_faces, LocalContext()), model)
+    changed = {
+        name.split(".")[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == trained
+
+
+@pytest.mark.slow
+def test_overfits_two_faces(tiny_config: TrainConfig, tiny_faces) -> None:
+    """All phases on two faces, validated on the same two: the parser has them by heart."""
+    faces = tiny_faces("train", augmented=False)
+    faces.places = faces.places[:2]
+    optim = replace(tiny_config.optim, schedule="one_cycle", lr_coarse_end_to_end=1e-3)
+    config = replace(
+        epochs(replace(tiny_config, optim=optim), 40),
+        augment=replace(tiny_config.augment, operations=False),
+        validate_every_epochs=40,
+    )
+    model = fresh(config)
+    for phase in PHASES:
+        context = LocalContext()
+        run = replace(
+            phase_run(phase, config, tiny_faces, context), train_faces=faces, val_faces=faces
+        )
+        run_phase(run, model)
+    model.eval()
+    counts = count_confusions({"": lambda b: parse_batch(model, b)}, faces, LocalContext())[""]
+    overall = f1_rows(counts.sum(dim=0))["overall"]
+    assert overall is not None
+    assert overall > 0.8
+
+
+def test_diverging_loss_stops_and_names_step_and_samples(
+    tiny_config: TrainConfig, tiny_faces
+) -> None:
+    config = replace(
+        epochs(tiny_config, 2), optim=replace(epochs(tiny_config, 2).optim, lr_coarse=1e30)
+    )
+    context = LocalContext()
+    run = phase_run("coarse", config, tiny_faces, context)
+    with pytest.raises(
+        DivergedError, match=r"coarse: the loss is nan at step \d+.*samples \w+"
+    ) as e:
+        run_phase(run, fresh(config))
+    assert any(place.key in str(e.value) for place in run.train_faces.places)
+
+
+def test_best_model_is_kept_not_the_last(
+    tiny_config: TrainConfig, tiny_faces, tmp_path: Path, monkeypatch
+) -> None:
+    scores = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(
+        "stn_icnn.train.validate", lambda run, model: ((s := next(scores)), {"val/f1_overall": s})
+    )
+    config = replace(epochs(tiny_config, 3), validate_every_epochs=1)
+    context = LocalContext(tmp_path)
+    run_phase(phase_run("coarse", config, tiny_faces, context), fresh(config))
+    assert load_checkpoint(tmp_path).metrics == {"val/f1_overall": 0.9}
+
+
+def test_validation_every_few_epochs_and_at_the_end(tiny_config: TrainConfig, tiny_faces) -> None:
+    config = replace(epochs(tiny_config, 3), validate_every_epochs=2)
+    context = LocalContext()
+    run_phase(phase_run("localizer", config, tiny_faces, context), fresh(config))
+    assert ["val/loss" in report for report in context.reports] == [False, True, True]
+
+
+def test_halving_schedule_is_the_papers(tiny_config: TrainConfig) -> None:
+    optim = replace(tiny_config.optim, schedule="halving", halve_every_epochs=5)
+    factors = [lr_factor(optim, epoch * 7, 7, 25) for epoch in range(25)]
+    assert factors == [0.5 ** (epoch // 5) for epoch in range(25)]
+
+
+def test_one_cycle_rises_then_falls_to_nothing(tiny_config: TrainConfig) -> None:
+    optim = replace(tiny_config.optim, schedule="one_cycle")
+    factors = [lr_factor(optim, step, 10, 10) for step in range(100)]
+    peak = factors.index(max(factors))
+    assert 5 <= peak <= 12
+    assert factors[:peak] == sorted(factors[:peak])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[-1] < 1e-3
+    assert math.isclose(max(factors), 1, abs_tol=0.01)
+
+
+def test_frozen_networks_keep_their_batch_statistics(tiny_config: TrainConfig) -> None:
+    model = fresh(tiny_config)
+    set_trained(model, {"fine": 1e-3})
+    assert not model.coarse.training
+    assert not any(p.requires_grad for p in model.coarse.parameters())
+    assert model.fine.training
+    set_trained(model, {"fine": 1e-3}, freeze_batch_stats=True)
+    assert not model.fine.training
+    assert all(p.requires_grad for p in model.fine.parameters())
