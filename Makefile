@@ -36,7 +36,12 @@ demo: $(READY)
 	python jobs/e2e.py demo
 
 ui: $(READY)
-	mlflow ui --backend-store-uri "$$(python -m cluster.places)"
+	@echo "open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri \
+	    "$$(python -c 'from cluster.places import resolve_tracking_uri as uri; print(uri())')"
+
+bench: $(READY)
+	python -m benchmarks.bench
 
 check: test demo
 
