@@ -242,26 +242,26 @@ class TrainConfig:
 
 
 def demo() -> TrainConfig:
-    """Minutes on a laptop, on procedural faces: small copies and patches, one-cycle rates."""
+    """Minutes on a laptop, on procedural faces: small copies and patches, many small steps."""
     return TrainConfig(
         model=ModelConfig(
             coarse_px=64,
             window_px=PartSizes(brow=81, eye=65, nose=97, mouth=97),
-            patch_px=PartSizes(brow=49, eye=49, nose=49, mouth=65),
+            patch_px=PartSizes(brow=49, eye=41, nose=41, mouth=57),
         ),
-        augment=AugmentConfig(shift=0.1, mirror=0.5, window_shift=0.05),
+        augment=AugmentConfig(operations=False, mirror=0.5, window_shift=0.05),
         optim=OptimConfig(
-            lr_coarse=1e-2,
+            lr_coarse=5e-3,
             lr_localizer=2e-3,
-            lr_fine=1e-2,
-            epochs_coarse=20,
-            epochs_localizer=10,
-            epochs_end_to_end=10,
-            global_batch=16,
+            lr_fine=5e-3,
+            epochs_coarse=12,
+            epochs_localizer=6,
+            epochs_end_to_end=7,
+            global_batch=4,
             schedule="one_cycle",
         ),
-        loss=LossConfig(localizer_weight=1.0),
-        validate_every_epochs=5,
+        loss=LossConfig(coarse_weight=0.2, localizer_weight=1.0),
+        validate_every_epochs=7,
     )
 
 
