@@ -137,6 +137,8 @@ class AugmentConfig:
             "positive and in order",
             (self.scale_min, self.scale_max),
         )
+        for name in ("rotation_deg", "shift", "noise_std", "window_shift", "window_scale"):
+            require(getattr(self, name) >= 0, f"augment.{name}", "0 or more", getattr(self, name))
         require(0 <= self.mirror <= 1, "augment.mirror", "a probability", self.mirror)
         require(0 <= self.colour <= 1, "augment.colour", "from 0 to 1", self.colour)
 
@@ -212,6 +214,10 @@ class LossConfig:
     """Weight of the coarse network's cross-entropy."""
     localizer_weight: float = 0.0
     """Weight of the localizer's smooth L1."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            require(value >= 0, f"loss.{name}", "0 or more", value)
 
 
 @dataclass(frozen=True, kw_only=True)
