@@ -252,22 +252,22 @@ def demo() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(
             coarse_px=64,
-            window_px=PartSizes(brow=81, eye=65, nose=97, mouth=97),
-            patch_px=PartSizes(brow=49, eye=41, nose=41, mouth=57),
+            window_px=PartSizes(brow=65, eye=57, nose=97, mouth=97),
+            patch_px=PartSizes(brow=49, eye=49, nose=49, mouth=57),
         ),
         augment=AugmentConfig(operations=False, mirror=0.5, window_shift=0.05),
         optim=OptimConfig(
             lr_coarse=5e-3,
             lr_localizer=2e-3,
-            lr_fine=5e-3,
+            lr_fine=1e-2,
             epochs_coarse=12,
             epochs_localizer=6,
-            epochs_end_to_end=7,
+            epochs_end_to_end=8,
             global_batch=4,
             schedule="one_cycle",
         ),
         loss=LossConfig(coarse_weight=0.2, localizer_weight=1.0),
-        validate_every_epochs=7,
+        validate_every_epochs=8,
     )
 
 
