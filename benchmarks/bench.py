@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.model_card import git_commit
+from cluster.provenance import git_commit
 from sharding.building import build
 from sharding.faces import write_faces
 from stn_icnn.batch import Batch, collate

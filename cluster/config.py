@@ -72,6 +72,6 @@ class EvaluateConfig(PlacesConfig):
     split: Literal["train", "val", "test"] = "test"
     """Which split of them."""
     run_name: str | None = None
-    """Names the run in MLflow."""
+    """Begins the run's name in MLflow; each scoring is a run of its own."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     """How much of the cluster the job takes."""

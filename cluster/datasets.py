@@ -58,6 +58,11 @@ class ShardedData:
                 f"{self.place} has no faces in its split {split!r}; it has "
                 f"{self.manifest.num_samples}; shard with another --split"
             )
+        return self.shards_or_none(split)
+
+    def shards_or_none(self, split: str) -> tuple[str, ...]:
+        """Addresses of a split's shards, if it has any."""
+        shards = self.manifest.splits.get(split, ())
         place = open_place(self.place)
         return tuple(place.url_of(shard.path) for shard in shards if shard.samples)
 

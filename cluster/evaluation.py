@@ -1,7 +1,6 @@
 """Scoring a model on the cluster, the report of it, and the job that does nothing else."""
 
 import tempfile
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,17 @@ from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
 from cluster.models import resolve_model
 from cluster.places import resolve_storage
-from cluster.resources import Share, join_cluster, require_shared, take_share
+from cluster.resources import (
+    Share,
+    join_cluster,
+    require_readable,
+    require_shared,
+    take_share,
+)
+from cluster.run_record import new_run_name, require_name
 from cluster.tracking import Run, Tracker, run_tags
-from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces
+from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
+from sharding.manifest import MANIFEST
 from stn_icnn.batch import collate
 from stn_icnn.checkpoint import find_model_file, load_checkpoint
 from stn_icnn.data import Request, ShardedFaces
@@ -57,7 +64,7 @@ def score(
     share: Share,
     max_failures: int,
 ) -> Scores:
-    """Scores a model, its coarse network and the mean label map on a split.
+    """Scores a model, its coarse network and the training faces' mean label map on a split.
 
     Prints the table, and logs the report and the model's rows to MLflow.
 
@@ -72,7 +79,7 @@ def score(
     """
     result = run_on_workers(
         evaluate,
-        EvaluateTask(model, data.shards(split), data.shards("train")),
+        EvaluateTask(model, data.shards(split), data.shards_or_none("train")),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,
@@ -81,7 +88,7 @@ def score(
     )
     counts = {name: torch.tensor(value) for name, value in result.return_value.items()}
     checkpoint = load_checkpoint(model)
-    faces = read_faces(data.shards(split), checkpoint.config)
+    faces = read_faces(data.shards(split), scoring_config(checkpoint.config))
     keys = [place.key for place in faces.places]
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         report = write_report(
@@ -121,11 +128,12 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     Raises:
         ValueError: for a model, data or resources that can't be used, before any work.
         TrackingUnavailableError: where the tracking server is away at the start.
-        ray.train.TrainingFailedError: where workers failed more often than allowed.
+        PhaseFailedError: where workers failed more often than allowed.
     """
     storage = resolve_storage(job.storage)
+    require_name(job.run_name or "evaluate")
     tracker = Tracker.connect(job.tracking_uri)
-    run_name = job.run_name or f"evaluate-{time.strftime('%Y%m%d-%H%M%S')}"
+    run_name = new_run_name(job.run_name or "evaluate")  # each scoring is a run of its own
     print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
     data = ShardedData.open(job.data)
     data.shards(job.split)
@@ -133,6 +141,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     load_checkpoint(model)  # refuses what is not ours before any cluster work
     share = take_share(job.scaling, join_cluster())
     require_shared(storage)
+    require_readable(data.place, MANIFEST)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     run = tracker.start_or_resume_run(run_name, tags=tags)
     with run.finishing():

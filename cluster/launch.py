@@ -6,14 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
+import ray.exceptions
 import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.resources import Share
 
 Report = dict[str, Any]
 OnReport = Callable[[Report], None]
+
+START_ATTEMPTS = 60
+"""Of a minute each: jobs that share a cluster wait for one another's phases to end."""
+
+
+class PhaseFailedError(RuntimeError):
+    """Workers failed more often than allowed, or say that trying again is of no use."""
 
 
 class ToDriver(ray.train.UserCallback):
@@ -26,22 +36,32 @@ class ToDriver(ray.train.UserCallback):
         self, run_context: Any, metrics: list[Report], checkpoint: ray.train.Checkpoint | None
     ) -> None:
         """Every rank reports the same sums; rank 0's will do."""
-        self.queue.put(metrics[0])
+        self._send(metrics[0])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """A worker died or raised; Ray decides whether the phase is restarted."""
-        failed = {rank: repr(error) for rank, error in worker_exceptions.items()}
-        self.queue.put({"failed": failed})
+        self._send({"failed": {rank: repr(error) for rank, error in worker_exceptions.items()}})
+
+    def _send(self, report: Report) -> None:
+        try:
+            self.queue.put(report)
+        except ray.exceptions.RayError:
+            logging.getLogger(__name__).exception("a report was lost on its way to the driver")
 
 
 @contextmanager
 def _listening(on_report: OnReport) -> Iterator[Queue]:
     """A queue whose reports are handed over in a thread, all of them by the end."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    errors: list[Exception] = []
 
     def listen() -> None:
         while (report := queue.get()) is not None:
-            on_report(report)
+            try:
+                on_report(report)
+            except Exception as error:  # raised below: the thread must go on emptying the queue
+                errors.append(error)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -51,6 +71,8 @@ def _listening(on_report: OnReport) -> Iterator[Queue]:
         queue.put(None)
         thread.join()
         queue.shutdown()
+    if errors:
+        raise errors[0]
 
 
 def run_on_workers(
@@ -75,7 +97,7 @@ def run_on_workers(
         on_report: called in a thread with each report, or with `{"failed": {rank: error}}`.
 
     Raises:
-        ray.train.TrainingFailedError: where it failed once more than that.
+        PhaseFailedError: where it failed once more than that.
     """
     quieten()
     with _listening(on_report) as queue:
@@ -95,12 +117,15 @@ def run_on_workers(
                 storage_path=storage,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(
-                    max_failures=max_failures, controller_failure_limit=max_failures
+                    max_failures=max_failures, controller_failure_limit=START_ATTEMPTS
                 ),
                 callbacks=[ToDriver(queue)],
             ),
         )
-        return trainer.fit()
+        try:
+            return trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise PhaseFailedError(f"{name}: {error}") from error
 
 
 def _call(config: dict[str, Any]) -> Any:

@@ -1,14 +1,9 @@
-"""What a model is and where it came from: the model card, and what runs record of their origin."""
+"""The model card: what a registered model is, and where it came from."""
 
-import dataclasses
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-VALUE_LIMIT: Final = 5000
-"""Characters of a param or tag; MLflow itself takes 6000 and 8000."""
-
+from cluster.provenance import flatten
 
 _ABOUT: Final = """\
 STN-iCNN parses a photograph of a face into labelled parts. A coarse network labels a small copy of
@@ -89,41 +84,3 @@ def _f1_table(val: Mapping[str, float | None], test: Mapping[str, float | None])
         cells = ("-" if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def flatten(params: Any, prefix: str = "") -> dict[str, str]:
-    """`{"optim": {"lr": 0.1}}`, or dataclasses nested so, as `{"optim.lr": "0.1"}`.
-
-    Values longer than MLflow takes are cut.
-    """
-    if dataclasses.is_dataclass(params) and not isinstance(params, type):
-        params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
-    if not isinstance(params, Mapping):
-        return {prefix: str(params)[:VALUE_LIMIT]}
-    flat = {}
-    for key, value in params.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def git_commit() -> str | None:
-    """The commit that this code was run from, `-dirty` behind it where tracked files differ.
-
-    None outside a git checkout; a package installed into some other project's checkout is none.
-    """
-    here = Path(__file__).resolve()
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
-        return None
-    commit = _git(here.parent, "rev-parse", "HEAD")
-    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}-dirty" if commit and changes else commit
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

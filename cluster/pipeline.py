@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,28 @@ from typing import Any
 from cluster.config import JobConfig
 from cluster.datasets import ShardedData, demo_data
 from cluster.evaluation import Scores, score
-from cluster.launch import Report, run_on_workers
-from cluster.model_card import git_commit, model_card
+from cluster.launch import PhaseFailedError, Report, run_on_workers
+from cluster.model_card import model_card
 from cluster.places import resolve_storage
-from cluster.resources import Share, join_cluster, require_shared, take_share
-from cluster.run_record import RunRecord
+from cluster.provenance import git_commit
+from cluster.resources import (
+    Share,
+    join_cluster,
+    require_readable,
+    require_shared,
+    take_share,
+)
+from cluster.run_record import RunRecord, new_run_name, require_name
 from cluster.tracking import Run, Tracker, run_tags
 from cluster.worker import TrainTask, train
+from sharding.manifest import MANIFEST
 from stn_icnn.checkpoint import MODEL_FILE, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig, to_dict
+from stn_icnn.data import plan_epoch
 from stn_icnn.phases import PHASES
 
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
-
-
-class TrainingDivergedError(RuntimeError):
-    """A phase's loss stopped being a finite number."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,20 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
     Raises:
         ValueError: for settings, data or resources that can't be used, before any training.
         TrackingUnavailableError: where the tracking server is away at the start.
-        TrainingDivergedError: where a loss is not finite any more.
-        ray.train.TrainingFailedError: where workers failed more often than allowed.
+        PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
     storage = resolve_storage(settings.storage)
+    run_name = settings.run_name or new_run_name(preset)
+    require_name(run_name)
     tracker = Tracker.connect(settings.tracking_uri)
-    run_name = settings.run_name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
     data = _open_data(settings, preset, storage)
     config = training_of(settings)
-    record = RunRecord.open(f"{storage}/{run_name}", config, data.manifest.fingerprint)
     share = take_share(settings.scaling, join_cluster())
+    _require_batches(config, data, share)
     require_shared(storage)
+    require_readable(data.place, MANIFEST)
+    record = RunRecord.open(f"{storage}/{run_name}", config, data.manifest.fingerprint)
     print(f"training on {share}", flush=True)
     tags = run_tags(data.manifest.fingerprint, preset)
     run = tracker.start_or_resume_run(run_name, tags=tags, params=to_dict(config))
@@ -98,6 +104,20 @@ def _open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
         data.shards(split)
     print(f"data {data.place}: {data.manifest.num_samples}", flush=True)
     return data
+
+
+def _require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:
+    """Refuses more workers than the smallest global batch has images."""
+    num_images, optim = data.manifest.num_samples["train"], config.optim
+    plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
+    smallest = min(map(len, plan))
+    if smallest < share.num_workers:
+        raise ValueError(
+            f"each worker needs an image of every batch: {share.num_workers} workers, but "
+            f"{num_images} training images in batches of optim.global_batch = "
+            f"{optim.global_batch} leave batches of {smallest}; raise it, or lower "
+            "scaling.num_workers"
+        )
 
 
 def _train_phase(job: Job, phase: PhaseName) -> None:
@@ -127,9 +147,9 @@ def _train_phase(job: Job, phase: PhaseName) -> None:
             on_report=_Listener(phase, job.config.optim.epochs(phase), child),
         )
         if result.return_value is not None:
-            raise TrainingDivergedError(result.return_value)
-        job.record.finish(phase)
+            raise PhaseFailedError(result.return_value)
         _log_model(child, job.record.model(phase))
+        job.record.finish(phase)
 
 
 class _Listener:

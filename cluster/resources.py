@@ -3,10 +3,12 @@
 import os
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import ScalingConfig
@@ -27,26 +29,31 @@ class Share:
 
 
 def join_cluster() -> bool:
-    """Joins the cluster that this job runs in, or starts a local one.
+    """Joins the cluster that this job runs in, or one of this machine, or starts a local one.
 
     Returns:
         Whether it was there before: then others use it too, and it may grow.
     """
     # Each report of a worker costs up to one interval; the default of 2 s is a fifth of an epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    variables = {
+    wanted = {
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",  # some servers store the framing
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line appears twice
     }
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-    started_here = "RAY_ADDRESS" not in os.environ
-    if not ray.is_initialized():
-        ray.init(
-            runtime_env={"env_vars": {name: os.environ[name] for name in variables}},
-            log_to_driver=True,
-        )
-    return not started_here
+    # Those that the job was submitted with stay: Ray refuses a variable that is given twice.
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
+    if ray.is_initialized():
+        return True
+    runtime_env = {"env_vars": missing}
+    try:
+        ray.init(address="auto", runtime_env=runtime_env)
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            raise
+        ray.init(address="local", runtime_env=runtime_env)
+        return False
+    return True
 
 
 def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:
@@ -59,37 +66,52 @@ def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:
     deadline = time.monotonic() + (scaling.wait_s if may_grow else 0)
     told = False
     while True:
-        total = ray.cluster_resources()
-        share = _settle(scaling, total)
-        cpus = share.num_workers * share.cpus_per_worker
-        gpus = share.num_workers if share.use_gpu else 0
-        if cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        share = settle(scaling, nodes)
+        if _room(nodes, share.cpus_per_worker, share.use_gpu) >= share.num_workers:
             return share
-        there = f"the cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+        there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
         if time.monotonic() >= deadline:
             raise ValueError(
-                f"not enough resources: {share} needed, {there}; add nodes, or lower "
-                "scaling.num_workers or scaling.cpus_per_worker"
+                f"not enough resources: {share} needed, the cluster's nodes have {there}; add "
+                "nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
             )
         if not told:
-            print(f"waiting up to {scaling.wait_s:g} s for {share}; {there}", flush=True)
             told = True
+            print(f"waiting up to {scaling.wait_s:g} s for {share}; there are {there}", flush=True)
+            bundle = {"CPU": share.cpus_per_worker, **({"GPU": 1} if share.use_gpu else {})}
+            request_resources(bundles=[bundle] * share.num_workers)  # an autoscaler hears of it
         time.sleep(1)
 
 
-def _settle(scaling: ScalingConfig, total: dict[str, float]) -> Share:
-    gpus = int(total.get("GPU", 0))
+def settle(scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]]) -> Share:
+    """Settles what is `auto` for a cluster of nodes with these resources.
+
+    A worker's CPUs lie on one node: its even share is the largest number of which all workers
+    still find room.
+    """
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     use_gpu = gpus > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
     workers = scaling.num_workers
     if workers == "auto":
         workers = max(1, gpus) if use_gpu else 1
     cpus = scaling.cpus_per_worker
     if cpus == "auto":
-        cpus = max(1, int(total.get("CPU", 0)) // workers)
+        most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+        fitting = (k for k in range(most, 0, -1) if _room(nodes, k, use_gpu) >= workers)
+        cpus = next(fitting, 1)
     processes = scaling.loader_processes
     if processes == "auto":
         processes = max(1, cpus - 1) if use_gpu else 0
     return Share(workers, cpus, use_gpu, processes)
+
+
+def _room(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int:
+    """How many workers of some CPUs (and a GPU) the nodes hold."""
+    by_cpu = [int(node.get("CPU", 0)) // cpus for node in nodes]
+    if not use_gpu:
+        return sum(by_cpu)
+    return sum(min(room, int(node.get("GPU", 0))) for room, node in zip(by_cpu, nodes, strict=True))
 
 
 def require_shared(storage: str) -> None:
@@ -98,29 +120,45 @@ def require_shared(storage: str) -> None:
     Raises:
         ValueError: naming the nodes.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if storage.startswith("s3://") or len(nodes) < 2:
+    if storage.startswith("s3://"):
         return
     probe = Path(storage) / f".probe-{uuid.uuid4().hex}"
     probe.touch()
     try:
-        seen = [
-            _is_there.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(str(probe))
-            for node in nodes
-        ]
-        blind = [
-            node["NodeManagerAddress"]
-            for node, there in zip(nodes, ray.get(seen), strict=True)
-            if not there
-        ]
+        _require_seen(probe, f"storage {storage}")
     finally:
         probe.unlink()
+
+
+def require_readable(place: str, file: str) -> None:
+    """Refuses a data folder that some node of the cluster does not see.
+
+    Raises:
+        ValueError: naming the nodes.
+    """
+    if not place.startswith("s3://"):
+        _require_seen(Path(place) / file, f"data {place}")
+
+
+def _require_seen(path: Path, what: str) -> None:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    seen = [
+        _is_there.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(str(path))
+        for node in nodes
+    ]
+    blind = [
+        node["NodeManagerAddress"]
+        for node, there in zip(nodes, ray.get(seen), strict=True)
+        if not there
+    ]
     if blind:
         raise ValueError(
-            f"storage {storage} is not seen by {', '.join(blind)}: on a cluster of several nodes "
-            "it must be a folder that all of them mount, or s3://BUCKET/PREFIX"
+            f"{what} is not seen by {', '.join(blind)}: on a cluster of several nodes it must be a "
+            "folder that all of them mount, or s3://BUCKET/PREFIX"
         )
 
 

@@ -1,6 +1,9 @@
 """What a run has done so far, in its storage: what makes the same command go on."""
 
 import json
+import re
+import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +15,24 @@ from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig, differences, to_dict
 
 FILE = "run.json"
+
+
+def new_run_name(prefix: str) -> str:
+    """A name that no other run has, though it be started in the same second."""
+    return f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+
+
+def require_name(run_name: str) -> None:
+    """Refuses what is no name of a folder.
+
+    Raises:
+        ValueError: saying what a name is.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_name):
+        raise ValueError(
+            "run_name must be letters, digits, dots, dashes and underscores, and begin with a "
+            f"letter or digit, got {run_name!r}"
+        )
 
 
 @dataclass(frozen=True)

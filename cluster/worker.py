@@ -19,9 +19,12 @@ from stn_icnn.evaluate import (
     Labeller,
     count_confusions,
     evaluation_batches,
+    image_size,
     parse_batch,
     parse_batch_coarsely,
+    true_labels,
 )
+from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
 from stn_icnn.model import build_model, prepare_model
 from stn_icnn.train import DivergedError, PhaseRun, run_phase
@@ -30,6 +33,7 @@ MODEL = "STN-iCNN"
 COARSE = "coarse network"
 MEAN_MAP = "mean label map"
 MEAN_MAP_PX = 128
+UNLIMITED_PX = 2**16
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class EvaluateTask:
     shards: tuple[str, ...]
     """Of the split that is scored."""
     train_shards: tuple[str, ...]
-    """Of the split whose mean label map is the floor."""
+    """Of the split whose mean label map is the floor; none: no such floor."""
 
 
 def read_faces(
@@ -76,7 +80,8 @@ def train(task: TrainTask) -> str | None:
     """Trains a phase.
 
     Returns:
-        Why it can't be trained, where the loss diverged: raising would make Ray try again.
+        Why it can't be trained, where the loss diverged: raising would make Ray try again what
+        must fail again.
     """
     context = RayContext()
     torch.manual_seed(task.config.seed)
@@ -99,17 +104,19 @@ def train(task: TrainTask) -> str | None:
     return None
 
 
+def scoring_config(config: TrainConfig) -> TrainConfig:
+    """A model's config without the canvas limit: that is for the memory of training."""
+    return replace(config, model=replace(config.model, canvas_px=UNLIMITED_PX))
+
+
 @torch.inference_mode()
 def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
     """The most frequent class at each place of a split, `[128, 128]` uint8."""
-    total: Tensor | None = None
+    shape = (NUM_CLASSES, MEAN_MAP_PX, MEAN_MAP_PX)
+    total = torch.zeros(shape, dtype=torch.int64, device=context.device)
     for batch in evaluation_batches(faces, context):
-        assert batch.labels is not None
-        for labels, size in zip(batch.labels, batch.sizes.int().tolist(), strict=True):
-            histogram = label_histogram(labels[: size[1], : size[0]], MEAN_MAP_PX)
-            total = histogram if total is None else total + histogram
-    if total is None:  # more workers than faces
-        total = label_histogram(torch.zeros(1, 1, dtype=torch.uint8), MEAN_MAP_PX) * 0
+        for i in range(len(batch)):
+            total += label_histogram(true_labels(batch, i), MEAN_MAP_PX)
     return mean_label_map(context.sum_(total))
 
 
@@ -121,20 +128,20 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
     """
     context = RayContext()
     checkpoint = load_checkpoint(task.model)
-    config = checkpoint.config
+    config = scoring_config(checkpoint.config)
     model = prepare_model(checkpoint.model, config, context.device)
-    # Canvas limits are for training's memory; a data set with larger images can still be scored.
-    config = replace(config, model=replace(config.model, canvas_px=2**16))
-    mean_map = mean_map_of(read_faces(task.train_shards, config), context)
-
-    def parse_by_mean_map(batch: Batch) -> list[Tensor]:
-        sizes = batch.sizes.int().tolist()
-        return [resize_labels(mean_map, height, width) for width, height in sizes]
-
     labellers: dict[str, Labeller] = {
         MODEL: lambda batch: parse_batch(model, batch),
         COARSE: lambda batch: parse_batch_coarsely(model, batch),
-        MEAN_MAP: parse_by_mean_map,
     }
+    if task.train_shards:
+        mean_map = mean_map_of(read_faces(task.train_shards, config), context)
+        labellers[MEAN_MAP] = lambda batch: _labels_everywhere(mean_map, batch)
     counts = count_confusions(labellers, read_faces(task.shards, config), context)
     return {name: value.numpy() for name, value in counts.items()}
+
+
+def _labels_everywhere(label_map: Tensor, batch: Batch) -> list[Tensor]:
+    """The same label map for each image of a batch, at its size."""
+    sizes = (image_size(batch, i) for i in range(len(batch)))
+    return [resize_labels(label_map, height, width) for width, height in sizes]

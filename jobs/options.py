@@ -6,18 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tyro
-from ray.train import TrainingFailedError
 
 from cluster.config import JobConfig
-from cluster.pipeline import TrainingDivergedError
-from cluster.places import TrackingUnavailableError
+from cluster.launch import PhaseFailedError
 from stn_icnn.config import PRESETS, TrainConfig, from_dict
 
 DEFAULT_PRESET = "demo"
-Config = TypeVar("Config")
 
 
 def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobConfig, str]:
@@ -37,9 +34,12 @@ def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobC
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before_tyro.add_argument("--config", type=Path)
-    given, rest = before_tyro.parse_known_args(rest)
+    try:
+        given, rest = before_tyro.parse_known_args(rest)
+    except argparse.ArgumentError as error:
+        raise ValueError("--config needs a JSON file, as a run's artifacts hold one") from error
     if given.config is None:
         preset = preset or DEFAULT_PRESET
         training = PRESETS[preset]()
@@ -70,10 +70,10 @@ def run_job(job: Callable[[], dict[str, Any]]) -> int:
     """
     try:
         result = job()
-    except (ValueError, TrackingUnavailableError) as error:
+    except (ValueError, OSError) as error:  # of the places: bucket, folder, tracking server
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
-    except (TrainingFailedError, TrainingDivergedError) as error:
+    except PhaseFailedError as error:
         print(f"failed: {error}", file=sys.stderr, flush=True)
         return 1
     print(json.dumps(result), flush=True)

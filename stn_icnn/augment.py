@@ -5,6 +5,7 @@ full-size image is resampled. Appearance (colour, noise) is applied to what has 
 coarse input and the patches; noise on the full image would be averaged away by their sampling.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -43,10 +44,9 @@ class Augmentation:
         """Samples to a batch."""
         return cls(*(torch.stack([getattr(i, f.name) for i in items]) for f in fields(cls)))
 
-    def to(self, device: torch.device) -> Self:
-        """A copy on a device."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return type(self)(*(v.to(device, non_blocking=True) for v in values))
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with a function applied to each tensor."""
+        return type(self)(*(function(getattr(self, f.name)) for f in fields(self)))
 
     def appearance(self, sampled: Tensor, stream: int) -> Tensor:
         """Colour and noise on what was sampled.

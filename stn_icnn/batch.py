@@ -1,7 +1,7 @@
 """What the model is shown: a face as read, and a batch of them on a canvas."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
 import torch
@@ -68,20 +68,20 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """A copy on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(device, non_blocking=True)
+    def pin_memory(self) -> Self:
+        """A copy that a GPU can fetch while it computes; the loader calls this."""
+        return self._map(Tensor.pin_memory)
 
-        return type(self)(
-            keys=self.keys,
-            images=self.images.to(device, non_blocking=True),
-            reduced=self.reduced.to(device, non_blocking=True),
-            sizes=self.sizes.to(device, non_blocking=True),
-            labels=move(self.labels),
-            centres=move(self.centres),
-            present=move(self.present),
-            augmentation=None if self.augmentation is None else self.augmentation.to(device),
-        )
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        mapped: dict[str, Any] = {
+            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        if self.augmentation is not None:
+            mapped["augmentation"] = self.augmentation.map(function)
+        return replace(self, **mapped)
 
     def target_centres(self) -> tuple[Tensor, Tensor]:
         """Where the parts are in the frame that the model sees.

@@ -5,6 +5,7 @@ the paper and its authors' code disagree, the field's text names the choice; `do
 gives the reason.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -178,8 +179,10 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name.startswith(("lr_", "epochs_", "max_")):
-                require(value >= 0, f"optim.{name}", "0 or more", value)
+            if name.startswith(("lr_", "max_")):
+                require(0 <= value < math.inf, f"optim.{name}", "0 or more, and finite", value)
+            if name.startswith("epochs_") or name in ("lr_coarse", "lr_localizer", "lr_fine"):
+                require(value > 0, f"optim.{name}", "more than 0", value)
         require(self.global_batch >= 1, "optim.global_batch", "at least 1", self.global_batch)
         require(
             self.halve_every_epochs >= 1,
@@ -239,6 +242,7 @@ class TrainConfig:
     """Epochs between looks at the validation split; the last epoch is always validated."""
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(
             self.validate_every_epochs >= 1,
             "validate_every_epochs",
@@ -262,12 +266,12 @@ def demo() -> TrainConfig:
             lr_fine=1e-2,
             epochs_coarse=12,
             epochs_localizer=6,
-            epochs_end_to_end=8,
+            epochs_end_to_end=7,
             global_batch=4,
             schedule="one_cycle",
         ),
         loss=LossConfig(coarse_weight=0.2, localizer_weight=1.0),
-        validate_every_epochs=8,
+        validate_every_epochs=7,
     )
 
 

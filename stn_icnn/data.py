@@ -21,7 +21,7 @@ from stn_icnn.augment import draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
 from stn_icnn.geometry import reduce_image
-from stn_icnn.labels import NUM_PARTS, PARTS
+from stn_icnn.labels import NUM_CLASSES, NUM_PARTS, PARTS
 
 ShardOpener = Callable[[str], BinaryIO]
 """Opens a shard for reading, seekable. Must be picklable where loader processes are used."""
@@ -86,7 +86,6 @@ class ShardedFaces(Dataset[Sample]):
         augment: None to read faces as they are.
         seed: of the augmentation.
         canvas_px: limit on an image's side.
-        limit: only the first samples, if given.
     """
 
     def __init__(
@@ -97,10 +96,8 @@ class ShardedFaces(Dataset[Sample]):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         canvas_px: int = 1024,
-        limit: int | None = None,
     ) -> None:
-        places = [place for shard in shards for place in index_shard(shard, opener)]
-        self.places = places[:limit]
+        self.places = [place for shard in shards for place in index_shard(shard, opener)]
         self.coarse_px = coarse_px
         self.opener = opener
         self.augment = augment
@@ -140,6 +137,8 @@ class ShardedFaces(Dataset[Sample]):
                 f"{list(pixels.shape)} and {list(labels.shape)}"
             )
         height, width = labels.shape
+        if int(labels.max()) >= NUM_CLASSES:
+            raise ValueError(f"class ids must be under {NUM_CLASSES}, got {int(labels.max())}")
         if max(height, width) > self.canvas_px:
             raise ValueError(
                 f"{width} x {height} px is over the canvas limit; raise model.canvas_px "
@@ -187,8 +186,8 @@ def plan_epoch(
 ) -> list[list[Request]]:
     """The global batches of an epoch: every copy of every sample once, in a seeded order.
 
-    As many batches as `global_batch` needs, their sizes as even as can be, so that no rank is left
-    without a sample at the end.
+    As many batches as `global_batch` needs, their sizes as even as can be: the last is as good as
+    any, and at least half of `global_batch` where there are more samples than one holds.
     """
     order = np.random.default_rng([seed, epoch]).permutation(num_samples * copies)
     num_batches = -(-len(order) // global_batch)

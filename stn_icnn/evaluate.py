@@ -10,7 +10,7 @@ from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces, load_batches, plan_evaluation
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import confusion
-from stn_icnn.model import STNiCNN, coarse_label_map, label_map
+from stn_icnn.model import Parsing, STNiCNN, coarse_label_map, label_map
 
 Labeller = Callable[[Batch], Sequence[Tensor]]
 """A batch to one label map an image, `[H, W]` uint8 canonical, at the image's size."""
@@ -24,16 +24,31 @@ def image_size(batch: Batch, index: int) -> tuple[int, int]:
     return width, height
 
 
+def true_labels(batch: Batch, index: int) -> Tensor:
+    """The truth of an image of a batch, `[H, W]` uint8, without its canvas."""
+    assert batch.labels is not None
+    width, height = image_size(batch, index)
+    return batch.labels[index, :height, :width]
+
+
+def label_maps(parsing: Parsing, batch: Batch) -> list[Tensor]:
+    """The label maps of a parsed batch."""
+    return [label_map(parsing, i, image_size(batch, i)) for i in range(len(batch))]
+
+
+def coarse_label_maps(coarse_logits: Tensor, batch: Batch) -> list[Tensor]:
+    """The label maps that the coarse network alone makes of a batch."""
+    return [coarse_label_map(coarse_logits[i], image_size(batch, i)) for i in range(len(batch))]
+
+
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
     """The whole model's label maps."""
-    parsing = model(batch)
-    return [label_map(parsing, i, image_size(batch, i)) for i in range(len(batch))]
+    return label_maps(model(batch), batch)
 
 
 def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
     """The coarse network's label maps."""
-    logits = model.label_coarsely(batch)
-    return [coarse_label_map(logits[i], image_size(batch, i)) for i in range(len(batch))]
+    return coarse_label_maps(model.label_coarsely(batch), batch)
 
 
 def evaluation_batches(faces: ShardedFaces, context: TrainContext) -> Iterator[Batch]:
@@ -65,10 +80,8 @@ def count_confusions(
     index = context.rank
     for batch in evaluation_batches(faces, context):
         predicted = {name: labeller(batch) for name, labeller in labellers.items()}
-        assert batch.labels is not None
         for i in range(len(batch)):
-            width, height = image_size(batch, i)
-            truth = batch.labels[i, :height, :width]
+            truth = true_labels(batch, i)
             for name, maps in predicted.items():
                 counts[name][index] = confusion(truth, maps[i]).cpu()
             scored[index] += 1

@@ -21,6 +21,9 @@ from stn_icnn.labels import (
 )
 from stn_icnn.localizer import Localizer
 
+MAX_LOG_FACTOR = 1.5
+"""A window is at most e^1.5 = 4.5 times as large as set, and at least 1 / 4.5."""
+
 
 @dataclass(frozen=True)
 class Parsing:
@@ -91,7 +94,7 @@ class STNiCNN(nn.Module):
             jitter = batch.augmentation.window_jitter
             centre = centre + jitter[..., :2] * side[:, None]
             log_factor = log_factor + jitter[..., 2]
-        side = (side * log_factor.exp())[..., None]
+        side = (side * log_factor.clamp(-MAX_LOG_FACTOR, MAX_LOG_FACTOR).exp())[..., None]
         return torch.cat([centre, side, side], dim=-1)
 
     def label_parts(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stn_icnn.batch import Batch
 from stn_icnn.config import LossConfig, Network, PhaseName
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
-from stn_icnn.model import STNiCNN
+from stn_icnn.model import Parsing, STNiCNN
 
 PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
 """In the order of training: each starts from the model of the one before."""
@@ -32,13 +32,17 @@ class PhaseLoss(nn.Module):
             with torch.no_grad():
                 coarse_logits = model.label_coarsely(batch)
             return localizer_loss(model.locate(coarse_logits), batch)
-        parsing = model(batch)
-        loss = fine_loss(parsing, batch)
-        if self.weights.coarse_weight:
-            loss = loss + self.weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
-        if self.weights.localizer_weight:
-            loss = loss + self.weights.localizer_weight * localizer_loss(parsing.located, batch)
-        return loss
+        return end_to_end_loss(model(batch), batch, self.weights)
+
+
+def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tensor:
+    """The fine networks' loss, and what the settings add to it; scalar, summed over samples."""
+    loss = fine_loss(parsing, batch)
+    if weights.coarse_weight:
+        loss = loss + weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
+    if weights.localizer_weight:
+        loss = loss + weights.localizer_weight * localizer_loss(parsing.located, batch)
+    return loss
 
 
 def networks(model: STNiCNN) -> dict[Network, nn.Module]:

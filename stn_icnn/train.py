@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,26 @@ from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, load_checkpoint, save_checkpoint
-from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
+from stn_icnn.config import Network, OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.evaluate import (
-    count_confusions,
+    coarse_label_maps,
     evaluation_batches,
-    parse_batch,
-    parse_batch_coarsely,
+    label_maps,
+    true_labels,
 )
-from stn_icnn.metrics import f1_rows
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.losses import coarse_loss
+from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.model import STNiCNN, build_model, prepare_model
-from stn_icnn.phases import PhaseLoss, set_trained, trained_parameters
+from stn_icnn.phases import (
+    PhaseLoss,
+    end_to_end_loss,
+    networks,
+    set_trained,
+    trained_parameters,
+)
 
 STATE_FILE = "state.pt"
 WARM_UP_SHARE = 0.1
@@ -188,11 +196,25 @@ def _checked_sum(
     return float(sum(sums))
 
 
-def average_buffers(model: nn.Module, context: TrainContext) -> None:
-    """Batch norm statistics are each rank's own in training: all take their mean."""
-    buffers = [b for b in model.buffers() if b.is_floating_point()]
+def average_buffers(model: STNiCNN, names: Iterable[Network], context: TrainContext) -> None:
+    """Gives the trained networks the mean of the ranks' batch norm statistics."""
+    modules = [networks(model)[name] for name in names]
+    buffers = [b for module in modules for b in module.buffers() if b.is_floating_point()]
     mean = context.sum_(nn.utils.parameters_to_vector(buffers)) / context.world_size
     nn.utils.vector_to_parameters(mean, buffers)
+
+
+def require_finite(run: PhaseRun, state: TrainState) -> None:
+    """Stops where the last steps have spoilt the weights, which are the same on all ranks.
+
+    Raises:
+        DivergedError: naming phase and epoch.
+    """
+    if not all(bool(p.isfinite().all()) for p in state.model.parameters()):
+        raise DivergedError(
+            f"{run.phase}: weights are no longer finite after epoch {state.epoch + 1}; lower the "
+            "learning rate, or set optim.max_grad_norm"
+        )
 
 
 @torch.inference_mode()
@@ -204,18 +226,31 @@ def validate(run: PhaseRun, model: STNiCNN) -> tuple[float, dict[str, float]]:
         `val/f1_*` where the phase labels pixels.
     """
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=run.context.device)
-    phase_loss = PhaseLoss(model, run.phase, run.config.loss)
+    device = run.context.device
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
     for batch in evaluation_batches(run.val_faces, run.context):
-        loss += phase_loss(batch)
+        batch_loss, predicted = _validate_batch(run, model, batch)
+        loss += batch_loss
+        for i, labels in enumerate(predicted):
+            counts += confusion(true_labels(batch, i), labels)
     mean = run.context.sum_(loss).item() / len(run.val_faces)
     if run.phase == "localizer":
         return -mean, {"val/loss": mean}
-    parse = parse_batch_coarsely if run.phase == "coarse" else parse_batch
-    counts = count_confusions({"": lambda b: parse(model, b)}, run.val_faces, run.context)[""]
-    rows = f1_rows(counts.sum(dim=0))
+    rows = f1_rows(run.context.sum_(counts))
     f1 = {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
     return f1.get("val/f1_overall", 0.0), {"val/loss": mean, **f1}
+
+
+def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """A phase's summed loss on a batch, and its label maps where it labels pixels."""
+    if run.phase == "localizer":
+        return PhaseLoss(model, run.phase, run.config.loss)(batch), []
+    if run.phase == "coarse":
+        logits = model.label_coarsely(batch)
+        return coarse_loss(logits, batch), coarse_label_maps(logits, batch)
+    parsing = model(batch)
+    return end_to_end_loss(parsing, batch, run.config.loss), label_maps(parsing, batch)
 
 
 def run_phase(run: PhaseRun, model: STNiCNN) -> None:
@@ -243,7 +278,8 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     while state.epoch < run.num_epochs:
         set_trained(model, rates, run.config.optim.freeze_batch_stats)
         metrics = train_epoch(run, state, module)
-        average_buffers(model, run.context)
+        require_finite(run, state)
+        average_buffers(model, rates, run.context)
         state.epoch += 1
         last = state.epoch == run.num_epochs
         if last or state.epoch % run.config.validate_every_epochs == 0:

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from cluster.model_card import flatten, git_commit, model_card
+from cluster.model_card import model_card
 from cluster.models import register, resolve_model
+from cluster.provenance import flatten, git_commit
 from cluster.tracking import Tracker
 
 

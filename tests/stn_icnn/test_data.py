@@ -106,13 +106,6 @@ def test_webdataset_reads_the_same_samples(shards: Path, tiny_faces: Faces):
         assert np.array_equal(ours.labels, sample["png"][..., 0])
 
 
-def test_limit_takes_the_first(twelve: list[str]):
-    faces = ShardedFaces(twelve, 32, limit=5)
-    assert faces.keys([Request(i) for i in range(len(faces))]) == [
-        "face00", "face03", "face06", "face09", "face01",
-    ]  # fmt: skip
-
-
 # --- plans
 
 

@@ -1,0 +1,56 @@
+"""What runs record of their origin: settings as flat params, and the commit of the code."""
+
+import dataclasses
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+VALUE_LIMIT: Final = 5000
+"""Characters of a param or tag; MLflow itself takes 6000 and 8000."""
+
+COMMIT_ENV: Final = "STN_ICNN_COMMIT"
+
+
+def flatten(params: Any, prefix: str = "") -> dict[str, str]:
+    """`{"optim": {"lr": 0.1}}`, or dataclasses nested so, as `{"optim.lr": "0.1"}`.
+
+    Values longer than MLflow takes are cut.
+    """
+    if dataclasses.is_dataclass(params) and not isinstance(params, type):
+        params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
+    if not isinstance(params, Mapping):
+        return {prefix: str(params)[:VALUE_LIMIT]}
+    flat = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def git_commit() -> str | None:
+    """The commit that this code was run from, `-dirty` behind it where tracked files differ.
+
+    A submitted job's copy of the working directory is no checkout: there the variable
+    `STN_ICNN_COMMIT` tells. None where neither does; a package installed into some other
+    project's checkout is none.
+    """
+    told = os.environ.get(COMMIT_ENV)
+    if told:
+        return told
+    here = Path(__file__).resolve()
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changes else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
