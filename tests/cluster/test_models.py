@@ -188,5 +188,7 @@ def test_flatten_joins_names_and_cuts_values():
 def test_git_commit_is_that_of_this_code_alone(tmp_path, monkeypatch):
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
-    monkeypatch.setattr("cluster.model_card.__file__", str(tmp_path / "model_card.py"))
+    monkeypatch.setattr("cluster.provenance.__file__", str(tmp_path / "provenance.py"))
     assert git_commit() is None
+    monkeypatch.setenv("STN_ICNN_COMMIT", "told")
+    assert git_commit() == "told"

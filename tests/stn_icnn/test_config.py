@@ -98,8 +98,14 @@ def test_settings_that_cannot_be_are_refused_by_name(values: dict, message: str)
         (AugmentConfig, {"mirror": 1.5}, r"augment\.mirror must be a probability, got 1.5"),
         (AugmentConfig, {"copies": 2}, r"augment\.copies must be 1 or 5, got 2"),
         (AugmentConfig, {"scale_min": 1.3}, r"augment\.scale_min.* in order, got \(1\.3, 1\.2\)"),
-        (OptimConfig, {"lr_fine": -1.0}, r"optim\.lr_fine must be 0 or more, got -1"),
-        (OptimConfig, {"lr_fine": float("nan")}, r"optim\.lr_fine must be 0 or more, got nan"),
+        (OptimConfig, {"lr_fine": -1.0}, r"optim\.lr_fine must be 0 or more, and finite, got -1"),
+        (
+            OptimConfig,
+            {"lr_fine": float("nan")},
+            r"optim\.lr_fine must be 0 or more, and finite, got nan",
+        ),
+        (OptimConfig, {"epochs_coarse": 0}, r"optim\.epochs_coarse must be more than 0, got 0"),
+        (TrainConfig, {"seed": -1}, r"seed must be 0 or more, got -1"),
         (OptimConfig, {"global_batch": 0}, r"optim\.global_batch must be at least 1, got 0"),
         (TrainConfig, {"validate_every_epochs": 0}, r"validate_every_epochs must be at least 1"),
     ],
@@ -112,7 +118,8 @@ def test_values_out_of_range_are_refused_by_name(kind: type, values: dict, messa
 def test_a_network_at_rate_0_is_not_trained():
     optim = OptimConfig(lr_coarse_end_to_end=0, lr_localizer_end_to_end=0, lr_fine=0.5)
     assert optim.learning_rates("end_to_end") == {"fine": 0.5}
-    assert OptimConfig(lr_coarse=0).learning_rates("coarse") == {}
+    with pytest.raises(ValueError, match=r"optim\.lr_coarse must be more than 0, got 0"):
+        OptimConfig(lr_coarse=0)
 
 
 def test_sizes_per_part_follow_the_part_s_network():
