@@ -266,12 +266,12 @@ def demo() -> TrainConfig:
             lr_fine=1e-2,
             epochs_coarse=12,
             epochs_localizer=6,
-            epochs_end_to_end=7,
+            epochs_end_to_end=8,
             global_batch=4,
             schedule="one_cycle",
         ),
         loss=LossConfig(coarse_weight=0.2, localizer_weight=1.0),
-        validate_every_epochs=7,
+        validate_every_epochs=8,
     )
 
 
