@@ -45,7 +45,7 @@ def _cluster() -> Iterator[None]:
     """A local cluster with room for two workers, whatever the machine has."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(num_cpus=2)
+    ray.init(address="local", num_cpus=2)  # not a head that happens to run on this machine
     yield
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
