@@ -52,13 +52,13 @@ class ShardedData:
         Raises:
             ValueError: where the split holds no face.
         """
-        shards = self.manifest.splits.get(split, ())
-        if not any(shard.samples for shard in shards):
+        shards = self.shards_or_none(split)
+        if not shards:
             raise ValueError(
                 f"{self.place} has no faces in its split {split!r}; it has "
                 f"{self.manifest.num_samples}; shard with another --split"
             )
-        return self.shards_or_none(split)
+        return shards
 
     def shards_or_none(self, split: str) -> tuple[str, ...]:
         """Addresses of a split's shards, if it has any."""
