@@ -1,6 +1,7 @@
 """The cluster: joining or starting it, and what of it a job takes."""
 
 import os
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._private.services import get_ray_address_from_environment
 from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import ScalingConfig
+
+HEAD_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,23 @@ def join_cluster() -> bool:
     os.environ.update(missing)
     if ray.is_initialized():
         return True
-    runtime_env = {"env_vars": missing}
+    address = "auto" if os.environ.get("RAY_ADDRESS") else _head_of_this_machine()
+    ray.init(address=address or "local", runtime_env={"env_vars": missing})
+    return address is not None
+
+
+def _head_of_this_machine() -> str | None:
+    """The address of a cluster that was started here, if it answers.
+
+    A head that was killed leaves its address behind, and `ray.init` would try it for minutes.
+    """
     try:
-        ray.init(address="auto", runtime_env=runtime_env)
-    except ConnectionError:
-        if "RAY_ADDRESS" in os.environ:
-            raise
-        ray.init(address="local", runtime_env=runtime_env)
-        return False
-    return True
+        address = get_ray_address_from_environment("auto", None)
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), HEAD_TIMEOUT_S).close()
+    except OSError:  # ConnectionError, Ray's word for no address, is one
+        return None
+    return address
 
 
 def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:

@@ -1,4 +1,7 @@
-"""What a job takes of clusters of several shapes."""
+"""Which cluster a job joins, and what it takes of clusters of several shapes."""
+
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +44,16 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     monkeypatch.setattr(resources.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
         take_share(scaling, may_grow=False)
+
+
+def test_a_head_that_was_killed_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        assert resources._head_of_this_machine() == address
+    assert resources._head_of_this_machine() is None
