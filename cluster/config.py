@@ -11,7 +11,8 @@ class ScalingConfig:
     """How much of the cluster a job takes."""
 
     num_workers: int | Literal["auto"] = "auto"
-    """Workers that train together. `auto`: one a GPU of the cluster, otherwise one."""
+    """Workers that train together. `auto`: one a GPU, or one a CPU where there is none, but each
+    has at least 4 images of a batch."""
     cpus_per_worker: int | Literal["auto"] = "auto"
     """CPUs (and threads) of each. `auto`: an even share of the cluster's, at least 1."""
     use_gpu: bool | Literal["auto"] = "auto"

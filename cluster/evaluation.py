@@ -9,22 +9,15 @@ from typing import Any
 
 import torch
 
+from cluster.beginning import join, open_places
 from cluster.config import EvaluateConfig
 from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
 from cluster.models import resolve_model
-from cluster.places import resolve_storage
-from cluster.resources import (
-    Share,
-    join_cluster,
-    require_readable,
-    require_shared,
-    take_share,
-)
-from cluster.run_record import new_run_name, require_name
-from cluster.tracking import Run, Tracker, run_tags
+from cluster.resources import Share
+from cluster.run_record import new_run_name
+from cluster.tracking import Run, run_tags
 from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
-from sharding.manifest import MANIFEST
 from stn_icnn.batch import collate
 from stn_icnn.checkpoint import find_model_file, load_checkpoint
 from stn_icnn.data import Request, ShardedFaces
@@ -34,6 +27,8 @@ from stn_icnn.report import Example, pick_examples, table_text, write_report
 
 REPORT = "report"
 EXAMPLES_A_KIND = 3
+LEAST_IMAGES_A_WORKER = 32
+"""Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
 
 
 @dataclass(frozen=True)
@@ -130,34 +125,30 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where workers failed more often than allowed.
     """
-    storage = resolve_storage(job.storage)
-    require_name(job.run_name or "evaluate")
-    tracker = Tracker.connect(job.tracking_uri)
-    run_name = new_run_name(job.run_name or "evaluate")  # each scoring is a run of its own
-    print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
+    # Each scoring is a run of its own.
+    places = open_places(job, new_run_name(job.run_name or "evaluate"))
     data = ShardedData.open(job.data)
     data.shards(job.split)
-    model = find_model_file(resolve_model(job.model, tracker.uri)).read_bytes()
+    model = find_model_file(resolve_model(job.model, places.tracker.uri)).read_bytes()
     load_checkpoint(model)  # refuses what is not ours before any cluster work
-    share = take_share(job.scaling, join_cluster())
-    require_shared(storage)
-    require_readable(data.place, MANIFEST)
+    most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
+    share = join(places, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
-    run = tracker.start_or_resume_run(run_name, tags=tags)
+    run = places.tracker.start_or_resume_run(places.run_name, tags=tags)
     with run.finishing():
         scores = score(
             model,
             data,
             job.split,
             run=run,
-            storage=storage,
+            storage=places.storage,
             share=share,
             max_failures=job.scaling.max_failures,
         )
-    return tracker.last_line(
+    return places.tracker.last_line(
         {
             "run_id": run.run_id,
-            "run_name": run_name,
+            "run_name": places.run_name,
             "model": job.model,
             "data_fingerprint": data.manifest.fingerprint,
             job.split: scores.model,

@@ -6,24 +6,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cluster.beginning import join, open_places
 from cluster.config import JobConfig
 from cluster.datasets import ShardedData, demo_data
 from cluster.evaluation import Scores, score
 from cluster.launch import PhaseFailedError, Report, run_on_workers
 from cluster.model_card import model_card
-from cluster.places import resolve_storage
 from cluster.provenance import git_commit
-from cluster.resources import (
-    Share,
-    join_cluster,
-    require_readable,
-    require_shared,
-    take_share,
-)
-from cluster.run_record import RunRecord, new_run_name, require_name
-from cluster.tracking import Run, Tracker, run_tags
+from cluster.resources import Share
+from cluster.run_record import RunRecord, new_run_name
+from cluster.tracking import Run, run_tags
 from cluster.worker import TrainTask, train
-from sharding.manifest import MANIFEST
 from stn_icnn.checkpoint import MODEL_FILE, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig, to_dict
 from stn_icnn.data import plan_epoch
@@ -31,6 +24,8 @@ from stn_icnn.phases import PHASES
 
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
+LEAST_IMAGES_A_WORKER = 4
+"""Of a batch, where the number of workers is `auto`: batch norm has no use for fewer."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +61,14 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    storage = resolve_storage(settings.storage)
-    run_name = settings.run_name or new_run_name(preset)
-    require_name(run_name)
-    tracker = Tracker.connect(settings.tracking_uri)
-    print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
-    data = _open_data(settings, preset, storage)
+    places = open_places(settings, settings.run_name or new_run_name(preset))
+    data = _open_data(settings, preset, places.storage)
     config = training_of(settings)
-    share = take_share(settings.scaling, join_cluster())
+    most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
+    share = join(places, data, settings.scaling, most_workers)
     _require_batches(config, data, share)
-    require_shared(storage)
-    require_readable(data.place, MANIFEST)
-    record = RunRecord.open(f"{storage}/{run_name}", config, data.manifest.fingerprint)
-    print(f"training on {share}", flush=True)
+    tracker, run_name = places.tracker, places.run_name
+    record = RunRecord.open(f"{places.storage}/{run_name}", config, data.manifest.fingerprint)
     tags = run_tags(data.manifest.fingerprint, preset)
     run = tracker.start_or_resume_run(run_name, tags=tags, params=to_dict(config))
     job = Job(preset, config, data, record, share, settings.scaling.max_failures, run)

@@ -68,8 +68,13 @@ def _head_of_this_machine() -> str | None:
     return address
 
 
-def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:
+def take_share(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> Share:
     """Settles what is `auto`, and waits until the cluster has it.
+
+    Args:
+        scaling: what the user asked for.
+        most_workers: that the work keeps busy.
+        may_grow: whether resources may come later.
 
     Raises:
         ValueError: saying what is needed and what there is, at once where nothing can provide it,
@@ -79,7 +84,7 @@ def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:
     told = False
     while True:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        share = settle(scaling, nodes)
+        share = settle(scaling, nodes, most_workers)
         if _room(nodes, share.cpus_per_worker, share.use_gpu) >= share.num_workers:
             return share
         there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
@@ -96,7 +101,9 @@ def take_share(scaling: ScalingConfig, may_grow: bool) -> Share:
         time.sleep(1)
 
 
-def settle(scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]]) -> Share:
+def settle(
+    scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]], most_workers: int
+) -> Share:
     """Settles what is `auto` for a cluster of nodes with these resources.
 
     A worker's CPUs lie on one node: its even share is the largest number of which all workers
@@ -104,14 +111,14 @@ def settle(scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]]) -> Shar
     """
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     use_gpu = gpus > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
-    workers = scaling.num_workers
+    workers, cpus = scaling.num_workers, scaling.cpus_per_worker
     if workers == "auto":
-        workers = max(1, gpus) if use_gpu else 1
-    cpus = scaling.cpus_per_worker
+        fitting = _room(nodes, 1 if cpus == "auto" else cpus, use_gpu)
+        workers = max(1, min(fitting, most_workers))
     if cpus == "auto":
         most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-        fitting = (k for k in range(most, 0, -1) if _room(nodes, k, use_gpu) >= workers)
-        cpus = next(fitting, 1)
+        shares = (k for k in range(most, 0, -1) if _room(nodes, k, use_gpu) >= workers)
+        cpus = next(shares, 1)
     processes = scaling.loader_processes
     if processes == "auto":
         processes = max(1, cpus - 1) if use_gpu else 0

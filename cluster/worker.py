@@ -114,7 +114,7 @@ def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
     """The most frequent class at each place of a split, `[128, 128]` uint8."""
     shape = (NUM_CLASSES, MEAN_MAP_PX, MEAN_MAP_PX)
     total = torch.zeros(shape, dtype=torch.int64, device=context.device)
-    for batch in evaluation_batches(faces, context):
+    for _, batch in evaluation_batches(faces, context):
         for i in range(len(batch)):
             total += label_histogram(true_labels(batch, i), MEAN_MAP_PX)
     return mean_label_map(context.sum_(total))

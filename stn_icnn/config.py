@@ -216,7 +216,8 @@ class LossConfig:
     coarse_weight: float = 0.0
     """Weight of the coarse network's cross-entropy."""
     localizer_weight: float = 0.0
-    """Weight of the localizer's smooth L1."""
+    """Weight of the localizer's smooth L1; 10 holds the windows, which otherwise shrink to where
+    labelling is easy."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -257,20 +258,20 @@ def demo() -> TrainConfig:
         model=ModelConfig(
             coarse_px=64,
             window_px=PartSizes(brow=65, eye=57, nose=97, mouth=97),
-            patch_px=PartSizes(brow=49, eye=49, nose=49, mouth=57),
+            patch_px=PartSizes(brow=37, eye=37, nose=37, mouth=49),
         ),
         augment=AugmentConfig(operations=False, mirror=0.5, window_shift=0.05),
         optim=OptimConfig(
             lr_coarse=5e-3,
             lr_localizer=2e-3,
             lr_fine=1e-2,
-            epochs_coarse=12,
+            epochs_coarse=13,
             epochs_localizer=6,
-            epochs_end_to_end=8,
-            global_batch=4,
+            epochs_end_to_end=11,
+            global_batch=8,
             schedule="one_cycle",
         ),
-        loss=LossConfig(coarse_weight=0.2, localizer_weight=1.0),
+        loss=LossConfig(coarse_weight=1.0, localizer_weight=10.0),
         validate_every_epochs=8,
     )
 

@@ -227,6 +227,10 @@ def load_batches(
 def plan_evaluation(
     num_samples: int, rank: int, world_size: int, batch: int
 ) -> list[list[Request]]:
-    """A rank's batches of a split read once: over all ranks, every sample exactly once."""
-    mine = [Request(i) for i in range(rank, num_samples, world_size)]
-    return [mine[i : i + batch] for i in range(0, len(mine), batch)]
+    """A rank's batches of a split read once: over all ranks, every sample exactly once.
+
+    Whole batches are dealt out, so that a sample's neighbours, and with them the last bits of its
+    result, do not depend on how many ranks there are.
+    """
+    starts = range(rank * batch, num_samples, world_size * batch)
+    return [[Request(i) for i in range(at, min(at + batch, num_samples))] for at in starts]

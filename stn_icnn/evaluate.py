@@ -51,11 +51,13 @@ def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
     return coarse_label_maps(model.label_coarsely(batch), batch)
 
 
-def evaluation_batches(faces: ShardedFaces, context: TrainContext) -> Iterator[Batch]:
-    """This rank's share of a split, on its device."""
+def evaluation_batches(
+    faces: ShardedFaces, context: TrainContext
+) -> Iterator[tuple[list[int], Batch]]:
+    """This rank's share of a split: places in the split, and the batch of them on its device."""
     plan = plan_evaluation(len(faces), context.rank, context.world_size, EVALUATION_BATCH)
-    for batch in load_batches(faces, plan):
-        yield batch.to(context.device)
+    for requests, batch in zip(plan, load_batches(faces, plan), strict=True):
+        yield [request.index for request in requests], batch.to(context.device)
 
 
 @torch.inference_mode()
@@ -77,15 +79,13 @@ def count_confusions(
     shape = (len(faces), NUM_CLASSES, NUM_CLASSES)
     counts = {name: torch.zeros(shape, dtype=torch.int64) for name in labellers}
     scored = torch.zeros(len(faces), dtype=torch.int64)
-    index = context.rank
-    for batch in evaluation_batches(faces, context):
+    for indices, batch in evaluation_batches(faces, context):
         predicted = {name: labeller(batch) for name, labeller in labellers.items()}
-        for i in range(len(batch)):
+        for i, index in enumerate(indices):
             truth = true_labels(batch, i)
             for name, maps in predicted.items():
                 counts[name][index] = confusion(truth, maps[i]).cpu()
             scored[index] += 1
-            index += context.world_size
     for name in counts:
         counts[name] = context.sum_(counts[name].to(context.device)).cpu()
     scored = context.sum_(scored.to(context.device)).cpu()

@@ -229,7 +229,7 @@ def validate(run: PhaseRun, model: STNiCNN) -> tuple[float, dict[str, float]]:
     device = run.context.device
     loss = torch.zeros((), dtype=torch.float64, device=device)
     counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
-    for batch in evaluation_batches(run.val_faces, run.context):
+    for _, batch in evaluation_batches(run.val_faces, run.context):
         batch_loss, predicted = _validate_batch(run, model, batch)
         loss += batch_loss
         for i, labels in enumerate(predicted):

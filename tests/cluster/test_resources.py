@@ -17,21 +17,23 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}]
 @pytest.mark.parametrize(
     ("nodes", "scaling", "share"),
     [
-        (LAPTOP, ScalingConfig(), Share(1, 8, False, 0)),
+        (LAPTOP, ScalingConfig(), Share(4, 2, False, 0)),
+        (LAPTOP, ScalingConfig(cpus_per_worker=4), Share(2, 4, False, 0)),
+        (LAPTOP, ScalingConfig(num_workers=1), Share(1, 8, False, 0)),
         (LAPTOP, ScalingConfig(num_workers=3), Share(3, 2, False, 0)),
         # A worker lies on one node: the cluster's twelve CPUs are of no use to it.
-        (TWO_NODES, ScalingConfig(), Share(1, 8, False, 0)),
+        (TWO_NODES, ScalingConfig(num_workers=1), Share(1, 8, False, 0)),
         (TWO_NODES, ScalingConfig(num_workers=2), Share(2, 4, False, 0)),
         (TWO_NODES, ScalingConfig(num_workers=4), Share(4, 2, False, 0)),
         (GPU_NODES, ScalingConfig(), Share(3, 4, True, 3)),
-        (GPU_NODES, ScalingConfig(use_gpu=False), Share(1, 9, False, 0)),
+        (GPU_NODES, ScalingConfig(use_gpu=False), Share(4, 4, False, 0)),
         (GPU_NODES, ScalingConfig(loader_processes=0, cpus_per_worker=2), Share(3, 2, True, 0)),
     ],
 )
 def test_auto_is_settled_for_what_there_is(
     nodes: list[dict[str, float]], scaling: ScalingConfig, share: Share
 ) -> None:
-    assert settle(scaling, nodes) == share
+    assert settle(scaling, nodes, most_workers=4) == share
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     nodes = [{"Alive": True, "Resources": node} for node in TWO_NODES]
     monkeypatch.setattr(resources.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
-        take_share(scaling, may_grow=False)
+        take_share(scaling, most_workers=4, may_grow=False)
 
 
 def test_a_head_that_was_killed_is_not_joined(

@@ -1,0 +1,53 @@
+"""How every job begins: its name and places, then, once its input is known, the cluster."""
+
+from dataclasses import dataclass
+
+from cluster.config import PlacesConfig, ScalingConfig
+from cluster.datasets import ShardedData
+from cluster.places import resolve_storage
+from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
+from cluster.run_record import require_name
+from cluster.tracking import Tracker
+from sharding.manifest import MANIFEST
+
+
+@dataclass(frozen=True)
+class JobPlaces:
+    """A job's name, where it keeps things, and where it is tracked."""
+
+    run_name: str
+    storage: str
+    tracker: Tracker
+
+
+def open_places(settings: PlacesConfig, run_name: str) -> JobPlaces:
+    """Settles a job's places and prints them.
+
+    Raises:
+        ValueError: for a name, storage or tracking address that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    require_name(run_name)
+    storage = resolve_storage(settings.storage)
+    tracker = Tracker.connect(settings.tracking_uri)
+    print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
+    return JobPlaces(run_name, storage, tracker)
+
+
+def join(places: JobPlaces, data: ShardedData, scaling: ScalingConfig, most_workers: int) -> Share:
+    """Joins the cluster, waits for the job's share of it, and prints that.
+
+    Args:
+        places: of the job.
+        data: that all nodes must be able to read.
+        scaling: what the user asked for.
+        most_workers: that the work keeps busy, where the number is `auto`.
+
+    Raises:
+        ValueError: where there are not the resources, or a node does not see storage or data.
+    """
+    share = take_share(scaling, most_workers, may_grow=join_cluster())
+    require_shared(places.storage)
+    require_readable(data.place, MANIFEST)
+    print(f"working on {share}", flush=True)
+    return share
