@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cluster.provenance import git_commit
-from sharding.building import build
+from sharding.building import Recipe, build
 from sharding.faces import write_faces
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import PRESETS, TrainConfig
@@ -111,10 +111,10 @@ def inference(
 def measure(folder: Path) -> dict[str, float | None]:
     """All figures, by name."""
     write_faces("helen", 3 * BATCH, folder / "raw")
-    build("helen", folder / "raw", folder / "shards")
+    build(folder / "raw", folder / "shards", Recipe(layout="helen"))
     config = PRESETS["helen"]()
     shards = [str(path) for path in sorted((folder / "shards" / "train").glob("*.tar"))]
-    faces = ShardedFaces(shards, config.model.coarse_px, augment=config.augment)
+    faces = ShardedFaces(shards, augment=config.augment)
     requests = [Request(i) for i in range(BATCH)]
 
     def read() -> Batch:

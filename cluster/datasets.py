@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.faces
-from sharding.building import build
+from sharding.building import Recipe, build
 from sharding.manifest import MANIFEST, Manifest, load_manifest
 from sharding.storage import open_place
 from stn_icnn.checkpoint import DataFacts
@@ -74,5 +74,5 @@ def demo_data(storage: str) -> ShardedData:
         with tempfile.TemporaryDirectory() as raw:
             print(f"drawing {DEMO_FACES} procedural faces", flush=True)
             sharding.faces.write_faces("helen", DEMO_FACES, Path(raw))
-            build("helen", raw, out)
+            build(raw, out, Recipe(layout="helen"))
     return ShardedData.open(out, DEMO_NAME)

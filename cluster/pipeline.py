@@ -143,7 +143,7 @@ def _train_phase(job: Job, phase: PhaseName) -> None:
 
 
 class _Listener:
-    """Logs a phase's reports and prints a line for each."""
+    """Logs the epochs that a phase reports, and prints a line for each report."""
 
     def __init__(self, phase: PhaseName, num_epochs: int, run: Run) -> None:
         self.phase = phase
@@ -154,7 +154,10 @@ class _Listener:
         if "failed" in report:
             print(f"{self.phase}: workers failed: {report['failed']}", flush=True)
             return
-        epoch = int(report["epoch"])
+        epoch, step = int(report["epoch"]), int(report["step"])
+        if step:
+            print(f"{self.phase}: epoch {epoch + 1}, checkpoint after step {step}", flush=True)
+            return
         self.run.log_metrics({k: v for k, v in report.items() if "/" in k}, step=epoch)
         shown = ", ".join(
             f"{name} {report[key]:.4g}"

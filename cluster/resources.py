@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._private.services import get_ray_address_from_environment
+from ray._private.services import find_bootstrap_address
 from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -55,15 +55,18 @@ def join_cluster() -> bool:
 
 
 def _head_of_this_machine() -> str | None:
-    """The address of a cluster that was started here, if it answers.
+    """The address of a cluster that was started here with `ray start`, if it answers.
 
-    A head that was killed leaves its address behind, and `ray.init` would try it for minutes.
+    Ray's own `auto` also finds the cluster that another job started for itself, which ends with
+    that job; and it tries a head that was killed, and left its address behind, for minutes.
     """
+    address = find_bootstrap_address(None)
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
     try:
-        address = get_ray_address_from_environment("auto", None)
-        host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), HEAD_TIMEOUT_S).close()
-    except OSError:  # ConnectionError, Ray's word for no address, is one
+    except OSError:
         return None
     return address
 

@@ -68,7 +68,6 @@ def read_faces(
     """The faces of some shards, as training or evaluation reads them."""
     return ShardedFaces(
         shards,
-        config.model.coarse_px,
         open_shard,
         augment=config.augment if augmented else None,
         seed=config.seed,

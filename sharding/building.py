@@ -1,11 +1,22 @@
 """Builds a sharded data set: plans the shards, has them written, writes the manifest last."""
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sharding.manifest import MANIFEST, PARTS_FOLDER, Manifest, digest_of, load_manifest
+from sharding.manifest import (
+    MANIFEST,
+    PARTS_FOLDER,
+    Manifest,
+    Rejection,
+    digest_of,
+    load_manifest,
+)
+from sharding.sample import added_sides
 from sharding.splits import RULES, SPLITS, check_disjoint, limited
 from sharding.storage import Place, open_place
 from sharding.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
@@ -16,23 +27,66 @@ MAX_REJECTED: Final = 0.05
 
 _PLAN = f"{PARTS_FOLDER}/plan.json"
 
-MapTasks = Callable[
-    [Callable[[ShardTask], ShardRecord], Sequence[ShardTask]], Iterable[ShardRecord]
-]
+WriteShard = Callable[[ShardTask], ShardRecord]
+MapTasks = Callable[[WriteShard, Sequence[ShardTask]], Iterable[ShardRecord]]
 """How tasks are run, as the builtin `map`; their records may come in any order."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What goes into which shard.
+
+    Attributes:
+        layout: `celebamask` or `helen`.
+        split: `paper`, `official`, or a JSON file `{"train": [KEY, ...], "val": ..., "test": ...}`.
+        limit: about how many items to take in all, in proportion from every split.
+        shard_size: items a shard.
+        seed: of the shuffle behind CelebAMask-HQ's `paper` split.
+        known_defects: whether CelebAMask-HQ's are rejected (`drop`) or not (`keep`).
+        max_rejected: the share of items that may be unusable.
+    """
+
+    layout: str
+    split: str = "paper"
+    limit: int | None = None
+    shard_size: int = SHARD_SIZE
+    seed: int = 0
+    known_defects: str = "drop"
+    max_rejected: float = MAX_REJECTED
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("layout", self.layout in LAYOUTS, f"one of {', '.join(LAYOUTS)}"),
+            ("limit", self.limit is None or self.limit >= 1, "at least 1"),
+            ("shard_size", self.shard_size >= 1, "at least 1"),
+            ("known_defects", self.known_defects in ("drop", "keep"), "drop or keep"),
+            ("max_rejected", 0 <= self.max_rejected <= 1, "a share from 0 to 1"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tasks that together make a data set, and what was rejected before any of them."""
+
+    tasks: tuple[ShardTask, ...]
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def digest(self) -> str:
+        """Digest of which raw items go into which shard."""
+        rejected = [dataclasses.astuple(rejection) for rejection in self.rejected]
+        return digest_of([[task.digest for task in self.tasks], rejected])
+
+    @property
+    def num_items(self) -> int:
+        """Items of all tasks."""
+        return sum(len(task.items) for task in self.tasks)
+
+
 def build(
-    layout: str,
-    source: str | Path,
-    out: str | Path,
-    *,
-    split: str = "paper",
-    limit: int | None = None,
-    shard_size: int = SHARD_SIZE,
-    seed: int = 0,
-    max_rejected: float = MAX_REJECTED,
-    map_tasks: MapTasks = map,
+    source: str | Path, out: str | Path, recipe: Recipe, map_tasks: MapTasks = map
 ) -> Manifest:
     """Shards a raw data set, returns its manifest. The same input gives the same bytes.
 
@@ -40,32 +94,29 @@ def build(
     from the same items it does nothing.
 
     Args:
-        layout: `celebamask` or `helen`.
         source: the raw data set, a folder or `s3://bucket/prefix`.
         out: where the shards go, likewise.
-        split: `paper`, `official`, or a JSON file `{"train": [KEY, ...], "val": ..., "test": ...}`.
-        limit: about how many items to take in all, in proportion from every split.
-        shard_size: items a shard.
-        seed: of the shuffle behind CelebAMask-HQ's `paper` split.
-        max_rejected: the share of items that may be unusable.
+        recipe: what goes into which shard.
         map_tasks: runs the tasks; replace it to spread them over processes.
 
     Raises:
         ValueError: the source is of another layout or too much of it unusable, or `out` is taken.
+        OSError: disk or network failed; the same call goes on where it stopped.
     """
-    if not 0 <= max_rejected <= 1:
-        raise ValueError(f"max_rejected must be a share from 0 to 1, got {max_rejected}")
     place = open_place(out)
-    tasks = plan_shards(
-        layout, source, out, split=split, limit=limit, shard_size=shard_size, seed=seed
-    )
-    plan = digest_of([task.digest for task in tasks])
+    plan = make_plan(source, out, recipe)
     if place.exists(MANIFEST):
         manifest = _accept_finished(place, plan)
     else:
         _begin(place, plan)
-        records = _run(tasks, max_rejected, map_tasks)
-        manifest = _assemble(layout, split, plan, tasks, records)
+        records = _run(plan, plan.tasks, recipe, map_tasks)
+        without_copies = _leave_out_copies(plan.tasks, records)
+        again = [task for task in without_copies if task.left_out]
+        records |= _run(plan, again, recipe, map_tasks)
+        # The second run has counted its own alone.
+        rejected = [rejection for record in records.values() for rejection in record.rejected]
+        _require_few(rejected, plan.num_items, recipe.max_rejected)
+        manifest = _assemble(recipe, plan, [records[task.path] for task in without_copies])
         _delete_strays(place, manifest)
         place.write(MANIFEST, manifest.to_json())
     for path in place.list(PARTS_FOLDER):
@@ -73,87 +124,111 @@ def build(
     return manifest
 
 
-def plan_shards(
-    layout: str,
-    source: str | Path,
-    out: str | Path,
-    *,
-    split: str = "paper",
-    limit: int | None = None,
-    shard_size: int = SHARD_SIZE,
-    seed: int = 0,
-) -> list[ShardTask]:
-    """The tasks that together make the data set; arguments as of `build`."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if shard_size < 1:
-        raise ValueError(f"shard_size must be at least 1, got {shard_size}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
+    """Lists the raw data set and divides it into shards; arguments as of `build`."""
     raw = open_place(source)
-    splits = LAYOUTS[layout].split_items(raw, split, seed)
+    keep_defects = recipe.known_defects == "keep"
+    listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
+    splits = listing.items
     check_disjoint(splits)
-    if limit is not None:
-        splits = limited(splits, limit)
+    num_listed = len(listing.rejected) + sum(map(len, splits.values()))
+    _require_few(listing.rejected, num_listed, recipe.max_rejected)
+    if recipe.limit is not None:
+        splits = limited(splits, recipe.limit)
     if not any(splits.values()):
-        raise ValueError(f"split {split!r} of {raw.url} has no items")
-    out_url = open_place(out).url
-    return [
-        ShardTask(layout, raw.url, out_url, name, index, tuple(items[at : at + shard_size]))
+        raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")
+    out_url, size = open_place(out).url, recipe.shard_size
+    tasks = (
+        ShardTask(recipe.layout, raw.url, out_url, name, index, tuple(items[at : at + size]))
         for name, items in splits.items()
-        for index, at in enumerate(range(0, len(items), shard_size))
-    ]
+        for index, at in enumerate(range(0, len(items), size))
+    )
+    return Plan(tuple(tasks), listing.rejected)
 
 
-def _begin(place: Place, plan: str) -> None:
+def _begin(place: Place, plan: Plan) -> None:
     """Claims an empty place, or goes on with an unfinished one of the same plan."""
     found = place.list()
+    # All else in the parts' folder is ours: a run may be killed while it writes the plan.
+    foreign = [path for path in found if not path.startswith(f"{PARTS_FOLDER}/")]
     if _PLAN in found:
-        if json.loads(place.read(_PLAN))["plan"] != plan:
+        if json.loads(place.read(_PLAN))["plan"] != plan.digest:
             raise ValueError(
                 f"{place.url} holds an unfinished data set of other items or settings: "
                 "repeat the command that began it, remove it, or choose another --out"
             )
-    elif found:
+    elif foreign:
         raise ValueError(
-            f"{place.url} must be empty or new, but holds {found[0]}: choose another --out"
+            f"{place.url} must be empty or new, but holds {foreign[0]}: choose another --out"
         )
     else:
-        place.write(_PLAN, json.dumps({"plan": plan}).encode())
+        place.write(_PLAN, json.dumps({"plan": plan.digest}).encode())
 
 
 def _run(
-    tasks: Sequence[ShardTask], max_rejected: float, map_tasks: MapTasks
+    plan: Plan, tasks: Sequence[ShardTask], recipe: Recipe, map_tasks: MapTasks
 ) -> dict[str, ShardRecord]:
-    """Runs the tasks; their records by task digest. Stops once too many items are rejected."""
-    num_items = sum(len(task.items) for task in tasks)
+    """Runs tasks of a plan; their records by shard path. Stops once too much is rejected."""
+    path_of = {task.digest: task.path for task in tasks}
     records: dict[str, ShardRecord] = {}
-    for record in map_tasks(write_shard, tasks):
-        records[record.digest] = record
-        rejected = [rejection for done in records.values() for rejection in done.rejected]
-        if len(rejected) > max_rejected * num_items:
-            raise ValueError(
-                f"{len(rejected)} of {num_items} items are unusable, more than the share "
-                f"{max_rejected:g} that --max-rejected allows; the first is "
-                f"{rejected[0].source}: {rejected[0].reason}"
-            )
+    rejected: list[Rejection] = []
+    for record in map_tasks(write_shard, tasks) if tasks else ():
+        records[path_of[record.digest]] = record
+        rejected += record.rejected
+        _require_few(rejected, plan.num_items, recipe.max_rejected)
     return records
 
 
-def _assemble(
-    layout: str,
-    split: str,
-    plan: str,
-    tasks: Sequence[ShardTask],
-    records: dict[str, ShardRecord],
-) -> Manifest:
-    ordered = [records[task.digest] for task in tasks]
-    by_split = {name: [record for record in ordered if record.split == name] for name in SPLITS}
+def _require_few(rejected: Sequence[Rejection], num_items: int, max_rejected: float) -> None:
+    """Refuses a data set of which too much is unusable.
+
+    Raises:
+        ValueError: counting the reasons.
+    """
+    if len(rejected) > max_rejected * num_items:
+        raise ValueError(
+            f"{len(rejected)} of {num_items} items are unusable, more than the share "
+            f"{max_rejected:g} that --max-rejected allows: {counted_by_kind(rejected)}; "
+            f"the last is {rejected[-1].source}: {rejected[-1].reason}"
+        )
+
+
+def counted_by_kind(rejected: Iterable[Rejection]) -> str:
+    """`KIND 3, OTHER KIND 1`, the most frequent first."""
+    kinds = Counter(rejection.kind for rejection in rejected)
+    return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+
+
+def _leave_out_copies(
+    tasks: Sequence[ShardTask], records: Mapping[str, ShardRecord]
+) -> list[ShardTask]:
+    """The tasks without photographs that another split has too, byte for byte.
+
+    The test split keeps its own, then val: no image may be in two splits.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for task in sorted(tasks, key=lambda task: SPLITS.index(task.split), reverse=True):
+        for key, sha256 in records[task.path].sha256.items():
+            first.setdefault(sha256, (task.split, key))
+    changed = []
+    for task in tasks:
+        found = ((key, first[sha256]) for key, sha256 in records[task.path].sha256.items())
+        copies = [
+            (key, f"same file in two splits: as {other} of {split}")
+            for key, (split, other) in found
+            if split != task.split
+        ]
+        changed.append(dataclasses.replace(task, left_out=tuple(copies)))
+    return changed
+
+
+def _assemble(recipe: Recipe, plan: Plan, records: Sequence[ShardRecord]) -> Manifest:
+    by_split = {name: [record for record in records if record.split == name] for name in SPLITS}
     return Manifest(
-        dataset=layout,
-        scale=LAYOUTS[layout].scale,
-        split_rule=split if split in RULES else "file",
-        plan=plan,
+        dataset=recipe.layout,
+        scale=LAYOUTS[recipe.layout].scale,
+        split_rule=recipe.split if recipe.split in RULES else "file",
+        plan=plan.digest,
         splits={
             name: tuple(record.shard for record in done if record.shard)
             for name, done in by_split.items()
@@ -162,13 +237,17 @@ def _assemble(
             name: tuple(sum(record.class_pixels[i] for record in done) for i in range(NUM_CLASSES))
             for name, done in by_split.items()
         },
-        rejected=tuple(rejection for record in ordered for rejection in record.rejected),
+        sides=added_sides(record.sides for record in records),
+        rejected=(
+            *plan.rejected,
+            *(rejected for record in records for rejected in record.rejected),
+        ),
     )
 
 
-def _accept_finished(place: Place, plan: str) -> Manifest:
+def _accept_finished(place: Place, plan: Plan) -> Manifest:
     manifest = load_manifest(place)
-    if manifest.plan != plan:
+    if manifest.plan != plan.digest:
         raise ValueError(
             f"{place.url} already holds a data set of other items or settings "
             f"({manifest.dataset}, split {manifest.split_rule}, {manifest.num_samples}): "
@@ -186,3 +265,4 @@ def _delete_strays(place: Place, manifest: Manifest) -> None:
     for path in place.list():
         if path not in shards and not path.startswith(f"{PARTS_FOLDER}/"):
             place.delete(path)
+    place.abort_uploads()

@@ -4,14 +4,25 @@ Its `l_` is the subject's left, as is ours.
 """
 
 import re
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.manifest import Scale
-from sharding.raw import IMAGE_FILTER, Item, Layout, RawSample, RejectedError, read_grey, read_photo
+from sharding.manifest import Rejection, Scale
+from sharding.raw import (
+    IMAGE_FILTER,
+    Item,
+    Layout,
+    Listing,
+    RawSample,
+    RejectedError,
+    read_grey,
+    read_photo,
+)
 from sharding.splits import keyed_items, read_split_file, shuffled_split
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
@@ -20,6 +31,7 @@ SIZE_PX: Final = 512
 IMAGES: Final = "CelebA-HQ-img"
 MASKS: Final = "CelebAMask-HQ-mask-anno"
 MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
+_IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
 _BACKGROUND = CLASS_ID["background"]
 PAINTED: Final = {
@@ -49,31 +61,81 @@ What HELEN lacks is painted as background, so that a hat takes the hair under it
 
 _FIRST_VAL, _FIRST_TEST = 162771, 182638  # CelebA's partition, by number of the original file
 
+KNOWN_DEFECTS: Final = {
+    "04790": "all masks empty",
+    "04995": "wrong skin",
+    "00404": "lacks mouth and lips",
+    "00481": "lacks hair or hat",
+    "13008": "lacks hair or hat",
+    "17586": "lacks hair or hat",
+    "02110": "not aligned",
+    **dict.fromkeys(("09150", "09895", "15587", "02905", "03137"), "not usable"),
+}
+"""Faces that others found wrong, by key."""
 
-def split_items(source: Place, rule: str, seed: int) -> dict[str, list[Item]]:
-    """The items of each split, by id; `rule` is `paper`, `official` or a split file."""
-    sources = _list_images(source)
+_FIRST_TWINS = (234, 3329, 5162, 6770, 7384, 7561, 12444, 12885, 13825, 15506, 19199, 20134, 24646)
+TWINS: Final = {f"{number + 1:05d}": f"{number:05d}" for number in _FIRST_TWINS}
+"""Keys of photographs that are there twice: the second of each pair -> the first."""
+
+
+def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
+    """The items of each split, by id; `rule` is `paper`, `official` or a split file.
+
+    Known defects and the second of known twins are rejected, or kept, twins in one split.
+    """
+    sources, rejected = _list_images(source)
+    rejected += _masks_alone(source, sources)
     if rule == "paper":
         keys = shuffled_split(sources, seed)
     elif rule == "official":
         keys = _official_split(source, sources)
     else:
         keys = read_split_file(rule)
-    return keyed_items(keys, sources, rule=rule)
+    items = keyed_items(keys, sources, rule=rule)
+    if keep_defects:
+        return Listing(_twins_together(items), tuple(rejected))
+    present = {item.key for found in items.values() for item in found}
+    for split, found in items.items():
+        reasons = [_defect(item.key, present) for item in found]
+        judged = list(zip(found, reasons, strict=True))
+        rejected += [Rejection(item.source, reason) for item, reason in judged if reason]
+        items[split] = [item for item, reason in judged if not reason]
+    return Listing(items, tuple(rejected))
+
+
+def _defect(key: str, present: set[str]) -> str:
+    """Why a face is dropped; nothing for a good one."""
+    if key in KNOWN_DEFECTS:
+        return f"known defect: {KNOWN_DEFECTS[key]}"
+    return f"known duplicate: of {TWINS[key]}" if TWINS.get(key) in present else ""
+
+
+def _twins_together(items: dict[str, list[Item]]) -> dict[str, list[Item]]:
+    """The second of each pair of twins in the split of the first."""
+    split_of = {item.key: split for split, found in items.items() for item in found}
+    everything = [item for found in items.values() for item in found]
+    for split in items:
+        items[split] = [
+            replace(item, split=split)
+            for item in everything
+            if split_of.get(TWINS.get(item.key, ""), split_of[item.key]) == split
+        ]
+    return items
 
 
 def read(source: Place, item: Item) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
-    image, jpeg = read_photo(source, item.source)
+    photo = read_photo(source, item.source)
+    image, jpeg = photo.image, photo.jpeg
     original_size = image.size
     if image.width != image.height or image.width < SIZE_PX:
         raise RejectedError(
-            f"image must be square and at least {SIZE_PX} x {SIZE_PX}, "
+            f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
             f"got {image.width} x {image.height}"
         )
     if image.width > SIZE_PX:
         image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
-    return RawSample(image, jpeg, _paint_labels(source, int(item.key)), original_size)
+    return RawSample(image, jpeg, _paint_labels(source, int(item.key)), original_size, photo.sha256)
 
 
 def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
@@ -82,37 +144,58 @@ def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
     num_masks = 0
     for part, class_id in PAINTED.items():
         try:
-            mask = read_grey(source, f"{MASKS}/{number // 2000}/{number:05d}_{part}.png")
+            mask = read_grey(source, f"{MASKS}/{number // 2000}/{number:05d}_{part}.png", part)
         except FileNotFoundError:  # a part that is not seen has no file
             continue
         if mask.shape != labels.shape:
             raise RejectedError(
-                f"mask {part} must be {SIZE_PX} x {SIZE_PX}, got {mask.shape[1]} x {mask.shape[0]}"
+                f"mask of another size: {part} must be {SIZE_PX} x {SIZE_PX}, "
+                f"got {mask.shape[1]} x {mask.shape[0]}"
             )
         labels[mask > 0] = class_id
         num_masks += 1
     if not num_masks:
-        raise RejectedError(f"no masks {number:05d}_*.png under {MASKS}/{number // 2000}")
+        raise RejectedError(f"no masks: no {MASKS}/{number // 2000}/{number:05d}_*.png")
     return labels
 
 
-def _list_images(source: Place) -> dict[str, str]:
-    """Key (the id in five digits) -> image path, by id."""
+def _list_images(source: Place) -> tuple[dict[str, str], list[Rejection]]:
+    """Key (the id in five digits) -> image path, by id; and images that have no id of their own."""
     found: dict[str, str] = {}
-    for path in source.list(IMAGES):
-        stem, suffix = PurePosixPath(path).stem, PurePosixPath(path).suffix.lower()
-        if not re.fullmatch(r"\d+", stem) or suffix not in (".jpg", ".jpeg", ".png"):
+    rejected = []
+    paths = [p for p in _listed(source, IMAGES) if p.lower().endswith(_IMAGE_SUFFIXES)]
+    for path in sorted(paths, key=lambda path: (len(path), path)):  # 7.jpg before 00007.jpg
+        name = PurePosixPath(path)
+        if str(name.parent) != IMAGES or not re.fullmatch("[0-9]{1,9}", name.stem):
+            expected = f"expected {IMAGES}/NUMBER.jpg"
+            rejected.append(Rejection(path, f"name not usable: {expected}"))
             continue
-        key = f"{int(stem):05d}"
+        key = f"{int(name.stem):05d}"
         if key in found:
-            raise ValueError(f"{found[key]} and {path} have the same id: remove one")
+            rejected.append(Rejection(path, f"same id twice: as {found[key]}"))
+            continue
         found[key] = path
     if not found:
         raise ValueError(
             f"no images at {source.url_of(IMAGES)}: --source must hold {IMAGES}/0.jpg ... "
             f"and {MASKS}/0/00000_skin.png ..."
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), rejected
+
+
+def _listed(source: Place, folder: str) -> list[str]:
+    """The files below a folder but the hidden ones: a Mac puts a `._7.jpg` beside every `7.jpg`."""
+    return [path for path in source.list(folder) if not PurePosixPath(path).name.startswith(".")]
+
+
+def _masks_alone(source: Place, keys: Container[str]) -> list[Rejection]:
+    """Masks whose image is not there, one entry a face."""
+    alone = set()
+    for path in _listed(source, MASKS):
+        key = PurePosixPath(path).name.partition("_")[0]
+        if path.endswith(".png") and key not in keys:
+            alone.add(f"{PurePosixPath(path).parent}/{key}_*.png")
+    return [Rejection(where, "masks without an image: no such id") for where in sorted(alone)]
 
 
 def _official_split(source: Place, keys: dict[str, str]) -> dict[str, list[str]]:
@@ -141,4 +224,4 @@ def _official_split(source: Place, keys: dict[str, str]) -> dict[str, list[str]]
     return split
 
 
-LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), split_items, read)
+LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), list_items, read)

@@ -1,13 +1,29 @@
 """The command line: `python -m sharding celebamask|helen|faces|verify|inspect ...`."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
-from sharding.building import MAX_REJECTED, SHARD_SIZE, build
+from sharding.building import (
+    MAX_REJECTED,
+    SHARD_SIZE,
+    MapTasks,
+    Recipe,
+    WriteShard,
+    build,
+    counted_by_kind,
+)
 from sharding.manifest import MANIFEST, Manifest
+from sharding.pool import map_in_processes
+from sharding.progress import progress
 from sharding.storage import open_place
 from sharding.writer import LAYOUTS, ShardRecord, ShardTask
+
+MOST_SHOWN = 20
+"""Rejected images that are printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     from sharding import faces  # here, so that importing the package stays cheap
 
     parser = argparse.ArgumentParser(prog="python -m sharding", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = add_build_commands(parser)
     for layout in LAYOUTS:
-        command = commands.add_parser(layout, help=f"shard the raw {layout} data set")
-        _add_build_arguments(command)
-        command.set_defaults(run=_run_build)
+        commands.choices[layout].set_defaults(run=_run_build)
+        commands.choices[layout].add_argument(
+            "--workers",
+            type=int,
+            default=os.cpu_count() or 1,
+            metavar="N",
+            help="processes (default: one a core)",
+        )
     command = commands.add_parser("faces", help="draw procedural faces in a raw layout")
     faces.add_arguments(command)
     command.set_defaults(run=faces.run)
@@ -49,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_run_inspect)
     return parser
+
+
+def add_build_commands(parser: argparse.ArgumentParser) -> Any:
+    """Gives a parser a command a layout; returns argparse's collection of them."""
+    commands = parser.add_subparsers(dest="command", required=True)
+    for layout in LAYOUTS:
+        command = commands.add_parser(layout, help=f"shard the raw {layout} data set")
+        _add_build_arguments(command)
+    return commands
 
 
 def _add_build_arguments(command: argparse.ArgumentParser) -> None:
@@ -77,6 +107,13 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         help="of the shuffle behind CelebAMask-HQ's paper split (default: %(default)s)",
     )
     add(
+        "--known-defects",
+        choices=("drop", "keep"),
+        default="drop",
+        help="CelebAMask-HQ's defective faces and the second of its duplicates are rejected, or "
+        "kept, duplicates in one split (default: %(default)s)",
+    )
+    add(
         "--max-rejected",
         type=float,
         default=MAX_REJECTED,
@@ -85,48 +122,54 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _run_build(args: argparse.Namespace) -> None:
-    was_there = open_place(args.out).exists(MANIFEST)
-    manifest = build(
-        args.command,
-        args.source,
-        args.out,
+def run_build(args: argparse.Namespace, map_tasks: MapTasks) -> Manifest:
+    """Shards the data set of `add_build_commands`, showing progress and what came of it."""
+
+    def with_progress(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
+        num_items = sum(len(task.items) for task in tasks)
+        done = map_tasks(write, tasks)
+        return progress(done, num_items, "image", lambda record: record.num_items)
+
+    recipe = Recipe(
+        layout=args.command,
         split=args.split,
         limit=args.limit,
         shard_size=args.shard_size,
         seed=args.seed,
+        known_defects=args.known_defects,
         max_rejected=args.max_rejected,
-        map_tasks=_map_with_progress,
     )
+    was_there = open_place(args.out).exists(MANIFEST)
+    manifest = build(args.source, args.out, recipe, with_progress)
     if was_there:
         print(f"{args.out} is already complete; remove it first to make it anew")
     _print_summary(manifest, args.out)
+    return manifest
+
+
+def _run_build(args: argparse.Namespace) -> None:
+    if args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {args.workers}")
+    run_build(args, partial(map_in_processes, num_workers=args.workers))
 
 
 def _print_summary(manifest: Manifest, out: str) -> None:
-    for rejection in manifest.rejected:
+    for rejection in manifest.rejected[:MOST_SHOWN]:
         print(f"rejected {rejection.source}: {rejection.reason}")
+    if len(manifest.rejected) > MOST_SHOWN:
+        print(f"and {len(manifest.rejected) - MOST_SHOWN} more: all are in {MANIFEST}")
     counts = ", ".join(f"{count} {split}" for split, count in manifest.num_samples.items())
-    print(f"{out}: {counts}; {len(manifest.rejected)} rejected")
+    kinds = counted_by_kind(manifest.rejected)
+    print(f"{out}: {counts}; {len(manifest.rejected)} rejected" + (f": {kinds}" if kinds else ""))
+    for pair, sides in manifest.sides.items():
+        if sides.swapped:
+            print(
+                f"warning: the left {pair} lies left of the right one in "
+                f"{sides.both - sides.right} of {sides.both} faces: are the sides of this archive "
+                "swapped? `inspect` shows them",
+                file=sys.stderr,
+            )
     print(f"fingerprint {manifest.fingerprint}")
-
-
-def _map_with_progress(
-    write: Callable[[ShardTask], ShardRecord], tasks: Sequence[ShardTask]
-) -> Iterator[ShardRecord]:
-    """The builtin `map` with a bar on a terminal and a line a shard elsewhere."""
-    from tqdm import tqdm
-
-    on_terminal = sys.stderr.isatty()
-    num_items = sum(len(task.items) for task in tasks)
-    done = 0
-    with tqdm(total=num_items, unit="image", disable=not on_terminal) as bar:
-        for task in tasks:
-            yield write(task)
-            done += len(task.items)
-            bar.update(len(task.items))
-            if not on_terminal:
-                print(f"{task.path}: {done} of {num_items} images", file=sys.stderr, flush=True)
 
 
 def _run_verify(args: argparse.Namespace) -> int:

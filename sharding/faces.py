@@ -10,8 +10,7 @@ its own label.
 import argparse
 import multiprocessing
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image, ImageFilter
 from sharding.face import FACE_PARTS, RGB, SUPERSAMPLING, Drawing, Face, Look, Pose, Shape, Style
 from sharding.face_canvas import darker, mix, muted
 from sharding.face_drawing import draw_face
+from sharding.progress import progress
 
 Layout = Literal["celebamask", "helen"]
 
@@ -298,19 +298,6 @@ def _prepare(layout: Layout, count: int, out: Path) -> None:
         )
 
 
-def _progress(done: Iterable[None], count: int) -> Iterator[None]:
-    """Show how far it is: a bar on a terminal, a line every tenth otherwise."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(done, total=count, unit="face")
-        return
-    for number, item in enumerate(done, 1):
-        if number * 10 // count > (number - 1) * 10 // count:
-            print(f"faces: {number} of {count}", file=sys.stderr, flush=True)
-        yield item
-
-
 def write_faces(
     layout: Layout,
     count: int,
@@ -346,13 +333,14 @@ def write_faces(
     _prepare(layout, count, out)
     job = _Job(layout, out, seed, size_px)
     if workers == 1:
-        for _ in _progress(map(job, range(count)), count):
+        for _ in progress(map(job, range(count)), count, "face"):
             pass
     else:
         # Spawned, as a fork of a process with threads (Ray's, torch's) may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
-            for _ in _progress(pool.map(job, range(count), chunksize=4), count):
+            done = pool.map(job, range(count), chunksize=4)
+            for _ in progress(done, count, "face"):
                 pass
     _write_lists(layout, out, count)
 

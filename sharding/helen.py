@@ -10,9 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import Scale
-from sharding.raw import IMAGE_FILTER, Item, Layout, RawSample, RejectedError, read_grey, read_photo
-from sharding.splits import RULES, keyed_items, read_split_file
+from sharding.manifest import Rejection, Scale
+from sharding.raw import (
+    IMAGE_FILTER,
+    Item,
+    Layout,
+    Listing,
+    RawSample,
+    RejectedError,
+    read_grey,
+    read_photo,
+)
+from sharding.splits import KEY, RULES, SPLITS, keyed_items, read_split_file
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
@@ -37,27 +46,42 @@ MAPS: Final = (
 _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
 
-def split_items(source: Place, rule: str, seed: int) -> dict[str, list[Item]]:
+def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
     """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
 
-    A listed name without an image is kept here and rejected when it is read.
+    A listed name without an image is kept here and rejected when it is read. Of a name that is
+    listed twice the test split keeps its own, then val.
     """
-    if rule in RULES:
-        keys = {split: _read_list(source, name) for split, name in LISTS.items()}
-        return {
-            split: [Item(key, f"images/{key}.jpg", split) for key in names]
-            for split, names in keys.items()
-        }
-    images = [path for path in source.list("images") if path.endswith(".jpg")]
-    if not images:
-        raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
-    sources = {PurePosixPath(path).stem: path for path in images}
-    return keyed_items(read_split_file(rule), sources, rule=rule)
+    if rule not in RULES:
+        images = [path for path in source.list("images") if path.endswith(".jpg")]
+        if not images:
+            raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
+        sources = {PurePosixPath(path).stem: path for path in images}
+        return Listing(keyed_items(read_split_file(rule), sources, rule=rule))
+    items: dict[str, list[Item]] = {}
+    rejected: list[Rejection] = []
+    taken: dict[str, str] = {}
+    for split in reversed(SPLITS):
+        items[split] = []
+        for name in _read_list(source, LISTS[split]):
+            path = f"images/{name}.jpg"
+            if not KEY.fullmatch(name):
+                expected = "expected letters, digits, - and _, at most 90"
+                reason = f"name not usable: {name!r} in {LISTS[split]}, {expected}"
+                rejected.append(Rejection(path, reason))
+            elif name in taken:
+                reason = f"listed twice: in {LISTS[split]} and {taken[name]}"
+                rejected.append(Rejection(path, reason))
+            else:
+                taken[name] = LISTS[split]
+                items[split].append(Item(name, path, split))
+    return Listing({split: items[split] for split in SPLITS}, tuple(rejected))
 
 
 def read(source: Place, item: Item) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
-    image, jpeg = read_photo(source, item.source)
+    photo = read_photo(source, item.source)
+    image, jpeg = photo.image, photo.jpeg
     original_size = image.size
     width, height = _fitted(*original_size)
     # One label map at a time: eleven float copies of a large original would fill the memory.
@@ -69,21 +93,21 @@ def read(source: Place, item: Item) -> RawSample:
         best = np.maximum(best, soft)
     if image.size != (width, height):
         image, jpeg = image.resize((width, height), IMAGE_FILTER), None
-    return RawSample(image, jpeg, labels, original_size)
+    return RawSample(image, jpeg, labels, original_size, photo.sha256)
 
 
 def _read_soft_map(
     source: Place, key: str, index: int, expected: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """One soft map (255 = certain), uint8 [H, W] of `size` (width, height)."""
-    path = f"labels/{key}/{key}_lbl{index:02d}.png"
+    part = f"lbl{index:02d}"
     try:
-        soft = read_grey(source, path)
+        soft = read_grey(source, f"labels/{key}/{key}_{part}.png", part)
     except FileNotFoundError as error:
-        raise RejectedError(f"no label map at {path}") from error
+        raise RejectedError(f"mask missing: {part}") from error
     if soft.shape != expected[::-1]:
         raise RejectedError(
-            f"label map {path} must be {expected[0]} x {expected[1]} as its image, "
+            f"mask of another size: {part} must be {expected[0]} x {expected[1]} as its image, "
             f"got {soft.shape[1]} x {soft.shape[0]}"
         )
     if size == expected:
@@ -115,4 +139,4 @@ def _read_list(source: Place, name: str) -> list[str]:
     return names
 
 
-LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), split_items, read)
+LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read)

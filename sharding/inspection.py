@@ -3,14 +3,14 @@
 import collections
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sharding.building import counted_by_kind
 from sharding.manifest import Manifest, load_manifest
 from sharding.sample import read_samples
 from sharding.storage import Place, open_place
@@ -19,30 +19,14 @@ from stn_icnn.labels import CLASSES, COLOURS, PARTS
 SHEET_IMAGES: Final = 24
 _COLUMNS, _CELL_PX, _LEGEND_PX = 4, 192, 22
 _OPACITY = 0.55
-_LEAST_ON_SIDE = 0.9  # profiles and tilted heads may turn a pair over, most faces cannot
 
-
-@dataclass
-class _Tally:
-    """What the samples' JSON says, summed.
-
-    Attributes:
-        sizes_px: part -> (width, height) of every box.
-        pairs: `brow`, `eye` -> for every face that has both, whether its left one is to the right.
-    """
-
-    sizes_px: dict[str, list[tuple[int, int]]] = field(
-        default_factory=lambda: collections.defaultdict(list)
-    )
-    pairs: dict[str, list[bool]] = field(default_factory=lambda: collections.defaultdict(list))
-
-    def add(self, parts: dict[str, list[float]]) -> None:
-        for name, (_, _, x0, y0, x1, y1, _) in parts.items():
-            self.sizes_px[name].append((int(x1 - x0), int(y1 - y0)))
-        for pair in ("brow", "eye"):
-            left, right = parts.get(f"left_{pair}"), parts.get(f"right_{pair}")
-            if left and right:
-                self.pairs[pair].append(left[0] > right[0])
+_RAW_NAMES: Final = {
+    "helen": {
+        "brow": ("right_brow (HELEN's lbl02)", "left_brow (lbl03)"),
+        "eye": ("right_eye (HELEN's lbl04)", "left_eye (lbl05)"),
+    }
+}
+"""What a pair is called in the raw data set, where it is another name than ours."""
 
 
 def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
@@ -56,9 +40,11 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
     wanted = set(
         np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int).tolist()
     )
-    tally, cells = _Tally(), []
+    cells = []
+    sizes_px: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
     for number, (key, sample) in enumerate(_iterate(place, manifest)):
-        tally.add(json.loads(sample["json"])["parts"])
+        for part, (_, _, x0, y0, x1, y1, _) in json.loads(sample["json"])["parts"].items():
+            sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
             cells.append(_draw_cell(key, sample))
     Path(sheet).parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +52,8 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
-        _report_parts(tally, num_samples),
-        _report_sides(tally),
+        _report_parts(sizes_px, num_samples),
+        report_sides(manifest),
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -81,11 +67,12 @@ def _iterate(place: Place, manifest: Manifest) -> Iterator[tuple[str, dict[str, 
 
 
 def _report_counts(manifest: Manifest) -> list[str]:
+    kinds = counted_by_kind(manifest.rejected)
     lines = [
         f"{manifest.dataset}, split {manifest.split_rule}, "
         f"{manifest.scale.fit.replace('_', ' ')} {manifest.scale.px} px",
         f"fingerprint {manifest.fingerprint}",
-        f"{len(manifest.rejected)} rejected",
+        f"{len(manifest.rejected)} rejected" + (f": {kinds}" if kinds else ""),
         f"{'split':<12}{'samples':>9}{'shards':>8}{'MB':>9}",
     ]
     for split, shards in manifest.splits.items():
@@ -108,10 +95,10 @@ def _report_classes(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _report_parts(tally: _Tally, num_samples: int) -> list[str]:
+def _report_parts(sizes_px: Mapping[str, list[tuple[int, int]]], num_samples: int) -> list[str]:
     lines = [f"{'part':<12}{'present':>9}{'median px':>12}{'90 % px':>12}"]
     for part in PARTS:
-        sizes = np.array(tally.sizes_px[part.name]).reshape(-1, 2)
+        sizes = np.array(sizes_px.get(part.name, ())).reshape(-1, 2)
         present = f"{100 * len(sizes) / num_samples:.1f} %"
         columns = [
             "{:.0f}x{:.0f}".format(*np.percentile(sizes, percent, axis=0)) if len(sizes) else "-"
@@ -121,17 +108,16 @@ def _report_parts(tally: _Tally, num_samples: int) -> list[str]:
     return lines
 
 
-def _report_sides(tally: _Tally) -> list[str]:
+def report_sides(manifest: Manifest) -> list[str]:
     """Whether `left` is the subject's left, which lies to the right in the image."""
     lines = []
-    for pair, on_side in tally.pairs.items():
-        share = sum(on_side) / len(on_side)
-        verdict = "as it should be" if share >= _LEAST_ON_SIDE else "WRONG: left and right swapped?"
-        lines.append(
-            f"left_{pair} lies right of right_{pair} in {100 * share:.1f} % of "
-            f"{len(on_side)} faces: {verdict}"
-        )
-    return lines or ["no face has both of a pair: sides not checked"]
+    for pair, sides in manifest.sides.items():
+        names = _RAW_NAMES.get(manifest.dataset, {}).get(pair, (f"right_{pair}", f"left_{pair}"))
+        verdict = "WRONG: left and right are swapped" if sides.swapped else "as it should be"
+        verdict = verdict if sides.both else "not checked"
+        share = f"{sides.right} of {sides.both} faces"
+        lines.append(f"{names[0]} lies left of {names[1]} in {share}: {verdict}")
+    return lines
 
 
 def _draw_cell(key: str, sample: dict[str, bytes]) -> Image.Image:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sharding.storage import Place, open_place
 from stn_icnn.labels import CLASSES
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 PARTS_FOLDER: Final = ".parts"
 """Holds the records of finished shards until the manifest is written."""
@@ -42,10 +42,29 @@ class Shard:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A raw image that was left out: its path in the raw data set, and why."""
+    """A raw image that was left out: its path in the raw data set, and why (`KIND: DETAILS`)."""
 
     source: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """What reasons are counted by."""
+        return self.reason.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """On which side the left one of a pair lies: of `both` faces with both, `right` have it right
+    of the other in the image, where the subject's left is."""
+
+    right: int
+    both: int
+
+    @property
+    def swapped(self) -> bool:
+        """Whether most faces have them the wrong way round."""
+        return 2 * self.right < self.both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +78,7 @@ class Manifest:
         plan: digest of which raw items go into which shard.
         splits: shards of each split, in order.
         class_pixels: per split, the number of pixels of each class.
+        sides: of `brow` and `eye`, over all splits.
         rejected: the raw images that were left out.
         classes: names of the class ids.
     """
@@ -69,6 +89,7 @@ class Manifest:
     plan: str
     splits: Mapping[str, tuple[Shard, ...]]
     class_pixels: Mapping[str, tuple[int, ...]]
+    sides: Mapping[str, Sides]
     rejected: tuple[Rejection, ...]
     classes: tuple[str, ...] = CLASSES
 
@@ -99,6 +120,7 @@ class Manifest:
             "plan": self.plan,
             "num_samples": self.num_samples,
             "class_pixels": {split: list(counts) for split, counts in self.class_pixels.items()},
+            "sides": {pair: dataclasses.asdict(sides) for pair, sides in self.sides.items()},
             "splits": {
                 split: [dataclasses.asdict(shard) for shard in shards]
                 for split, shards in self.splits.items()
@@ -134,13 +156,14 @@ def load_manifest(place: str | Path | Place) -> Manifest:
         )
     try:
         manifest = _from_content(content)
+        fingerprint = manifest.fingerprint
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{where} is incomplete or malformed ({error}): restore it, or shard the data again"
         ) from error
-    if manifest.fingerprint != content.get("fingerprint"):
+    if fingerprint != content.get("fingerprint"):
         raise ValueError(
-            f"{where} has been changed: its fingerprint must be {manifest.fingerprint}, "
+            f"{where} has been changed: its fingerprint must be {fingerprint}, "
             f"got {content.get('fingerprint')}; restore it, or shard the data again"
         )
     return manifest
@@ -163,6 +186,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
             for split, shards in content["splits"].items()
         },
         class_pixels={split: tuple(counts) for split, counts in content["class_pixels"].items()},
+        sides={pair: Sides(**sides) for pair, sides in content["sides"].items()},
         rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
     )
 

@@ -1,5 +1,7 @@
 """What a reader of a raw data set gives: items in a split's order, and decoded samples."""
 
+import errno
+import hashlib
 import io
 import struct
 import zlib
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from sharding.manifest import Scale
+from sharding.manifest import Rejection, Scale
 from sharding.storage import Place
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
@@ -22,14 +24,28 @@ DECODE_ERRORS: Final = (
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,
     EOFError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,  # these four for nonsense in EXIF or TIFF tags
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
 
 
+FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+"""Of photographs and masks; Pillow knows more, among them one that is a program (EPS)."""
+
+MAX_PIXELS: Final = 50_000_000
+"""Of a photograph or mask: a larger one would take the memory of several workers."""
+
+
 class RejectedError(Exception):
-    """An image or mask that cannot be used; the text is the reason given in the manifest."""
+    """An image or mask that cannot be used.
+
+    The text is the reason given in the manifest, `KIND: DETAILS`; reasons are counted by kind.
+    """
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,34 @@ class Item:
     split: str
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What a raw data set holds, before any image is opened.
+
+    Attributes:
+        items: of each split, in order.
+        rejected: what can't be an item, in order.
+    """
+
+    items: dict[str, list[Item]]
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photograph.
+
+    Attributes:
+        image: upright, RGB.
+        jpeg: the file where it is an RGB JPEG that is upright as it stands, else None.
+        sha256: of the file.
+    """
+
+    image: Image.Image
+    jpeg: bytes | None
+    sha256: str
+
+
 @dataclass(frozen=True, eq=False)
 class RawSample:
     """One decoded image with its labels, at the working scale.
@@ -56,12 +100,14 @@ class RawSample:
         jpeg: the original file where it is an RGB JPEG that needed no change, else None.
         labels: uint8 [H, W], canonical class ids.
         original_size: (width, height) of the raw image, upright.
+        sha256: of the raw image's file.
     """
 
     image: Image.Image
     jpeg: bytes | None
     labels: NDArray[np.uint8]
     original_size: tuple[int, int]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -71,52 +117,78 @@ class Layout:
     Attributes:
         name: `dataset` in the manifest.
         scale: the working scale its images are brought to.
-        split_items: (source, rule, seed) -> the items of each split, in order.
+        list_items: (source, split rule, seed, whether known defects are kept) -> the listing.
         read: (source, item) -> the sample; raises RejectedError.
     """
 
     name: str
     scale: Scale
-    split_items: Callable[[Place, str, int], dict[str, list[Item]]]
+    list_items: Callable[[Place, str, int, bool], Listing]
     read: Callable[[Place, Item], RawSample]
 
 
-def read_photo(source: Place, path: str) -> tuple[Image.Image, bytes | None]:
-    """Decodes a photograph upright in RGB, whatever its extension says it is.
-
-    Returns:
-        The RGB image, and the file's bytes where they are an RGB JPEG that is upright as it stands.
-    """
-    data = _read_bytes(source, path)
+def read_photo(source: Place, path: str) -> Photo:
+    """Decodes a photograph upright in RGB, whatever its extension says it is."""
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        data = _read_bytes(source, path, "image")
+    except FileNotFoundError as error:
+        raise RejectedError("image missing") from error
+    try:
+        with _opened(data, "image") as opened:  # what is loaded outlives it
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
+            image: Image.Image = opened
             is_upright = opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            if not is_upright:
+                image = ImageOps.exif_transpose(opened)
             untouched = opened.format == "JPEG" and opened.mode == "RGB" and is_upright
-            return upright.convert("RGB"), data if untouched else None
+            if image.mode != "RGB":
+                image = image.convert("RGB")
+            return Photo(image, data if untouched else None, hashlib.sha256(data).hexdigest())
     except DECODE_ERRORS as error:
-        raise RejectedError(f"cannot decode {path}: {_first_line(error)}") from error
+        raise RejectedError(f"image does not decode: {_first_line(error)}") from error
 
 
-def read_grey(source: Place, path: str) -> NDArray[np.uint8]:
-    """Decodes a mask of any mode as greyscale, uint8 [H, W]; FileNotFoundError if there is none."""
-    data = source.read(path)
+def read_grey(source: Place, path: str, part: str) -> NDArray[np.uint8]:
+    """Decodes the mask or label map of a part, of any mode, as greyscale, uint8 [H, W].
+
+    Raises:
+        FileNotFoundError: there is none.
+        RejectedError: it can't be used.
+    """
+    data = _read_bytes(source, path, "mask")
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with _opened(data, "mask") as opened:
             return np.asarray(opened.convert("L"))
     except DECODE_ERRORS as error:
-        raise RejectedError(f"cannot decode {path}: {_first_line(error)}") from error
+        raise RejectedError(f"mask does not decode: {part}: {_first_line(error)}") from error
 
 
-def _read_bytes(source: Place, path: str) -> bytes:
+def _read_bytes(source: Place, path: str, what: str) -> bytes:
+    """The file; what ails it is the item's fault, what ails disk or network is not."""
     try:
         data = source.read(path)
-    except FileNotFoundError as error:
-        raise RejectedError(f"no image at {path}") from error
+    except OSError as error:
+        types = PermissionError | IsADirectoryError | NotADirectoryError
+        if isinstance(error, types) or error.errno == errno.ELOOP:
+            why = error.strerror or type(error).__name__
+            raise RejectedError(f"{what} not readable: {why}") from error
+        raise
     if not data:
-        raise RejectedError(f"{path} is empty")
+        raise RejectedError(f"{what} empty: a file of 0 bytes")
     return data
+
+
+def _opened(data: bytes, what: str) -> Image.Image:
+    """The image, its pixels not decoded yet."""
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise RejectedError(f"{what} too large: {_first_line(error)}") from error
+    if opened.width * opened.height > MAX_PIXELS:
+        raise RejectedError(f"{what} too large: {opened.width} x {opened.height} px")
+    if opened.mode[0] in "IF":  # Pillow would cut off what is over 255
+        raise RejectedError(f"{what} of 16 bits: mode {opened.mode}, convert it to 8 bits")
+    return opened
 
 
 def _first_line(error: Exception) -> str:

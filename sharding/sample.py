@@ -8,22 +8,34 @@ KEY.jpg: RGB. KEY.png: mode L, the canonical label map, of the image's size. KEY
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharding.manifest import Sides
 from sharding.raw import Item, RawSample
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import NUM_CLASSES, PARTS
 
 MEMBERS: Final = ("jpg", "json", "png")
 JPEG_QUALITY: Final = 95
 
+_IS_IN_PART: Final = {part.name: np.isin(np.arange(NUM_CLASSES), part.classes) for part in PARTS}
 
-def encode_sample(item: Item, raw: RawSample, dataset: str) -> dict[str, bytes]:
-    """The three members of a sample by extension; the same sample gives the same bytes."""
+
+def encode_sample(
+    item: Item, raw: RawSample, parts: Mapping[str, Sequence[float]], dataset: str
+) -> dict[str, bytes]:
+    """The three members of a sample by extension; the same sample gives the same bytes.
+
+    Args:
+        item: where it comes from.
+        raw: what was read there.
+        parts: as `measure_parts` found them.
+        dataset: the layout's name.
+    """
     info = {
         "source": item.source,
         "dataset": dataset,
@@ -31,7 +43,7 @@ def encode_sample(item: Item, raw: RawSample, dataset: str) -> dict[str, bytes]:
         "height": raw.image.height,
         "original_width": raw.original_size[0],
         "original_height": raw.original_size[1],
-        "parts": measure_parts(raw.labels),
+        "parts": parts,
     }
     return {
         "jpg": raw.jpeg if raw.jpeg is not None else _encode_jpeg(raw.image),
@@ -55,13 +67,39 @@ def measure_parts(labels: NDArray[np.uint8]) -> dict[str, list[float]]:
     """
     parts: dict[str, list[float]] = {}
     for part in PARTS:
-        ys, xs = np.nonzero(np.isin(labels, part.classes))
-        if not xs.size:
+        inside = _IS_IN_PART[part.name][labels]
+        # Counts along each axis hold all that is asked for, and are sooner had than coordinates.
+        counts = [np.count_nonzero(inside, axis=axis) for axis in (0, 1)]
+        pixels = int(counts[0].sum())
+        if not pixels:
             continue
-        centroid = [round(float(along.mean()) + 0.5, 3) for along in (xs, ys)]
-        box = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
-        parts[part.name] = [*centroid, *box, int(xs.size)]
+        spans = [np.flatnonzero(along) for along in counts]
+        centroid = [round(float(c @ np.arange(len(c))) / pixels + 0.5, 3) for c in counts]
+        box = [int(s[0]) for s in spans] + [int(s[-1]) + 1 for s in spans]
+        parts[part.name] = [*centroid, *box, pixels]
     return parts
+
+
+def count_sides(faces: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Sides]:
+    """Where the left brow and eye lie from the right ones, of the `parts` of some faces."""
+    seen: dict[str, list[bool]] = {"brow": [], "eye": []}
+    for parts in faces:
+        for pair, are_right in seen.items():
+            left, right = parts.get(f"left_{pair}"), parts.get(f"right_{pair}")
+            if left and right:
+                are_right.append(left[0] > right[0])
+    return {pair: Sides(sum(are_right), len(are_right)) for pair, are_right in seen.items()}
+
+
+def added_sides(counts: Iterable[Mapping[str, Sides]]) -> dict[str, Sides]:
+    """The sum of several `count_sides`."""
+    total = count_sides(())
+    for sides in counts:
+        total = {
+            pair: Sides(total[pair].right + more.right, total[pair].both + more.both)
+            for pair, more in sides.items()
+        }
+    return total
 
 
 def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
@@ -72,7 +110,8 @@ def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")
-            content = tar.extractfile(member)
+            # A link may lead nowhere, and a shard holds none.
+            content = tar.extractfile(member) if member.isfile() else None
             yield key, extension, content.read() if content else b""
 
 

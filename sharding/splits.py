@@ -13,7 +13,8 @@ SPLITS: Final = ("train", "val", "test")
 RULES: Final = ("paper", "official")
 """The named rules; any other `--split` is a file."""
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")  # no dot: webdataset takes what follows one as extension
+KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,90}")
+"""What a sample may be named; no dot: webdataset takes what follows one as extension."""
 
 
 def shuffled_split(keys: Iterable[str], seed: int) -> dict[str, list[str]]:
@@ -69,7 +70,7 @@ def check_disjoint(splits: Mapping[str, list[Item]]) -> None:
     seen: dict[str, str] = {}
     for split, items in splits.items():
         for item in items:
-            if not _KEY.fullmatch(item.key):
+            if not KEY.fullmatch(item.key):
                 raise ValueError(
                     f"key {item.key!r} of split {split} must be letters, digits, - and _ "
                     "(at most 90): rename the image"

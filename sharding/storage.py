@@ -4,6 +4,7 @@ boto3 lives here alone and is imported only when a bucket is used. Credentials, 
 endpoint come from its own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
 """
 
+import errno
 import functools
 import io
 import os
@@ -11,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
@@ -21,6 +22,12 @@ T = TypeVar("T")
 READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
 """What one range request brings: the first after a jump (a sample or two), and, doubling from one
 request to the next as long as reading goes straight on, at most."""
+
+CONNECT_TIMEOUT_S: Final = 10
+READ_TIMEOUT_S: Final = 30
+
+REQUEST_ATTEMPTS: Final = 10
+"""How often a request is tried, with back-off: a server may be away for about ten seconds."""
 
 BODY_ATTEMPTS: Final = 4
 """How often a download that breaks off is tried: boto3 retries requests, but not their bodies."""
@@ -66,6 +73,10 @@ class Place(Protocol):
         """Removes the file, if it is there."""
         ...
 
+    def abort_uploads(self) -> None:
+        """Gives up what killed writers left half-uploaded, which no listing shows."""
+        ...
+
 
 def open_place(url: str | Path) -> Place:
     """The place at a folder's path or at `s3://bucket/prefix`; nothing is touched yet."""
@@ -109,7 +120,14 @@ class Folder:
 
     def read(self, path: str) -> bytes:
         """The whole file."""
-        return (self.root / path).read_bytes()
+        file = self.root / path
+        try:
+            return file.read_bytes()
+        except FileNotFoundError as error:
+            if file.is_symlink():  # lost, which is not the same as never there
+                lost = FileNotFoundError(errno.ELOOP, "a link that leads nowhere", str(file))
+                raise lost from error
+            raise
 
     def write(self, path: str, data: bytes) -> None:
         """Writes beside the file, then renames."""
@@ -131,7 +149,8 @@ class Folder:
 
     def list(self, under: str = "") -> list[str]:
         """Every file's path below `under`, sorted."""
-        files = (Path(top) / name for top, _, names in os.walk(self.root / under) for name in names)
+        walk = os.walk(self.root / under, onerror=_pass_over)
+        files = (Path(top) / name for top, _, names in walk for name in names)
         return sorted(file.relative_to(self.root).as_posix() for file in files)
 
     def delete(self, path: str) -> None:
@@ -141,6 +160,9 @@ class Folder:
         if file.parent != self.root and file.parent.is_dir() and not any(file.parent.iterdir()):
             file.parent.rmdir()
 
+    def abort_uploads(self) -> None:
+        """Nothing: what is half-written in a folder is listed."""
+
     @contextmanager
     def _replacing(self, path: str) -> Iterator[Path]:
         target = self.root / path
@@ -148,9 +170,25 @@ class Folder:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield temporary
+            _to_disk(temporary)  # else a crash may leave the new name with none of the bytes
             temporary.replace(target)
+            _to_disk(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _pass_over(error: OSError) -> None:
+    """Lets a folder that is gone or closed to us be one without files, but no failing disk."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -179,7 +217,17 @@ class Bucket:
 
     def upload(self, local: Path, path: str) -> None:
         """Uploads the file, in pieces where it is large."""
-        self._call(path, lambda client, at: client.upload_file(str(local), at["Bucket"], at["Key"]))
+        from boto3.s3.transfer import TransferConfig
+
+        # One piece at a time: all of a client's requests share boto3's allowance of retries, which
+        # ten pieces at once use up within two seconds of trouble.
+        config = TransferConfig(use_threads=False)
+        self._call(
+            path,
+            lambda client, at: client.upload_file(
+                str(local), at["Bucket"], at["Key"], Config=config
+            ),
+        )
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader made of range requests."""
@@ -212,15 +260,44 @@ class Bucket:
         """Removes the object."""
         self._call(path, lambda client, at: client.delete_object(**at))
 
+    def abort_uploads(self) -> None:
+        """Aborts the unfinished multi-part uploads below the prefix."""
+        start = f"{self.prefix}/".lstrip("/")
+
+        def abort(client: Any, at: dict[str, str]) -> None:
+            pages = client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=at["Bucket"], Prefix=start
+            )
+            for upload in [found for page in pages for found in page.get("Uploads", ())]:
+                # Gone already where the answer to a first try was lost.
+                with suppress(client.exceptions.NoSuchUpload):
+                    client.abort_multipart_upload(
+                        Bucket=at["Bucket"], Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+        self._call("", abort)
+
     def read_range(self, path: str, start: int, stop: int, etag: str) -> bytes:
         """Bytes `start` to `stop` (exclusive) of the object, if it is still the one of `etag`."""
         return self._get(path, Range=f"bytes={start}-{stop - 1}", IfMatch=etag)
 
     def _get(self, path: str, **asked: str) -> bytes:
-        def get(client: Any, at: dict[str, str]) -> bytes:
-            return cast(bytes, client.get_object(**at, **asked)["Body"].read())
+        from botocore import exceptions
 
-        return self._call(path, get)
+        broken_off = (
+            exceptions.ResponseStreamingError,
+            exceptions.ReadTimeoutError,
+            exceptions.IncompleteReadError,
+        )
+        for attempt in range(BODY_ATTEMPTS):
+            body = self._call(path, lambda client, at: client.get_object(**at, **asked)["Body"])
+            try:
+                return cast(bytes, body.read())
+            except broken_off as error:
+                if attempt == BODY_ATTEMPTS - 1:
+                    raise OSError(f"{self.url_of(path)}: {error}") from error
+            time.sleep(0.5 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".strip("/")
@@ -230,26 +307,22 @@ class Bucket:
         from boto3.exceptions import S3UploadFailedError
         from botocore import exceptions
 
-        broken_off = (
-            exceptions.ResponseStreamingError,
-            exceptions.ReadTimeoutError,
-            exceptions.IncompleteReadError,
-        )
         at = {"Bucket": self.bucket, "Key": self._key(path)}
-        for attempt in range(BODY_ATTEMPTS):
-            try:
-                return request(_client(os.getpid()), at)
-            except exceptions.ClientError as error:
-                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-                    raise FileNotFoundError(f"no such object: {self.url_of(path)}") from error
-                raise OSError(f"{self.url_of(path)}: {error}") from error
-            except broken_off as error:
-                if attempt == BODY_ATTEMPTS - 1:
-                    raise OSError(f"{self.url_of(path)}: {error}") from error
-                time.sleep(0.5 * 2**attempt)
-            except (exceptions.BotoCoreError, S3UploadFailedError) as error:
-                raise OSError(f"{self.url_of(path)}: {error}") from error
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return request(_client(os.getpid()), at)
+        except (exceptions.BotoCoreError, exceptions.ClientError, S3UploadFailedError) as error:
+            answer = error.__context__ if isinstance(error, S3UploadFailedError) else error
+            refused = isinstance(answer, exceptions.ClientError)
+            kind = _ERRORS.get(answer.response["Error"]["Code"], OSError) if refused else OSError
+            raise kind(f"{self.url_of(path)}: {error}") from error
+
+
+_ERRORS: Final[dict[str, type[OSError]]] = {
+    "NoSuchKey": FileNotFoundError,
+    "404": FileNotFoundError,
+    "AccessDenied": PermissionError,
+    "403": PermissionError,
+}
 
 
 class _RangeReader(io.RawIOBase):
@@ -303,8 +376,19 @@ def _client(process_id: int) -> Any:
 
     # Checksums only where S3 demands them: not every S3 server knows the newer trailing ones.
     config = Config(
-        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return boto3.client("s3", config=config)
+    client = boto3.client("s3", config=config)
+    client.meta.events.register("before-parse.s3", _refuse_cut_off)
+    return client
+
+
+def _refuse_cut_off(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    """Has an answer that lost its whole body tried again: boto3 takes it for an empty listing."""
+    has_body = operation_model.http["method"] in ("GET", "POST")
+    if has_body and response_dict["status_code"] == 200 and response_dict["body"] == b"":
+        response_dict["status_code"] = 500

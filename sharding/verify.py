@@ -14,7 +14,7 @@ from PIL import Image
 
 from sharding.manifest import MANIFEST, Manifest, Shard, load_manifest
 from sharding.raw import DECODE_ERRORS
-from sharding.sample import MEMBERS, measure_parts, read_members
+from sharding.sample import MEMBERS, count_sides, measure_parts, read_members
 from sharding.storage import Place, open_place
 from stn_icnn.labels import CLASSES, NUM_CLASSES
 
@@ -33,11 +33,13 @@ class _Findings:
         problems: one line each, naming shard and key.
         shard_of_key: where each key was met.
         class_pixels: int64 [11] a split.
+        faces: `parts` of every sound sample.
     """
 
     problems: list[str] = field(default_factory=list)
     shard_of_key: dict[str, str] = field(default_factory=dict)
     class_pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    faces: list[dict[str, list[float]]] = field(default_factory=list)
 
 
 def verify(place: str | Path | Place) -> list[str]:
@@ -53,6 +55,8 @@ def verify(place: str | Path | Place) -> list[str]:
     except ValueError as error:
         return [str(error)]
     found = _Findings()
+    if place.read(MANIFEST) != manifest.to_json():
+        found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
     if manifest.classes != CLASSES:
         found.problems.append(f"{MANIFEST}: classes must be {CLASSES}, got {manifest.classes}")
     _check_files(place, manifest, found)
@@ -68,6 +72,9 @@ def verify(place: str | Path | Place) -> list[str]:
                 f"{MANIFEST}: class_pixels of {split} must be {counted}, "
                 f"got {manifest.class_pixels[split]}"
             )
+    sides = count_sides(found.faces)
+    if not found.problems and sides != manifest.sides:
+        found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
     return found.problems
 
 
@@ -106,15 +113,18 @@ def _check_shard(
             found.problems.append(f"{shard.path}: {key}: also in {found.shard_of_key[key]}")
         found.shard_of_key[key] = shard.path
         try:
-            labels = _check_sample(members, manifest.dataset)
+            labels, parts = _check_sample(members, manifest.dataset)
         except _Fault as fault:
             found.problems.append(f"{shard.path}: {key}: {fault}")
             continue
         found.class_pixels[split] += np.bincount(labels.ravel(), minlength=NUM_CLASSES)
+        found.faces.append(parts)
 
 
-def _check_sample(members: list[tuple[str, bytes]], dataset: str) -> NDArray[np.uint8]:
-    """The sample's labels, uint8 [H, W]; raises _Fault."""
+def _check_sample(
+    members: list[tuple[str, bytes]], dataset: str
+) -> tuple[NDArray[np.uint8], dict[str, list[float]]]:
+    """The sample's labels, uint8 [H, W], and its parts; raises _Fault."""
     extensions = tuple(sorted(extension for extension, _ in members))
     if extensions != MEMBERS:
         raise _Fault(f"members must be {MEMBERS}, got {extensions}")
@@ -135,9 +145,10 @@ def _check_sample(members: list[tuple[str, bytes]], dataset: str) -> NDArray[np.
         )
     if labels.max() >= NUM_CLASSES:
         raise _Fault(f"class ids must be below {NUM_CLASSES}, got {labels.max()}")
-    if recorded != (dataset, measure_parts(labels)):
+    parts = measure_parts(labels)
+    if recorded != (dataset, parts):
         raise _Fault("json does not describe the labels")
-    return labels
+    return labels, parts
 
 
 def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.Image:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.augment import Augmentation
-from stn_icnn.geometry import apply_affine, invert_affine
+from stn_icnn.geometry import apply_affine, invert_affine, reduce_images
 from stn_icnn.labels import MIRRORED_PART
 
 Value = TypeVar("Value")
@@ -21,8 +21,6 @@ class Sample:
     key: str
     image: Tensor
     """`[3, H, W]` uint8 RGB at working scale."""
-    reduced: Tensor
-    """`[3, 2c, 2c]` uint8: `geometry.reduce_image` of it."""
     labels: Tensor | None = None
     """`[H, W]` uint8, canonical ids."""
     centres: Tensor | None = None
@@ -40,10 +38,10 @@ class Batch:
     keys: tuple[str, ...]
     images: Tensor
     """`[N, 3, Hc, Wc]` uint8, 0 beyond an image."""
-    reduced: Tensor
-    """`[N, 3, 2c, 2c]` uint8."""
     sizes: Tensor
     """`[N, 2]` float32 (W, H) of each image, px."""
+    host_sizes: tuple[tuple[int, int], ...]
+    """The same as plain numbers: to ask a GPU for them would be to wait for it."""
     labels: Tensor | None = None
     """`[N, Hc, Wc]` uint8, canonical ids."""
     centres: Tensor | None = None
@@ -54,6 +52,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def reduced(self, coarse_px: int) -> Tensor:
+        """`[N, 3, 2 * coarse_px, 2 * coarse_px]` uint8: `geometry.reduce_images` of each image."""
+        if len(set(self.host_sizes)) == 1:
+            width, height = self.host_sizes[0]
+            return reduce_images(self.images[:, :, :height, :width], coarse_px)
+        sizes = zip(self.images[:, None], self.host_sizes, strict=True)
+        return torch.cat([reduce_images(im[:, :, :h, :w], coarse_px) for im, (w, h) in sizes])
 
     @property
     def canvas_size(self) -> Tensor:
@@ -107,15 +113,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Lays samples on a canvas; all of them with truth or none, all augmented or none."""
     height = max(s.image.shape[1] for s in samples)
     width = max(s.image.shape[2] for s in samples)
-    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    # The memory layout that images are decoded to: copying them there is sooner done.
+    images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     for canvas, sample in zip(images, samples, strict=True):
         canvas[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
-    sizes = torch.tensor([[s.image.shape[2], s.image.shape[1]] for s in samples])
+    host_sizes = tuple((s.image.shape[2], s.image.shape[1]) for s in samples)
     batch: dict[str, Any] = {
         "keys": tuple(s.key for s in samples),
         "images": images,
-        "reduced": torch.stack([s.reduced for s in samples]),
-        "sizes": sizes.float(),
+        "sizes": torch.tensor(host_sizes, dtype=torch.float32),
+        "host_sizes": host_sizes,
     }
     if samples[0].labels is not None:
         labels = torch.zeros(len(samples), height, width, dtype=torch.uint8)

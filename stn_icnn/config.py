@@ -241,9 +241,12 @@ class TrainConfig:
     """Memory layout of the convolutions: faster on the CPUs and GPUs tried."""
     validate_every_epochs: int = 1
     """Epochs between looks at the validation split; the last epoch is always validated."""
+    checkpoint_every_steps: int = 200
+    """Steps between checkpoints in an epoch, which has one at its end as well; 0: that only."""
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        for name in ("seed", "checkpoint_every_steps"):
+            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         require(
             self.validate_every_epochs >= 1,
             "validate_every_epochs",

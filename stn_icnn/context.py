@@ -34,7 +34,10 @@ class TrainContext(Protocol):
         """Sums a tensor over ranks, in place."""
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Hands over an epoch's metrics and, on rank 0, a folder to keep."""
+        """Hands over metrics and, on rank 0, a folder to keep.
+
+        `epoch` among them counts the epochs that are done, `step` the steps of the next one.
+        """
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
         """The folder handed over last, also before a restart."""

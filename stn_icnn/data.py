@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 from stn_icnn.augment import draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
-from stn_icnn.geometry import reduce_image
 from stn_icnn.labels import NUM_CLASSES, NUM_PARTS, PARTS
 
 ShardOpener = Callable[[str], BinaryIO]
@@ -81,7 +80,6 @@ class ShardedFaces(Dataset[Sample]):
 
     Args:
         shards: paths or URLs, in the manifest's order.
-        coarse_px: side of the coarse input, for the reduced copy.
         opener: opens them.
         augment: None to read faces as they are.
         seed: of the augmentation.
@@ -91,14 +89,12 @@ class ShardedFaces(Dataset[Sample]):
     def __init__(
         self,
         shards: Sequence[str],
-        coarse_px: int,
         opener: ShardOpener = open_local,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         canvas_px: int = 1024,
     ) -> None:
         self.places = [place for shard in shards for place in index_shard(shard, opener)]
-        self.coarse_px = coarse_px
         self.opener = opener
         self.augment = augment
         self.seed = seed
@@ -157,7 +153,6 @@ class ShardedFaces(Dataset[Sample]):
         return Sample(
             key=place.key,
             image=image,
-            reduced=reduce_image(image, self.coarse_px),
             labels=torch.from_numpy(labels),
             centres=centres,
             present=torch.tensor([part.name in parts for part in PARTS]),

@@ -20,8 +20,7 @@ EVALUATION_BATCH = 8
 
 def image_size(batch: Batch, index: int) -> tuple[int, int]:
     """(W, H) of an image of a batch, px."""
-    width, height = batch.sizes[index].int().tolist()
-    return width, height
+    return batch.host_sizes[index]
 
 
 def true_labels(batch: Batch, index: int) -> Tensor:

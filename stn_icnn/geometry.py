@@ -109,21 +109,25 @@ def crop_labels(labels: Tensor, theta: Tensor, px: int) -> Tensor:
     return (found * inside).view(num, theta.shape[1], px, px)
 
 
-def reduce_image(image: Tensor, coarse_px: int) -> Tensor:
-    """The antialiased copy that the coarse input is sampled from, in training and in use.
+def reduce_images(images: Tensor, coarse_px: int) -> Tensor:
+    """The antialiased copies that the coarse input is sampled from, in training and in use.
 
     Twice `coarse_px`, so that sampling it bilinearly at `coarse_px` averages 2 x 2 pixels, and an
     augmentation's affine can be composed with the squaring instead of resampling the full image.
 
     Args:
-        image: `[3, H, W]` uint8.
+        images: `[N, 3, H, W]` uint8.
         coarse_px: side of the coarse input.
 
     Returns:
-        `[3, 2 * coarse_px, 2 * coarse_px]` uint8; the aspect is not kept (paper 2.1, "squaredly").
+        `[N, 3, 2 * coarse_px, 2 * coarse_px]` uint8; the aspect is not kept (paper 2.1,
+        "squaredly").
     """
     side = 2 * coarse_px
-    return F.interpolate(image[None], size=(side, side), mode="bilinear", antialias=True)[0]
+    if images.is_cuda:  # which antialiases floats only
+        images = images.float()
+    out = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return out if out.dtype == torch.uint8 else out.round().to(torch.uint8)
 
 
 def _pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from PIL import Image, ImageOps
 
 from stn_icnn.batch import Sample, collate
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
-from stn_icnn.geometry import reduce_image
 from stn_icnn.model import label_map, prepare_model
 
 Photo = Image.Image | NDArray[np.uint8] | str | Path
@@ -94,7 +93,7 @@ class FaceParser:
     def _sample(self, image: Image.Image) -> Sample:
         fitted = np.array(fit_to_scale(image, self.data))
         pixels = torch.from_numpy(fitted).permute(2, 0, 1)
-        return Sample("", pixels, reduce_image(pixels, self.model.config.coarse_px))
+        return Sample("", pixels)
 
 
 def open_photo(photo: Photo) -> Image.Image:

@@ -3,16 +3,15 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
-from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import Network, OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
@@ -33,8 +32,8 @@ from stn_icnn.phases import (
     set_trained,
     trained_parameters,
 )
+from stn_icnn.state import Progress, TrainState, restore_state, save_state
 
-STATE_FILE = "state.pt"
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10
 SECONDS_PER_LINE = 15.0
@@ -44,19 +43,6 @@ Say = Callable[[str], None]
 
 class DivergedError(RuntimeError):
     """The loss is no longer a finite number; raised on all ranks."""
-
-
-@dataclass
-class TrainState:
-    """What a phase has come to; all that a resumed one needs."""
-
-    model: STNiCNN
-    optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    """Epochs that are done."""
-    best_score: float = -math.inf
-    best: Checkpoint | None = None
-    """The model with the best validation so far."""
 
 
 @dataclass(frozen=True)
@@ -134,66 +120,93 @@ def train_step(
     return loss.detach()
 
 
-def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str, float]:
-    """One pass over the training split.
+def train_until(
+    run: PhaseRun,
+    state: TrainState,
+    module: nn.Module,
+    plan: Sequence[Sequence[Request]],
+    batches: Iterator[Batch],
+    stop: int,
+) -> None:
+    """Trains an epoch up to a step.
 
-    Returns:
-        `train/loss` (mean over samples), `train/images_per_second` (all ranks) and
-        `train/data_wait_fraction` (of this rank's time).
+    Args:
+        run: the phase.
+        state: how far it is; goes on to `stop`.
+        module: the wrapped `PhaseLoss`.
+        plan: the epoch's global batches.
+        batches: this rank's shares of those that are not done.
+        stop: number of steps to be done in the end.
 
     Raises:
         DivergedError: on all ranks, naming phase, step and samples.
     """
-    optim, world_size = run.config.optim, run.context.world_size
-    plan = run.plan(state.epoch)
-    batches = load_batches(
-        run.train_faces, plan, run.context.rank, world_size, run.loader_processes
-    )
-    first_step = state.epoch * len(plan)
-    total, waited, losses = 0.0, 0.0, []
+    optim, world_size, progress = run.config.optim, run.context.world_size, state.progress
+    losses: list[Tensor] = []
     started = said = time.monotonic()
-    for i, requests in enumerate(plan):
-        factor = lr_factor(optim, first_step + i, len(plan), run.num_epochs)
+    for step in range(progress.step, stop):
+        factor = lr_factor(optim, state.epoch * len(plan) + step, len(plan), run.num_epochs)
         for group in state.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         asked = time.monotonic()
         batch = next(batches).to(run.context.device)
-        waited += time.monotonic() - asked
+        progress.wait_s += time.monotonic() - asked
+        num_global = len(plan[step])
         losses.append(
-            train_step(
-                module, state.optimizer, batch, len(requests), world_size, optim.max_grad_norm
-            )
+            train_step(module, state.optimizer, batch, num_global, world_size, optim.max_grad_norm)
         )
-        if len(losses) == STEPS_PER_CHECK or i + 1 == len(plan):
-            checked = plan[i + 1 - len(losses) : i + 1]
-            total += _checked_sum(run, losses, first_step + i + 1 - len(losses), checked)
+        if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
+            _count_steps(run, state, losses, plan)
             losses = []
         if run.context.rank == 0 and time.monotonic() - said > SECONDS_PER_LINE:
             said = time.monotonic()
-            run.say(f"{run.phase} epoch {state.epoch + 1}, step {i + 1} of {len(plan)}")
-    seconds = time.monotonic() - started
-    num_samples = sum(map(len, plan))
-    return {
-        "train/loss": total / num_samples,
-        "train/images_per_second": num_samples / seconds,
-        "train/data_wait_fraction": waited / seconds,
-    }
+            run.say(f"{run.phase} epoch {state.epoch + 1}, step {step + 1} of {len(plan)}")
+    progress.train_s += time.monotonic() - started
 
 
-def _checked_sum(
-    run: PhaseRun, losses: list[Tensor], first_step: int, requests: Sequence[Sequence[Request]]
-) -> float:
-    """The losses of some steps, summed over steps and ranks, if they are all finite."""
-    sums = run.context.sum_(torch.stack(losses)).tolist()
-    for step, (value, wanted) in enumerate(zip(sums, requests, strict=True), start=first_step):
+def _count_steps(
+    run: PhaseRun, state: TrainState, losses: list[Tensor], plan: Sequence[Sequence[Request]]
+) -> None:
+    """Adds steps to those that are done, if their losses, summed over ranks, are finite."""
+    for value in run.context.sum_(torch.stack(losses)).tolist():
+        step = state.progress.step
         if not math.isfinite(value):
-            keys = ", ".join(run.train_faces.keys(wanted))
+            keys = ", ".join(run.train_faces.keys(plan[step]))
             raise DivergedError(
-                f"{run.phase}: the loss is {value} at step {step} (epoch "
-                f"{step // len(run.plan(0)) + 1}), samples {keys}; lower the learning rate, or set "
+                f"{run.phase}: the loss is {value} at step {state.epoch * len(plan) + step} (epoch "
+                f"{state.epoch + 1}), samples {keys}; lower the learning rate, or set "
                 "optim.max_grad_norm"
             )
-    return float(sum(sums))
+        state.progress.loss += value
+        state.progress.step += 1
+
+
+def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str, float]:
+    """Trains what is left of an epoch, and reports a checkpoint at every stop before its end.
+
+    Stops lie at fixed steps, and at each all ranks come to hold one state: a phase that goes on
+    from there, with other ranks perhaps, does what one that never stopped does.
+
+    Returns:
+        The whole epoch's metrics.
+
+    Raises:
+        DivergedError: on all ranks.
+    """
+    plan = run.plan(state.epoch)
+    every = run.config.checkpoint_every_steps or len(plan)
+    rest, context = plan[state.progress.step :], run.context
+    batches = load_batches(
+        run.train_faces, rest, context.rank, context.world_size, run.loader_processes
+    )
+    while state.progress.step < len(plan):
+        stop = min(state.progress.step + every, len(plan))
+        train_until(run, state, module, plan, batches, stop)
+        require_finite(run, state)
+        average_buffers(state.model, run.config.optim.learning_rates(run.phase), context)
+        if stop < len(plan):
+            _report(run, state, {})
+    return state.progress.metrics(sum(map(len, plan)))
 
 
 def average_buffers(model: STNiCNN, names: Iterable[Network], context: TrainContext) -> None:
@@ -208,12 +221,12 @@ def require_finite(run: PhaseRun, state: TrainState) -> None:
     """Stops where the last steps have spoilt the weights, which are the same on all ranks.
 
     Raises:
-        DivergedError: naming phase and epoch.
+        DivergedError: naming phase, step and epoch.
     """
     if not all(bool(p.isfinite().all()) for p in state.model.parameters()):
         raise DivergedError(
-            f"{run.phase}: weights are no longer finite after epoch {state.epoch + 1}; lower the "
-            "learning rate, or set optim.max_grad_norm"
+            f"{run.phase}: weights are no longer finite after step {state.progress.step} of epoch "
+            f"{state.epoch + 1}; lower the learning rate, or set optim.max_grad_norm"
         )
 
 
@@ -258,7 +271,7 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
 
     After every epoch it reports metrics and a folder with `model.pt`, the best model so far by
     validation, and `state.pt`, from which this function goes on to the same end as if it had not
-    been stopped.
+    been stopped; every `checkpoint_every_steps` of an epoch it reports such a folder alone.
 
     Args:
         run: the phase, its data and its place.
@@ -273,21 +286,19 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
     with run.context.latest_checkpoint() as folder:
         if folder is not None:
-            _restore(state, folder, run.context.device)
+            restore_state(folder, state, run.context.device)
     module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss))
     while state.epoch < run.num_epochs:
         set_trained(model, rates, run.config.optim.freeze_batch_stats)
         metrics = train_epoch(run, state, module)
-        require_finite(run, state)
-        average_buffers(model, rates, run.context)
-        state.epoch += 1
+        state.epoch, state.progress = state.epoch + 1, Progress()
         last = state.epoch == run.num_epochs
         if last or state.epoch % run.config.validate_every_epochs == 0:
             score, validation = validate(run, model)
             metrics |= validation
             if score > state.best_score:
                 state.best_score, state.best = score, _snapshot(run, model, validation)
-        _report(run, state, {"epoch": state.epoch, **metrics})
+        _report(run, state, metrics)
 
 
 def _snapshot(run: PhaseRun, model: STNiCNN, metrics: dict[str, float]) -> Checkpoint:
@@ -297,30 +308,13 @@ def _snapshot(run: PhaseRun, model: STNiCNN, metrics: dict[str, float]) -> Check
     return Checkpoint(kept, run.config, run.data, run.phase, metrics)
 
 
-def _report(run: PhaseRun, state: TrainState, metrics: dict[str, Any]) -> None:
-    """Hands over an epoch; rank 0 writes the folder."""
+def _report(run: PhaseRun, state: TrainState, metrics: Mapping[str, float]) -> None:
+    """Hands over the state and, at an epoch's end, its metrics; rank 0 writes the folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if run.context.rank == 0:
             best = state.best or _snapshot(run, state.model, {})
             save_checkpoint(folder / MODEL_FILE, best)
-            torch.save(
-                {
-                    "epoch": state.epoch,
-                    "best_score": state.best_score,
-                    "weights": state.model.state_dict(),
-                    "optimizer": state.optimizer.state_dict(),
-                },
-                folder / STATE_FILE,
-            )
-        run.context.report(metrics, folder if run.context.rank == 0 else None)
-
-
-def _restore(state: TrainState, folder: Path, device: torch.device) -> None:
-    """Takes up the state that `_report` wrote."""
-    saved = torch.load(folder / STATE_FILE, map_location=device, weights_only=True)
-    state.model.load_state_dict(saved["weights"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.epoch, state.best_score = saved["epoch"], saved["best_score"]
-    if math.isfinite(state.best_score):
-        state.best = load_checkpoint(folder)
+            save_state(folder, state)
+        place = {"epoch": state.epoch, "step": state.progress.step}
+        run.context.report({**place, **metrics}, folder if run.context.rank == 0 else None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharding import build
+from sharding.building import Recipe, build
 from sharding.faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data import ShardedFaces
@@ -29,7 +29,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_faces("helen", 12, root / "raw", size_px=96, workers=1)
     names = {split: [f"{i:06d}_1" for i in some] for split, some in SPLITS.items()}
     (root / "split.json").write_text(json.dumps(names))
-    build("helen", root / "raw", root / "shards", split=str(root / "split.json"), shard_size=3)
+    build(
+        root / "raw",
+        root / "shards",
+        Recipe(layout="helen", split=str(root / "split.json"), shard_size=3),
+    )
     return root / "shards"
 
 
@@ -55,7 +59,6 @@ def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], 
     def faces(split: str, augmented: bool = False) -> ShardedFaces:
         return ShardedFaces(
             [str(path) for path in sorted((shards / split).glob("*.tar"))],
-            tiny_config.model.coarse_px,
             augment=tiny_config.augment if augmented else None,
             seed=tiny_config.seed,
         )

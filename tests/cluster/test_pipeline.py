@@ -1,5 +1,7 @@
 """The main job on real Ray workers, tracked in a real MLflow store."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -8,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,11 @@ import pytest
 import ray
 import torch
 
+import cluster.worker
 from cluster.config import JobConfig, ScalingConfig
 from cluster.context import RayContext
 from cluster.datasets import ShardedData
-from cluster.launch import run_on_workers
+from cluster.launch import PhaseFailedError, run_on_workers
 from cluster.models import resolve_model
 from cluster.pipeline import run_end_to_end
 from cluster.resources import Share, join_cluster
@@ -28,7 +32,7 @@ from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
 from sharding.splits import SPLITS
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import TrainConfig
-from stn_icnn.context import LocalContext
+from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import count_confusions, parse_batch
 from stn_icnn.model import build_model
@@ -59,22 +63,25 @@ class Done:
     settings: JobConfig
     result: dict[str, Any]
     client: mlflow.MlflowClient
+    printed: str
 
 
 @pytest.fixture(scope="module")
 def done(shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("job")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
+    config = replace(tiny_config, checkpoint_every_steps=1)
     settings = JobConfig(
-        **{f.name: getattr(tiny_config, f.name) for f in fields(TrainConfig)},
+        **{f.name: getattr(config, f.name) for f in fields(TrainConfig)},
         data=str(shards),
         run_name="tiny",
         storage=str(folder / "storage"),
         tracking_uri=uri,
         scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
     )
-    result = run_end_to_end(settings, "demo")
-    return Done(settings, result, mlflow.MlflowClient(tracking_uri=uri))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        result = run_end_to_end(settings, "demo")
+    return Done(settings, result, mlflow.MlflowClient(tracking_uri=uri), printed.getvalue())
 
 
 def test_last_line_says_what_came_of_it(done: Done) -> None:
@@ -101,6 +108,16 @@ def test_run_is_in_mlflow(done: Done) -> None:
         steps = [m.step for m in done.client.get_metric_history(child.info.run_id, "train/loss")]
         assert steps == [1, 2]
         assert 0 <= child.data.metrics["train/data_wait_fraction"] <= 1
+
+
+def test_a_checkpoint_in_an_epoch_is_told_as_one(done: Done) -> None:
+    lines = [line for line in done.printed.splitlines() if line.startswith("coarse: epoch")]
+    assert [line.partition(": loss")[0] for line in lines] == [
+        "coarse: epoch 1, checkpoint after step 1",
+        "coarse: epoch 1 of 2",
+        "coarse: epoch 2, checkpoint after step 1",
+        "coarse: epoch 2 of 2",
+    ]
 
 
 def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> None:
@@ -144,7 +161,7 @@ def end_to_end_task(shards: Path, config: TrainConfig, start: bytes | None = Non
 
 def losses_of(reports: list[dict[str, Any]]) -> dict[int, float]:
     """By epoch; of a repeated one, after a restart, the last."""
-    return {int(r["epoch"]): r["train/loss"] for r in reports if "epoch" in r}
+    return {int(r["epoch"]): r["train/loss"] for r in reports if "train/loss" in r}
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +227,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
     )
     model = load_checkpoint(model_file).model
     model.channels_last = True
-    faces = ShardedFaces(every_shard, model.config.coarse_px)
+    faces = ShardedFaces(every_shard)
     alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
     from_two = result.return_value[MODEL]
     pixels = [faces[Request(i)].labels.numel() for i in range(len(faces))]
@@ -249,6 +266,41 @@ def test_phase_goes_on_after_a_workers_death(
     )
     assert marker.exists()
     assert result.return_value is None
+    assert losses_of(reports) == pytest.approx(two_worker_losses, abs=1e-5)
+
+
+class StoppingContext(RayContext):
+    """Raises where the second epoch would end, after the checkpoint in its middle."""
+
+    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+        if metrics["epoch"] == 2:
+            raise RuntimeError("stopped")
+        super().report(metrics, checkpoint_dir)
+
+
+def train_and_stop(task: TrainTask) -> str | None:
+    cluster.worker.RayContext = StoppingContext  # type: ignore[misc]
+    return train(task)
+
+
+def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
+    shards: Path, frozen_stats: TrainConfig, two_worker_losses: dict[int, float], tmp_path: Path
+) -> None:
+    reports: list[dict[str, Any]] = []
+    run = partial(
+        run_on_workers,
+        task=end_to_end_task(shards, replace(frozen_stats, checkpoint_every_steps=1)),
+        name="stops",
+        storage=str(tmp_path),
+        max_failures=0,
+        on_report=reports.append,
+    )
+    with pytest.raises(PhaseFailedError, match="stopped"):
+        run(train_and_stop, share=TWO_WORKERS)
+    assert (tmp_path / "stops" / "epoch_0001_step_00001").is_dir()
+    run(train, share=replace(TWO_WORKERS, num_workers=1))
+    places = [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
+    assert places == [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
     assert losses_of(reports) == pytest.approx(two_worker_losses, abs=1e-5)
 
 

@@ -54,7 +54,6 @@ def test_a_head_that_was_killed_is_not_joined(
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-        monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").write_text(address)
         assert resources._head_of_this_machine() == address

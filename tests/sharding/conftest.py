@@ -1,6 +1,12 @@
 """Tiny raw data sets that the tests draw themselves, in both layouts."""
 
+import functools
 import io
+import re
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -39,6 +45,7 @@ HELEN_FACE: dict[int, Box] = {
 }
 
 
+@functools.cache
 def photo(size: tuple[int, int], seed: int, file_format: str = "JPEG") -> bytes:
     """Smooth colour noise, encoded."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
@@ -55,12 +62,20 @@ def filled(size: tuple[int, int], box: Box) -> np.ndarray:
     return mask
 
 
-def save(path: Path, data: bytes | np.ndarray, mode: str = "L") -> None:
+def png(data: np.ndarray, mode: str = "L") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(data).convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@functools.cache
+def mask_png(mask_px: int, box: Box, mode: str) -> bytes:
+    return png(filled((mask_px, mask_px), box), mode)
+
+
+def save(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(data, bytes):
-        path.write_bytes(data)
-    else:
-        Image.fromarray(data).convert(mode).save(path)
+    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -78,7 +93,7 @@ def draw_celebamask() -> Callable[..., None]:
         save(root / f"CelebA-HQ-img/{number}.jpg", image or photo((512, 512), number))
         folder = root / f"CelebAMask-HQ-mask-anno/{number // 2000}"
         for part, box in parts.items():
-            save(folder / f"{number:05d}_{part}.png", filled((mask_px, mask_px), box), mode)
+            save(folder / f"{number:05d}_{part}.png", mask_png(mask_px, box, mode))
 
     return draw
 
@@ -100,7 +115,7 @@ def draw_helen() -> Callable[..., None]:
         drawn[1][np.any([drawn[i] > 0 for i in range(2, 11)], axis=0)] = 0
         drawn[0] = (255 - np.sum(list(drawn.values()), axis=0)).clip(0, 255).astype(np.uint8)
         for index, soft in (drawn | dict(maps or {})).items():
-            save(root / f"labels/{name}/{name}_lbl{index:02d}.png", soft)
+            save(root / f"labels/{name}/{name}_lbl{index:02d}.png", png(soft))
 
     return draw
 
@@ -131,23 +146,36 @@ def helen(tmp_path: Path, draw_helen: Callable[..., None]) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server, a process of its own: other processes can use it too."""
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
+        try:
+            deadline = time.monotonic() + 120
+            while not (found := re.search(r"Running on (http://\S+)", log.read_text())):
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, "the S3 server does not start"
+                time.sleep(0.05)
+            yield found[1]
+        finally:
+            server.kill()
+
+
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`s3://bucket` on an S3 server of this test's own."""
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`s3://faces`, empty, for this process and those that it starts."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
     from sharding import storage
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     storage._client.cache_clear()
+    urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
     boto3.client("s3").create_bucket(Bucket="faces")
     yield "s3://faces"
-    server.stop()
     storage._client.cache_clear()

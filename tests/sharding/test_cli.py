@@ -1,5 +1,6 @@
 """The command line: `python -m sharding`."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,18 @@ def run(*args: object) -> int:
     return main([str(arg) for arg in args])
 
 
+def run_helen(source: Path, out: Path, *options: object) -> int:
+    """In this process: a worker's start takes seconds."""
+    return run("helen", "--source", source, "--out", out, "--workers", 1, *options)
+
+
 def test_build_verify_inspect(celebamask: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out, sheet = tmp_path / "out", tmp_path / "sheets/sheet.png"
     assert run("celebamask", "--source", celebamask, "--out", out, "--shard-size", 4) == 0
     printed = capsys.readouterr()
-    assert "6 train, 2 val, 2 test; 0 rejected" in printed.out
-    assert printed.err.splitlines()[0] == "train/000000.tar: 4 of 10 images"
+    assert "6 train, 2 val, 2 test; 0 rejected\n" in printed.out
+    last = printed.err.splitlines()[-1]
+    assert re.fullmatch(r"10 of 10 images, \d+\.\d a second, 0 s left", last)
     assert run("verify", out) == 0
     assert capsys.readouterr().out == f"{out}: sound\n"
 
@@ -29,47 +36,64 @@ def test_build_verify_inspect(celebamask: Path, tmp_path: Path, capsys: pytest.C
     assert next(line[:3] for line in lines if line[:1] == ["train"]) == ["train", "6", "2"]
     assert ["left_eye", "100.0", "%", "50x20", "50x20"] in lines
     assert ["nose", "1.526", "1.526", "1.526"] in lines
-    assert "left_eye lies right of right_eye in 100.0 % of 10 faces: as it should be" in report
+    assert "right_eye lies left of left_eye in 10 of 10 faces: as it should be" in report
     assert Image.open(sheet).mode == "RGB"
     assert run("verify", out) == 0
 
 
 def test_done_already(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     for _ in range(2):
-        assert run("helen", "--source", helen, "--out", tmp_path / "out") == 0
+        assert run_helen(helen, tmp_path / "out") == 0
     assert "is already complete" in capsys.readouterr().out
 
 
 def test_verify_exits_1_with_a_list(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "out"
-    run("helen", "--source", helen, "--out", out)
+    run_helen(helen, out)
     (out / "val/000000.tar").unlink()
     capsys.readouterr()
     assert run("verify", out) == 1
     assert capsys.readouterr().out == f"val/000000.tar: missing\n{out}: 1 problem\n"
 
 
-def test_inspect_notices_swapped_sides(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_swapped_sides_are_noticed(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """When the shards are made, and by `inspect`, in the words of the archive."""
+    run_helen(helen, tmp_path / "right")
+    assert "warning" not in capsys.readouterr().err
+    run("inspect", tmp_path / "right", "--sheet", tmp_path / "sheet.png")
+    brows = "right_brow (HELEN's lbl02) lies left of left_brow (lbl03)"
+    assert f"{brows} in 6 of 6 faces: as it should be\n" in capsys.readouterr().out
     for maps in (helen / "labels").iterdir():
         for one, other in ((2, 3), (4, 5)):
             first, second = (maps / f"{maps.name}_lbl{i:02d}.png" for i in (one, other))
             parked = first.rename(maps / "parked.png")
             second.rename(first)
             parked.rename(second)
-    run("helen", "--source", helen, "--out", tmp_path / "out")
+    assert run_helen(helen, tmp_path / "out") == 0
+    warnings = capsys.readouterr().err
+    for pair in ("brow", "eye"):
+        assert f"warning: the left {pair} lies left of the right one in 6 of 6 faces" in warnings
+    assert run("verify", tmp_path / "out") == 0
     run("inspect", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
-    assert "in 0.0 % of 6 faces: WRONG: left and right swapped?" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    eyes = "right_eye (HELEN's lbl04) lies left of left_eye (lbl05)"
+    for pair in (brows, eyes):
+        assert f"{pair} in 0 of 6 faces: WRONG: left and right are swapped\n" in report
 
 
 def test_rejected_images_are_counted(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     (helen / "images/11_1.jpg").write_bytes(b"")
-    args = ("helen", "--source", helen, "--out", tmp_path / "out")
-    assert run(*args) == 2
-    assert "1 of 6 items are unusable" in capsys.readouterr().err
-    assert run(*args, "--max-rejected", 0.5) == 0
+    (helen / "testing.txt").write_text("1 , 31_1\n2 , 11_1\n3 , ../../secret\n4 , a.b\n")
+    assert run_helen(helen, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "items are unusable, more than the share 0.05 that --max-rejected allows: " in error
+    assert run_helen(helen, tmp_path / "out", "--max-rejected", 1) == 0
     printed = capsys.readouterr().out
-    assert "rejected images/11_1.jpg: images/11_1.jpg is empty" in printed
-    assert "3 train, 1 val, 1 test; 1 rejected" in printed
+    assert "rejected images/11_1.jpg: image empty: a file of 0 bytes\n" in printed
+    assert "rejected images/11_1.jpg: listed twice: in exemplars.txt and testing.txt\n" in printed
+    assert "3 train, 1 val, 1 test; 4 rejected: name not usable 2, listed twice 1, image" in printed
+    run("inspect", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
+    assert "\n4 rejected: name not usable 2, listed twice 1, image" in capsys.readouterr().out
 
 
 def test_error_is_one_line_and_exit_2(tmp_path: Path):
@@ -81,10 +105,12 @@ def test_error_is_one_line_and_exit_2(tmp_path: Path):
     assert line.startswith("sharding inspect: error: there is nothing at ")
 
 
-def test_faces_are_a_raw_data_set(tmp_path: Path):
+def test_faces_are_a_raw_data_set(tmp_path: Path, capsys: pytest.CaptureFixture):
     """What `faces` draws, `celebamask` and `helen` read, and the sides are right."""
     for layout in ("celebamask", "helen"):
         raw, out = tmp_path / f"raw-{layout}", tmp_path / layout
-        assert run("faces", "--layout", layout, "--count", 3, "--out", raw) == 0
-        assert run(layout, "--source", raw, "--out", out) == 0
+        faces = ("faces", "--layout", layout, "--count", 3, "--out", raw, "--workers", 1)
+        assert run(*faces) == 0
+        assert run(layout, "--source", raw, "--out", out, "--workers", 1) == 0
         assert run("verify", out) == 0
+    assert "warning" not in capsys.readouterr().err

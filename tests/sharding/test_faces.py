@@ -298,5 +298,5 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces.run(parser.parse_args(options.split()))
     shown = capsys.readouterr()
     assert f"3 faces in helen layout under {tmp_path}" in shown.out
-    assert "faces: 3 of 3" in shown.err
+    assert "3 of 3 faces, " in shown.err
     assert [len(listed(tmp_path, stem)) for stem in ("exemplars", "tuning", "testing")] == [1, 1, 1]

@@ -11,7 +11,7 @@ from sharding.manifest import Scale
 
 @pytest.fixture
 def out(helen: Path, tmp_path: Path) -> Path:
-    sharding.build("helen", helen, tmp_path / "out")
+    sharding.build(helen, tmp_path / "out", sharding.Recipe(layout="helen"))
     return tmp_path / "out"
 
 
@@ -22,11 +22,12 @@ def edit(out: Path, **changes: object) -> None:
 
 def test_manifest_holds_what_readers_need(out: Path):
     content = json.loads((out / "manifest.json").read_text())
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
     assert content["dataset"] == "helen"
     assert content["scale"] == {"px": 1024, "fit": "at_most"}
     assert content["classes"][4] == "left_eye"
     assert content["num_samples"] == {"train": 4, "val": 1, "test": 1}
+    assert content["sides"] == {pair: {"right": 6, "both": 6} for pair in ("brow", "eye")}
     assert content["rejected"] == []
     shard = content["splits"]["train"][0]
     assert shard["path"] == "train/000000.tar"
@@ -38,14 +39,18 @@ def test_manifest_holds_what_readers_need(out: Path):
 
 
 def test_celebamask_is_exactly_512(celebamask: Path, tmp_path: Path):
-    manifest = sharding.build("celebamask", celebamask, tmp_path / "out", limit=3)
+    manifest = sharding.build(
+        celebamask, tmp_path / "out", sharding.Recipe(layout="celebamask", limit=3)
+    )
     assert manifest.scale == Scale(512, "exact")
 
 
 def test_fingerprint_follows_the_content(out: Path, helen: Path, tmp_path: Path):
     (helen / "images/31_1.jpg").write_bytes((helen / "images/11_1.jpg").read_bytes())
     first = sharding.load_manifest(out).fingerprint
-    other = sharding.build("helen", helen, tmp_path / "other", max_rejected=0.5)
+    other = sharding.build(
+        helen, tmp_path / "other", sharding.Recipe(layout="helen", max_rejected=0.5)
+    )
     assert other.fingerprint != first
 
 
@@ -60,8 +65,8 @@ def test_other_folder(helen: Path):
 
 
 def test_other_format_version(out: Path):
-    edit(out, format_version=2)
-    with pytest.raises(ValueError, match=r"must have format_version 1, got 2: shard the data"):
+    edit(out, format_version=1)
+    with pytest.raises(ValueError, match=r"must have format_version 2, got 1: shard the data"):
         sharding.load_manifest(out)
 
 
@@ -77,6 +82,15 @@ def test_incomplete(out: Path):
     del content["splits"]
     (out / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"incomplete or malformed \('splits'\)"):
+        sharding.load_manifest(out)
+
+
+@pytest.mark.parametrize("samples", [None, "4", [4], {}])
+def test_malformed(out: Path, samples: object):
+    content = json.loads((out / "manifest.json").read_text())
+    content["splits"]["train"][0]["samples"] = samples
+    edit(out, splits=content["splits"])
+    with pytest.raises(ValueError, match="incomplete or malformed"):
         sharding.load_manifest(out)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharding import build
+from sharding.building import Recipe, build
 from sharding.verify import verify
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.labels import PARTS
@@ -33,10 +33,10 @@ def test_real_faces_have_their_parts_where_faces_have_them(
     raw, out = tmp_path / "raw", tmp_path / "shards"
     expand = [sys.executable, f"{FACES}/expand.py", layout, str(raw), "--limit", "20"]
     subprocess.run(expand, check=True, capture_output=True)
-    manifest = build(layout, raw, out)
+    manifest = build(raw, out, Recipe(layout=layout))
     assert manifest.num_samples == splits
     assert verify(out) == []
-    faces = ShardedFaces([str(out / "train" / "000000.tar")], coarse_px=64)
+    faces = ShardedFaces([str(out / "train" / "000000.tar")])
     x: dict[str, list[float]] = {}
     y: dict[str, list[float]] = {}
     for i in range(len(faces)):

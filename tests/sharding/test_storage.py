@@ -1,6 +1,7 @@
 """Folders and buckets behave alike."""
 
 import io
+import os
 import pickle
 import random
 import socket
@@ -147,31 +148,29 @@ def test_server_that_is_away_is_an_error_that_names_the_object(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(storage, "REQUEST_ATTEMPTS", 3)
     storage._client.cache_clear()
     with pytest.raises(OSError, match=rf"s3://faces/a: Could not connect .*{port}"):
         open_place(bucket).read("a")
 
 
-def test_download_that_breaks_off_is_tried_again(bucket: str, monkeypatch: pytest.MonkeyPatch):
-    from botocore.exceptions import ResponseStreamingError
-    from botocore.response import StreamingBody
+def test_unfinished_uploads_below_the_prefix_are_aborted(bucket: str):
+    client = storage._client(os.getpid())
 
-    place = open_place(bucket)
-    place.write("a", b"whole")
-    read = StreamingBody.read
-    failures = [ResponseStreamingError(error="connection reset")] * 2
+    def unfinished() -> list[str]:
+        uploads = client.list_multipart_uploads(Bucket="faces").get("Uploads", [])
+        return [upload["Key"] for upload in uploads]
 
-    def breaking(self: StreamingBody) -> bytes:
-        if failures:
-            raise failures.pop()
-        return read(self)
-
-    monkeypatch.setattr(StreamingBody, "read", breaking)
-    monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
-    assert place.read("a") == b"whole"
-    failures += [ResponseStreamingError(error="connection reset")] * 9
-    with pytest.raises(OSError, match=r"s3://faces/a: .*connection reset"):
-        place.read("a")
+    keys = ["mine/a", "mine/b/c", "mine2/d", "other"]
+    for key in keys:
+        client.create_multipart_upload(Bucket="faces", Key=key)
+    assert unfinished() == keys
+    open_place(f"{bucket}/mine").write("whole", b"1")
+    open_place(f"{bucket}/mine").abort_uploads()
+    assert unfinished() == ["mine2/d", "other"]
+    assert open_place(f"{bucket}/mine").list() == ["whole"]
+    open_place(bucket).abort_uploads()
+    assert unfinished() == []
 
 
 def test_folder_needs_no_boto3_and_sharding_no_torch():

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import random
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 import sharding
+from sharding.manifest import Sides
 from sharding.sample import read_samples
 from sharding.verify import verify
 
@@ -22,7 +25,7 @@ Samples = list[tuple[str, dict[str, bytes]]]
 
 @pytest.fixture
 def out(helen: Path, tmp_path: Path) -> Path:
-    sharding.build("helen", helen, tmp_path / "out", shard_size=3)
+    sharding.build(helen, tmp_path / "out", sharding.Recipe(layout="helen", shard_size=3))
     return tmp_path / "out"
 
 
@@ -67,6 +70,46 @@ def test_flipped_byte_names_shard_and_key(out: Path):
     assert len(problems) == 2
 
 
+def test_every_changed_byte_is_found(draw_helen: Callable[..., None], tmp_path: Path):
+    """500 of them, one at a time, anywhere in the shards and the manifest."""
+    raw, out = tmp_path / "raw", tmp_path / "small"
+    lists = {"exemplars": ["a", "b", "c"], "tuning": ["d"], "testing": ["e"]}
+    for name, keys in lists.items():
+        for key in keys:
+            draw_helen(raw, key, size=(32, 40 + ord(key)))
+        (raw / f"{name}.txt").write_text("".join(f"1 , {key}\n" for key in keys))
+    sharding.build(raw, out, sharding.Recipe(layout="helen", shard_size=2))
+    files = {path: path.read_bytes() for path in sorted(out.rglob("*.*")) if path.is_file()}
+    assert [path.suffix for path in files] == [".json", *[".tar"] * 4]
+    assert verify(out) == []
+    rng = random.Random(0)
+    passed = []
+    for _ in range(500):
+        path = rng.choice(list(files))
+        data = bytearray(files[path])
+        at = rng.randrange(len(data))
+        data[at] ^= rng.randrange(1, 256)
+        path.write_bytes(data)
+        if not verify(out):
+            passed.append((path.name, at, files[path][at], data[at]))
+        path.write_bytes(files[path])
+    assert passed == []
+    assert verify(out) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"\n ", b"\n\t"), (b'": ', b'":\n'), (b"}\n", b"}"), (b"}\n", b"}\n\n"), (b"{", b"{ ")],
+)
+def test_manifest_that_says_the_same_in_other_bytes(out: Path, old: bytes, new: bytes):
+    file = out / "manifest.json"
+    data = file.read_bytes()
+    assert old in data
+    file.write_bytes(data.replace(old, new))
+    sharding.load_manifest(out)
+    assert verify(out) == ["manifest.json: its bytes have been changed, though it says the same"]
+
+
 def test_missing_extra_and_truncated_files(out: Path):
     (out / SHARD).unlink()
     (out / "train/000007.tar").write_bytes(b"x")
@@ -90,6 +133,14 @@ def test_wrong_class_pixels(out: Path):
     (out / "manifest.json").write_bytes(changed.to_json())
     (problem,) = verify(out)
     assert problem.startswith("manifest.json: class_pixels of val must be")
+
+
+def test_wrong_sides(out: Path):
+    manifest = sharding.load_manifest(out)
+    changed = dataclasses.replace(manifest, sides=dict(manifest.sides) | {"eye": Sides(0, 6)})
+    (out / "manifest.json").write_bytes(changed.to_json())
+    (problem,) = verify(out)
+    assert problem.startswith("manifest.json: sides must be {'brow': Sides(right=6, both=6), 'eye'")
 
 
 def drop_json(samples: Samples) -> None:
@@ -142,6 +193,17 @@ def test_faulty_sample(out: Path, change: Callable[[Samples], None], fault: str)
     rewrite(out, change)
     (problem,) = verify(out)
     assert problem.startswith(f"{SHARD}: 11_1: {fault}")
+
+
+def test_link_in_the_place_of_a_member(out: Path):
+    buffer = io.BytesIO()
+    with tarfile.open(out / SHARD) as tar, tarfile.open(fileobj=buffer, mode="w") as changed:
+        for member in tar:
+            if member.name == "11_1.png":
+                member.type, member.linkname, member.size = tarfile.SYMTYPE, "nowhere", 0
+            changed.addfile(member, tar.extractfile(member) if member.isfile() else None)
+    (out / SHARD).write_bytes(buffer.getvalue())
+    assert f"{SHARD}: 11_1: png does not decode: UnidentifiedImageError" in verify(out)
 
 
 def test_sample_lost_or_there_twice(out: Path):

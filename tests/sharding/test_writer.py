@@ -2,8 +2,10 @@
 
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import webdataset as wds
 from PIL import Image
 
 import sharding
-from sharding import writer
+from sharding import Recipe, writer
+from sharding.building import make_plan
 from sharding.sample import measure_parts
 from sharding.verify import verify
 from sharding.writer import ShardRecord, ShardTask, write_shard
@@ -59,7 +62,7 @@ def test_parts_are_measured_in_pixels_with_centres_at_a_half():
 
 def test_webdataset_reads_samples_back(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
-    manifest = sharding.build("celebamask", celebamask, out, shard_size=4)
+    manifest = sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=4))
     assert manifest.num_samples == {"train": 6, "val": 2, "test": 2}
     assert [shard.samples for shard in manifest.splits["train"]] == [4, 2]
     samples = {split: read_back(out, split) for split in manifest.splits}
@@ -98,7 +101,7 @@ def test_unchanged_jpeg_is_copied_and_a_changed_one_is_written_at_444(helen: Pat
     turned = helen / "images/12_1.jpg"
     Image.open(turned).save(turned, "PNG")
     out = tmp_path / "out"
-    sharding.build("helen", helen, out)
+    sharding.build(helen, out, Recipe(layout="helen"))
     copied, written = read_back(out, "train")[:2]
     assert copied["jpg"] == (helen / "images/11_1.jpg").read_bytes()
     image = Image.open(io.BytesIO(written["jpg"]))
@@ -109,9 +112,9 @@ def test_unchanged_jpeg_is_copied_and_a_changed_one_is_written_at_444(helen: Pat
 @pytest.mark.parametrize("layout", ["celebamask", "helen"])
 def test_same_input_same_bytes(layout: str, tmp_path: Path, request: pytest.FixtureRequest):
     source = request.getfixturevalue(layout)
-    sharding.build(layout, source, tmp_path / "a", shard_size=3)
+    sharding.build(source, tmp_path / "a", Recipe(layout=layout, shard_size=3))
     moved = source.rename(tmp_path / "moved")
-    sharding.build(layout, moved, tmp_path / "b", shard_size=3)
+    sharding.build(moved, tmp_path / "b", Recipe(layout=layout, shard_size=3))
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     assert set(first) == {
@@ -140,16 +143,11 @@ def test_interrupted_run_goes_on_with_the_same_bytes(
             raise Killed
         return read(source, item)
 
-    layout = sharding.raw.Layout(
-        "celebamask",
-        writer.LAYOUTS["celebamask"].scale,
-        writer.LAYOUTS["celebamask"].split_items,
-        counting_read,
-    )
+    layout = replace(writer.LAYOUTS["celebamask"], read=counting_read)
     monkeypatch.setitem(writer.LAYOUTS, "celebamask", layout)
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        sharding.build("celebamask", celebamask, out, shard_size=3)
+        sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert "train/000000.tar" in contents(out)
     assert "train/000001.tar" not in contents(out)
     first_shard = keys[:3]
@@ -158,46 +156,51 @@ def test_interrupted_run_goes_on_with_the_same_bytes(
 
     dies_at = 0
     keys.clear()
-    sharding.build("celebamask", celebamask, out, shard_size=3)
+    sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert len(keys) == 7
     assert not set(first_shard) & set(keys)
-    sharding.build("celebamask", celebamask, tmp_path / "straight", shard_size=3)
+    sharding.build(celebamask, tmp_path / "straight", Recipe(layout="celebamask", shard_size=3))
     assert contents(out) == contents(tmp_path / "straight")
 
 
 def test_shard_damaged_during_the_interruption_is_redone(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        sharding.build("celebamask", celebamask, out, shard_size=3, map_tasks=killed_after(2))
+        sharding.build(
+            celebamask,
+            out,
+            Recipe(layout="celebamask", shard_size=3),
+            map_tasks=killed_after(2),
+        )
     (out / "train/000000.tar").write_bytes(b"half")
     (out / "train/000001.tar").unlink()
     (out / "train/.000002.tar.1234.tmp").write_bytes(b"left by a killed process")
-    sharding.build("celebamask", celebamask, out, shard_size=3)
+    sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert verify(out) == []
 
 
 def test_finished_data_set_is_left_alone(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
-    manifest = sharding.build("celebamask", celebamask, out)
+    manifest = sharding.build(celebamask, out, Recipe(layout="celebamask"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert sharding.build("celebamask", celebamask, out) == manifest
+    assert sharding.build(celebamask, out, Recipe(layout="celebamask")) == manifest
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 @pytest.mark.parametrize("settings", [{"shard_size": 3}, {"seed": 1}, {"limit": 5}])
 def test_other_settings_are_refused(celebamask: Path, tmp_path: Path, settings: dict):
     finished, begun, foreign = (tmp_path / name for name in ("finished", "begun", "foreign"))
-    sharding.build("celebamask", celebamask, finished)
+    sharding.build(celebamask, finished, Recipe(layout="celebamask"))
     with pytest.raises(ValueError, match="already holds a data set of other items or settings"):
-        sharding.build("celebamask", celebamask, finished, **settings)
+        sharding.build(celebamask, finished, Recipe(layout="celebamask", **settings))
     with pytest.raises(Killed):
-        sharding.build("celebamask", celebamask, begun, map_tasks=killed_after(1))
+        sharding.build(celebamask, begun, Recipe(layout="celebamask"), map_tasks=killed_after(1))
     with pytest.raises(ValueError, match="unfinished data set of other items or settings"):
-        sharding.build("celebamask", celebamask, begun, **settings)
+        sharding.build(celebamask, begun, Recipe(layout="celebamask", **settings))
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"must be empty or new, but holds thesis.txt"):
-        sharding.build("celebamask", celebamask, foreign, **settings)
+        sharding.build(celebamask, foreign, Recipe(layout="celebamask", **settings))
     assert contents(foreign) == {"thesis.txt": b"mine"}
 
 
@@ -205,21 +208,26 @@ def test_shards_may_be_written_by_anyone_in_any_order(celebamask: Path, tmp_path
     def backwards(write: Callable, tasks: Sequence[ShardTask]) -> list[ShardRecord]:
         return [write(task) for task in reversed(tasks)]
 
-    sharding.build("celebamask", celebamask, tmp_path / "a", shard_size=2)
-    sharding.build("celebamask", celebamask, tmp_path / "b", shard_size=2, map_tasks=backwards)
+    sharding.build(celebamask, tmp_path / "a", Recipe(layout="celebamask", shard_size=2))
+    sharding.build(
+        celebamask,
+        tmp_path / "b",
+        Recipe(layout="celebamask", shard_size=2),
+        map_tasks=backwards,
+    )
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_bad_images_leave_gaps_and_are_listed(helen: Path, tmp_path: Path):
     """The other shards' bytes do not depend on them."""
-    sharding.build("helen", helen, tmp_path / "whole", shard_size=2)
+    sharding.build(helen, tmp_path / "whole", Recipe(layout="helen", shard_size=2))
     (helen / "images/11_1.jpg").write_bytes(b"")
     (helen / "images/21_1.jpg").unlink()
     out = tmp_path / "out"
-    manifest = sharding.build("helen", helen, out, shard_size=2, max_rejected=0.5)
+    manifest = sharding.build(helen, out, Recipe(layout="helen", shard_size=2, max_rejected=0.5))
     assert [(r.source, r.reason) for r in manifest.rejected] == [
-        ("images/11_1.jpg", "images/11_1.jpg is empty"),
-        ("images/21_1.jpg", "no image at images/21_1.jpg"),
+        ("images/11_1.jpg", "image empty: a file of 0 bytes"),
+        ("images/21_1.jpg", "image missing"),
     ]
     assert manifest.num_samples == {"train": 3, "val": 0, "test": 1}
     assert manifest.splits["val"] == ()
@@ -236,23 +244,26 @@ def test_too_many_bad_images_fail_and_a_repair_is_seen(helen: Path, tmp_path: Pa
     image.write_bytes(b"nonsense")
     out = tmp_path / "out"
     with pytest.raises(
-        ValueError, match=r"1 of 6 items are unusable.*0\.05.*images/11_1.jpg: cann"
+        ValueError,
+        match=r"1 of 6 items are unusable.*0\.05.*does not decode 1; .*images/11_1.jpg: imag",
     ):
-        sharding.build("helen", helen, out)
+        sharding.build(helen, out, Recipe(layout="helen"))
     image.write_bytes(whole)
-    assert sharding.build("helen", helen, out).rejected == ()
+    assert sharding.build(helen, out, Recipe(layout="helen")).rejected == ()
     assert verify(out) == []
 
 
 def test_face_without_any_label_is_rejected(helen: Path, tmp_path: Path, draw_helen: Draw):
     nothing = {index: np.zeros((120, 100), np.uint8) for index in range(11)}
     draw_helen(helen, "11_1", maps=nothing)
-    manifest = sharding.build("helen", helen, tmp_path / "out", max_rejected=0.5)
-    assert [rejection.reason for rejection in manifest.rejected] == ["nothing is labelled"]
+    manifest = sharding.build(helen, tmp_path / "out", Recipe(layout="helen", max_rejected=0.5))
+    assert [rejection.reason for rejection in manifest.rejected] == [
+        "nothing labelled: all masks are empty"
+    ]
 
 
 def test_limit_takes_its_share_of_every_split(celebamask: Path, tmp_path: Path):
-    manifest = sharding.build("celebamask", celebamask, tmp_path / "out", limit=5)
+    manifest = sharding.build(celebamask, tmp_path / "out", Recipe(layout="celebamask", limit=5))
     assert manifest.num_samples == {"train": 3, "val": 1, "test": 1}
 
 
@@ -262,29 +273,43 @@ def test_limit_takes_its_share_of_every_split(celebamask: Path, tmp_path: Path):
         ({"layout": "lfw"}, "layout must be one of celebamask, helen, got 'lfw'"),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"known_defects": "mend"}, "known_defects must be drop or keep, got 'mend'"),
         ({"max_rejected": 5}, "max_rejected must be a share from 0 to 1, got 5"),
-        ({"out": "gs://bucket/x"}, "'gs://bucket/x' is not a place"),
-        ({"out": "s3://"}, "'s3://' names no bucket"),
     ],
 )
-def test_bad_settings_are_refused(helen: Path, tmp_path: Path, setting: dict, message: str):
-    settings = {"layout": "helen", "source": helen, "out": tmp_path / "out"} | setting
+def test_bad_settings_are_refused(setting: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        sharding.build(**settings)
+        Recipe(**({"layout": "helen"} | setting))
 
 
-def test_key_that_webdataset_would_cut_is_refused(helen: Path, tmp_path: Path):
-    (helen / "tuning.txt").write_text("1 , 21.5_1\n")
-    with pytest.raises(ValueError, match=r"key '21.5_1' of split val must be letters, digits"):
-        sharding.build("helen", helen, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("gs://bucket/x", "'gs://bucket/x' is not a place"),
+        ("s3://", "'s3://' names no bucket"),
+    ],
+)
+def test_bad_places_are_refused(helen: Path, out: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        sharding.build(helen, out, Recipe(layout="helen"))
+
+
+def test_split_file_with_a_key_twice_is_refused(helen: Path, tmp_path: Path):
+    file = tmp_path / "split.json"
+    for split, said in (("train", "train and again in train"), ("val", "train and again in val")):
+        keys = {"train": ["12_1"], "val": []}
+        keys[split].append("12_1")
+        file.write_text(json.dumps(keys))
+        with pytest.raises(ValueError, match=f"'12_1' is in split {said}"):
+            sharding.build(helen, tmp_path / "out", Recipe(layout="helen", split=str(file)))
 
 
 def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
     place = sharding.open_place(f"{bucket}/raw")
     for path in sharding.open_place(helen).list():
         place.upload(helen / path, path)
-    sharding.build("helen", f"{bucket}/raw", f"{bucket}/out", shard_size=2)
-    sharding.build("helen", helen, tmp_path / "out", shard_size=2)
+    sharding.build(f"{bucket}/raw", f"{bucket}/out", Recipe(layout="helen", shard_size=2))
+    sharding.build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
     remote = sharding.open_place(f"{bucket}/out")
     assert {path: remote.read(path) for path in remote.list()} == contents(tmp_path / "out")
     assert verify(f"{bucket}/out") == []
@@ -292,10 +317,7 @@ def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
 
 def test_task_is_plain_data(helen: Path, tmp_path: Path):
     """Any process can be given it, and need give back no more than the record."""
-    import pickle
-
-    from sharding.building import plan_shards
-
-    task = pickle.loads(pickle.dumps(plan_shards("helen", helen, tmp_path / "out")[0]))
+    plan = make_plan(helen, tmp_path / "out", Recipe(layout="helen"))
+    task = pickle.loads(pickle.dumps(plan.tasks[0]))
     record = pickle.loads(pickle.dumps(write_shard(task)))
     assert record.shard.samples == 4

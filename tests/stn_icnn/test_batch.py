@@ -15,7 +15,6 @@ def sample(key: str, width: int, height: int, value: int) -> Sample:
     return Sample(
         key=key,
         image=torch.full((3, height, width), value, dtype=torch.uint8),
-        reduced=torch.full((3, 8, 8), value, dtype=torch.uint8),
         labels=torch.full((height, width), value % 11, dtype=torch.uint8),
         centres=torch.tensor([[10.0 * i, 5.0] for i in range(1, 7)]),
         present=torch.tensor([True, True, True, True, False, True]),
@@ -50,11 +49,20 @@ def test_faces_lie_at_the_top_left_of_a_canvas_as_large_as_the_largest():
 
 
 def test_photographs_without_truth_make_a_batch_without_truth():
-    photo = Sample("p", torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(3, 8, 8))
+    photo = Sample("p", torch.zeros(3, 4, 4, dtype=torch.uint8))
     batch = collate([photo, photo])
     assert batch.labels is None
     assert batch.centres is None
     assert batch.affine is None
+
+
+def test_an_image_is_reduced_without_its_canvas():
+    """As it would be alone: the canvas of a larger neighbour does not bleed into it."""
+    small, large = sample("a", 40, 30, 200), sample("b", 60, 50, 100)
+    reduced = collate([small, large]).reduced(8)
+    assert reduced.shape == (2, 3, 16, 16)
+    assert (reduced[0] == 200).all()
+    assert torch.equal(reduced[:1], collate([small]).reduced(8))
 
 
 def test_centres_are_shares_of_each_image_s_own_size():

@@ -108,6 +108,7 @@ def test_settings_that_cannot_be_are_refused_by_name(values: dict, message: str)
         (TrainConfig, {"seed": -1}, r"seed must be 0 or more, got -1"),
         (OptimConfig, {"global_batch": 0}, r"optim\.global_batch must be at least 1, got 0"),
         (TrainConfig, {"validate_every_epochs": 0}, r"validate_every_epochs must be at least 1"),
+        (TrainConfig, {"checkpoint_every_steps": -1}, r"checkpoint_every_steps must be 0 or more"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(kind: type, values: dict, message: str):

@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import webdataset
 from PIL import Image
 from webdataset.writer import TarWriter
 
-from stn_icnn.augment import Augmentation
+from stn_icnn.batch import Batch, collate
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch, plan_evaluation
 from stn_icnn.labels import PARTS
@@ -60,7 +60,7 @@ def twelve(tmp_path: Path) -> list[str]:
 
 def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
-    return ShardedFaces([path], coarse_px=32)
+    return ShardedFaces([path])
 
 
 # --- reading
@@ -73,8 +73,7 @@ def test_a_sample_is_what_was_written(tmp_path: Path):
     assert sample.key == "face42"
     assert torch.equal(sample.image, torch.from_numpy(image).permute(2, 0, 1))
     assert np.array_equal(sample.labels, np.array(Image.open(io.BytesIO(written["png"]))))
-    assert sample.reduced.shape == (3, 64, 64)
-    assert sample.reduced.dtype == sample.labels.dtype == torch.uint8
+    assert sample.image.dtype == sample.labels.dtype == torch.uint8
     nose = [part.name for part in PARTS].index("nose")
     assert sample.present.tolist() == [i == nose for i in range(6)]
     assert sample.centres[nose].tolist() == [4.25, 6.5]
@@ -142,34 +141,67 @@ def test_evaluation_covers_every_sample_once(world_size: int):
 
 # --- batches
 
+NUM_READERS = (1, 2, 3, 5)
+"""Five are more than there are shards."""
 
-def draws(augmentation: Augmentation) -> list[tuple[float, ...]]:
-    return [tuple(a.flatten().tolist()) for a in augmentation.affine]
+Look = tuple[str, tuple[float, ...]]
+"""A sample's key and what its augmentation drew."""
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_readers_shares_together_are_the_global_batches(twelve: list[str], world_size: int):
-    """The same samples with the same augmentation, however many read them."""
-    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
-    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=1)
-    ranks = [list(load_batches(faces, plan, rank, world_size)) for rank in range(world_size)]
-    for requests, *shares in zip(plan, *ranks, strict=True):
-        read = [pair for b in shares for pair in zip(b.keys, draws(b.augmentation), strict=True)]
-        alone = [faces[request] for request in requests]
-        expected = [(s.key, tuple(s.augmentation.affine.flatten().tolist())) for s in alone]
-        assert Counter(read) == Counter(expected)
+def looks(batch: Batch) -> list[Look]:
+    draws = [tuple(affine.flatten().tolist()) for affine in batch.augmentation.affine]
+    return list(zip(batch.keys, draws, strict=True))
+
+
+def expected(faces: ShardedFaces, plan: Sequence[Sequence[Request]]) -> list[Counter[Look]]:
+    """The looks of each planned batch."""
+    return [Counter(looks(collate([faces[request] for request in batch]))) for batch in plan]
+
+
+def together(
+    faces: ShardedFaces, plan: Sequence[Sequence[Request]], num_readers: int, num_processes: int = 0
+) -> Iterator[Counter[Look]]:
+    """The looks of each global batch, as the readers' shares of it have them."""
+    readers = [
+        load_batches(faces, plan, rank, num_readers, num_processes) for rank in range(num_readers)
+    ]
+    for shares in zip(*readers, strict=True):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        yield sum((Counter(looks(share)) for share in shares), Counter())
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+@pytest.mark.parametrize("num_readers", NUM_READERS)
+def test_readers_shares_together_are_the_global_batches(
+    twelve: list[str], num_readers: int, num_processes: int
+):
+    """The same samples with the same augmentation, however many read them, and with what."""
+    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=1)
+    assert list(together(faces, plan, num_readers, num_processes)) == expected(faces, plan)
+
+
+@pytest.mark.parametrize("after", NUM_READERS)
+@pytest.mark.parametrize("before", NUM_READERS)
+def test_other_readers_go_on_at_the_very_next_batch(twelve: list[str], before: int, after: int):
+    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    plan = plan_epoch(len(faces), 2, 6, seed=3, epoch=1)
+    wanted = expected(faces, plan)
+    for step in range(1, len(plan)):
+        stopped = together(faces, plan, before)
+        assert [next(stopped) for _ in range(step)] == wanted[:step]
+        assert list(together(faces, plan[step:], after)) == wanted[step:]
 
 
 def test_epochs_and_copies_are_augmented_differently(twelve: list[str]):
-    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
     requests = [Request(0, epoch, copy) for epoch in range(3) for copy in range(3)]
     seeds = {int(faces[request].augmentation.noise_seed) for request in requests}
     assert len(seeds) == 9
 
 
 def test_loader_processes_read_the_same_and_pass_errors_on(twelve: list[str], tmp_path: Path):
-    faces = ShardedFaces(twelve, 32, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
     plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=0)
     here, there = load_batches(faces, plan), load_batches(faces, plan, num_processes=1)
     for ours, theirs in zip(here, there, strict=True):
@@ -189,7 +221,7 @@ def test_a_shard_cut_off_in_its_last_member_is_refused(twelve: list[str]):
     content_end = whole.rstrip(b"\0")
     Path(twelve[1]).write_bytes(content_end[: -TAR_BLOCK - 5])
     with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar: .*; run `sharding verify`"):
-        ShardedFaces(twelve, 32)
+        ShardedFaces(twelve)
 
 
 def header_offsets(path: str) -> list[int]:
@@ -203,7 +235,7 @@ def test_a_shard_cut_off_between_samples_is_refused(twelve: list[str]):
         whole = Path(twelve[1]).read_bytes()
         Path(twelve[1]).write_bytes(whole[:end])
         with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
-            ShardedFaces(twelve, 32)
+            ShardedFaces(twelve)
         Path(twelve[1]).write_bytes(whole)
 
 
@@ -213,20 +245,20 @@ def test_a_shard_with_a_damaged_header_is_refused(twelve: list[str]):
     content[header_offsets(twelve[1])[6] + 150] ^= 0xFF  # in the checksum
     Path(twelve[1]).write_bytes(content)
     with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
-        ShardedFaces(twelve, 32)
+        ShardedFaces(twelve)
 
 
 def test_a_file_that_is_no_tar_is_refused(tmp_path: Path):
     (tmp_path / "x.tar").write_bytes(b"<html>no such key</html>" * 100)
     with pytest.raises(ValueError, match=r"corrupt shard .*x\.tar"):
-        ShardedFaces([str(tmp_path / "x.tar")], 32)
+        ShardedFaces([str(tmp_path / "x.tar")])
 
 
 def test_a_sample_without_labels_is_refused(tmp_path: Path):
     content = {name: data for name, data in members(0).items() if name != "png"}
     path = write_shard(tmp_path / "000003.tar", {"face1": members(1), "face2": content})
     with pytest.raises(ValueError, match=r"corrupt shard .*000003\.tar: sample face2 lacks png"):
-        ShardedFaces([path], 32)
+        ShardedFaces([path])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +285,7 @@ def test_a_sample_that_cannot_be_used_stops_it_by_name(tmp_path: Path, changed: 
 
 
 def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
-    faces = ShardedFaces(twelve, 32)
+    faces = ShardedFaces(twelve)
     Path(twelve[2]).write_bytes(Path(twelve[2]).read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"2\.tar, sample face11: the shard ends before"):
         faces[Request(11)]
@@ -261,6 +293,6 @@ def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
 
 def test_an_image_over_the_canvas_limit_is_refused(tmp_path: Path):
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0, width=65, height=20)})
-    assert ShardedFaces([path], 32, canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
+    assert ShardedFaces([path], canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
     with pytest.raises(ValueError, match=r"face42: 65 x 20 px is over .*model\.canvas_px \(64\)"):
-        ShardedFaces([path], 32, canvas_px=64)[Request(0)]
+        ShardedFaces([path], canvas_px=64)[Request(0)]

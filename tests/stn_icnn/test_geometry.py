@@ -12,7 +12,7 @@ from stn_icnn.geometry import (
     crop_labels,
     invert_affine,
     paste,
-    reduce_image,
+    reduce_images,
     theta_from_windows,
     whole_image,
 )
@@ -193,9 +193,9 @@ def test_crop_gradient_to_theta() -> None:
 def test_reduction_is_twice_the_coarse_size_and_antialiased() -> None:
     stripes = torch.zeros(3, 512, 512, dtype=torch.uint8)
     stripes[:, :, ::2] = 255
-    reduced = reduce_image(stripes, 64)
-    assert reduced.shape == (3, 128, 128)
-    assert bool(((reduced[:, :, 2:-2] > 110) & (reduced[:, :, 2:-2] < 145)).all())
+    reduced = reduce_images(stripes[None], 64)
+    assert reduced.shape == (1, 3, 128, 128)
+    assert bool(((reduced[..., 2:-2] > 110) & (reduced[..., 2:-2] < 145)).all())
 
 
 def test_wrong_shapes_are_refused() -> None:

@@ -32,7 +32,6 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
     return Sample(
         key="a",
         image=torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
-        reduced=torch.zeros(3, 64, 64, dtype=torch.uint8),
         labels=labels,
         centres=centres,
         present=torch.tensor([False, False, True, False, True, False]),

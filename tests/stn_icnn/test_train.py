@@ -10,8 +10,10 @@ import torch
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
+from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.model import STNiCNN, build_model
 from stn_icnn.phases import PHASES, set_trained
+from stn_icnn.state import STATE_FILE
 from stn_icnn.train import DivergedError, PhaseRun, lr_factor, run_phase
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -39,6 +41,39 @@ def epochs(config: TrainConfig, number: int) -> TrainConfig:
     return replace(config, optim=replace(config.optim, **named))
 
 
+class Stop(Exception):
+    pass
+
+
+class StoppingContext(LocalContext):
+    """Stops training as soon as so many reports are kept."""
+
+    def __init__(self, folder: Path, num_reports: int) -> None:
+        super().__init__(folder)
+        self.num_reports = num_reports
+
+    def report(self, metrics, checkpoint_dir) -> None:
+        super().report(metrics, checkpoint_dir)
+        if len(self.reports) == self.num_reports:
+            raise Stop
+
+
+class RecordedFaces(ShardedFaces):
+    """Faces that remember what was asked of them."""
+
+    def __init__(self, faces: ShardedFaces) -> None:
+        self.__dict__.update(faces.__dict__)
+        self.requests: list[Request] = []
+
+    def __getitem__(self, request: Request):
+        self.requests.append(request)
+        return super().__getitem__(request)
+
+
+def places(context: LocalContext) -> list[tuple[float, float]]:
+    return [(report["epoch"], report["step"]) for report in context.reports]
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_same_seed_same_bits_and_resumed_equals_straight(
     phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
@@ -48,29 +83,101 @@ def test_same_seed_same_bits_and_resumed_equals_straight(
     model = fresh(config)
     run_phase(phase_run(phase, config, tiny_faces, straight), model)
 
-    stopped = LocalContext(tmp_path / "resumed")
-    again = fresh(config)
-    run = phase_run(phase, config, tiny_faces, stopped)
-
-    class Stop(Exception):
-        pass
-
-    def report_then_stop(metrics, folder) -> None:
-        LocalContext.report(stopped, metrics, folder)
-        raise Stop
-
-    stopped.report = report_then_stop  # type: ignore[method-assign]
+    stopped = StoppingContext(tmp_path / "resumed", num_reports=1)
     with pytest.raises(Stop):
-        run_phase(run, again)
+        run_phase(phase_run(phase, config, tiny_faces, stopped), fresh(config))
     resumed = LocalContext(tmp_path / "resumed")
     run_phase(phase_run(phase, config, tiny_faces, resumed), fresh(config))
 
-    assert [r["epoch"] for r in resumed.reports] == [2]
+    assert places(resumed) == [(2, 0)]
     assert stopped.reports[0]["train/loss"] == straight.reports[0]["train/loss"]
     assert resumed.reports[0]["train/loss"] == straight.reports[1]["train/loss"]
     one = load_checkpoint(tmp_path / "straight").model.state_dict()
     other = load_checkpoint(tmp_path / "resumed").model.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def four_steps(tiny_config: TrainConfig) -> TrainConfig:
+    """Two epochs of four steps, with a checkpoint after each."""
+    config = replace(epochs(tiny_config, 2), checkpoint_every_steps=1)
+    return replace(config, optim=replace(config.optim, global_batch=2, schedule="one_cycle"))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
+    phase, four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    """As if it had never stopped: the same bits, also as without checkpoints on the way."""
+    straight = LocalContext(tmp_path / "straight")
+    model = fresh(four_steps)
+    uninterrupted = replace(four_steps, checkpoint_every_steps=0)
+    run_phase(phase_run(phase, uninterrupted, tiny_faces, straight), model)
+
+    stopped = StoppingContext(tmp_path / "resumed", num_reports=6)
+    with pytest.raises(Stop):
+        run_phase(phase_run(phase, four_steps, tiny_faces, stopped), fresh(four_steps))
+    assert places(stopped) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
+
+    resumed = LocalContext(tmp_path / "resumed")
+    run = phase_run(phase, four_steps, tiny_faces, resumed)
+    faces = RecordedFaces(run.train_faces)
+    again = fresh(four_steps)
+    run_phase(replace(run, train_faces=faces), again)
+    assert faces.requests == [request for batch in run.plan(1)[2:] for request in batch]
+    assert places(resumed) == [(1, 3), (2, 0)]
+    assert resumed.reports[-1]["train/loss"] == straight.reports[-1]["train/loss"]
+    one, other = model.state_dict(), again.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_checkpoints_lie_at_fixed_steps_and_hold_one_state(
+    four_steps: TrainConfig, tiny_faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever rank 0 saves, the other ranks must have come to hold as well."""
+    context = LocalContext()
+    averaged = []
+    monkeypatch.setattr(
+        "stn_icnn.train.average_buffers", lambda *_: averaged.append(len(context.reports))
+    )
+    config = replace(four_steps, checkpoint_every_steps=3)
+    run_phase(phase_run("coarse", config, tiny_faces, context), fresh(config))
+    assert places(context) == [(0, 3), (1, 0), (1, 3), (2, 0)]
+    assert averaged == [0, 1, 2, 3]
+    assert ["train/loss" in report for report in context.reports] == [False, True] * 2
+
+
+def test_the_schedule_counts_steps_from_the_phases_start(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a phase that has stopped in its second epoch."""
+    steps = []
+    monkeypatch.setattr("stn_icnn.train.lr_factor", lambda _, step, *__: steps.append(step) or 1.0)
+    stopped = StoppingContext(tmp_path, num_reports=6)
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
+    run_phase(
+        phase_run("coarse", four_steps, tiny_faces, LocalContext(tmp_path)), fresh(four_steps)
+    )
+    assert steps == list(range(8))
+
+
+def test_a_resumed_epoch_counts_the_time_of_all_its_steps(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    stopped = StoppingContext(tmp_path, num_reports=3)
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
+    path = tmp_path / STATE_FILE
+    saved = torch.load(path, weights_only=True)
+    assert 0 < saved["progress"]["wait_s"] < saved["progress"]["train_s"]
+    saved["progress"] |= {"train_s": 8000.0, "wait_s": 2000.0}
+    torch.save(saved, path)
+    resumed = LocalContext(tmp_path)
+    run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
+    epoch = resumed.reports[0]
+    assert epoch["train/images_per_second"] == pytest.approx(8 / 8000, rel=0.05)
+    assert epoch["train/data_wait_fraction"] == pytest.approx(0.25, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +242,24 @@ def test_diverging_loss_stops_and_names_step_and_samples(
     ) as e:
         run_phase(run, fresh(config))
     assert any(place.key in str(e.value) for place in run.train_faces.places)
+
+
+def test_spoilt_weights_are_not_saved(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step can spoil the weights though its own loss is finite."""
+
+    def spoil_at_the_second(module, optimizer, *_) -> torch.Tensor:
+        if places(context):
+            optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
+        return torch.zeros(())
+
+    monkeypatch.setattr("stn_icnn.train.train_step", spoil_at_the_second)
+    context = LocalContext(tmp_path)
+    run = phase_run("coarse", four_steps, tiny_faces, context)
+    with pytest.raises(DivergedError, match="no longer finite after step 2 of epoch 1"):
+        run_phase(run, fresh(four_steps))
+    assert places(context) == [(0, 1)]
 
 
 def test_best_model_is_kept_not_the_last(

@@ -1,0 +1,298 @@
+"""A bucket behind a bad network: every fault passes between the client and a real server."""
+
+import http.client
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+import sharding
+from sharding import Place, Recipe, open_place, storage
+from sharding.verify import verify
+
+FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
+"""What may befall a request:
+
+500, 503: answered so, and not done;
+late: done, but answered when the client has given up waiting;
+lost: done, but the connection is cut before the answer;
+half request: cut in the middle of what is uploaded;
+half answer: cut in the middle of the answer's body, or of the status line where it has none;
+no body: cut after the answer's head.
+"""
+
+REFUSALS = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}
+
+READ_TIMEOUT_S = 0.5
+SEED = 4
+LARGE = random.Random(SEED).randbytes(9 << 20)  # uploaded in two pieces
+
+Rule = Callable[[str, str], str | None]
+"""(method, path with query) -> one of FAULTS, `403`, or None to let the request pass."""
+
+
+class FaultyProxy(ThreadingHTTPServer):
+    """Passes requests on to an S3 server, save where `rule` says otherwise.
+
+    Attributes:
+        rule: asked of every request.
+        requests: method and path of each, in order.
+        injected: how often each fault was.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, server_url: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Relay)
+        self.target = urlsplit(server_url).netloc
+        self.rule: Rule = lambda method, path: None
+        self.requests: list[tuple[str, str]] = []
+        self.injected: Counter[str] = Counter()
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def fault(self, method: str, path: str) -> str | None:
+        with self._lock:
+            self.requests.append((method, path))
+            found = self.rule(method, path)
+            self.injected.update([found] if found else [])
+            return found
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client that has given up is what this is for."""
+
+
+class _Relay(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyProxy
+
+    def _relay(self) -> None:
+        fault = self.server.fault(self.command, self.path)
+        num_bytes = int(self.headers.get("Content-Length", 0))
+        self.close_connection = fault not in (None, *REFUSALS)
+        if fault == "half request":
+            self.rfile.read(num_bytes // 2)
+            return
+        sent = self.rfile.read(num_bytes)
+        if fault in REFUSALS:
+            body = f"<Error><Code>{REFUSALS[fault]}</Code><Message>no</Message></Error>".encode()
+            self._answer(int(fault), {"Content-Length": str(len(body))}, body)
+            return
+        connection = http.client.HTTPConnection(self.server.target, timeout=60)
+        connection.request(self.command, self.path, sent, self._end_to_end(self.headers))
+        answer = connection.getresponse()
+        headers, body = self._end_to_end(answer.headers), answer.read()
+        connection.close()
+        if fault == "late":
+            self.server.closing.wait(3 * READ_TIMEOUT_S)
+        elif fault == "half answer" and not body:
+            self.wfile.write(b"HTTP/1.")
+        elif fault != "lost":
+            num_passed = {"half answer": len(body) // 2, "no body": 0}.get(str(fault), len(body))
+            self._answer(answer.status, headers, body[:num_passed])
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _relay
+
+    def _end_to_end(self, headers: http.client.HTTPMessage) -> dict[str, str]:
+        hop_by_hop = ("connection", "transfer-encoding", "expect")
+        return {name: value for name, value in headers.items() if name.lower() not in hop_by_hop}
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Between `bucket` and the client, which waits and backs off briefly."""
+    from botocore.retries.standard import ExponentialBackoff
+
+    with FaultyProxy(s3_server) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        monkeypatch.setattr(storage, "READ_TIMEOUT_S", READ_TIMEOUT_S)
+        monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.001)
+        storage._client.cache_clear()
+        yield server
+        server.closing.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def place(proxy: FaultyProxy, bucket: str) -> Place:
+    return open_place(f"{bucket}/some/prefix")
+
+
+def once(*faults: str) -> Rule:
+    """Each fault befalls one request, in this order."""
+    left = list(faults)
+    return lambda method, path: left.pop(0) if left else None
+
+
+def each_try(fault: str) -> Rule:
+    """The first try of every request meets the fault."""
+    met: set[tuple[str, str]] = set()
+
+    def rule(method: str, path: str) -> str | None:
+        if (method, path) in met:
+            return None
+        met.add((method, path))
+        return fault
+
+    return rule
+
+
+def some(share: float) -> Rule:
+    """Any fault befalls this share of the requests."""
+    rng = random.Random(SEED)
+    return lambda method, path: rng.choice(FAULTS) if rng.random() < share else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_operation_survives(
+    fault: str, place: Place, proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first try of each of its requests fails."""
+    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", (1 << 20, 8 << 20))
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"small")
+    large.write_bytes(LARGE)
+
+    proxy.rule = each_try(fault)
+    place.write("a/written", b"1" * 5000)
+    place.upload(small, "a/small")
+    place.upload(large, "a/large")
+    assert place.read("a/written") == b"1" * 5000
+    with place.open("a/large") as file:
+        file.seek(3 << 20)
+        assert file.read(100) == LARGE[3 << 20 :][:100]
+        file.seek(0)
+        assert file.read() == LARGE
+    assert place.list() == ["a/large", "a/small", "a/written"]
+    assert place.exists("a/small")
+    place.delete("a/small")
+    assert not place.exists("a/small")
+    place.abort_uploads()
+
+    assert {method for method, _ in proxy.requests} == {"GET", "HEAD", "PUT", "POST", "DELETE"}
+    assert proxy.injected == {fault: len(set(proxy.requests))}
+    assert proxy.injected[fault] >= 13
+
+
+def test_reads_and_listings_survive_faults_in_a_row(place: Place, proxy: FaultyProxy):
+    place.write("a", LARGE)
+    for _ in range(2):
+        proxy.rule = once("half answer", "503", "half answer", "lost", "no body", "500")
+        assert place.read("a") == LARGE
+        proxy.rule = once("no body", "503", "half answer", "lost", "no body", "500")
+        assert place.list() == ["a"]
+    assert sum(proxy.injected.values()) == 24
+
+
+OPERATIONS: dict[str, Callable[[Place, Path], object]] = {
+    "read": lambda place, file: place.read("a"),
+    "open": lambda place, file: place.open("a"),
+    "write": lambda place, file: place.write("a", b"new"),
+    "upload": lambda place, file: place.upload(file, "a"),
+    "exists": lambda place, file: place.exists("a"),
+    "list": lambda place, file: place.list("a"),
+    "delete": lambda place, file: place.delete("a"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_lasting_fault_is_an_error_that_names_the_object(
+    operation: str, place: Place, proxy: FaultyProxy, tmp_path: Path
+):
+    (tmp_path / "file").write_bytes(b"new")
+    place.write("a", b"old")
+    for fault in ("500", "half request"):
+        proxy.requests.clear()
+        proxy.rule = lambda method, path, fault=fault: fault
+        with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
+            OPERATIONS[operation](place, tmp_path / "file")
+        assert len(proxy.requests) == storage.REQUEST_ATTEMPTS
+    proxy.rule = once()
+    assert place.list() == ["a"]
+    assert place.read("a") == b"old"
+
+
+@pytest.mark.parametrize("fault", ["late", "lost", "half answer", "no body"])
+def test_lasting_loss_of_answers(
+    fault: str, place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+):
+    """Never half the data, nor a listing that lacks something."""
+    monkeypatch.setattr(storage, "REQUEST_ATTEMPTS", 3)
+    storage._client.cache_clear()
+    place.write("a", b"old" * 5000)
+    proxy.rule = lambda method, path: fault
+    with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
+        place.read("a")
+    with pytest.raises(OSError, match="s3://faces/some/prefix/b: "):
+        place.list("b")
+    assert len(proxy.requests) <= 1 + 3 * storage.BODY_ATTEMPTS + 3
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_refusal_is_told_at_once(operation: str, place: Place, proxy: FaultyProxy, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"new")
+    proxy.rule = lambda method, path: "403"
+    with pytest.raises(PermissionError, match="s3://faces/some/prefix/a: "):
+        OPERATIONS[operation](place, tmp_path / "file")
+    assert len(proxy.requests) == 1
+
+
+def test_upload_that_fails_midway_leaves_no_object(
+    place: Place, proxy: FaultyProxy, tmp_path: Path
+):
+    """The server cannot even be told to forget its first piece."""
+    file = tmp_path / "file"
+    file.write_bytes(LARGE)
+    proxy.rule = lambda method, path: None if "?uploads" in path or "Number=1" in path else "500"
+    with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
+        place.upload(file, "a")
+    assert proxy.requests[-1][0] == "DELETE"
+    proxy.rule = once()
+    assert place.list() == []
+    client = storage._client(0)
+    assert client.list_multipart_uploads(Bucket="faces")["Uploads"]
+    place.abort_uploads()
+    assert "Uploads" not in client.list_multipart_uploads(Bucket="faces")
+
+
+@pytest.mark.slow
+def test_sharding_gives_the_same_bytes(
+    helen: Path, tmp_path: Path, bucket: str, proxy: FaultyProxy
+):
+    """From bucket to bucket while one request in seven fails, as from folder to folder."""
+    sharding.build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
+    raw, straight = open_place(f"{bucket}/raw"), open_place(tmp_path / "out")
+    proxy.rule = some(0.15)
+    for path in open_place(helen).list():
+        raw.upload(helen / path, path)
+    sharding.build(raw.url, f"{bucket}/out", Recipe(layout="helen", shard_size=2))
+    assert verify(f"{bucket}/out") == []
+    assert set(proxy.injected) == set(FAULTS)
+    proxy.rule = once()
+    out = open_place(f"{bucket}/out")
+    assert {path: out.read(path) for path in out.list()} == {
+        path: straight.read(path) for path in straight.list()
+    }

@@ -1,0 +1,324 @@
+"""What can't be used is left out with its reason, and everything else is sharded."""
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sharding import Recipe, build
+from sharding.manifest import Manifest
+from sharding.sample import read_samples
+from sharding.storage import Folder
+from sharding.verify import verify
+
+Draw = Callable[..., None]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def no_image(file: Path) -> None:
+    file.write_bytes(b"<html>404 Not Found</html>")
+
+
+def sixteen_bits(file: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(file, "PNG")
+
+
+def bomb(px: int) -> Callable[[Path], None]:
+    """A PNG of some 70 bytes that says it is so large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    def spoil(file: Path) -> None:
+        header = struct.pack(">IIBBBBB", px, px, 8, 2, 0, 0, 0)
+        chunks = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+    return spoil
+
+
+def folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def lost_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("nowhere.jpg")
+
+
+def link_to_itself(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def gone(file: Path) -> None:
+    file.unlink()
+
+
+def of_size(width: int, height: int) -> Callable[[Path], None]:
+    def spoil(file: Path) -> None:
+        Image.new("L", (width, height), 255).save(file, "PNG")
+
+    return spoil
+
+
+# What is done to the file -> the reason given, after "image " or "mask "; {part} of a mask alone.
+FILE_FAULTS = {
+    cut: "does not decode: {part}",
+    empty: "empty: a file of 0 bytes",
+    no_image: "does not decode: {part}not an image",
+    sixteen_bits: "of 16 bits: mode I;16, convert it to 8 bits",
+    bomb(8000): "too large: 8000 x 8000 px",
+    bomb(60_000): "too large: Image size (3600000000 pixels) exceeds limit",
+    lost_link: "not readable: a link that leads nowhere",
+    link_to_itself: "not readable: Too many levels of symbolic links",
+}
+FOLDER_FAULT = {folder: "not readable: Is a directory"}
+
+
+@dataclass
+class Raw:
+    """A raw data set in the making.
+
+    Attributes:
+        root: where it is.
+        good: keys of faces that can be used.
+        reasons: by source, how the reason begins for which it is rejected.
+    """
+
+    root: Path
+    good: set[str] = field(default_factory=set)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def spoil(self, spoil: Callable[[Path], None], path: str, reason: str, source: str) -> None:
+        spoil(self.root / path)
+        self.reasons[source] = reason
+
+
+def keys_in(out: Path) -> set[str]:
+    found = set()
+    for shard in out.rglob("*.tar"):
+        with shard.open("rb") as file:
+            found |= {key for key, _ in read_samples(file)}
+    return found
+
+
+def check(raw: Raw, layout: str, out: Path) -> Manifest:
+    """Shards it: what is listed as rejected, what is there, and that it is sound."""
+    manifest = build(raw.root, out, Recipe(layout=layout, shard_size=5, max_rejected=1))
+    found = {rejection.source: rejection.reason for rejection in manifest.rejected}
+    begins = {source: found[source][: len(raw.reasons.get(source, ""))] for source in found}
+    assert begins == raw.reasons
+    assert len(found) == len(manifest.rejected)
+    assert keys_in(out) == raw.good
+    assert sum(manifest.num_samples.values()) == len(raw.good)
+    assert verify(out) == []
+    return manifest
+
+
+def add_celebamask(raw: Raw, number: int, draw: Draw, **how: object) -> tuple[str, str]:
+    """Draws a face; the paths of its image and of its nose's mask."""
+    draw(raw.root, number, **how)
+    nose = f"CelebAMask-HQ-mask-anno/{number // 2000}/{number:05d}_nose.png"
+    return f"CelebA-HQ-img/{number}.jpg", nose
+
+
+@pytest.fixture
+def raw_celebamask(celebamask: Path) -> Raw:
+    return Raw(celebamask, good={f"{number:05d}" for number in range(1995, 2005)})
+
+
+def test_bad_files_of_celebamask(raw_celebamask: Raw, draw_celebamask: Draw, tmp_path: Path):
+    raw, number = raw_celebamask, 6000
+    for what, faults in (("image", FILE_FAULTS), ("mask", FILE_FAULTS | FOLDER_FAULT)):
+        for spoil, reason in faults.items():
+            number += 1
+            image, nose = add_celebamask(raw, number, draw_celebamask)
+            part = "nose: " if what == "mask" else ""
+            reason = f"{what} {reason.format(part=part)}"
+            raw.spoil(spoil, image if what == "image" else nose, reason, image)
+    for spoil, reason in (
+        (of_size(600, 512), "image of another shape: must be square and at least 512 x 512, got"),
+        (of_size(511, 511), "image of another shape: must be square and at least 512 x 512, got"),
+    ):
+        number += 1
+        image, _ = add_celebamask(raw, number, draw_celebamask)
+        raw.spoil(spoil, image, reason, image)
+    number += 1
+    image, nose = add_celebamask(raw, number, draw_celebamask)
+    reason = "mask of another size: nose must be 512 x 512, got 256 x 128"
+    raw.spoil(of_size(256, 128), nose, reason, image)
+    image, _ = add_celebamask(raw, 7001, draw_celebamask, parts={})
+    raw.reasons[image] = "no masks: no CelebAMask-HQ-mask-anno/3/07001_*.png"
+    image, _ = add_celebamask(raw, 7002, draw_celebamask, parts={"nose": (0, 0, 0, 0)})
+    raw.reasons[image] = "nothing labelled: all masks are empty"
+    check(raw, "celebamask", tmp_path / "out")
+
+
+def test_names_of_celebamask(raw_celebamask: Raw, draw_celebamask: Draw, tmp_path: Path):
+    """Odd names, two images of one id, masks without an image and the reverse."""
+    raw = raw_celebamask
+    images = raw.root / "CelebA-HQ-img"
+    good = (images / "1995.jpg").read_bytes()
+    for name in ("12.5.jpg", "7_1.jpg", "face.jpg", "-3.jpg", "٣.jpg", "1234567890.jpg", "a/8.jpg"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(good)
+        raw.reasons[f"CelebA-HQ-img/{name}"] = "name not usable: expected CelebA-HQ-img/NUMBER.jpg"
+    for name in ("01995.jpg", "1995.png"):
+        (images / name).write_bytes(good)
+        raw.reasons[f"CelebA-HQ-img/{name}"] = "same id twice: as CelebA-HQ-img/1995.jpg"
+    for number, spoil in ((10, gone), (6001, folder)):
+        image, _ = add_celebamask(raw, number, draw_celebamask)
+        spoil(raw.root / image)
+        masks = f"CelebAMask-HQ-mask-anno/{number // 2000}/{number:05d}_*.png"
+        raw.reasons[masks] = "masks without an image: no such id"
+    image, nose = add_celebamask(raw, 6002, draw_celebamask)
+    (raw.root / nose).unlink()
+    raw.good.add("06002")
+    manifest = check(raw, "celebamask", tmp_path / "out")
+    kinds = [rejection.kind for rejection in manifest.rejected]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "name not usable": 7,
+        "same id twice": 2,
+        "masks without an image": 2,
+    }
+
+
+@pytest.fixture
+def raw_helen(helen: Path) -> Raw:
+    return Raw(helen, good={"11_1", "12_1", "13_1", "14_2", "21_1", "31_1"})
+
+
+def list_more(raw: Raw, names: list[str]) -> None:
+    with (raw.root / "exemplars.txt").open("a") as file:
+        file.writelines(f"{index} , {name}\n" for index, name in enumerate(names, 5))
+
+
+def test_bad_files_of_helen(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
+    raw = raw_helen
+    names: list[str] = []
+
+    def add(fault: str) -> tuple[str, str]:
+        name = f"bad-{fault}-{len(names)}"
+        names.append(name)
+        draw_helen(raw.root, name)
+        return f"images/{name}.jpg", f"labels/{name}/{name}_lbl06.png"
+
+    faults = FILE_FAULTS | FOLDER_FAULT | {gone: "missing"}
+    for spoil, reason in faults.items():
+        image, nose = add("image")
+        raw.spoil(spoil, image, f"image {reason.format(part='')}", image)
+        image, nose = add("mask")
+        raw.spoil(spoil, nose, f"mask {reason.format(part='lbl06: ')}", image)
+    for size in ((99, 120), (100, 121), (120, 100)):
+        image, nose = add("size")
+        reason = "mask of another size: lbl06 must be 100 x 120 as its image, got {} x {}"
+        raw.spoil(of_size(*size), nose, reason.format(*size), image)
+    image, nose = add("folder")
+    labels = (raw.root / nose).parent
+    labels.rename(labels.with_suffix(".away"))
+    labels.write_bytes(b"a file in the place of a folder")
+    raw.reasons[image] = "mask not readable: Not a directory"
+    nothing = {index: np.zeros((120, 100), np.uint8) for index in range(11)}
+    draw_helen(raw.root, "nothing", maps=nothing)
+    raw.reasons["images/nothing.jpg"] = "nothing labelled: all masks are empty"
+    raw.reasons["images/never-there.jpg"] = "image missing"
+    list_more(raw, [*names, "nothing", "never-there"])
+    check(raw, "helen", tmp_path / "out")
+
+
+def test_names_of_helen(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
+    """No name leads out of the data set, though a face lies there."""
+    raw = raw_helen
+    secret = tmp_path / "secret/face"
+    draw_helen(tmp_path / "secret", "face")
+    (tmp_path / "secret/face.jpg").write_bytes((raw.root / "images/11_1.jpg").read_bytes())
+    odd = ["../../secret/face", str(secret), "..", "a.b", "a b", "a,b", "ä", "a\\b", "*", "x" * 91]
+    for name in odd:
+        reason = f"name not usable: {name!r} in exemplars.txt, expected letters, digits, - and _"
+        raw.reasons[f"images/{name}.jpg"] = reason
+    raw.reasons["images/21_1.jpg"] = "listed twice: in exemplars.txt and tuning.txt"
+    raw.reasons["images/12_1.jpg"] = "listed twice: in exemplars.txt and exemplars.txt"
+    list_more(raw, [*odd, "21_1", "12_1"])
+    manifest = check(raw, "helen", tmp_path / "out")
+    assert manifest.num_samples == {"train": 4, "val": 1, "test": 1}
+
+
+def failing_read(path: str, error: OSError) -> Callable[[Folder, str], bytes]:
+    read = Folder.read
+
+    def failing(self: Folder, asked: str) -> bytes:
+        if asked == path:
+            raise error
+        return read(self, asked)
+
+    return failing
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
+def test_unreadable_file_is_rejected(
+    raw_helen: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    for number, (what, path) in enumerate(
+        (("image", "images/12_1.jpg"), ("mask", "labels/12_1/12_1_lbl03.png"))
+    ):
+        error = OSError(code, os.strerror(code))
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "read", failing_read(path, error))
+            raw_helen.reasons["images/12_1.jpg"] = f"{what} not readable: {os.strerror(code)}"
+            raw_helen.good.discard("12_1")
+            check(raw_helen, "helen", tmp_path / f"out{number}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.ENOTCONN, errno.ESTALE, errno.EMFILE],
+    ids=errno.errorcode.get,
+)
+@pytest.mark.parametrize("path", ["images/21_1.jpg", "labels/21_1/21_1_lbl03.png", "tuning.txt"])
+def test_failing_network_is_no_ones_fault(
+    helen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, code: int
+):
+    """The run fails, whatever share may be rejected, and then goes on with nothing left out."""
+    recipe = Recipe(layout="helen", max_rejected=1)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", failing_read(path, OSError(code, os.strerror(code))))
+        with pytest.raises(OSError, match=os.strerror(code)):
+            build(helen, out, recipe)
+    assert not (out / "manifest.json").exists()
+    assert build(helen, out, recipe).rejected == ()
+    assert verify(out) == []
+
+
+def test_failing_network_does_not_hide_files(
+    raw_celebamask: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scandir = os.scandir
+
+    def failing(path: str) -> object:
+        if str(path).endswith("/0"):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        with pytest.raises(OSError, match="Stale file handle"):
+            build(raw_celebamask.root, tmp_path / "out", Recipe(layout="celebamask"))
+    check(raw_celebamask, "celebamask", tmp_path / "out")
