@@ -7,7 +7,6 @@ Each figure stands beside a bound measured in the same run, on one core.
 
 import argparse
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -42,18 +41,24 @@ def bare_sharding(raw: Path, images: Iterable[Path]) -> None:
         Image.fromarray(grey[0]).save(io.BytesIO(), "PNG")
 
 
-def shard(raw: Path, out: Path, workers: int, limit: int) -> float:
-    """Images a second of the command line, its start included."""
+RUN_AND_WEIGH = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""Prints the KiB of the largest process of a command; small itself, for a child counts its parent's
+memory until it runs another program."""
+
+
+def shard(raw: Path, out: Path, workers: int, limit: int) -> tuple[float, float]:
+    """Images a second of the command line, its start included, and MiB of its largest process."""
     command = [sys.executable, "-m", "sharding", "celebamask", "--source", str(raw)]
     settings = ["--out", str(out), "--workers", str(workers), "--limit", str(limit)]
+    weighed = [sys.executable, "-c", RUN_AND_WEIGH, *command, *settings]
     started = time.perf_counter()
-    subprocess.run([*command, *settings], check=True, capture_output=True)
-    return sum(load_manifest(out).num_samples.values()) / (time.perf_counter() - started)
-
-
-def peak_mib() -> float:
-    """Memory of the largest process so far that this one has waited for, or its children have."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    kib = subprocess.run(weighed, check=True, capture_output=True, text=True).stdout
+    seconds = time.perf_counter() - started
+    return sum(load_manifest(out).num_samples.values()) / seconds, int(kib) / 1024
 
 
 def measure_sharding(raw: Path, out: Path) -> dict[str, float]:
@@ -64,15 +69,15 @@ def measure_sharding(raw: Path, out: Path) -> dict[str, float]:
     started = time.perf_counter()
     bare_sharding(raw, few)
     bound = len(few) / (time.perf_counter() - started)
-    shard(raw, out / "few", 2, len(images) // 10)
-    memory_of_few = peak_mib()
-    one, two = (shard(raw, out / f"{n}-workers", n, len(images)) for n in (1, 2))
+    _, mib_of_few = shard(raw, out / "few", 2, len(images) // 10)
+    one, _ = shard(raw, out / "1-worker", 1, len(images))
+    two, mib = shard(raw, out / "2-workers", 2, len(images))
     return {
         "sharding, images/s": one,
         "sharding, of the bound": one / bound,
         "sharding, two workers of one": two / one,
-        "sharding, MiB a worker, a tenth of the images": memory_of_few,
-        "sharding, MiB a worker, all images": peak_mib(),
+        "sharding, MiB of a worker, a tenth of the images": mib_of_few,
+        "sharding, MiB of a worker, all images": mib,
     }
 
 

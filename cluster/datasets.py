@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sharding.faces
 from sharding.building import Recipe, build
-from sharding.manifest import MANIFEST, Manifest, load_manifest
+from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.storage import open_place
 from stn_icnn.checkpoint import DataFacts
 
@@ -69,7 +69,7 @@ class ShardedData:
 
 def demo_data(storage: str) -> ShardedData:
     """Draws procedural faces in HELEN's layout and shards them, unless it has been done."""
-    out = f"{storage}/demo-faces-{DEMO_FACES}"
+    out = f"{storage}/demo-faces-{DEMO_FACES}-v{FORMAT_VERSION}"
     if not open_place(out).exists(MANIFEST):
         with tempfile.TemporaryDirectory() as raw:
             print(f"drawing {DEMO_FACES} procedural faces", flush=True)

@@ -64,6 +64,7 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
     places = open_places(settings, settings.run_name or new_run_name(preset))
     data = _open_data(settings, preset, places.storage)
     config = training_of(settings)
+    _require_canvas(config, data)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
     share = join(places, data, settings.scaling, most_workers)
     _require_batches(config, data, share)
@@ -94,6 +95,16 @@ def _open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
         data.shards(split)
     print(f"data {data.place}: {data.manifest.num_samples}", flush=True)
     return data
+
+
+def _require_canvas(config: TrainConfig, data: ShardedData) -> None:
+    """Refuses images that a worker would refuse later, one by one."""
+    side, limit = data.manifest.scale.px, config.model.canvas_px
+    if side > limit:
+        raise ValueError(
+            f"{data.place} has images of up to {side} px, over the canvas limit model.canvas_px = "
+            f"{limit}: raise it"
+        )
 
 
 def _require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:

@@ -24,6 +24,9 @@ DATABASE_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 PROBE_TIMEOUT_S: Final = 5
 
+RAY_COPY: Final = "_ray_pkg_"
+"""In the name of the folder that Ray unpacks `--working-dir` to."""
+
 
 class TrackingUnavailableError(ConnectionError):
     """The tracking store does not answer, or refuses what every job must do."""
@@ -55,7 +58,7 @@ def resolve_storage(storage: str | None = None) -> str:
     """
     given = storage or os.environ.get(STORAGE_ENV) or str(data_home() / "storage")
     if "://" not in given:
-        return str(_folder(Path(given), "storage"))
+        return str(own_folder(Path(given), "storage"))
     address = urlsplit(given)
     if address.scheme != "s3" or not address.netloc:
         raise ValueError(
@@ -83,7 +86,7 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
     kind = scheme.split("+")[0]
     if kind == "sqlite" and rest.strip("/"):
         path = sqlite_path(given)
-        folder = _folder(path.parent, "tracking")
+        folder = own_folder(path.parent, "tracking")
         query = given.partition("?")[2]
         return f"{scheme}:///{folder / path.name}" + (f"?{query}" if query else "")
     if kind in ("http", "https") and urlsplit(given).hostname:
@@ -107,7 +110,7 @@ def artifact_location(tracking_uri: str) -> str | None:
     """
     kind = tracking_uri.partition("://")[0].split("+")[0]
     if kind == "sqlite":
-        return str(_folder(sqlite_path(tracking_uri).parent / "mlartifacts", "artifacts"))
+        return str(own_folder(sqlite_path(tracking_uri).parent / "mlartifacts", "artifacts"))
     if kind in ("http", "https"):
         return None
     raise ValueError(
@@ -212,8 +215,19 @@ def masked(text: str, uri: str) -> str:
     return text.replace(f":{password}@", ":***@") if password else text
 
 
-def _folder(path: Path, use: str) -> Path:
-    path = path.expanduser().absolute()
+def own_folder(path: Path, use: str) -> Path:
+    """A folder that a job writes to: absolute, made if absent, writable.
+
+    Raises:
+        ValueError: where it can't be, or would be lost with a submitted job's working directory.
+    """
+    path = path.expanduser()
+    if not path.is_absolute() and RAY_COPY in str(Path.cwd()):
+        raise ValueError(
+            f"the {use} folder {path} is relative, and a submitted job's working directory is a "
+            "temporary copy: give an absolute path or s3://BUCKET/PREFIX"
+        )
+    path = path.absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -84,24 +84,29 @@ def take_share(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> Sha
             otherwise after `scaling.wait_s`.
     """
     deadline = time.monotonic() + (scaling.wait_s if may_grow else 0)
-    told = False
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        share = settle(scaling, nodes, most_workers)
-        if _room(nodes, share.cpus_per_worker, share.use_gpu) >= share.num_workers:
-            return share
-        there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
-        if time.monotonic() >= deadline:
-            raise ValueError(
-                f"not enough resources: {share} needed, the cluster's nodes have {there}; add "
-                "nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
-            )
-        if not told:
-            told = True
-            print(f"waiting up to {scaling.wait_s:g} s for {share}; there are {there}", flush=True)
-            bundle = {"CPU": share.cpus_per_worker, **({"GPU": 1} if share.use_gpu else {})}
-            request_resources(bundles=[bundle] * share.num_workers)  # an autoscaler hears of it
-        time.sleep(1)
+    asked = False
+    try:
+        while True:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            share = settle(scaling, nodes, most_workers)
+            if _room(nodes, share.cpus_per_worker, share.use_gpu) >= share.num_workers:
+                return share
+            there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
+            if time.monotonic() >= deadline:
+                raise ValueError(
+                    f"not enough resources: {share} needed, the cluster's nodes have {there}; add "
+                    "nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
+                )
+            if not asked:
+                asked = True
+                waiting = f"waiting up to {scaling.wait_s:g} s for {share}; there are {there}"
+                print(waiting, flush=True)
+                bundle = {"CPU": share.cpus_per_worker, **({"GPU": 1} if share.use_gpu else {})}
+                request_resources(bundles=[bundle] * share.num_workers)  # the autoscaler hears it
+            time.sleep(1)
+    finally:
+        if asked:
+            request_resources(bundles=[])  # it would keep the nodes for good
 
 
 def settle(

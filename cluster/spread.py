@@ -8,9 +8,11 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from cluster.places import own_folder
 from cluster.resources import join_cluster, require_readable, require_shared
 from sharding.building import WriteShard
 from sharding.cli import run_build
+from sharding.manifest import PARTS_FOLDER
 from sharding.writer import ShardRecord, ShardTask
 
 MAX_RETRIES = 3
@@ -21,7 +23,7 @@ def map_on_cluster(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[Sh
     """Yields the records as they come; a task takes a CPU of any node.
 
     Raises:
-        OSError: tasks died too often.
+        OSError: the cluster lost tasks, more often than it tries again.
     """
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(write)
     pending = [remote.remote(task) for task in tasks]
@@ -29,10 +31,12 @@ def map_on_cluster(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[Sh
         while pending:
             done, pending = ray.wait(pending)
             yield from ray.get(done)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+    except ray.exceptions.RayTaskError:
+        raise  # what the task raised, which is one of its own errors as well
+    except ray.exceptions.RayError as error:
         raise OSError(
-            f"a shard's task died {MAX_RETRIES + 1} times: {error}; the same command goes on where "
-            "this one stopped"
+            f"the cluster lost a shard's task: {error}; the same command goes on where this one "
+            "stopped"
         ) from error
     finally:
         for task in pending:
@@ -54,9 +58,10 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
     """
     join_cluster()
     if "://" not in args.out:
-        Path(args.out).mkdir(parents=True, exist_ok=True)
-        args.out = str(Path(args.out).absolute())
-        require_shared(args.out)
+        args.out = str(own_folder(Path(args.out), "shards"))
+        probed = Path(args.out) / PARTS_FOLDER  # where a probe that a kill leaves is not foreign
+        probed.mkdir(exist_ok=True)
+        require_shared(str(probed))
     if "://" not in args.source:
         args.source = str(Path(args.source).absolute())
         require_readable(args.source, ".")

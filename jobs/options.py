@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import tyro
 
 from cluster.config import JobConfig
 from cluster.launch import PhaseFailedError
-from stn_icnn.config import PRESETS, TrainConfig, from_dict
+from stn_icnn.config import PRESETS, TrainConfig, from_dict, to_dict
 
 DEFAULT_PRESET = "demo"
 
 
 def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobConfig, str]:
-    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file replaces the preset's settings.
+    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file goes over the preset's settings.
 
     Args:
         description: shown by `--help`.
@@ -42,24 +42,37 @@ def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobC
         raise ValueError("--config needs a JSON file, as a run's artifacts hold one") from error
     if given.config is None:
         preset = preset or DEFAULT_PRESET
-        training = PRESETS[preset]()
-        default = JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
+        default = _preset_job(preset)
     else:
+        default = _read_config(given.config, _preset_job(preset) if preset else JobConfig())
         preset = preset or given.config.stem
-        default = _read_config(given.config)
     prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
     job = tyro.cli(JobConfig, prog=prog, description=description, default=default, args=rest)
     return job, preset
 
 
-def _read_config(path: Path) -> JobConfig:
+def _preset_job(preset: str) -> JobConfig:
+    training = PRESETS[preset]()
+    return JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
+
+
+def _read_config(path: Path, base: JobConfig) -> JobConfig:
+    """The settings of a file, over others."""
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--config must be a JSON file of settings, got {path}: {error}"
         ) from error
-    return from_dict(JobConfig, values)
+    return from_dict(JobConfig, _laid_over(to_dict(base), values))
+
+
+def _laid_over(base: Any, values: Any) -> Any:
+    """Nested settings with some of them replaced."""
+    if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
+        return values
+    changed = {name: _laid_over(base.get(name), value) for name, value in values.items()}
+    return {**base, **changed}
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ SHARD_SIZE: Final = 256
 MAX_REJECTED: Final = 0.05
 
 _PLAN = f"{PARTS_FOLDER}/plan.json"
+_OURS = re.compile(
+    rf"({'|'.join(SPLITS)})/([0-9]{{6}}\.tar|\.[0-9]{{6}}\.tar\.[0-9a-f]{{32}}\.tmp)"
+    r"|\.manifest\.json\.[0-9a-f]{32}\.tmp"
+)
+"""Shards, and what a killed writer leaves of a shard or manifest."""
 
 WriteShard = Callable[[ShardTask], ShardRecord]
 MapTasks = Callable[[WriteShard, Sequence[ShardTask]], Iterable[ShardRecord]]
@@ -259,10 +265,10 @@ def _accept_finished(place: Place, plan: Plan) -> Manifest:
 def _delete_strays(place: Place, manifest: Manifest) -> None:
     """Removes what killed runs left beside the shards, before the manifest says that all is well.
 
-    That nothing else can be there, `_begin` has seen to.
+    Files of other names are somebody else's, and stay for `verify` to name.
     """
     shards = {shard.path for done in manifest.splits.values() for shard in done}
     for path in place.list():
-        if path not in shards and not path.startswith(f"{PARTS_FOLDER}/"):
+        if path not in shards and _OURS.fullmatch(path):
             place.delete(path)
-    place.abort_uploads()
+    place.abort_uploads(_OURS)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args) or 0)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, tarfile.TarError) as error:
         message = " ".join(str(error).split())
         print(f"sharding {args.command}: error: {message}", file=sys.stderr)
         return 2

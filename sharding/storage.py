@@ -8,6 +8,7 @@ import errno
 import functools
 import io
 import os
+import re
 import shutil
 import time
 import uuid
@@ -73,8 +74,8 @@ class Place(Protocol):
         """Removes the file, if it is there."""
         ...
 
-    def abort_uploads(self) -> None:
-        """Gives up what killed writers left half-uploaded, which no listing shows."""
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
+        """Gives up what killed writers of such paths left half-uploaded, which no listing shows."""
         ...
 
 
@@ -160,7 +161,7 @@ class Folder:
         if file.parent != self.root and file.parent.is_dir() and not any(file.parent.iterdir()):
             file.parent.rmdir()
 
-    def abort_uploads(self) -> None:
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
         """Nothing: what is half-written in a folder is listed."""
 
     @contextmanager
@@ -260,8 +261,8 @@ class Bucket:
         """Removes the object."""
         self._call(path, lambda client, at: client.delete_object(**at))
 
-    def abort_uploads(self) -> None:
-        """Aborts the unfinished multi-part uploads below the prefix."""
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
+        """Aborts the unfinished multi-part uploads to such paths below the prefix."""
         start = f"{self.prefix}/".lstrip("/")
 
         def abort(client: Any, at: dict[str, str]) -> None:
@@ -269,6 +270,8 @@ class Bucket:
                 Bucket=at["Bucket"], Prefix=start
             )
             for upload in [found for page in pages for found in page.get("Uploads", ())]:
+                if not paths.fullmatch(upload["Key"][len(start) :]):
+                    continue
                 # Gone already where the answer to a first try was lost.
                 with suppress(client.exceptions.NoSuchUpload):
                     client.abort_multipart_upload(

@@ -28,7 +28,7 @@ class TrainContext(Protocol):
         """Where this process computes."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over ranks; `unwrap` undoes it."""
+        """The module with its gradients averaged over ranks."""
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sums a tensor over ranks, in place."""

@@ -7,6 +7,7 @@ and each sample by its place.
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ ShardOpener = Callable[[str], BinaryIO]
 """Opens a shard for reading, seekable. Must be picklable where loader processes are used."""
 
 SUFFIXES = ("jpg", "png", "json")
+MAX_OPEN_SHARDS = 128
+"""Of a reader at a time: more would come near what a process may have open."""
 
 
 def open_local(path: str) -> BinaryIO:
@@ -99,7 +102,7 @@ class ShardedFaces(Dataset[Sample]):
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[tuple[int, str], BinaryIO] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -120,7 +123,7 @@ class ShardedFaces(Dataset[Sample]):
         place = self.places[request.index]
         try:
             return self._read(place, request)
-        except (OSError, ValueError, KeyError, SyntaxError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
             raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
 
     def _read(self, place: SamplePlace, request: Request) -> Sample:
@@ -161,9 +164,12 @@ class ShardedFaces(Dataset[Sample]):
 
     def _members(self, place: SamplePlace) -> dict[str, bytes]:
         """A sample's members, fetched with one read."""
-        file = self._files.get(place.shard)
+        owner = (os.getpid(), place.shard)  # a forked loader must not share its parent's position
+        file = self._files.get(owner)
         if file is None:
-            file = self._files[place.shard] = self.opener(place.shard)
+            if len(self._files) >= MAX_OPEN_SHARDS:
+                self._files.pop(next(iter(self._files))).close()
+            file = self._files[owner] = self.opener(place.shard)
         start = min(offset for offset, _ in place.members.values())
         end = max(offset + size for offset, size in place.members.values())
         file.seek(start)

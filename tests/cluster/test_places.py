@@ -148,3 +148,15 @@ def test_client_defaults_leave_what_the_user_set(monkeypatch):
     places.set_client_defaults()
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+
+
+def test_a_submitted_job_s_own_copy_is_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray deletes it with the job."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123456789abcdef"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(ValueError, match=r"storage folder runs is relative, .* temporary copy"):
+        places.resolve_storage("runs")
+    assert places.resolve_storage(str(tmp_path / "runs")) == str(tmp_path / "runs")

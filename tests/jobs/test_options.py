@@ -55,6 +55,14 @@ def test_settings_replace_the_preset_s():
     assert (config.data, config.scaling.num_workers, config.run_name) == ("s3://b/x", 2, "mine")
 
 
+def test_a_config_file_goes_over_the_preset(tmp_path: Path):
+    (tmp_path / "mine.json").write_text('{"optim": {"lr_fine": 0.5}, "seed": 3}')
+    config, name = parse("demo", "--config", str(tmp_path / "mine.json"))
+    demo = PRESETS["demo"]()
+    assert (name, config.seed, config.optim.lr_fine) == ("demo", 3, 0.5)
+    assert (config.model, config.optim.lr_coarse) == (demo.model, demo.optim.lr_coarse)
+
+
 def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_path: Path):
     config, _ = parse("celebamask", "--optim.lr-fine", "0.5", "--seed", "3")
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))

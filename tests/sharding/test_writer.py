@@ -174,9 +174,12 @@ def test_shard_damaged_during_the_interruption_is_redone(celebamask: Path, tmp_p
         )
     (out / "train/000000.tar").write_bytes(b"half")
     (out / "train/000001.tar").unlink()
-    (out / "train/.000002.tar.1234.tmp").write_bytes(b"left by a killed process")
+    left = out / f"train/.000002.tar.{'0f' * 16}.tmp"
+    left.write_bytes(b"left by a killed process")
+    (out / "notes.txt").write_text("mine")
     sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
-    assert verify(out) == []
+    assert not left.exists()
+    assert verify(out) == ["notes.txt: not in the manifest"]
 
 
 def test_finished_data_set_is_left_alone(celebamask: Path, tmp_path: Path):
