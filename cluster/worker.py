@@ -18,11 +18,9 @@ from stn_icnn.data import ShardedFaces
 from stn_icnn.evaluate import (
     Labeller,
     count_confusions,
-    evaluation_batches,
     image_size,
     parse_batch,
     parse_batch_coarsely,
-    true_labels,
 )
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
@@ -113,9 +111,8 @@ def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
     """The most frequent class at each place of a split, `[128, 128]` uint8."""
     shape = (NUM_CLASSES, MEAN_MAP_PX, MEAN_MAP_PX)
     total = torch.zeros(shape, dtype=torch.int64, device=context.device)
-    for _, batch in evaluation_batches(faces, context):
-        for i in range(len(batch)):
-            total += label_histogram(true_labels(batch, i), MEAN_MAP_PX)
+    for index in range(context.rank, len(faces), context.world_size):
+        total += label_histogram(faces.labels(index).to(context.device), MEAN_MAP_PX)
     return mean_label_map(context.sum_(total))
 
 

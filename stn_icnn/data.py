@@ -10,12 +10,15 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stn_icnn.augment import draw
@@ -121,14 +124,18 @@ class ShardedFaces(Dataset[Sample]):
             ValueError: naming shard and key, where it can't be decoded or is too large.
         """
         place = self.places[request.index]
-        try:
+        with _named(place):
             return self._read(place, request)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-            raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
+
+    def labels(self, index: int) -> Tensor:
+        """A sample's labels alone, `[H, W]` uint8 canonical; ValueError as for the sample."""
+        place = self.places[index]
+        with _named(place):
+            return torch.from_numpy(_decode(self._members(place)["png"]))
 
     def _read(self, place: SamplePlace, request: Request) -> Sample:
         raw = self._members(place)
-        pixels, labels = (np.array(Image.open(io.BytesIO(raw[name]))) for name in ("jpg", "png"))
+        pixels, labels = _decode(raw["jpg"]), _decode(raw["png"])
         parts = json.loads(raw["json"])["parts"]
         if labels.ndim != 2 or pixels.shape != (*labels.shape, 3):
             raise ValueError(
@@ -180,6 +187,20 @@ class ShardedFaces(Dataset[Sample]):
             suffix: block[offset - start : offset - start + size]
             for suffix, (offset, size) in place.members.items()
         }
+
+
+@contextmanager
+def _named(place: SamplePlace) -> Iterator[None]:
+    """Gives what a damaged sample raises the names of shard and sample."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    """An image's pixels, `[H, W]` or `[H, W, 3]`."""
+    return np.array(Image.open(io.BytesIO(data)))
 
 
 def plan_epoch(

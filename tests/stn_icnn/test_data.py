@@ -74,6 +74,7 @@ def test_a_sample_is_what_was_written(tmp_path: Path):
     assert torch.equal(sample.image, torch.from_numpy(image).permute(2, 0, 1))
     assert np.array_equal(sample.labels, np.array(Image.open(io.BytesIO(written["png"]))))
     assert sample.image.dtype == sample.labels.dtype == torch.uint8
+    assert torch.equal(one_sample(tmp_path).labels(0), sample.labels)
     nose = [part.name for part in PARTS].index("nose")
     assert sample.present.tolist() == [i == nose for i in range(6)]
     assert sample.centres[nose].tolist() == [4.25, 6.5]
