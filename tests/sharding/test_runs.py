@@ -29,6 +29,8 @@ NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
 NUM_FACES = 300 if NUM_KILLS >= 20 else 40
 SHARD_SIZE = 2
 SEED = 11
+HEX = "0a" * 16
+"""In the names of a writer's temporary files."""
 
 Contents = dict[str, bytes]
 
@@ -188,7 +190,11 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
     out.write(records[2], b"")
     out.write(records[3], b"null")
     out.delete("train/000004.tar")
-    for leftover in ("train/.000007.tar.0a.tmp", ".manifest.json.0b.tmp", ".parts/.plan.0c.tmp"):
+    for leftover in (
+        f"train/.000007.tar.{HEX}.tmp",
+        f".manifest.json.{HEX}.tmp",
+        f".parts/.plan.json.{HEX}.tmp",
+    ):
         out.write(leftover, b"half")
     if isinstance(out, Bucket):
         storage._client(os.getpid()).create_multipart_upload(
@@ -205,7 +211,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
 
 
 def test_run_killed_while_it_writes_its_plan_is_finished(raw: Path, straight: Contents, root: str):
-    open_place(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.0a.tmp", b"half")
+    open_place(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.{HEX}.tmp", b"half")
     sharding.build(raw, f"{root}/out", Recipe(layout="helen", shard_size=SHARD_SIZE))
     assert contents(f"{root}/out") == straight
 
