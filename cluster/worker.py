@@ -18,7 +18,6 @@ from stn_icnn.data import ShardedFaces
 from stn_icnn.evaluate import (
     Labeller,
     count_confusions,
-    image_size,
     parse_batch,
     parse_batch_coarsely,
 )
@@ -139,5 +138,4 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
 
 def _labels_everywhere(label_map: Tensor, batch: Batch) -> list[Tensor]:
     """The same label map for each image of a batch, at its size."""
-    sizes = (image_size(batch, i) for i in range(len(batch)))
-    return [resize_labels(label_map, height, width) for width, height in sizes]
+    return [resize_labels(label_map, height, width) for width, height in batch.host_sizes]

@@ -18,26 +18,21 @@ Labeller = Callable[[Batch], Sequence[Tensor]]
 EVALUATION_BATCH = 8
 
 
-def image_size(batch: Batch, index: int) -> tuple[int, int]:
-    """(W, H) of an image of a batch, px."""
-    return batch.host_sizes[index]
-
-
 def true_labels(batch: Batch, index: int) -> Tensor:
     """The truth of an image of a batch, `[H, W]` uint8, without its canvas."""
     assert batch.labels is not None
-    width, height = image_size(batch, index)
+    width, height = batch.host_sizes[index]
     return batch.labels[index, :height, :width]
 
 
 def label_maps(parsing: Parsing, batch: Batch) -> list[Tensor]:
     """The label maps of a parsed batch."""
-    return [label_map(parsing, i, image_size(batch, i)) for i in range(len(batch))]
+    return [label_map(parsing, i, size) for i, size in enumerate(batch.host_sizes)]
 
 
 def coarse_label_maps(coarse_logits: Tensor, batch: Batch) -> list[Tensor]:
     """The label maps that the coarse network alone makes of a batch."""
-    return [coarse_label_map(coarse_logits[i], image_size(batch, i)) for i in range(len(batch))]
+    return [coarse_label_map(coarse_logits[i], size) for i, size in enumerate(batch.host_sizes)]
 
 
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:

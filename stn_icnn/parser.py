@@ -82,7 +82,7 @@ class FaceParser:
         faces = []
         for i, image in enumerate(images):
             # One factor for both sides, up to the rounding of the fitted size to whole pixels.
-            scale = max(image.size) / float(batch.sizes[i].max())
+            scale = max(image.size) / max(batch.host_sizes[i])
             labels = label_map(parsing, i, image.size, scale)
             windows = parsing.windows[i] * scale
             faces.append(

@@ -9,7 +9,7 @@ from torch import Tensor
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import TrainConfig
 from stn_icnn.data import Request
-from stn_icnn.evaluate import image_size, parse_batch, parse_batch_coarsely
+from stn_icnn.evaluate import parse_batch, parse_batch_coarsely
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.losses import fine_loss
 from stn_icnn.model import Parsing, STNiCNN, build_model, computes_bf16, label_map, prepare_model
@@ -143,7 +143,7 @@ def test_label_maps_have_the_images_sizes_and_the_models_classes(
     for maps in (parse_batch(model, plain), parse_batch_coarsely(model, plain)):
         for i, labels in enumerate(maps):
             assert labels.dtype == torch.uint8
-            assert tuple(labels.shape) == image_size(plain, i)[::-1]
+            assert tuple(labels.shape) == plain.host_sizes[i][::-1]
             assert set(labels.unique().tolist()) <= set(MODEL_CLASSES)
 
 
