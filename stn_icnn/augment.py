@@ -5,6 +5,7 @@ full-size image is resampled. Appearance (colour, noise) is applied to what has 
 coarse input and the patches; noise on the full image would be averaged away by their sampling.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Self
@@ -18,7 +19,8 @@ from stn_icnn.config import AugmentConfig
 from stn_icnn.labels import MIRRORED_CLASS, NUM_PARTS
 
 NUM_OPERATIONS = 4
-LUMA = np.array([0.299, 0.587, 0.114])
+GREY = np.tile([0.299, 0.587, 0.114], (3, 1))
+"""RGB to luma, in each channel."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _affine(
 
     Rotation and scale are about the image's centre.
     """
-    angle = np.deg2rad(rng.uniform(-config.rotation_deg, config.rotation_deg))
+    angle = math.radians(rng.uniform(-config.rotation_deg, config.rotation_deg))
     shift = rng.uniform(-config.shift, config.shift, size=2) * size
     scale = rng.uniform(config.scale_min, config.scale_max)
     if "rotate" not in operations:
@@ -102,23 +104,25 @@ def _affine(
         shift = np.zeros(2)
     if "scale" not in operations:
         scale = 1.0
-    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    linear = np.array([[cos, sin], [-sin, cos]])
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    affine = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
     if mirrored:
-        linear = np.diag([-1.0, 1.0]) @ linear
+        affine[0] *= -1
     centre = np.array(size) / 2
-    return np.column_stack([linear, centre - linear @ (centre + shift)])
+    affine[:, 2] = centre - affine[:, :2] @ (centre + shift)
+    return affine
 
 
 def _colour(strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """A random brightness, contrast, saturation and tint as one `[3, 4]` map of RGB."""
     brightness, contrast, saturation = rng.uniform(-strength, strength, size=3)
     tint = rng.uniform(-0.25 * strength, 0.25 * strength, size=3)
-    grey = np.tile(LUMA, (3, 1))
-    linear = (1 + saturation) * np.eye(3) - saturation * grey
-    linear = np.diag((1 + contrast) * (1 + tint)) @ linear
-    offset = 0.5 * (1 - linear.sum(axis=1)) + 0.5 * brightness
-    return np.column_stack([linear, offset])
+    colour = np.eye(3, 4)
+    linear = colour[:, :3]
+    linear += saturation * (linear - GREY)
+    linear *= ((1 + contrast) * (1 + tint))[:, None]
+    colour[:, 3] = 0.5 * (1 - linear.sum(axis=1)) + 0.5 * brightness
+    return colour
 
 
 def draw(
@@ -138,10 +142,14 @@ def draw(
     jitter = rng.standard_normal((NUM_PARTS, 3))
     jitter *= [config.window_shift, config.window_shift, config.window_scale]
     return Augmentation(
-        affine=torch.tensor(affine, dtype=torch.float32),
+        affine=_float32(affine),
         mirrored=torch.tensor(mirrored),
-        colour=torch.tensor(_colour(config.colour, rng), dtype=torch.float32),
+        colour=_float32(_colour(config.colour, rng)),
         noise_std=torch.tensor(config.noise_std if "noise" in operations else 0.0),
         noise_seed=torch.tensor(int(rng.integers(2**48))),
-        window_jitter=torch.tensor(jitter, dtype=torch.float32),
+        window_jitter=_float32(jitter),
     )
+
+
+def _float32(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -113,28 +113,32 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Lays samples on a canvas; all of them with truth or none, all augmented or none."""
     height = max(s.image.shape[1] for s in samples)
     width = max(s.image.shape[2] for s in samples)
-    # The memory layout that images are decoded to: copying them there is sooner done.
-    images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    for canvas, sample in zip(images, samples, strict=True):
-        canvas[:, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+    # Laid out as they were decoded: turning each into planes would take several times as long.
+    images = _lay([s.image.permute(1, 2, 0) for s in samples], height, width)
     host_sizes = tuple((s.image.shape[2], s.image.shape[1]) for s in samples)
     batch: dict[str, Any] = {
         "keys": tuple(s.key for s in samples),
-        "images": images,
+        "images": images.permute(0, 3, 1, 2),
         "sizes": torch.tensor(host_sizes, dtype=torch.float32),
         "host_sizes": host_sizes,
     }
     if samples[0].labels is not None:
-        labels = torch.zeros(len(samples), height, width, dtype=torch.uint8)
-        for canvas, sample in zip(labels, samples, strict=True):
-            assert sample.labels is not None
-            canvas[: sample.labels.shape[0], : sample.labels.shape[1]] = sample.labels
-        batch["labels"] = labels
+        batch["labels"] = _lay([_given(s.labels) for s in samples], height, width)
         batch["centres"] = torch.stack([_given(s.centres) for s in samples])
         batch["present"] = torch.stack([_given(s.present) for s in samples])
     if samples[0].augmentation is not None:
         batch["augmentation"] = Augmentation.stack([_given(s.augmentation) for s in samples])
     return Batch(**batch)
+
+
+def _lay(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """Maps of `[H, W, ...]` on canvases `[N, height, width, ...]`, 0 beyond them."""
+    if all(m.shape[:2] == (height, width) for m in maps):
+        return torch.stack(list(maps))
+    canvases = maps[0].new_zeros(len(maps), height, width, *maps[0].shape[2:])
+    for canvas, m in zip(canvases, maps, strict=True):
+        canvas[: m.shape[0], : m.shape[1]] = m
+    return canvases
 
 
 def _given(value: Value | None) -> Value:

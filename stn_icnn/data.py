@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from simplejpeg import decode_jpeg
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stn_icnn.augment import draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
-from stn_icnn.labels import NUM_CLASSES, NUM_PARTS, PARTS
+from stn_icnn.labels import NUM_CLASSES, PARTS
 
 ShardOpener = Callable[[str], BinaryIO]
 """Opens a shard for reading, seekable. Must be picklable where loader processes are used."""
@@ -131,11 +132,11 @@ class ShardedFaces(Dataset[Sample]):
         """A sample's labels alone, `[H, W]` uint8 canonical; ValueError as for the sample."""
         place = self.places[index]
         with _named(place):
-            return torch.from_numpy(_decode(self._members(place)["png"]))
+            return torch.from_numpy(_decode_labels(self._members(place)["png"]))
 
     def _read(self, place: SamplePlace, request: Request) -> Sample:
         raw = self._members(place)
-        pixels, labels = _decode(raw["jpg"]), _decode(raw["png"])
+        pixels, labels = decode_jpeg(raw["jpg"]), _decode_labels(raw["png"])
         parts = json.loads(raw["json"])["parts"]
         if labels.ndim != 2 or pixels.shape != (*labels.shape, 3):
             raise ValueError(
@@ -156,15 +157,13 @@ class ShardedFaces(Dataset[Sample]):
             rng = np.random.default_rng(seed)
             augmentation = draw(self.augment, (width, height), request.copy, rng)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        centres = torch.zeros(NUM_PARTS, 2)
-        for i, part in enumerate(PARTS):
-            if part.name in parts:
-                centres[i] = torch.tensor(parts[part.name][:2])
         return Sample(
             key=place.key,
             image=image,
             labels=torch.from_numpy(labels),
-            centres=centres,
+            centres=torch.tensor(
+                [parts.get(part.name, (0.0, 0.0))[:2] for part in PARTS], dtype=torch.float32
+            ),
             present=torch.tensor([part.name in parts for part in PARTS]),
             augmentation=augmentation,
         )
@@ -198,8 +197,8 @@ def _named(place: SamplePlace) -> Iterator[None]:
         raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
 
 
-def _decode(data: bytes) -> NDArray[np.uint8]:
-    """An image's pixels, `[H, W]` or `[H, W, 3]`."""
+def _decode_labels(data: bytes) -> NDArray[np.uint8]:
+    """A PNG's values, `[H, W]`, or more if it is no label map."""
     return np.array(Image.open(io.BytesIO(data)))
 
 
