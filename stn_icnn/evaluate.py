@@ -10,7 +10,8 @@ from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces, load_batches, plan_evaluation
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import confusion
-from stn_icnn.model import Parsing, STNiCNN, coarse_label_map, label_map
+from stn_icnn.model import STNiCNN
+from stn_icnn.pasting import coarse_label_maps, label_maps
 
 Labeller = Callable[[Batch], Sequence[Tensor]]
 """A batch to one label map an image, `[H, W]` uint8 canonical, at the image's size."""
@@ -25,24 +26,14 @@ def true_labels(batch: Batch, index: int) -> Tensor:
     return batch.labels[index, :height, :width]
 
 
-def label_maps(parsing: Parsing, batch: Batch) -> list[Tensor]:
-    """The label maps of a parsed batch."""
-    return [label_map(parsing, i, size) for i, size in enumerate(batch.host_sizes)]
-
-
-def coarse_label_maps(coarse_logits: Tensor, batch: Batch) -> list[Tensor]:
-    """The label maps that the coarse network alone makes of a batch."""
-    return [coarse_label_map(coarse_logits[i], size) for i, size in enumerate(batch.host_sizes)]
-
-
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
     """The whole model's label maps."""
-    return label_maps(model(batch), batch)
+    return label_maps(model(batch), batch.host_sizes)
 
 
 def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
     """The coarse network's label maps."""
-    return coarse_label_maps(model.label_coarsely(batch), batch)
+    return coarse_label_maps(model.label_coarsely(batch), batch.host_sizes)
 
 
 def evaluation_batches(

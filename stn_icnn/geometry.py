@@ -8,6 +8,8 @@ Convention (of the whole package):
     -1 and 1 are the outer edges. What lies outside is 0.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -137,7 +139,17 @@ def _pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
     return max(0, first), max(0, first, min(limit, last + 1))
 
 
-def paste(patch: Tensor, window: Tensor, width: int, height: int) -> tuple[Tensor, slice, slice]:
+def _interpolation(first: int, stop: int, centre: float, side: float, patch: Tensor) -> Tensor:
+    """What each of a patch's pixels adds to each pixel of an axis, `[stop - first, px]`."""
+    px = patch.shape[-1]
+    at = torch.arange(first, stop, device=patch.device) + (0.5 - centre + side / 2)
+    at = (at * (px / side) - 0.5).clamp(0, px - 1)
+    return (1 - (at[:, None] - torch.arange(px, device=patch.device)).abs()).clamp(min=0)
+
+
+def paste(
+    patch: Tensor, window: Sequence[float], width: int, height: int
+) -> tuple[Tensor, slice, slice]:
     """Brings a patch back to where its window lies (paper equation 5), bilinear.
 
     Convention: the inverse of `crop` for the same window, on the pixels inside it only; at most
@@ -145,23 +157,18 @@ def paste(patch: Tensor, window: Tensor, width: int, height: int) -> tuple[Tenso
 
     Args:
         patch: `[C, px, px]` float32.
-        window: `[4]` float32, px of the image pasted into.
+        window: (x, y, w, h), px of the image pasted into.
         width: of the image, px.
         height: of the image, px.
 
     Returns:
         `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
     """
-    x, y, w, h = window.tolist()
+    x, y, w, h = window
     x0, x1 = _pixels_inside(x, w, width)
     y0, y1 = _pixels_inside(y, h, height)
-    rows, columns = slice(y0, y1), slice(x0, x1)
-    if x0 >= x1 or y0 >= y1:
-        return patch.new_empty(patch.shape[0], y1 - y0, x1 - x0), rows, columns
-    u = (torch.arange(x0, x1, device=patch.device) + 0.5 - x) * (2 / w)
-    v = (torch.arange(y0, y1, device=patch.device) + 0.5 - y) * (2 / h)
-    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
-    pasted = F.grid_sample(
-        patch[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    down, across = (
+        _interpolation(y0, y1, y, h, patch),
+        _interpolation(x0, x1, x, w, patch),
     )
-    return pasted[0], rows, columns
+    return down @ patch @ across.mT, slice(y0, y1), slice(x0, x1)

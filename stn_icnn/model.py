@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
 from stn_icnn.config import ModelConfig, TrainConfig
-from stn_icnn.geometry import crop, paste, theta_from_windows, whole_image
+from stn_icnn.geometry import crop, theta_from_windows, whole_image
 from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (
     FINE_NETWORKS,
@@ -67,7 +66,7 @@ class STNiCNN(nn.Module):
         self.channels_last = False
 
     def forward(self, batch: Batch) -> Parsing:
-        """Parses a batch, up to the labels of the patches; `label_map` pastes them."""
+        """Parses a batch, up to the labels of the patches; `pasting.label_maps` pastes them."""
         coarse_logits = self.label_coarsely(batch)
         located = self.locate(coarse_logits)
         windows = self.windows(located, batch)
@@ -176,56 +175,3 @@ def prepare_model(model: STNiCNN, config: TrainConfig, device: torch.device) -> 
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
-
-
-def label_map(parsing: Parsing, index: int, size: tuple[int, int], scale: float = 1.0) -> Tensor:
-    """Pastes the parts of one face into a label map (equations 5 and 6).
-
-    Softmax per part; outside its window a part is background; background is the product of the six
-    parts' backgrounds; argmax.
-
-    Args:
-        parsing: of a batch.
-        index: which face of it.
-        size: (W, H) of the label map, px.
-        scale: px of the label map per px of the parsed image, to label a photograph at its own
-            size.
-
-    Returns:
-        `[H, W]` uint8, canonical ids.
-    """
-    width, height = size
-    device = parsing.windows.device
-    windows = parsing.windows[index].float() * scale
-    background = torch.ones(height, width, device=device)
-    probs = torch.zeros(len(MODEL_CLASSES), height, width, device=device)
-    for name, logits in parsing.part_logits.items():
-        for place, part in enumerate(PARTS_OF_NETWORK[name]):
-            part_probs = logits[index, place].softmax(dim=0)
-            pasted, rows, columns = paste(part_probs, windows[part], width, height)
-            background[rows, columns] *= pasted[0]
-            for channel, class_id in enumerate(PARTS[part].classes, start=1):
-                probs[MODEL_CLASSES.index(class_id), rows, columns] = pasted[channel]
-    probs[0] = background
-    return _canonical(probs.argmax(dim=0))
-
-
-def coarse_label_map(coarse_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The coarse network's labels alone, at an image's size.
-
-    Args:
-        coarse_logits: of one face, `[9, coarse_px, coarse_px]` float32.
-        size: (W, H) of the label map, px.
-
-    Returns:
-        `[H, W]` uint8, canonical ids.
-    """
-    probs = coarse_logits.softmax(dim=0)
-    enlarged = F.interpolate(probs[None], size=size[::-1], mode="bilinear", align_corners=False)
-    return _canonical(enlarged[0].argmax(dim=0))
-
-
-def _canonical(channels: Tensor) -> Tensor:
-    """Channels of the nine-class networks to canonical ids."""
-    table = torch.tensor(MODEL_CLASSES, dtype=torch.uint8, device=channels.device)
-    return table[channels]

@@ -7,17 +7,21 @@ from typing import Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
 
-from stn_icnn.batch import Sample, collate
+from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
-from stn_icnn.model import label_map, prepare_model
+from stn_icnn.folding import fold_batch_norm
+from stn_icnn.model import prepare_model
+from stn_icnn.pasting import label_maps
 
 Photo = Image.Image | NDArray[np.uint8] | str | Path
 """A photograph: opened, `[H, W, 3]` uint8 RGB, or a file."""
 
-BATCH = 8
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,16 @@ class ParsedFace:
     """`[6, 4]`: where each of `labels.PARTS` was cut; centre, width, height in px."""
 
 
+@dataclass(frozen=True)
+class ParsedBatch:
+    """The labels of a tensor of faces, at its own size and on the parser's device."""
+
+    labels: Tensor
+    """`[N, H, W]` uint8, ids of `labels.CLASSES`."""
+    windows: Tensor
+    """`[N, 6, 4]` float32: where each of `labels.PARTS` was cut; centre, width, height in px."""
+
+
 class FaceParser:
     """A trained model, ready to parse photographs.
 
@@ -44,7 +58,8 @@ class FaceParser:
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device or default)
         self.data = checkpoint.data
-        self.model = prepare_model(checkpoint.model, checkpoint.config, self.device).eval()
+        folded = fold_batch_norm(checkpoint.model)
+        self.model = prepare_model(folded, checkpoint.config, self.device)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> Self:
@@ -76,28 +91,54 @@ class FaceParser:
             parsed += self._parse_batch(images)
         return parsed
 
-    def _parse_batch(self, images: Sequence[Image.Image]) -> list[ParsedFace]:
-        batch = collate([self._sample(image) for image in images]).to(self.device)
-        parsing = self.model(batch)
-        faces = []
-        for i, image in enumerate(images):
-            # One factor for both sides, up to the rounding of the fitted size to whole pixels.
-            scale = max(image.size) / max(batch.host_sizes[i])
-            labels = label_map(parsing, i, image.size, scale)
-            windows = parsing.windows[i] * scale
-            faces.append(
-                ParsedFace(np.asarray(image), labels.cpu().numpy(), windows.float().cpu().numpy())
+    @torch.inference_mode()
+    def parse_tensor(self, images: Tensor) -> ParsedBatch:
+        """Parses faces of one size that are tensors already; the results stay on the device.
+
+        Args:
+            images: `[N, 3, H, W]` uint8 RGB.
+
+        Raises:
+            ValueError: for a tensor of another form.
+        """
+        if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+            raise ValueError(
+                f"images must be [N, 3, H, W] uint8 RGB, got {list(images.shape)} {images.dtype}"
             )
-        return faces
+        num, _, height, width = images.shape
+        images = images.to(self.device)
+        fitted_width, fitted_height = fitted_size((width, height), self.data)
+        if (fitted_width, fitted_height) != (width, height):
+            # Not the filter of photographs, LANCZOS, which PyTorch lacks.
+            enlarged = F.interpolate(
+                images.float(), (fitted_height, fitted_width), mode="bicubic", antialias=True
+            )
+            images = enlarged.round().clamp(0, 255).to(torch.uint8)
+        batch = collate([Sample("", image) for image in images])
+        labels, windows = self._parse(batch, [(width, height)] * num)
+        return ParsedBatch(torch.stack(labels), windows)
 
-    def _sample(self, image: Image.Image) -> Sample:
-        fitted = np.array(fit_to_scale(image, self.data))
-        pixels = torch.from_numpy(fitted).permute(2, 0, 1)
-        return Sample("", pixels)
+    def _parse_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[ParsedFace]:
+        fitted = (torch.from_numpy(fit_to_scale(image, self.data)) for image in images)
+        batch = collate([Sample("", image.permute(2, 0, 1)) for image in fitted])
+        sizes = [(image.shape[1], image.shape[0]) for image in images]
+        labels, windows = self._parse(batch.to(self.device), sizes)
+        return [
+            ParsedFace(image, face.cpu().numpy(), cut)
+            for image, face, cut in zip(images, labels, windows.cpu().numpy(), strict=True)
+        ]
+
+    def _parse(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
+        """Label maps and windows at the photographs' sizes, (W, H) px."""
+        parsing = self.model(batch)
+        # One factor for both sides, up to the rounding of the fitted size to whole pixels.
+        scales = [max(size) / max(own) for size, own in zip(sizes, batch.host_sizes, strict=True)]
+        windows = parsing.windows * parsing.windows.new_tensor(scales)[:, None, None]
+        return label_maps(parsing, sizes, scales), windows
 
 
-def open_photo(photo: Photo) -> Image.Image:
-    """A photograph as upright RGB.
+def open_photo(photo: Photo) -> NDArray[np.uint8]:
+    """A photograph's upright pixels, `[H, W, 3]` RGB.
 
     Raises:
         ValueError: where it is no image that Pillow reads, or an array of another form.
@@ -107,22 +148,30 @@ def open_photo(photo: Photo) -> Image.Image:
             raise ValueError(
                 f"a photograph must be [H, W, 3] uint8 RGB, got {list(photo.shape)} {photo.dtype}"
             )
-        return Image.fromarray(photo)
+        return np.require(photo, requirements=["C", "W"])  # as torch wants it
     try:
         image = photo if isinstance(photo, Image.Image) else Image.open(photo)
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{photo} can't be read as a photograph: {error}") from error
 
 
-def fit_to_scale(image: Image.Image, data: DataFacts) -> Image.Image:
-    """Brings a photograph to the scale of the model's data, its aspect kept.
+def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
+    """(W, H) of a photograph at the scale of the model's data, its aspect kept."""
+    longest = max(size)
+    if data.scale_fit == "at_most" and longest <= data.scale_px:
+        return size
+    width, height = (max(1, round(side * data.scale_px / longest)) for side in size)
+    return width, height
+
+
+def fit_to_scale(image: NDArray[np.uint8], data: DataFacts) -> NDArray[np.uint8]:
+    """Brings a photograph, `[H, W, 3]`, to the scale of the model's data.
 
     With the filter that sharding reduces images with.
     """
-    longest = max(image.size)
-    if data.scale_fit == "at_most" and longest <= data.scale_px:
+    size = image.shape[1], image.shape[0]
+    fitted = fitted_size(size, data)
+    if fitted == size:
         return image
-    factor = data.scale_px / longest
-    width, height = (max(1, round(side * factor)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(Image.fromarray(image).resize(fitted, Image.Resampling.LANCZOS))

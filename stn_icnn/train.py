@@ -15,16 +15,12 @@ from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoi
 from stn_icnn.config import Network, OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
-from stn_icnn.evaluate import (
-    coarse_label_maps,
-    evaluation_batches,
-    label_maps,
-    true_labels,
-)
+from stn_icnn.evaluate import evaluation_batches, true_labels
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.losses import coarse_loss
 from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.model import STNiCNN, build_model, prepare_model
+from stn_icnn.pasting import coarse_label_maps, label_maps
 from stn_icnn.phases import (
     PhaseLoss,
     end_to_end_loss,
@@ -261,9 +257,9 @@ def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> tuple[Tensor
         return PhaseLoss(model, run.phase, run.config.loss)(batch), []
     if run.phase == "coarse":
         logits = model.label_coarsely(batch)
-        return coarse_loss(logits, batch), coarse_label_maps(logits, batch)
+        return coarse_loss(logits, batch), coarse_label_maps(logits, batch.host_sizes)
     parsing = model(batch)
-    return end_to_end_loss(parsing, batch, run.config.loss), label_maps(parsing, batch)
+    return end_to_end_loss(parsing, batch, run.config.loss), label_maps(parsing, batch.host_sizes)
 
 
 def run_phase(run: PhaseRun, model: STNiCNN) -> None:

@@ -104,7 +104,7 @@ def test_crop_then_paste_returns_the_part(x: float, y: float) -> None:
     labels[0, 26:36, 33:49] = 6
     wanted = window(x, y, 31, 31)
     patch = crop_labels(labels, theta_from_windows(wanted, size(90, 70)), 31)[0, 0]
-    pasted, rows, columns = paste(patch[None].float(), wanted[0, 0], 90, 70)
+    pasted, rows, columns = paste(patch[None].float(), wanted[0, 0].tolist(), 90, 70)
     back = torch.zeros(70, 90, dtype=torch.uint8)
     back[rows, columns] = (pasted[0] > 3).to(torch.uint8) * 6
     assert torch.equal(back, labels[0])
@@ -116,7 +116,7 @@ def test_paste_returns_a_part_sampled_smaller() -> None:
     labels[0, 40:64, 30:66] = 6
     wanted = window(47.0, 55.0, 60, 60)
     patch = crop_labels(labels, theta_from_windows(wanted, size(100, 120)), 31)[0, 0]
-    pasted, rows, columns = paste(patch[None].float(), wanted[0, 0], 100, 120)
+    pasted, rows, columns = paste(patch[None].float(), wanted[0, 0].tolist(), 100, 120)
     back = torch.zeros(120, 100)
     back[rows, columns] = pasted[0]
     assert bool((back[42:62, 32:64] > 3).all())
@@ -127,13 +127,13 @@ def test_paste_returns_a_part_sampled_smaller() -> None:
 
 def test_paste_covers_the_pixels_inside_the_window_only() -> None:
     patch = torch.ones(1, 5, 5)
-    _, rows, columns = paste(patch, torch.tensor([2.0, 50.0, 10.0, 6.0]), 100, 52)
+    _, rows, columns = paste(patch, (2.0, 50.0, 10.0, 6.0), 100, 52)
     assert (columns.start, columns.stop) == (0, 7)
     assert (rows.start, rows.stop) == (47, 52)
 
 
 def test_paste_of_a_window_beside_the_image_is_empty() -> None:
-    pasted, rows, columns = paste(torch.ones(2, 5, 5), torch.tensor([-30.0, 5.0, 8.0, 8.0]), 20, 20)
+    pasted, rows, columns = paste(torch.ones(2, 5, 5), (-30.0, 5.0, 8.0, 8.0), 20, 20)
     assert pasted.shape[2] == 0
     assert torch.zeros(20, 20)[rows, columns].numel() == 0
 

@@ -1,18 +1,15 @@
-"""The composed parser: one differentiable path, and label maps that agree with a plain paste."""
+"""The composed parser: one differentiable path, the same for one image as for a batch."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import TrainConfig
 from stn_icnn.data import Request
-from stn_icnn.evaluate import parse_batch, parse_batch_coarsely
-from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.losses import fine_loss
-from stn_icnn.model import Parsing, STNiCNN, build_model, computes_bf16, label_map, prepare_model
+from stn_icnn.model import STNiCNN, build_model, computes_bf16, prepare_model
 
 
 @pytest.fixture
@@ -89,62 +86,6 @@ def test_canvas_does_not_change_a_face(model: STNiCNN, tiny_faces) -> None:
         torch.testing.assert_close(
             alone.part_logits[name][0], beside.part_logits[name][0], atol=2e-3, rtol=2e-3
         )
-
-
-def parsing_with(part_logits: dict[str, Tensor], windows: Tensor) -> Parsing:
-    nothing = torch.zeros(1)
-    return Parsing(nothing, nothing, windows, {}, part_logits)
-
-
-def confident(network: str, channel: int, px: int = 9) -> Tensor:
-    """`[1, P, C, px, px]` logits that are sure of one channel for the network's first part."""
-    parts = PARTS_OF_NETWORK[network]
-    logits = torch.zeros(1, len(parts), 1 + len(PARTS[parts[0]].classes), px, px)
-    logits[:, :, 0] = 20
-    logits[:, 0, 0] = 0
-    logits[:, 0, channel] = 20
-    return logits
-
-
-def test_parts_are_pasted_where_their_windows_lie() -> None:
-    windows = torch.zeros(1, 6, 4)
-    windows[0, :, :] = torch.tensor([5.0, 5.0, 4.0, 4.0])
-    windows[0, 4] = torch.tensor([30.0, 20.0, 10.0, 8.0])
-    windows[0, 5] = torch.tensor([31.0, 40.0, 12.0, 6.0])
-    parsing = parsing_with({"nose": confident("nose", 1), "mouth": confident("mouth", 2)}, windows)
-    labels = label_map(parsing, 0, (60, 50))
-    assert bool((labels[16:24, 25:35] == CLASS_ID["nose"]).all())
-    assert bool((labels[37:43, 25:37] == CLASS_ID["inner_mouth"]).all())
-    assert int((labels != 0).sum()) == 8 * 10 + 6 * 12
-
-
-def test_overlapping_parts_are_settled_by_the_surer() -> None:
-    windows = torch.full((1, 6, 4), 20.0)
-    nose = torch.zeros(1, 1, 2, 9, 9)
-    nose[:, :, 1] = 1.0
-    mouth = torch.zeros(1, 1, 4, 9, 9)
-    mouth[:, :, 3] = 6.0
-    labels = label_map(parsing_with({"nose": nose, "mouth": mouth}, windows), 0, (40, 40))
-    assert labels[20, 20] == CLASS_ID["lower_lip"]
-
-
-def test_label_map_at_twice_the_size_lies_on_the_same_face() -> None:
-    windows = torch.full((1, 6, 4), 5.0)
-    windows[0, 4] = torch.tensor([30.0, 20.0, 10.0, 8.0])
-    parsing = parsing_with({"nose": confident("nose", 1)}, windows)
-    twice = label_map(parsing, 0, (120, 100), scale=2.0)
-    assert torch.equal(twice[::2, ::2], label_map(parsing, 0, (60, 50)))
-
-
-def test_label_maps_have_the_images_sizes_and_the_models_classes(
-    model: STNiCNN, batch: Batch
-) -> None:
-    plain = replace(batch, augmentation=None)
-    for maps in (parse_batch(model, plain), parse_batch_coarsely(model, plain)):
-        for i, labels in enumerate(maps):
-            assert labels.dtype == torch.uint8
-            assert tuple(labels.shape) == plain.host_sizes[i][::-1]
-            assert set(labels.unique().tolist()) <= set(MODEL_CLASSES)
 
 
 def test_bf16_changes_no_geometry(model: STNiCNN, batch: Batch, tiny_config: TrainConfig) -> None:

@@ -93,7 +93,8 @@ def test_photographs_of_other_modes_are_parsed(parser: FaceParser, mode: str):
     ],
 )
 def test_photographs_are_fitted_to_the_data_s_scale(px: int, fit: str, size: tuple, fitted: tuple):
-    assert fit_to_scale(Image.new("RGB", size), facts(px, fit)).size == fitted
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    assert fit_to_scale(image, facts(px, fit)).shape == (fitted[1], fitted[0], 3)
 
 
 @pytest.mark.parametrize(("px", "fit", "factor"), [(50, "exact", 2.0), (400, "at_most", 1.0)])

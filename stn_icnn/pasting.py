@@ -1,0 +1,97 @@
+"""From labelled patches to label maps (paper equations 5 and 6)."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn_icnn.geometry import paste
+from stn_icnn.labels import MODEL_CLASSES, PARTS, PARTS_OF_NETWORK, Part
+from stn_icnn.model import Parsing
+
+Pasted = tuple[Part, Tensor, slice, slice]
+"""A part's class probabilities, `[C, h, w]`, and the rows and columns that they cover."""
+
+
+def label_maps(
+    parsing: Parsing, sizes: Sequence[tuple[int, int]], scales: Sequence[float] | None = None
+) -> list[Tensor]:
+    """Pastes the parts of each face into a label map.
+
+    Softmax per part; outside its window a part is background; background is the product of the six
+    parts' backgrounds; argmax. What lies in no window is background without being computed.
+
+    Args:
+        parsing: of a batch of N faces.
+        sizes: (W, H) of each label map, px.
+        scales: px of each label map per px of the parsed image, to label a photograph at its own
+            size; 1 if None.
+
+    Returns:
+        N of `[H, W]` uint8, canonical ids.
+    """
+    probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
+    windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
+    maps = []
+    for i, (size, scale) in enumerate(zip(sizes, scales or [1.0] * len(sizes), strict=True)):
+        scaled = [[scale * value for value in window] for window in windows[i]]
+        patches = {name: of_batch[i] for name, of_batch in probs.items()}
+        maps.append(_label_face(list(_pasted(patches, scaled, size)), size))
+    return maps
+
+
+def _pasted(
+    patches: dict[str, Tensor], windows: Sequence[Sequence[float]], size: tuple[int, int]
+) -> Iterator[Pasted]:
+    """The parts of a face as they lie on its label map, in the order of their classes."""
+    for name, probs in patches.items():
+        for part, patch in zip(PARTS_OF_NETWORK[name], probs, strict=True):
+            yield PARTS[part], *paste(patch, windows[part], *size)
+
+
+def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
+    """The most probable class at each pixel, the lower id where two are alike."""
+    whole = torch.zeros(size[::-1], dtype=torch.uint8, device=pasted[0][1].device)
+    pasted = [part for part in pasted if part[1].numel()]
+    if not pasted:
+        return whole
+    top, bottom = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
+    left, right = min(p[3].start for p in pasted), max(p[3].stop for p in pasted)
+    labels = whole[top:bottom, left:right]
+    background = torch.ones(labels.shape, device=whole.device)
+    best = torch.zeros_like(background)
+    for part, probs, rows, columns in pasted:
+        here = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        background[here] *= probs[0]
+        for class_id, prob in zip(part.classes, probs[1:], strict=True):
+            labels[here].masked_fill_(prob > best[here], class_id)
+            torch.maximum(best[here], prob, out=best[here])
+    labels.masked_fill_(background >= best, 0)
+    return whole
+
+
+def coarse_label_maps(coarse_logits: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The coarse network's labels alone.
+
+    Args:
+        coarse_logits: `[N, 9, coarse_px, coarse_px]` float32.
+        sizes: (W, H) of each label map, px.
+
+    Returns:
+        N of `[H, W]` uint8, canonical ids.
+    """
+    probs = coarse_logits.detach().softmax(dim=1)
+    maps = []
+    for face, size in zip(probs, sizes, strict=True):
+        enlarged = F.interpolate(face[None], size=size[::-1], mode="bilinear", align_corners=False)
+        best = enlarged[0, 0].clone()
+        labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+        for class_id, prob in zip(MODEL_CLASSES[1:], enlarged[0, 1:], strict=True):
+            labels.masked_fill_(prob > best, class_id)  # argmax, which is slow across channels
+            torch.maximum(best, prob, out=best)
+        maps.append(labels)
+    return maps

@@ -1,0 +1,131 @@
+"""Label maps: parts pasted where their windows lie, as the paper's equations have them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stn_icnn.batch import collate
+from stn_icnn.config import TrainConfig
+from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.evaluate import parse_batch, parse_batch_coarsely
+from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
+from stn_icnn.model import Parsing, build_model
+from stn_icnn.pasting import coarse_label_maps, label_maps
+
+
+def parsing_with(part_logits: dict[str, Tensor], windows: Tensor) -> Parsing:
+    nothing = torch.zeros(1)
+    return Parsing(nothing, nothing, windows, {}, part_logits)
+
+
+def confident(network: str, channel: int, px: int = 9) -> Tensor:
+    """`[1, P, C, px, px]` logits that are sure of one channel for the network's first part."""
+    parts = PARTS_OF_NETWORK[network]
+    logits = torch.zeros(1, len(parts), 1 + len(PARTS[parts[0]].classes), px, px)
+    logits[:, :, 0] = 20
+    logits[:, 0, 0] = 0
+    logits[:, 0, channel] = 20
+    return logits
+
+
+def test_parts_are_pasted_where_their_windows_lie() -> None:
+    windows = torch.zeros(1, 6, 4)
+    windows[0, :, :] = torch.tensor([5.0, 5.0, 4.0, 4.0])
+    windows[0, 4] = torch.tensor([30.0, 20.0, 10.0, 8.0])
+    windows[0, 5] = torch.tensor([31.0, 40.0, 12.0, 6.0])
+    parsing = parsing_with({"nose": confident("nose", 1), "mouth": confident("mouth", 2)}, windows)
+    labels = label_maps(parsing, [(60, 50)])[0]
+    assert bool((labels[16:24, 25:35] == CLASS_ID["nose"]).all())
+    assert bool((labels[37:43, 25:37] == CLASS_ID["inner_mouth"]).all())
+    assert int((labels != 0).sum()) == 8 * 10 + 6 * 12
+
+
+def test_overlapping_parts_are_settled_by_the_surer() -> None:
+    windows = torch.full((1, 6, 4), 20.0)
+    nose = torch.zeros(1, 1, 2, 9, 9)
+    nose[:, :, 1] = 1.0
+    mouth = torch.zeros(1, 1, 4, 9, 9)
+    mouth[:, :, 3] = 6.0
+    parsing = parsing_with({"nose": nose, "mouth": mouth}, windows)
+    (labels,) = label_maps(parsing, [(40, 40)])
+    assert labels[20, 20] == CLASS_ID["lower_lip"]
+
+
+def test_label_map_at_twice_the_size_lies_on_the_same_face() -> None:
+    windows = torch.full((1, 6, 4), 5.0)
+    windows[0, 4] = torch.tensor([30.0, 20.0, 10.0, 8.0])
+    parsing = parsing_with({"nose": confident("nose", 1)}, windows)
+    twice = label_maps(parsing, [(120, 100)], [2.0])[0]
+    assert torch.equal(twice[::2, ::2], label_maps(parsing, [(60, 50)])[0])
+
+
+def test_label_maps_have_the_images_sizes_and_the_models_classes(
+    tiny_config: TrainConfig, tiny_faces: Callable[..., ShardedFaces]
+) -> None:
+    torch.manual_seed(0)
+    model, faces = build_model(tiny_config.model), tiny_faces("train")
+    batch = collate([faces[Request(i)] for i in range(3)])
+    for maps in (parse_batch(model, batch), parse_batch_coarsely(model, batch)):
+        for labels, (width, height) in zip(maps, batch.host_sizes, strict=True):
+            assert labels.dtype == torch.uint8
+            assert labels.shape == (height, width)
+            assert set(labels.unique().tolist()) <= set(MODEL_CLASSES)
+
+
+def equations_5_and_6(parsing: Parsing, index: int, size: tuple[int, int], scale: float) -> Tensor:
+    """As printed: whole maps for every part, their product, argmax; `[H, W]` int64."""
+    width, height = size
+    x = torch.arange(width) + 0.5
+    y = torch.arange(height) + 0.5
+    background = torch.ones(height, width)
+    probs = torch.zeros(len(MODEL_CLASSES), height, width)
+    for name, logits in parsing.part_logits.items():
+        for place, part in enumerate(PARTS_OF_NETWORK[name]):
+            cx, cy, w, h = (parsing.windows[index, part] * scale).tolist()
+            u, v = (x - cx) * (2 / w), (y - cy) * (2 / h)
+            inside = (u.abs() <= 1)[None] & (v.abs() <= 1)[:, None]
+            grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)[None]
+            patch = logits[index, place].softmax(dim=0)[None]
+            pasted = F.grid_sample(patch, grid, padding_mode="border", align_corners=False)[0]
+            background *= torch.where(inside, pasted[0], 1.0)
+            for channel, class_id in enumerate(PARTS[part].classes, start=1):
+                probs[MODEL_CLASSES.index(class_id)] = torch.where(inside, pasted[channel], 0.0)
+    probs[0] = background
+    return torch.tensor(MODEL_CLASSES)[probs.argmax(dim=0)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.3])
+def test_label_maps_are_those_of_the_printed_equations(scale: float) -> None:
+    """Windows of all sizes that overlap, hang over the border, or lie beside the image."""
+    generator = torch.Generator().manual_seed(1)
+    windows = 60 * torch.rand(8, 6, 4, generator=generator) + torch.tensor([-5.0, -5.0, 4.0, 4.0])
+    windows[0, 2] = torch.tensor([-40.0, 20.0, 20.0, 20.0])
+    logits = {
+        name: 3 * torch.randn(8, len(parts), 1 + len(PARTS[parts[0]].classes), 9, 9)
+        for name, parts in PARTS_OF_NETWORK.items()
+    }
+    parsing = parsing_with(logits, windows)
+    size = (round(60 * scale), round(50 * scale))
+    different = 0
+    for i, labels in enumerate(label_maps(parsing, [size] * 8, [scale] * 8)):
+        assert len(labels.unique()) > 5
+        different += int((labels != equations_5_and_6(parsing, i, size, scale)).sum())
+    assert different <= 2  # where two classes are alike but for rounding
+
+
+def test_a_face_whose_windows_all_lie_beside_it_is_background() -> None:
+    windows = torch.full((1, 6, 4), 9.0)
+    windows[..., 0] = 300.0
+    parsing = parsing_with({"nose": confident("nose", 1)}, windows)
+    assert not label_maps(parsing, [(60, 50)])[0].any()
+
+
+def test_coarse_label_maps_are_the_likeliest_class_of_the_enlarged_probabilities() -> None:
+    logits = 3 * torch.randn(2, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    sizes = [(40, 30), (16, 64)]
+    for face, size, labels in zip(logits, sizes, coarse_label_maps(logits, sizes), strict=True):
+        enlarged = F.interpolate(face.softmax(dim=0)[None], size=size[::-1], mode="bilinear")
+        assert torch.equal(labels, torch.tensor(MODEL_CLASSES)[enlarged[0].argmax(dim=0)])
