@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Self, TypeVar
 
 import torch
@@ -79,6 +80,15 @@ class Batch:
     def pin_memory(self) -> Self:
         """A copy that a GPU can fetch while it computes; the loader calls this."""
         return self._map(Tensor.pin_memory)
+
+    def split(self, num_pieces: int) -> list[Self]:
+        """Its samples in runs, their lengths as even as can be; canvases stay as large."""
+        bounds = [len(self) * i // num_pieces for i in range(num_pieces + 1)]
+        return [self._piece(slice(*ends)) for ends in pairwise(bounds)]
+
+    def _piece(self, run: slice) -> Self:
+        piece = self._map(lambda tensor: tensor[run])
+        return replace(piece, keys=self.keys[run], host_sizes=self.host_sizes[run])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

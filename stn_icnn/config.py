@@ -166,6 +166,9 @@ class OptimConfig:
     """Epochs of the end-to-end phase."""
     global_batch: int = 32
     """Images a step, all workers together."""
+    micro_batch: int = 0
+    """Images that a worker computes at once: its share of a step is taken in pieces of about so
+    many, whose gradients add up, where memory does not hold it whole. 0: whole."""
     schedule: Literal["halving", "one_cycle"] = "halving"
     """`halving`: the paper's, halved every `halve_every_epochs`. `one_cycle`: up over the first
     tenth, down to nothing along a cosine."""
@@ -179,7 +182,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name.startswith(("lr_", "max_")):
+            if name.startswith(("lr_", "max_", "micro_")):
                 require(0 <= value < math.inf, f"optim.{name}", "0 or more, and finite", value)
             if name.startswith("epochs_") or name in ("lr_coarse", "lr_localizer", "lr_fine"):
                 require(value > 0, f"optim.{name}", "more than 0", value)

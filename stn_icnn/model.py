@@ -24,6 +24,10 @@ MAX_LOG_FACTOR = 1.5
 """A window is at most e^1.5 = 4.5 times as large as set, and at least 1 / 4.5."""
 
 
+CUT_AT_ONCE = 4
+"""Images that patches are cut from on a CPU: whole batches as floats outgrow its caches."""
+
+
 @dataclass(frozen=True)
 class Parsing:
     """What the parser makes of a batch of N faces."""
@@ -105,17 +109,32 @@ class STNiCNN(nn.Module):
         Returns:
             Theta and logits by fine network, as in `Parsing`.
         """
-        images = batch.images.float() / 255
-        theta, logits = {}, {}
-        for stream, (name, network) in enumerate(self.fine.items(), start=1):
-            parts = list(PARTS_OF_NETWORK[name])
-            theta[name] = theta_from_windows(windows[:, parts], batch.canvas_size, batch.affine)
-            patches = crop(images, theta[name], self.config.patch_px.of_network(name))
+        theta = {
+            name: theta_from_windows(
+                windows[:, list(PARTS_OF_NETWORK[name])], batch.canvas_size, batch.affine
+            )
+            for name in self.fine
+        }
+        logits = {}
+        for stream, (name, patches) in enumerate(self._cut(batch, theta).items(), start=1):
             if batch.augmentation is not None:
                 patches = batch.augmentation.appearance(patches, stream)
-            labelled = self._run(network, _mirror(patches, parts).flatten(0, 1))
+            parts = PARTS_OF_NETWORK[name]
+            labelled = self._run(self.fine[name], _mirror(patches, parts).flatten(0, 1))
             logits[name] = _mirror(labelled.view(-1, len(parts), *labelled.shape[1:]), parts)
         return theta, logits
+
+    def _cut(self, batch: Batch, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The patches of each network, `[N, P, 3, patch_px, patch_px]` float32 in [0, 1]."""
+        step = len(batch) if batch.images.is_cuda else CUT_AT_ONCE
+        cut: dict[str, list[Tensor]] = {name: [] for name in theta}
+        for start in range(0, len(batch), step):
+            some = slice(start, start + step)
+            images = batch.images[some].float()
+            for name, of_batch in theta.items():
+                px = self.config.patch_px.of_network(name)
+                cut[name].append(crop(images, of_batch[some], px))
+        return {name: torch.cat(pieces) / 255 for name, pieces in cut.items()}
 
     def _run(self, network: nn.Module, x: Tensor) -> Tensor:
         """A network's float32 output, computed in the precision and layout that are set."""

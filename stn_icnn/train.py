@@ -92,6 +92,7 @@ def train_step(
     num_global: int,
     world_size: int,
     max_grad_norm: float = 0.0,
+    micro_batch: int = 0,
 ) -> Tensor:
     """One step; the loss is summed here, averaged over ranks by the wrapper.
 
@@ -102,18 +103,33 @@ def train_step(
         num_global: samples of the global batch.
         world_size: number of ranks.
         max_grad_norm: a network's gradient is scaled down to it; 0: never.
+        micro_batch: images computed at once, about; 0: all.
 
     Returns:
         The sum of the losses of this rank's samples, detached scalar.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss: Tensor = module(batch)
-    (loss * (world_size / num_global)).backward()  # type: ignore[no-untyped-call]
+    total = torch.zeros((), device=batch.images.device)
+    for piece in batch.split(num_pieces(num_global, world_size, micro_batch)):
+        loss: Tensor = module(piece)
+        (loss * (world_size / num_global)).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
     if max_grad_norm:
         for group in optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], max_grad_norm)
     optimizer.step()
-    return loss.detach()
+    return total
+
+
+def num_pieces(num_global: int, world_size: int, micro_batch: int) -> int:
+    """Pieces that each rank's share of a global batch is computed in; alike on all ranks.
+
+    Shares differ by an image: there are no more pieces than the smallest has images.
+    """
+    if not micro_batch:
+        return 1
+    largest = -(-num_global // world_size)
+    return min(-(-largest // micro_batch), num_global // world_size)
 
 
 def train_until(
@@ -148,9 +164,16 @@ def train_until(
         batch = next(batches).to(run.context.device)
         progress.wait_s += time.monotonic() - asked
         num_global = len(plan[step])
-        losses.append(
-            train_step(module, state.optimizer, batch, num_global, world_size, optim.max_grad_norm)
+        loss = train_step(
+            module,
+            state.optimizer,
+            batch,
+            num_global,
+            world_size,
+            optim.max_grad_norm,
+            optim.micro_batch,
         )
+        losses.append(loss)
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
             _count_steps(run, state, losses, plan)
             losses = []

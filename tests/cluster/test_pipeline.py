@@ -176,10 +176,12 @@ def frozen_stats(tiny_config: TrainConfig) -> TrainConfig:
 def two_worker_losses(
     shards: Path, frozen_stats: TrainConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, float]:
+    """Of two workers that take their shares of a batch an image at a time."""
     reports: list[dict[str, Any]] = []
+    in_pieces = replace(frozen_stats, optim=replace(frozen_stats.optim, micro_batch=1))
     run_on_workers(
         train,
-        end_to_end_task(shards, frozen_stats),
+        end_to_end_task(shards, in_pieces),
         name="two",
         storage=str(tmp_path_factory.mktemp("two")),
         share=TWO_WORKERS,
@@ -192,7 +194,7 @@ def two_worker_losses(
 def test_two_workers_follow_the_loss_of_one(
     shards: Path, frozen_stats: TrainConfig, tiny_faces, two_worker_losses: dict[int, float]
 ) -> None:
-    """Same global batches and seed: DDP's sums over two shares are the sums over one."""
+    """Same global batches and seed: the sums over two shares in pieces are those of the whole."""
     torch.manual_seed(frozen_stats.seed)
     context = LocalContext()
     train_faces = tiny_faces("train", augmented=True)

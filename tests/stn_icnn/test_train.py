@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from stn_icnn.batch import collate
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.model import STNiCNN, build_model
-from stn_icnn.phases import PHASES, set_trained
+from stn_icnn.phases import PHASES, PhaseLoss, set_trained
 from stn_icnn.state import STATE_FILE
-from stn_icnn.train import DivergedError, PhaseRun, lr_factor, run_phase
+from stn_icnn.train import DivergedError, PhaseRun, lr_factor, num_pieces, run_phase, train_step
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -201,6 +202,32 @@ def test_a_phase_changes_what_it_trains_and_nothing_else(
         if not torch.equal(value, before[name])
     }
     assert changed == trained
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_a_step_in_pieces_is_the_step(
+    micro_batch: int, tiny_config: TrainConfig, tiny_faces
+) -> None:
+    faces = tiny_faces("train", augmented=True)
+    batch = collate([faces[Request(i)] for i in range(4)])
+    weights = []
+    for size in (0, micro_batch):
+        model = fresh(tiny_config)
+        set_trained(model, {"coarse": 1, "localizer": 1, "fine": 1}, freeze_batch_stats=True)
+        # Adam would divide rounding errors by gradients that are next to none.
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        module = PhaseLoss(model, "end_to_end", tiny_config.loss)
+        loss = train_step(module, optimizer, batch, len(batch), 1, micro_batch=size)
+        weights.append((loss, torch.nn.utils.parameters_to_vector(model.parameters())))
+    (loss, whole), (loss_of_pieces, in_pieces) = weights
+    assert loss_of_pieces.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert (in_pieces - whole).abs().max() < 1e-6
+
+
+def test_ranks_take_their_shares_in_equally_many_pieces() -> None:
+    """A rank with one more would wait for the others for ever."""
+    assert [num_pieces(17, 2, micro_batch) for micro_batch in (0, 1, 3, 8, 9)] == [1, 8, 3, 2, 1]
+    assert num_pieces(2, 2, 1) == 1
 
 
 @pytest.mark.slow
