@@ -18,13 +18,16 @@ from sharding.manifest import (
     load_manifest,
 )
 from sharding.sample import added_sides
-from sharding.splits import RULES, SPLITS, check_disjoint, limited
+from sharding.splits import RULES, SPLITS, limited
 from sharding.storage import Place, open_place
 from sharding.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
 from stn_icnn.labels import NUM_CLASSES
 
 SHARD_SIZE: Final = 256
 MAX_REJECTED: Final = 0.05
+
+MOST_SHOWN: Final = 20
+"""Rejected images that are shown."""
 
 _PLAN = f"{PARTS_FOLDER}/plan.json"
 _OURS = re.compile(
@@ -49,7 +52,7 @@ class Recipe:
         shard_size: items a shard.
         seed: of the shuffle behind CelebAMask-HQ's `paper` split.
         known_defects: whether CelebAMask-HQ's are rejected (`drop`) or not (`keep`).
-        max_rejected: the share of items that may be unusable.
+        max_rejected: the share of items that may be rejected.
     """
 
     layout: str
@@ -74,10 +77,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tasks that together make a data set, and what was rejected before any of them."""
+    """What is to be done.
+
+    Attributes:
+        tasks: they make the data set together.
+        rejected: before any of them.
+        share: of the items listed, that `limit` takes.
+    """
 
     tasks: tuple[ShardTask, ...]
     rejected: tuple[Rejection, ...]
+    share: float
 
     @property
     def digest(self) -> str:
@@ -115,14 +125,11 @@ def build(
         manifest = _accept_finished(place, plan)
     else:
         _begin(place, plan)
-        records = _run(plan, plan.tasks, recipe, map_tasks)
+        records = _run(plan, plan.tasks, {}, recipe, map_tasks)
         without_copies = _leave_out_copies(plan.tasks, records)
-        again = [task for task in without_copies if task.left_out]
-        records |= _run(plan, again, recipe, map_tasks)
-        # The second run has counted its own alone.
-        rejected = [rejection for record in records.values() for rejection in record.rejected]
-        _require_few(rejected, plan.num_items, recipe.max_rejected)
-        manifest = _assemble(recipe, plan, [records[task.path] for task in without_copies])
+        again = [task for task in without_copies if task.left_out != records[task.path].left_out]
+        records = _run(plan, again, records, recipe, map_tasks)
+        manifest = _assemble(recipe, plan, records)
         _delete_strays(place, manifest)
         place.write(MANIFEST, manifest.to_json())
     for path in place.list(PARTS_FOLDER):
@@ -135,21 +142,20 @@ def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
     raw = open_place(source)
     keep_defects = recipe.known_defects == "keep"
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
-    splits = listing.items
-    check_disjoint(splits)
-    num_listed = len(listing.rejected) + sum(map(len, splits.values()))
-    _require_few(listing.rejected, num_listed, recipe.max_rejected)
-    if recipe.limit is not None:
-        splits = limited(splits, recipe.limit)
-    if not any(splits.values()):
-        raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")
+    splits = listing.items if recipe.limit is None else limited(listing.items, recipe.limit)
+    num_listed, num_taken = (sum(map(len, found.values())) for found in (listing.items, splits))
     out_url, size = open_place(out).url, recipe.shard_size
     tasks = (
         ShardTask(recipe.layout, raw.url, out_url, name, index, tuple(items[at : at + size]))
         for name, items in splits.items()
         for index, at in enumerate(range(0, len(items), size))
     )
-    return Plan(tuple(tasks), listing.rejected)
+    share = num_taken / num_listed if num_listed else 1.0
+    plan = Plan(tuple(tasks), listing.rejected, share)
+    _require_few(plan, {}, recipe.max_rejected)
+    if not plan.tasks:
+        raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")
+    return plan
 
 
 def _begin(place: Place, plan: Plan) -> None:
@@ -172,31 +178,45 @@ def _begin(place: Place, plan: Plan) -> None:
 
 
 def _run(
-    plan: Plan, tasks: Sequence[ShardTask], recipe: Recipe, map_tasks: MapTasks
+    plan: Plan,
+    tasks: Sequence[ShardTask],
+    earlier: Mapping[str, ShardRecord],
+    recipe: Recipe,
+    map_tasks: MapTasks,
 ) -> dict[str, ShardRecord]:
-    """Runs tasks of a plan; their records by shard path. Stops once too much is rejected."""
-    path_of = {task.digest: task.path for task in tasks}
-    records: dict[str, ShardRecord] = {}
-    rejected: list[Rejection] = []
+    """Runs tasks of a plan; theirs and earlier records by shard path. Stops at too many rejects."""
+    records = dict(earlier)
     for record in map_tasks(write_shard, tasks) if tasks else ():
-        records[path_of[record.digest]] = record
-        rejected += record.rejected
-        _require_few(rejected, plan.num_items, recipe.max_rejected)
+        records[record.path] = record
+        _require_few(plan, records, recipe.max_rejected)
     return records
 
 
-def _require_few(rejected: Sequence[Rejection], num_items: int, max_rejected: float) -> None:
-    """Refuses a data set of which too much is unusable.
+def _require_few(plan: Plan, records: Mapping[str, ShardRecord], max_rejected: float) -> None:
+    """Refuses a data set of which too much is rejected, by the listing and by reading together.
 
     Raises:
-        ValueError: counting the reasons.
+        ValueError: counting the reasons and showing the first.
     """
-    if len(rejected) > max_rejected * num_items:
-        raise ValueError(
-            f"{len(rejected)} of {num_items} items are unusable, more than the share "
-            f"{max_rejected:g} that --max-rejected allows: {counted_by_kind(rejected)}; "
-            f"the last is {rejected[-1].source}: {rejected[-1].reason}"
-        )
+    # The listing is of all items, and `limit` takes a share of them.
+    num_listed = plan.share * len(plan.rejected)
+    num_read = sum(len(record.rejected) for record in records.values())
+    if num_listed + num_read <= max_rejected * (num_listed + plan.num_items):
+        return
+    rejected = [*plan.rejected, *(found for r in records.values() for found in r.rejected)]
+    shown = "\n".join(shown_rejections(rejected))
+    raise ValueError(
+        f"{len(rejected)} of {len(plan.rejected) + plan.num_items} items are rejected, more than "
+        f"the share {max_rejected:g} that --max-rejected allows: {counted_by_kind(rejected)}\n"
+        f"{shown}"
+    )
+
+
+def shown_rejections(rejected: Sequence[Rejection], rest: str = "more") -> list[str]:
+    """A line each of the first, and `and N REST` for what is not shown."""
+    lines = [f"rejected {rejection.source}: {rejection.reason}" for rejection in rejected]
+    more = [f"and {len(lines) - MOST_SHOWN} {rest}"] if len(lines) > MOST_SHOWN else []
+    return lines[:MOST_SHOWN] + more
 
 
 def counted_by_kind(rejected: Iterable[Rejection]) -> str:
@@ -228,8 +248,11 @@ def _leave_out_copies(
     return changed
 
 
-def _assemble(recipe: Recipe, plan: Plan, records: Sequence[ShardRecord]) -> Manifest:
-    by_split = {name: [record for record in records if record.split == name] for name in SPLITS}
+def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) -> Manifest:
+    records = [record_of[task.path] for task in plan.tasks]
+    by_split = {
+        name: [record_of[task.path] for task in plan.tasks if task.split == name] for name in SPLITS
+    }
     return Manifest(
         dataset=recipe.layout,
         scale=LAYOUTS[recipe.layout].scale,

@@ -4,7 +4,7 @@ Its `l_` is the subject's left, as is ours.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
@@ -23,7 +23,7 @@ from sharding.raw import (
     read_grey,
     read_photo,
 )
-from sharding.splits import keyed_items, read_split_file, shuffled_split
+from sharding.splits import listed_items, read_split_file, shuffled_split
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
@@ -32,6 +32,10 @@ IMAGES: Final = "CelebA-HQ-img"
 MASKS: Final = "CelebAMask-HQ-mask-anno"
 MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
 _IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+
+_NUMBER: Final = re.compile("[0-9]{1,9}")
+_ID: Final = re.compile("[0-9]{5}|[1-9][0-9]{5,8}")
+"""A number as keys and masks have it."""
 
 _BACKGROUND = CLASS_ID["background"]
 PAINTED: Final = {
@@ -81,33 +85,53 @@ TWINS: Final = {f"{number + 1:05d}": f"{number:05d}" for number in _FIRST_TWINS}
 def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
     """The items of each split, by id; `rule` is `paper`, `official` or a split file.
 
-    Known defects and the second of known twins are rejected, or kept, twins in one split.
+    A face with a mask that is not where it is looked for is rejected. Known defects and the second
+    of known twins are rejected, or kept, twins in one split.
     """
     sources, rejected = _list_images(source)
-    rejected += _masks_alone(source, sources)
+    without_image, strays = _stray_masks(source, sources)
+    rejected += without_image
+    listing = _split(source, sources, rule, seed)
+    rejected += listing.rejected
+    items, found = _without(listing.items, strays)
+    rejected += found
+    if keep_defects:
+        return Listing(_twins_together(items), tuple(rejected))
+    items, found = _without(items, _known_defects(items, sources))
+    return Listing(items, (*rejected, *found))
+
+
+def _split(source: Place, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
     if rule == "paper":
         keys = shuffled_split(sources, seed)
     elif rule == "official":
         keys = _official_split(source, sources)
     else:
         keys = read_split_file(rule)
-    items = keyed_items(keys, sources, rule=rule)
-    if keep_defects:
-        return Listing(_twins_together(items), tuple(rejected))
-    present = {item.key for found in items.values() for item in found}
-    for split, found in items.items():
-        reasons = [_defect(item.key, present) for item in found]
-        judged = list(zip(found, reasons, strict=True))
-        rejected += [Rejection(item.source, reason) for item, reason in judged if reason]
-        items[split] = [item for item, reason in judged if not reason]
-    return Listing(items, tuple(rejected))
+    return listed_items(
+        keys,
+        lambda key: sources.get(key, f"{IMAGES}/{key}.jpg"),
+        usable=_ID,
+        expected="an id of five digits as 00007",
+    )
 
 
-def _defect(key: str, present: set[str]) -> str:
-    """Why a face is dropped; nothing for a good one."""
-    if key in KNOWN_DEFECTS:
-        return f"known defect: {KNOWN_DEFECTS[key]}"
-    return f"known duplicate: of {TWINS[key]}" if TWINS.get(key) in present else ""
+def _without(
+    items: Mapping[str, list[Item]], reasons: Mapping[str, str]
+) -> tuple[dict[str, list[Item]], list[Rejection]]:
+    """The items but those that there is a reason to reject, by key; and these."""
+    left = {split: [i for i in found if i.key not in reasons] for split, found in items.items()}
+    everything = [item for found in items.values() for item in found]
+    return left, [Rejection(i.source, reasons[i.key]) for i in everything if i.key in reasons]
+
+
+def _known_defects(items: Mapping[str, list[Item]], sources: Mapping[str, str]) -> dict[str, str]:
+    """Why, by key: what others found wrong, and the second of twins that are both there."""
+    present = {item.key for found in items.values() for item in found} & sources.keys()
+    twins = {
+        key: f"known duplicate: of {first}" for key, first in TWINS.items() if first in present
+    }
+    return twins | {key: f"known defect: {why}" for key, why in KNOWN_DEFECTS.items()}
 
 
 def _twins_together(items: dict[str, list[Item]]) -> dict[str, list[Item]]:
@@ -166,7 +190,7 @@ def _list_images(source: Place) -> tuple[dict[str, str], list[Rejection]]:
     paths = [p for p in _listed(source, IMAGES) if p.lower().endswith(_IMAGE_SUFFIXES)]
     for path in sorted(paths, key=lambda path: (len(path), path)):  # 7.jpg before 00007.jpg
         name = PurePosixPath(path)
-        if str(name.parent) != IMAGES or not re.fullmatch("[0-9]{1,9}", name.stem):
+        if str(name.parent) != IMAGES or not _NUMBER.fullmatch(name.stem):
             expected = f"expected {IMAGES}/NUMBER.jpg"
             rejected.append(Rejection(path, f"name not usable: {expected}"))
             continue
@@ -188,17 +212,32 @@ def _listed(source: Place, folder: str) -> list[str]:
     return [path for path in source.list(folder) if not PurePosixPath(path).name.startswith(".")]
 
 
-def _masks_alone(source: Place, keys: Container[str]) -> list[Rejection]:
-    """Masks whose image is not there, one entry a face."""
+def _stray_masks(source: Place, keys: Container[str]) -> tuple[list[Rejection], dict[str, str]]:
+    """Masks that no face would be read with.
+
+    Returns:
+        Those whose image is not there, one entry a face; and, by key, a reason to reject each face
+        that has a mask only where it is not looked for, as it would be taken to lack that part.
+    """
+    paths = set(_listed(source, MASKS))
     alone = set()
-    for path in _listed(source, MASKS):
-        key = PurePosixPath(path).name.partition("_")[0]
-        if path.endswith(".png") and key not in keys:
-            alone.add(f"{PurePosixPath(path).parent}/{key}_*.png")
-    return [Rejection(where, "masks without an image: no such id") for where in sorted(alone)]
+    strays: dict[str, str] = {}
+    for path in sorted(paths):
+        name = PurePosixPath(path)
+        number, _, part = name.stem.partition("_")
+        key = f"{int(number):05d}" if _NUMBER.fullmatch(number) else number
+        expected = f"{MASKS}/{int(key) // 2000}/{key}_{part.lower()}.png" if key in keys else ""
+        if not expected and name.suffix.lower() == ".png":
+            alone.add(f"{name.parent}/{number}_*.png")
+        elif expected and part.lower() in PAINTED and expected not in paths:
+            in_order = name.name == PurePosixPath(expected).name
+            kind = "mask in the wrong folder" if in_order else "mask name not usable"
+            strays.setdefault(key, f"{kind}: {path}, expected {expected}")
+    no_image = [Rejection(where, "masks without an image: no such id") for where in sorted(alone)]
+    return no_image, strays
 
 
-def _official_split(source: Place, keys: dict[str, str]) -> dict[str, list[str]]:
+def _official_split(source: Place, keys: Mapping[str, str]) -> dict[str, list[str]]:
     """CelebA's own partition, through the mapping file.
 
     It goes by `orig_file`; `orig_idx`, its neighbour, counts from 0 and is off by one.

@@ -16,15 +16,13 @@ from sharding.building import (
     WriteShard,
     build,
     counted_by_kind,
+    shown_rejections,
 )
 from sharding.manifest import MANIFEST, Manifest
 from sharding.pool import map_in_processes
 from sharding.progress import progress
 from sharding.storage import open_place
 from sharding.writer import LAYOUTS, ShardRecord, ShardTask
-
-MOST_SHOWN = 20
-"""Rejected images that are printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args) or 0)
     except (ValueError, OSError, tarfile.TarError) as error:
-        message = " ".join(str(error).split())
-        print(f"sharding {args.command}: error: {message}", file=sys.stderr)
+        print(f"sharding {args.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
@@ -119,7 +116,7 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         type=float,
         default=MAX_REJECTED,
         metavar="SHARE",
-        help="fail when more than this share of the images is unusable (default: %(default)s)",
+        help="fail when more than this share of the images is rejected (default: %(default)s)",
     )
 
 
@@ -129,7 +126,13 @@ def run_build(args: argparse.Namespace, map_tasks: MapTasks) -> Manifest:
     def with_progress(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
         num_items = sum(len(task.items) for task in tasks)
         done = map_tasks(write, tasks)
-        return progress(done, num_items, "image", lambda record: record.num_items)
+        return progress(
+            done,
+            num_items,
+            "image",
+            count=lambda record: record.num_items,
+            was_there=lambda record: record.was_there,
+        )
 
     recipe = Recipe(
         layout=args.command,
@@ -155,10 +158,8 @@ def _run_build(args: argparse.Namespace) -> None:
 
 
 def _print_summary(manifest: Manifest, out: str) -> None:
-    for rejection in manifest.rejected[:MOST_SHOWN]:
-        print(f"rejected {rejection.source}: {rejection.reason}")
-    if len(manifest.rejected) > MOST_SHOWN:
-        print(f"and {len(manifest.rejected) - MOST_SHOWN} more: all are in {MANIFEST}")
+    for line in shown_rejections(manifest.rejected, f"more: all are in {MANIFEST}"):
+        print(line)
     counts = ", ".join(f"{count} {split}" for split, count in manifest.num_samples.items())
     kinds = counted_by_kind(manifest.rejected)
     print(f"{out}: {counts}; {len(manifest.rejected)} rejected" + (f": {kinds}" if kinds else ""))

@@ -3,14 +3,13 @@
 Its "left" is the viewer's; ours is the subject's, so brows and eyes change sides here.
 """
 
-from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import Rejection, Scale
+from sharding.manifest import Scale
 from sharding.raw import (
     IMAGE_FILTER,
     Item,
@@ -21,7 +20,7 @@ from sharding.raw import (
     read_grey,
     read_photo,
 )
-from sharding.splits import KEY, RULES, SPLITS, keyed_items, read_split_file
+from sharding.splits import RULES, listed_items, read_split_file
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
@@ -47,35 +46,17 @@ _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it ca
 
 
 def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
-    """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
+    """The items of each split: the data set's lists (`paper` and `official`), or a split file's."""
+    if rule in RULES:
+        names = {split: _read_list(source, name) for split, name in LISTS.items()}
+        return listed_items(names, _image_path, where=LISTS)
+    if not source.list("images"):
+        raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
+    return listed_items(read_split_file(rule), _image_path)
 
-    A listed name without an image is kept here and rejected when it is read. Of a name that is
-    listed twice the test split keeps its own, then val.
-    """
-    if rule not in RULES:
-        images = [path for path in source.list("images") if path.endswith(".jpg")]
-        if not images:
-            raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
-        sources = {PurePosixPath(path).stem: path for path in images}
-        return Listing(keyed_items(read_split_file(rule), sources, rule=rule))
-    items: dict[str, list[Item]] = {}
-    rejected: list[Rejection] = []
-    taken: dict[str, str] = {}
-    for split in reversed(SPLITS):
-        items[split] = []
-        for name in _read_list(source, LISTS[split]):
-            path = f"images/{name}.jpg"
-            if not KEY.fullmatch(name):
-                expected = "expected letters, digits, - and _, at most 90"
-                reason = f"name not usable: {name!r} in {LISTS[split]}, {expected}"
-                rejected.append(Rejection(path, reason))
-            elif name in taken:
-                reason = f"listed twice: in {LISTS[split]} and {taken[name]}"
-                rejected.append(Rejection(path, reason))
-            else:
-                taken[name] = LISTS[split]
-                items[split].append(Item(name, path, split))
-    return Listing({split: items[split] for split in SPLITS}, tuple(rejected))
+
+def _image_path(name: str) -> str:
+    return f"images/{name}.jpg"
 
 
 def read(source: Place, item: Item) -> RawSample:

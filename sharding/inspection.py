@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from sharding.building import counted_by_kind
 from sharding.manifest import Manifest, load_manifest
+from sharding.progress import progress
 from sharding.sample import read_samples
 from sharding.storage import Place, open_place
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
@@ -42,7 +43,8 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
     )
     cells = []
     sizes_px: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
-    for number, (key, sample) in enumerate(_iterate(place, manifest)):
+    read = progress(_iterate(place, manifest), num_samples, "image")
+    for number, (key, sample) in enumerate(read):
         for part, (_, _, x0, y0, x1, y1, _) in json.loads(sample["json"])["parts"].items():
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:

@@ -137,11 +137,19 @@ def load_manifest(place: str | Path | Place) -> Manifest:
     """
     if isinstance(place, str | Path):
         place = open_place(place)
+    return parse_manifest(read_manifest(place), place.url_of(MANIFEST))
+
+
+def read_manifest(place: Place) -> bytes:
+    """The bytes of the manifest at `place`; ValueError where there is none, saying why."""
     try:
-        data = place.read(MANIFEST)
+        return place.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(_why_missing(place)) from error
-    where = place.url_of(MANIFEST)
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest of these bytes, whose address is `where`; raises as `load_manifest`."""
     try:
         content = json.loads(data)
         version = content["format_version"]

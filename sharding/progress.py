@@ -14,8 +14,16 @@ def _one(_: object) -> int:
     return 1
 
 
+def _no(_: object) -> bool:
+    return False
+
+
 def progress(
-    done: Iterable[T], total: int, unit: str, count: Callable[[T], int] = _one
+    done: Iterable[T],
+    total: int,
+    unit: str,
+    count: Callable[[T], int] = _one,
+    was_there: Callable[[T], bool] = _no,
 ) -> Iterator[T]:
     """Passes on what is done and shows, on stderr, how much that is, its rate, and the time left.
 
@@ -24,24 +32,40 @@ def progress(
         total: of units.
         unit: what is counted, in the singular.
         count: units that a result stands for.
+        was_there: whether a result is an earlier run's. It counts as done, but says nothing of the
+            rate, nor does the time until the first that is not.
     """
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+    counted = ((item, count(item), was_there(item)) for item in done)
+    yield from (_show_bar if sys.stderr.isatty() else _show_lines)(counted, total, unit)
 
-        with tqdm(total=total, unit=unit) as bar:
-            for item in done:
-                bar.update(count(item))
-                yield item
-        return
+
+def _show_bar(counted: Iterable[tuple[T, int, bool]], total: int, unit: str) -> Iterator[T]:
+    from tqdm import tqdm
+
+    # Not smoothed: that takes in what was there.
+    with tqdm(total=total, unit=unit, smoothing=0, miniters=1) as bar:
+        for item, num, was_there in counted:
+            bar.initial += num * was_there
+            bar.update(num)
+            if bar.n == bar.initial:
+                bar.start_t = bar.last_print_t
+            yield item
+
+
+def _show_lines(counted: Iterable[tuple[T, int, bool]], total: int, unit: str) -> Iterator[T]:
     started = said = time.monotonic()
-    num = 0
-    for item in done:
-        num += count(item)
+    num_done = num_new = 0
+    for item, num, was_there in counted:
+        num_done += num
+        num_new += num * (not was_there)
         now = time.monotonic()
-        if num >= total or now - said >= SECONDS_A_LINE:
+        if not num_new:
+            started = now
+        if num_done >= total or now - said >= SECONDS_A_LINE:
             said = now
-            rate = num / max(now - started, 1e-9)
-            left = max(0, total - num) / rate
-            line = f"{num} of {total} {unit}s, {rate:.1f} a second, {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            pace = "done by an earlier run"
+            if num_new:
+                rate = num_new / max(now - started, 1e-9)
+                pace = f"{rate:.1f} a second, {max(0, total - num_done) / rate:.0f} s left"
+            print(f"{num_done} of {total} {unit}s, {pace}", file=sys.stderr, flush=True)
         yield item

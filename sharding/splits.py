@@ -3,10 +3,11 @@
 import json
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from sharding.raw import Item
+from sharding.manifest import Rejection
+from sharding.raw import Item, Listing
 from sharding.storage import split_url
 
 SPLITS: Final = ("train", "val", "test")
@@ -15,6 +16,8 @@ RULES: Final = ("paper", "official")
 
 KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,90}")
 """What a sample may be named; no dot: webdataset takes what follows one as extension."""
+
+IN_SPLIT_FILE: Final = {split: f"{split} of the split file" for split in SPLITS}
 
 
 def shuffled_split(keys: Iterable[str], seed: int) -> dict[str, list[str]]:
@@ -49,38 +52,40 @@ def read_split_file(url: str) -> dict[str, list[str]]:
     return {split: found.get(split, []) for split in SPLITS}
 
 
-def keyed_items(
-    split_keys: Mapping[str, Iterable[str]], sources: Mapping[str, str], *, rule: str
-) -> dict[str, list[Item]]:
-    """Items in the order of `split_keys`; every key must be among `sources` (key -> image path)."""
-    unknown = [key for keys in split_keys.values() for key in keys if key not in sources]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} keys of split {rule!r} have no image in the source, "
-            f"the first is {unknown[0]!r}; keys there look like {next(iter(sources))!r}"
-        )
-    return {
-        split: [Item(key, sources[key], split) for key in keys]
-        for split, keys in split_keys.items()
-    }
+def listed_items(
+    keys: Mapping[str, Iterable[str]],
+    path_of: Callable[[str], str],
+    usable: re.Pattern[str] = KEY,
+    expected: str = "letters, digits, - and _, at most 90",
+    where: Mapping[str, str] = IN_SPLIT_FILE,
+) -> Listing:
+    """The items of keys that were written down for each split, in their order.
 
+    A key without an image is kept here and rejected when it is read. Of a key that is there twice
+    the test split keeps its own, then val.
 
-def check_disjoint(splits: Mapping[str, list[Item]]) -> None:
-    """Refuses a key that is in two splits, twice in one, or that a shard cannot hold."""
-    seen: dict[str, str] = {}
-    for split, items in splits.items():
-        for item in items:
-            if not KEY.fullmatch(item.key):
-                raise ValueError(
-                    f"key {item.key!r} of split {split} must be letters, digits, - and _ "
-                    "(at most 90): rename the image"
-                )
-            if item.key in seen:
-                raise ValueError(
-                    f"key {item.key!r} is in split {seen[item.key]} and again in {split}: "
-                    "a sample belongs to one split, once"
-                )
-            seen[item.key] = split
+    Args:
+        keys: of each split.
+        path_of: a key's image.
+        usable: what a key must be.
+        expected: that in words.
+        where: it is written, for each split.
+    """
+    items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    rejected: list[Rejection] = []
+    taken: dict[str, str] = {}
+    for split in reversed(SPLITS):
+        for key in keys[split]:
+            if not usable.fullmatch(key):
+                reason = f"name not usable: {key!r} in {where[split]}, expected {expected}"
+                rejected.append(Rejection(path_of(key), reason))
+            elif key in taken:
+                reason = f"listed twice: in {where[split]} and {taken[key]}"
+                rejected.append(Rejection(path_of(key), reason))
+            else:
+                taken[key] = where[split]
+                items[split].append(Item(key, path_of(key), split))
+    return Listing(items, tuple(rejected))
 
 
 def limited(splits: Mapping[str, list[Item]], limit: int) -> dict[str, list[Item]]:

@@ -54,8 +54,8 @@ class Place(Protocol):
         """Writes the whole file or, on any failure, nothing."""
         ...
 
-    def upload(self, local: Path, path: str) -> None:
-        """Copies a local file to `path`, whole or not at all."""
+    def upload(self, file: BinaryIO, path: str) -> None:
+        """Copies a seekable file to `path`, whole or not at all; may close it."""
         ...
 
     def open(self, path: str) -> BinaryIO:
@@ -135,10 +135,11 @@ class Folder:
         with self._replacing(path) as temporary:
             temporary.write_bytes(data)
 
-    def upload(self, local: Path, path: str) -> None:
+    def upload(self, file: BinaryIO, path: str) -> None:
         """Copies beside the file, then renames."""
-        with self._replacing(path) as temporary:
-            shutil.copyfile(local, temporary)
+        file.seek(0)
+        with self._replacing(path) as temporary, temporary.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader."""
@@ -216,18 +217,17 @@ class Bucket:
         """Puts the object; S3 shows it only once it is whole."""
         self._call(path, lambda client, at: client.put_object(Body=data, **at))
 
-    def upload(self, local: Path, path: str) -> None:
+    def upload(self, file: BinaryIO, path: str) -> None:
         """Uploads the file, in pieces where it is large."""
         from boto3.s3.transfer import TransferConfig
 
         # One piece at a time: all of a client's requests share boto3's allowance of retries, which
         # ten pieces at once use up within two seconds of trouble.
         config = TransferConfig(use_threads=False)
+        file.seek(0)
         self._call(
             path,
-            lambda client, at: client.upload_file(
-                str(local), at["Bucket"], at["Key"], Config=config
-            ),
+            lambda client, at: client.upload_fileobj(file, at["Bucket"], at["Key"], Config=config),
         )
 
     def open(self, path: str) -> BinaryIO:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import MANIFEST, Manifest, Shard, load_manifest
+from sharding.manifest import MANIFEST, Manifest, Shard, parse_manifest, read_manifest
+from sharding.progress import progress
 from sharding.raw import DECODE_ERRORS
 from sharding.sample import MEMBERS, count_sides, measure_parts, read_members
 from sharding.storage import Place, open_place
@@ -51,20 +53,34 @@ def verify(place: str | Path | Place) -> list[str]:
     if isinstance(place, str | Path):
         place = open_place(place)
     try:
-        manifest = load_manifest(place)
+        data = read_manifest(place)
+        manifest = parse_manifest(data, place.url_of(MANIFEST))
     except ValueError as error:
         return [str(error)]
     found = _Findings()
-    if place.read(MANIFEST) != manifest.to_json():
+    if data != manifest.to_json():
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
     if manifest.classes != CLASSES:
         found.problems.append(f"{MANIFEST}: classes must be {CLASSES}, got {manifest.classes}")
     _check_files(place, manifest, found)
+    checked = _check_shards(place, manifest, found)
+    num_samples = sum(manifest.num_samples.values())
+    for _ in progress(checked, num_samples, "image", lambda shard: shard.samples):
+        pass
+    sides = count_sides(found.faces)
+    if not found.problems and sides != manifest.sides:
+        found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
+    return found.problems
+
+
+def _check_shards(place: Place, manifest: Manifest, found: _Findings) -> Iterator[Shard]:
+    """Yields each shard once it has been checked."""
     for split, shards in manifest.splits.items():
         found.class_pixels[split] = np.zeros(NUM_CLASSES, np.int64)
         num_before = len(found.problems)
         for shard in shards:
             _check_shard(place, manifest, split, shard, found)
+            yield shard
         counted = tuple(found.class_pixels[split].tolist())
         # With a faulty sample the counts differ anyway, and the sample has been named.
         if len(found.problems) == num_before and counted != manifest.class_pixels[split]:
@@ -72,10 +88,6 @@ def verify(place: str | Path | Place) -> list[str]:
                 f"{MANIFEST}: class_pixels of {split} must be {counted}, "
                 f"got {manifest.class_pixels[split]}"
             )
-    sides = count_sides(found.faces)
-    if not found.problems and sides != manifest.sides:
-        found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
-    return found.problems
 
 
 def _check_files(place: Place, manifest: Manifest, found: _Findings) -> None:

@@ -8,7 +8,6 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ class ShardTask:
         split: `train`, `val` or `test`.
         index: the shard's number in its split.
         items: its fixed run of the split's items.
-        left_out: (key, reason) of those of them that are rejected without a look.
+        left_out: (key, reason) of those of them that another split has too. None as long as that
+            is not known: then a finished shard is taken as it is, whatever it leaves out.
     """
 
     layout: str
@@ -43,7 +43,7 @@ class ShardTask:
     split: str
     index: int
     items: tuple[Item, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] | None = None
 
     @property
     def path(self) -> str:
@@ -59,7 +59,7 @@ class ShardTask:
     def digest(self) -> str:
         """Digest of what goes into the shard, the same wherever the raw data set lies."""
         items = [dataclasses.astuple(item) for item in self.items]
-        return digest_of([self.layout, self.path, items, self.left_out])
+        return digest_of([self.layout, self.path, items, self.left_out or ()])
 
 
 @dataclass(frozen=True)
@@ -67,40 +67,41 @@ class ShardRecord:
     """What came of a task.
 
     Attributes:
-        split: `train`, `val` or `test`.
+        path: the shard's path in the data set.
         digest: the task's.
+        num_items: items of the task.
         shard: the written shard, or None where every item was rejected.
         class_pixels: number of pixels of each class.
         sides: of `brow` and `eye`.
-        sha256: by key, of the raw images that went in.
-        rejected: the items left out.
+        sha256: by key, of the raw images that can be used, those left out included.
+        left_out: the task's.
+        rejected: the items that can't be used or are left out, in order.
+        was_there: whether an earlier run has written it.
     """
 
-    split: str
+    path: str
     digest: str
+    num_items: int
     shard: Shard | None
     class_pixels: tuple[int, ...]
     sides: Mapping[str, Sides]
     sha256: Mapping[str, str]
+    left_out: tuple[tuple[str, str], ...]
     rejected: tuple[Rejection, ...]
-
-    @property
-    def num_items(self) -> int:
-        """Items that were looked at."""
-        return len(self.sha256) + len(self.rejected)
+    was_there: bool = False
 
 
 def write_shard(task: ShardTask) -> ShardRecord:
     """Writes the task's shard and its record, or finds both already there.
 
-    The shard is built in a local file and put in place whole; its record follows it.
+    The shard is built in a local file and put in place whole; its record follows it. The local file
+    has no name, so that the system takes it away however this process ends.
     """
     out = open_place(task.out)
     record = _finished_record(task, out)
     if record is not None:
         return record
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / "shard.tar"
+    with tempfile.TemporaryFile() as local:
         record = _write_tar(task, local)
         if record.shard:
             out.upload(local, task.path)
@@ -108,29 +109,35 @@ def write_shard(task: ShardTask) -> ShardRecord:
     return record
 
 
-def _write_tar(task: ShardTask, local: Path) -> ShardRecord:
-    """Writes the items that can be read to a local file."""
+def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
+    """Writes the items that can be used, and are not left out, to a local file."""
+    left_out = dict(task.left_out or ())
     class_pixels = np.zeros(NUM_CLASSES, np.int64)
     faces, sha256, rejected = [], {}, []
-    with tarfile.open(local, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=local, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for item in task.items:
             try:
                 raw = _read(task, item)
             except RejectedError as error:
                 rejected.append(Rejection(item.source, str(error)))
                 continue
+            sha256[item.key] = raw.sha256
+            if item.key in left_out:
+                rejected.append(Rejection(item.source, left_out[item.key]))
+                continue
             parts = measure_parts(raw.labels)
             _add_sample(tar, item.key, encode_sample(item, raw, parts, task.layout))
             class_pixels += np.bincount(raw.labels.ravel(), minlength=NUM_CLASSES)
             faces.append(parts)
-            sha256[item.key] = raw.sha256
     return ShardRecord(
-        split=task.split,
+        path=task.path,
         digest=task.digest,
-        shard=_describe(task.path, local, len(sha256)) if sha256 else None,
+        num_items=len(task.items),
+        shard=_describe(task.path, local, len(faces)) if faces else None,
         class_pixels=tuple(class_pixels.tolist()),
         sides=count_sides(faces),
         sha256=sha256,
+        left_out=task.left_out or (),
         rejected=tuple(rejected),
     )
 
@@ -148,25 +155,24 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) ->
 
 def _read(task: ShardTask, item: Item) -> RawSample:
     """One face; raises RejectedError."""
-    for key, reason in task.left_out:
-        if key == item.key:
-            raise RejectedError(reason)
     raw = LAYOUTS[task.layout].read(open_place(task.source), item)
     if not raw.labels.any():
         raise RejectedError("nothing labelled: all masks are empty")
     return raw
 
 
-def _describe(path: str, local: Path, num_samples: int) -> Shard:
-    with local.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Shard(path, sha256, local.stat().st_size, num_samples)
+def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:
+    num_bytes = local.tell()
+    local.seek(0)
+    return Shard(path, hashlib.file_digest(local, "sha256").hexdigest(), num_bytes, num_samples)
 
 
 def _finished_record(task: ShardTask, out: Place) -> ShardRecord | None:
     """The record of an earlier, interrupted run, if its shard is whole and need not be redone."""
     try:
         record = _parse_record(json.loads(out.read(task.record_path)))
+        if task.left_out is None:
+            task = dataclasses.replace(task, left_out=record.left_out)
         if record.digest != task.digest or not _still_rejected(task, record):
             return None
         shard_bytes = out.read(task.path) if record.shard else b""
@@ -177,10 +183,10 @@ def _finished_record(task: ShardTask, out: Place) -> ShardRecord | None:
 
 
 def _still_rejected(task: ShardTask, record: ShardRecord) -> bool:
-    """Whether what was rejected would be so again: it may have been repaired since."""
+    """Whether what could not be used still can't: it may have been repaired since."""
     reasons = {rejection.source: rejection.reason for rejection in record.rejected}
     for item in task.items:
-        if item.source in reasons:
+        if item.key not in record.sha256:
             try:
                 _read(task, item)
             except RejectedError as error:
@@ -192,11 +198,14 @@ def _still_rejected(task: ShardTask, record: ShardRecord) -> bool:
 
 def _parse_record(content: dict[str, Any]) -> ShardRecord:
     return ShardRecord(
-        split=content["split"],
+        path=content["path"],
         digest=content["digest"],
+        num_items=content["num_items"],
         shard=Shard(**content["shard"]) if content["shard"] else None,
         class_pixels=tuple(content["class_pixels"]),
         sides={pair: Sides(**sides) for pair, sides in content["sides"].items()},
         sha256=content["sha256"],
+        left_out=tuple((key, reason) for key, reason in content["left_out"]),
         rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
+        was_there=True,
     )

@@ -28,10 +28,13 @@ def test_build_verify_inspect(celebamask: Path, tmp_path: Path, capsys: pytest.C
     last = printed.err.splitlines()[-1]
     assert re.fullmatch(r"10 of 10 images, \d+\.\d a second, 0 s left", last)
     assert run("verify", out) == 0
-    assert capsys.readouterr().out == f"{out}: sound\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}: sound\n"
+    assert printed.err.startswith("10 of 10 images, ")
 
     assert run("inspect", out, "--sheet", sheet) == 0
-    report = capsys.readouterr().out
+    report, progress = capsys.readouterr()
+    assert progress.startswith("10 of 10 images, ")
     lines = [line.split() for line in report.splitlines()]
     assert next(line[:3] for line in lines if line[:1] == ["train"]) == ["train", "6", "2"]
     assert ["left_eye", "100.0", "%", "50x20", "50x20"] in lines
@@ -86,7 +89,7 @@ def test_rejected_images_are_counted(helen: Path, tmp_path: Path, capsys: pytest
     (helen / "testing.txt").write_text("1 , 31_1\n2 , 11_1\n3 , ../../secret\n4 , a.b\n")
     assert run_helen(helen, tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "items are unusable, more than the share 0.05 that --max-rejected allows: " in error
+    assert "items are rejected, more than the share 0.05 that --max-rejected allows: " in error
     assert run_helen(helen, tmp_path / "out", "--max-rejected", 1) == 0
     printed = capsys.readouterr().out
     assert "rejected images/11_1.jpg: image empty: a file of 0 bytes\n" in printed
@@ -94,6 +97,27 @@ def test_rejected_images_are_counted(helen: Path, tmp_path: Path, capsys: pytest
     assert "3 train, 1 val, 1 test; 4 rejected: name not usable 2, listed twice 1, image" in printed
     run("inspect", tmp_path / "out", "--sheet", tmp_path / "sheet.png")
     assert "\n4 rejected: name not usable 2, listed twice 1, image" in capsys.readouterr().out
+
+
+def test_too_many_rejected_images_are_shown(
+    helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    missing = "".join(f"{number} , missing-{number:02d}\n" for number in range(30))
+    (helen / "testing.txt").write_text(f"1 , 31_1\n{missing}2 , a.b\n")
+    assert run_helen(helen, tmp_path / "out", "--max-rejected", 0.5) == 2
+    *_, error, first = capsys.readouterr().err.partition("sharding helen: error: ")
+    error, *shown = first.splitlines()
+    share = "more than the share 0.5 that --max-rejected allows"
+    kinds = "image missing 30, name not usable 1"
+    assert error == f"31 of 37 items are rejected, {share}: {kinds}"
+    expected = (
+        "name not usable: 'a.b' in testing.txt, expected letters, digits, - and _, at most 90"
+    )
+    assert shown == [
+        f"rejected images/a.b.jpg: {expected}",
+        *(f"rejected images/missing-{number:02d}.jpg: image missing" for number in range(19)),
+        "and 11 more",
+    ]
 
 
 def test_error_is_one_line_and_exit_2(tmp_path: Path):

@@ -132,11 +132,51 @@ def test_same_bytes_in_any_order_and_after_a_kill(helen: Path, tmp_path: Path, c
     assert straight == contents(tmp_path / "backwards") == contents(tmp_path / "killed")
 
 
+@pytest.fixture
+def killed(helen: Path, tmp_path: Path, copy: Copier) -> Path:
+    """A run killed when the first of two shards has been written again without its copies."""
+    copy("12_1", "31_1")
+    copy("14_2", "31_1")
+    rounds = 0
+
+    def killed(write: Callable, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
+        nonlocal rounds
+        rounds += 1
+        for task in tasks:
+            yield write(task)
+            if rounds == 2:
+                raise Killed
+
+    with pytest.raises(Killed):
+        build(helen, tmp_path / "killed", RECIPE, killed)
+    return tmp_path / "killed"
+
+
+def test_what_is_written_without_copies_is_finished(helen: Path, tmp_path: Path, killed: Path):
+    build(helen, tmp_path / "straight", RECIPE)
+    written = {path: path.stat().st_mtime_ns for path in killed.rglob("*.tar")}
+    build(helen, killed, RECIPE)
+    assert contents(killed) == contents(tmp_path / "straight")
+    again = {path for path in written if path.stat().st_mtime_ns != written[path]}
+    assert again == {killed / "train/000001.tar"}
+
+
+def test_copy_comes_back_when_the_other_turns_out_unusable(
+    helen: Path, tmp_path: Path, killed: Path
+):
+    (helen / "labels/31_1/31_1_lbl05.png").unlink()
+    (killed / "test/000000.tar").unlink()
+    manifest = build(helen, killed, RECIPE)
+    assert manifest.rejected == (Rejection("images/31_1.jpg", "mask missing: lbl05"),)
+    build(helen, tmp_path / "straight", RECIPE)
+    assert contents(killed) == contents(tmp_path / "straight")
+
+
 def test_copies_count_as_rejected_with_the_rest(helen: Path, tmp_path: Path, copy: Copier):
     """Against all items, not those of the shards that are written again."""
     copy("12_1", "31_1")
     one = replace(RECIPE, shard_size=1, max_rejected=0.2)
     assert len(build(helen, tmp_path / "one", one).rejected) == 1
     (helen / "images/21_1.jpg").unlink()
-    with pytest.raises(ValueError, match=r"2 of 6 items are unusable.*same file in two splits 1"):
+    with pytest.raises(ValueError, match=r"2 of 6 items are rejected.*same file in two splits 1"):
         build(helen, tmp_path / "two", one)

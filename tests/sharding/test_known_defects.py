@@ -113,12 +113,15 @@ def test_other_faces_are_in_the_same_split_either_way(root: Path, rule: tuple[st
     assert dropped == {number: kept[number] for number in dropped}
 
 
-def test_second_of_a_pair_is_good_without_the_first(root: Path):
+def test_second_of_a_pair_is_good_without_the_first(root: Path, tmp_path: Path):
     (root / "CelebA-HQ-img/234.jpg").unlink()
     (root / "CelebA-HQ-img/3330.jpg").unlink()
     listing = list_faces(root, ("paper", 0))
     assert {235, 3329} <= split_of(listing).keys()
     assert len(listing.rejected) == len(DEFECTS) + len(TWINS) - 2
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["00234", "00235"]}))
+    assert list_faces(root, (str(split), 0)).rejected == ()
 
 
 def test_shards_without_and_with_them(tmp_path: Path, draw_celebamask: Draw):

@@ -1,11 +1,12 @@
 """What can't be used is left out with its reason, and everything else is sharded."""
 
 import errno
+import json
 import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,10 @@ def keys_in(out: Path) -> set[str]:
     return found
 
 
-def check(raw: Raw, layout: str, out: Path) -> Manifest:
+def check(raw: Raw, layout: str, out: Path, split: str = "paper") -> Manifest:
     """Shards it: what is listed as rejected, what is there, and that it is sound."""
-    manifest = build(raw.root, out, Recipe(layout=layout, shard_size=5, max_rejected=1))
+    recipe = Recipe(layout=layout, split=split, shard_size=5, max_rejected=1)
+    manifest = build(raw.root, out, recipe)
     found = {rejection.source: rejection.reason for rejection in manifest.rejected}
     begins = {source: found[source][: len(raw.reasons.get(source, ""))] for source in found}
     assert begins == raw.reasons
@@ -200,6 +202,55 @@ def test_names_of_celebamask(raw_celebamask: Raw, draw_celebamask: Draw, tmp_pat
     }
 
 
+def test_masks_that_are_not_where_they_are_looked_for(
+    raw_celebamask: Raw, draw_celebamask: Draw, tmp_path: Path
+):
+    """Their faces would be taken to lack these parts."""
+    raw = raw_celebamask
+    masks = "CelebAMask-HQ-mask-anno"
+    for number, moved, kind in (
+        (6000, f"{masks}/0/06000_nose.png", "mask in the wrong folder"),
+        (6001, f"{masks}/06001_nose.png", "mask in the wrong folder"),
+        (6002, f"{masks}/3/06002_nose.PNG", "mask name not usable"),
+        (6003, f"{masks}/3/06003_Nose.png", "mask name not usable"),
+        (6004, f"{masks}/3/06004_nose.jpg", "mask name not usable"),
+        (6005, f"{masks}/3/6005_nose.png", "mask name not usable"),
+    ):
+        image, nose = add_celebamask(raw, number, draw_celebamask)
+        (raw.root / nose).rename(raw.root / moved)
+        raw.reasons[image] = f"{kind}: {moved}, expected {nose}"
+    _, nose = add_celebamask(raw, 6006, draw_celebamask)
+    (raw.root / masks / "0/06006_nose.png").write_bytes((raw.root / nose).read_bytes())
+    (raw.root / masks / "3/06006_smile.png").write_bytes(b"a part that is none of ours")
+    raw.good.add("06006")
+    (raw.root / masks / "3/07999_nose.PNG").write_bytes(b"a mask")
+    raw.reasons[f"{masks}/3/07999_*.png"] = "masks without an image: no such id"
+    check(raw, "celebamask", tmp_path / "out")
+
+
+def test_names_in_a_split_file_of_celebamask(raw_celebamask: Raw, tmp_path: Path):
+    raw, split = raw_celebamask, tmp_path / "split.json"
+    names = {
+        "train": ["01995", "2001", "face", "../../secret", "01997"],
+        "val": ["01996", "09999", "01996"],
+        "test": ["01997"],
+    }
+    split.write_text(json.dumps(names))
+    raw.good = {"01995", "01996", "01997"}
+    where, expected = "train of the split file", "expected an id of five digits"
+    raw.reasons = {
+        f"CelebA-HQ-img/{name}.jpg": f"name not usable: {name!r} in {where}, {expected}"
+        for name in ("2001", "face", "../../secret")
+    }
+    raw.reasons["CelebA-HQ-img/09999.jpg"] = "image missing"
+    twice = f"listed twice: in {where} and test of the split file"
+    raw.reasons["CelebA-HQ-img/1997.jpg"] = twice
+    twice = "listed twice: in val of the split file and val of the split file"
+    raw.reasons["CelebA-HQ-img/1996.jpg"] = twice
+    manifest = check(raw, "celebamask", tmp_path / "out", str(split))
+    assert manifest.num_samples == {"train": 1, "val": 1, "test": 1}
+
+
 @pytest.fixture
 def raw_helen(helen: Path) -> Raw:
     return Raw(helen, good={"11_1", "12_1", "13_1", "14_2", "21_1", "31_1"})
@@ -258,6 +309,47 @@ def test_names_of_helen(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
     list_more(raw, [*odd, "21_1", "12_1"])
     manifest = check(raw, "helen", tmp_path / "out")
     assert manifest.num_samples == {"train": 4, "val": 1, "test": 1}
+
+
+def test_names_in_a_split_file_of_helen(raw_helen: Raw, tmp_path: Path):
+    raw, split = raw_helen, tmp_path / "split.json"
+    names = {"train": ["11_1", "a.b", "31_1"], "val": ["21_1", "99_1", "21_1"], "test": ["31_1"]}
+    split.write_text(json.dumps(names))
+    raw.good = {"11_1", "21_1", "31_1"}
+    where = "train of the split file"
+    raw.reasons = {
+        "images/a.b.jpg": f"name not usable: 'a.b' in {where}, expected letters, digits, - and _",
+        "images/31_1.jpg": f"listed twice: in {where} and test of the split file",
+        "images/99_1.jpg": "image missing",
+        "images/21_1.jpg": "listed twice: in val of the split file and val of the split file",
+    }
+    manifest = check(raw, "helen", tmp_path / "out", str(split))
+    assert manifest.num_samples == {"train": 1, "val": 1, "test": 1}
+
+
+def test_rejects_of_the_listing_and_of_reading_are_one_sum(raw_helen: Raw, tmp_path: Path):
+    raw = raw_helen
+    list_more(raw, ["21_1"])
+    (raw.root / "images/12_1.jpg").write_bytes(b"")
+    recipe = Recipe(layout="helen", max_rejected=0.2)
+    with pytest.raises(ValueError, match="2 of 7 items are rejected") as failed:
+        build(raw.root, tmp_path / "out", recipe)
+    assert str(failed.value).splitlines()[1:] == [
+        "rejected images/21_1.jpg: listed twice: in exemplars.txt and tuning.txt",
+        "rejected images/12_1.jpg: image empty: a file of 0 bytes",
+    ]
+    build(raw.root, tmp_path / "out", replace(recipe, max_rejected=0.3))
+
+
+def test_limit_takes_its_share_of_what_the_listing_rejects(raw_helen: Raw, tmp_path: Path):
+    """Else the rejects of a whole archive would be held against a few faces of it."""
+    raw = raw_helen
+    list_more(raw, ["21_1"])
+    recipe = Recipe(layout="helen", limit=3, max_rejected=0.2)
+    assert build(raw.root, tmp_path / "sound", recipe).num_samples["train"] == 2
+    (raw.root / "images/11_1.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"are rejected, more than the share 0\.2"):
+        build(raw.root, tmp_path / "out", recipe)
 
 
 def failing_read(path: str, error: OSError) -> Callable[[Folder, str], bytes]:

@@ -6,11 +6,12 @@
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,14 @@ def killed(run: subprocess.Popen[bytes], after_s: float, out: str, num_shards: i
     return True
 
 
+def wait_for_end(session: int) -> None:
+    """Of all its processes."""
+    deadline = time.monotonic() + 60
+    while (orphans := still_running(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert orphans == []
+
+
 def still_running(session: int) -> list[str]:
     """Its processes, where the system has /proc."""
     found = []
@@ -161,15 +170,49 @@ def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Content
         assert len(finished) == num_shards or not open_place(out).exists(MANIFEST)
 
         again = start(raw, out)
-        deadline = time.monotonic() + 10
-        while (orphans := still_running(run.pid)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert orphans == []
+        wait_for_end(run.pid)
         finish(again)
         assert contents(out) == straight
         place = open_place(out)
         assert {path: stamp(place, path) for path in finished} == finished
     print(f"shards finished when killed: {num_finished} of {num_shards}")
+
+
+@pytest.mark.slow
+def test_run_killed_within_a_shard_leaves_no_temporary_file(
+    raw: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed while it waits for the second image of the first shard."""
+    temporary, mine = tmp_path / "temporary", tmp_path / "raw"
+    temporary.mkdir()
+    shutil.copytree(raw, mine)
+    pipe = mine / "images/000001_1.jpg"
+    pipe.unlink()
+    os.mkfifo(pipe)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = start(mine, f"{root}/out")
+    with pipe_opened_by(run, pipe):
+        run.kill()
+        run.wait()
+        wait_for_end(run.pid)
+    assert list(temporary.iterdir()) == []
+
+
+@contextmanager
+def pipe_opened_by(run: subprocess.Popen[bytes], pipe: Path) -> Iterator[None]:
+    """While the run waits to read from the pipe."""
+    while run.poll() is None:
+        try:
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads it yet
+            time.sleep(0.05)
+            continue
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+        return
+    raise AssertionError("the run ended before it came to the pipe")
 
 
 def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Contents, root: str):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -24,13 +25,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return open_place(request.getfixturevalue("bucket") + "/some/prefix")
 
 
-def test_write_read_list_delete(place: Place, tmp_path: Path):
+def test_write_read_list_delete(place: Place):
     assert place.list() == []
     place.write("b/2.txt", b"two")
     place.write("a.txt", b"one")
     place.write("a.txt", b"uno")
-    (tmp_path / "local").write_bytes(b"three")
-    place.upload(tmp_path / "local", "b/1.txt")
+    place.upload(io.BytesIO(b"three"), "b/1.txt")
     place.write("bb/3.txt", b"beside")
     assert place.list() == ["a.txt", "b/1.txt", "b/2.txt", "bb/3.txt"]
     assert place.list("b") == ["b/1.txt", "b/2.txt"]
@@ -119,15 +119,15 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full_disk(source: Path, target: Path) -> None:
-        target.write_bytes(b"ha")
+    def full_disk(source: BinaryIO, target: BinaryIO) -> None:
+        target.write(b"ha")
         raise OSError("No space left on device")
 
     place = open_place(tmp_path / "place")
     place.write("a", b"old")
-    monkeypatch.setattr(storage.shutil, "copyfile", full_disk)
+    monkeypatch.setattr(storage.shutil, "copyfileobj", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        place.upload(tmp_path / "half", "a")
+        place.upload(io.BytesIO(b"half"), "a")
     assert place.list() == ["a"]
     assert place.read("a") == b"old"
 
