@@ -4,7 +4,7 @@ Its `l_` is the subject's left, as is ours.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from sharding.manifest import Rejection, Scale
 from sharding.raw import (
     IMAGE_FILTER,
+    Files,
     Item,
     Layout,
     Listing,
     RawSample,
     RejectedError,
+    fetched,
     read_grey,
     read_photo,
 )
 from sharding.splits import keyed_items, read_split_file, shuffled_split
-from sharding.storage import Place
+from sharding.storage import Bucket, Place
 from stn_icnn.labels import CLASS_ID
 
 SIZE_PX: Final = 512
@@ -84,7 +86,8 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     Known defects and the second of known twins are rejected, or kept, twins in one split.
     """
     sources, rejected = _list_images(source)
-    rejected += _masks_alone(source, sources)
+    masks = _listed(source, MASKS)
+    rejected += _masks_alone(masks, sources)
     if rule == "paper":
         keys = shuffled_split(sources, seed)
     elif rule == "official":
@@ -92,6 +95,8 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     else:
         keys = read_split_file(rule)
     items = keyed_items(keys, sources, rule=rule)
+    if isinstance(source, Bucket):  # a folder answers at once, also what its listing does not show
+        items = _with_parts(items, frozenset(masks))
     if keep_defects:
         return Listing(_twins_together(items), tuple(rejected))
     present = {item.key for found in items.values() for item in found}
@@ -123,28 +128,49 @@ def _twins_together(items: dict[str, list[Item]]) -> dict[str, list[Item]]:
     return items
 
 
+def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str, list[Item]]:
+    """The items with the parts of which there are masks, so that no other is asked for."""
+
+    def parts_of(item: Item) -> tuple[str, ...]:
+        return tuple(part for part in PAINTED if _mask_path(item, part) in masks)
+
+    return {
+        split: [replace(item, parts=parts_of(item)) for item in found]
+        for split, found in items.items()
+    }
+
+
 def read(source: Place, item: Item) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
-    photo = read_photo(source, item.source)
-    image, jpeg = photo.image, photo.jpeg
-    original_size = image.size
-    if image.width != image.height or image.width < SIZE_PX:
-        raise RejectedError(
-            f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
-            f"got {image.width} x {image.height}"
-        )
-    if image.width > SIZE_PX:
-        image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
-    return RawSample(image, jpeg, _paint_labels(source, int(item.key)), original_size, photo.sha256)
+    parts = PAINTED if item.parts is None else item.parts
+    masks = {part: _mask_path(item, part) for part in parts}
+    with fetched(source, [item.source, *masks.values()]) as files:
+        photo = read_photo(files, item.source)
+        image, jpeg = photo.image, photo.jpeg
+        original_size = image.size
+        if image.width != image.height or image.width < SIZE_PX:
+            raise RejectedError(
+                f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
+                f"got {image.width} x {image.height}"
+            )
+        if image.width > SIZE_PX:
+            image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
+        labels = _paint_labels(files, item, masks)
+    return RawSample(image, jpeg, labels, original_size, photo.sha256)
 
 
-def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
-    """The parts painted over one another, uint8 [512, 512]."""
+def _mask_path(item: Item, part: str) -> str:
+    number = int(item.key)
+    return f"{MASKS}/{number // 2000}/{number:05d}_{part}.png"
+
+
+def _paint_labels(files: Files, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
+    """The parts (part -> path) painted over one another, uint8 [512, 512]."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     num_masks = 0
-    for part, class_id in PAINTED.items():
+    for part, path in masks.items():
         try:
-            mask = read_grey(source, f"{MASKS}/{number // 2000}/{number:05d}_{part}.png", part)
+            mask = read_grey(files, path, part)
         except FileNotFoundError:  # a part that is not seen has no file
             continue
         if mask.shape != labels.shape:
@@ -152,10 +178,10 @@ def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
                 f"mask of another size: {part} must be {SIZE_PX} x {SIZE_PX}, "
                 f"got {mask.shape[1]} x {mask.shape[0]}"
             )
-        labels[mask > 0] = class_id
+        labels[mask > 0] = PAINTED[part]
         num_masks += 1
     if not num_masks:
-        raise RejectedError(f"no masks: no {MASKS}/{number // 2000}/{number:05d}_*.png")
+        raise RejectedError(f"no masks: no {_mask_path(item, '*')}")
     return labels
 
 
@@ -188,10 +214,10 @@ def _listed(source: Place, folder: str) -> list[str]:
     return [path for path in source.list(folder) if not PurePosixPath(path).name.startswith(".")]
 
 
-def _masks_alone(source: Place, keys: Container[str]) -> list[Rejection]:
+def _masks_alone(masks: Iterable[str], keys: Container[str]) -> list[Rejection]:
     """Masks whose image is not there, one entry a face."""
     alone = set()
-    for path in _listed(source, MASKS):
+    for path in masks:
         key = PurePosixPath(path).name.partition("_")[0]
         if path.endswith(".png") and key not in keys:
             alone.add(f"{PurePosixPath(path).parent}/{key}_*.png")
