@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.faces
+from cluster.shard_cache import PlacedShard
 from sharding.building import Recipe, build
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.storage import open_place
@@ -46,8 +47,8 @@ class ShardedData:
             scale_fit=scale.fit,  # type: ignore[arg-type]
         )
 
-    def shards(self, split: str) -> tuple[str, ...]:
-        """Addresses of a split's shards.
+    def shards(self, split: str) -> tuple[PlacedShard, ...]:
+        """A split's shards.
 
         Raises:
             ValueError: where the split holds no face.
@@ -60,11 +61,12 @@ class ShardedData:
             )
         return shards
 
-    def shards_or_none(self, split: str) -> tuple[str, ...]:
-        """Addresses of a split's shards, if it has any."""
+    def shards_or_none(self, split: str) -> tuple[PlacedShard, ...]:
+        """A split's shards, if it has any."""
         shards = self.manifest.splits.get(split, ())
-        place = open_place(self.place)
-        return tuple(place.url_of(shard.path) for shard in shards if shard.samples)
+        return tuple(
+            PlacedShard(**vars(shard), place=self.place) for shard in shards if shard.samples
+        )
 
 
 def demo_data(storage: str) -> ShardedData:

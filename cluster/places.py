@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 STORAGE_ENV: Final = "STN_ICNN_STORAGE"
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
+CACHE_ENV: Final = "STN_ICNN_CACHE"
 
 DATABASE_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Databases that MLflow can use without a server in front, and their usual ports."""
@@ -35,12 +36,32 @@ class TrackingUnavailableError(ConnectionError):
 def data_home() -> Path:
     """This user's folder for what outlives a job.
 
-    `$XDG_DATA_HOME/stn-icnn`, or `~/.local/share/stn-icnn` where that variable is not set or is
-    relative (the XDG specification has relative ones ignored).
+    `$XDG_DATA_HOME/stn-icnn`, or `~/.local/share/stn-icnn`.
     """
-    xdg = Path(os.environ.get("XDG_DATA_HOME", ""))
-    base = xdg if xdg.is_absolute() else Path.home() / ".local" / "share"
-    return base / "stn-icnn"
+    return _xdg_home("XDG_DATA_HOME", ".local/share") / "stn-icnn"
+
+
+def cache_home() -> Path:
+    """This node's folder for what can be fetched again.
+
+    `$STN_ICNN_CACHE`, else `$XDG_CACHE_HOME/stn-icnn`, else `~/.cache/stn-icnn`.
+
+    Raises:
+        ValueError: for a relative `$STN_ICNN_CACHE`: workers start in a folder of their own.
+    """
+    given = os.environ.get(CACHE_ENV)
+    if not given:
+        return _xdg_home("XDG_CACHE_HOME", ".cache") / "stn-icnn"
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        raise ValueError(f"{CACHE_ENV} must be an absolute path, got {given!r}")
+    return path
+
+
+def _xdg_home(variable: str, default: str) -> Path:
+    """The folder that an XDG variable names, which the specification has ignored if relative."""
+    given = Path(os.environ.get(variable, ""))
+    return given if given.is_absolute() else Path.home() / default
 
 
 def resolve_storage(storage: str | None = None) -> str:

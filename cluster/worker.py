@@ -1,5 +1,6 @@
 """What runs in a Ray Train worker: importable functions of a plain task."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.context import RayContext
-from sharding.storage import open_shard
+from cluster.shard_cache import PlacedShard, bring_here, require_samples
 from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
@@ -40,8 +41,8 @@ class TrainTask:
     phase: PhaseName
     config: TrainConfig
     data: DataFacts
-    train_shards: tuple[str, ...]
-    val_shards: tuple[str, ...]
+    train_shards: tuple[PlacedShard, ...]
+    val_shards: tuple[PlacedShard, ...]
     start: bytes | None
     """The model file of the phase before; None: freshly initialised networks."""
     loader_processes: int
@@ -53,23 +54,34 @@ class EvaluateTask:
 
     model: bytes
     """A model file's content: not every worker may see the driver's disk."""
-    shards: tuple[str, ...]
+    shards: tuple[PlacedShard, ...]
     """Of the split that is scored."""
-    train_shards: tuple[str, ...]
+    train_shards: tuple[PlacedShard, ...]
     """Of the split whose mean label map is the floor; none: no such floor."""
 
 
 def read_faces(
-    shards: tuple[str, ...], config: TrainConfig, *, augmented: bool = False
+    shards: tuple[PlacedShard, ...],
+    config: TrainConfig,
+    *,
+    augmented: bool = False,
+    quiet: bool = False,
 ) -> ShardedFaces:
-    """The faces of some shards, as training or evaluation reads them."""
-    return ShardedFaces(
-        shards,
-        open_shard,
+    """The faces of some shards, as training or evaluation reads them, once they are on this node.
+
+    Raises:
+        ValueError: naming a shard that is not as its manifest says.
+        OSError: shards can't be brought here.
+    """
+    paths = bring_here(shards, quiet=quiet)
+    faces = ShardedFaces(
+        paths,
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,
     )
+    require_samples(shards, paths, Counter(place.shard for place in faces.places))
+    return faces
 
 
 def train(task: TrainTask) -> str | None:
@@ -80,6 +92,7 @@ def train(task: TrainTask) -> str | None:
         must fail again.
     """
     context = RayContext()
+    quiet = context.rank > 0
     torch.manual_seed(task.config.seed)
     model = (
         build_model(task.config.model) if task.start is None else load_checkpoint(task.start).model
@@ -87,8 +100,8 @@ def train(task: TrainTask) -> str | None:
     run = PhaseRun(
         phase=task.phase,
         config=task.config,
-        train_faces=read_faces(task.train_shards, task.config, augmented=True),
-        val_faces=read_faces(task.val_shards, task.config),
+        train_faces=read_faces(task.train_shards, task.config, augmented=True, quiet=quiet),
+        val_faces=read_faces(task.val_shards, task.config, quiet=quiet),
         data=task.data,
         context=context,
         loader_processes=task.loader_processes,
@@ -122,6 +135,7 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
         By system, confusion counts of each image in the split's order, `[M, 11, 11]`.
     """
     context = RayContext()
+    quiet = context.rank > 0
     checkpoint = load_checkpoint(task.model)
     config = scoring_config(checkpoint.config)
     model = prepare_model(checkpoint.model, config, context.device)
@@ -130,9 +144,11 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
         COARSE: lambda batch: parse_batch_coarsely(model, batch),
     }
     if task.train_shards:
-        mean_map = mean_map_of(read_faces(task.train_shards, config), context)
+        train_faces = read_faces(task.train_shards, config, quiet=quiet)
+        mean_map = mean_map_of(train_faces, context)
         labellers[MEAN_MAP] = lambda batch: _labels_everywhere(mean_map, batch)
-    counts = count_confusions(labellers, read_faces(task.shards, config), context)
+    faces = read_faces(task.shards, config, quiet=quiet)
+    counts = count_confusions(labellers, faces, context)
     return {name: value.numpy() for name, value in counts.items()}
 
 

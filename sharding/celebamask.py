@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from sharding.manifest import Rejection, Scale
 from sharding.raw import (
     IMAGE_FILTER,
+    Files,
     Item,
     Layout,
     Listing,
     RawSample,
     RejectedError,
+    fetched,
     read_grey,
     read_photo,
 )
 from sharding.splits import listed_items, read_split_file, shuffled_split
-from sharding.storage import Place
+from sharding.storage import Bucket, Place
 from stn_icnn.labels import CLASS_ID
 
 SIZE_PX: Final = 512
@@ -89,12 +91,15 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     of known twins are rejected, or kept, twins in one split.
     """
     sources, rejected = _list_images(source)
-    without_image, strays = _stray_masks(source, sources)
+    masks = frozenset(_listed(source, MASKS))
+    without_image, strays = _stray_masks(masks, sources)
     rejected += without_image
     listing = _split(source, sources, rule, seed)
     rejected += listing.rejected
     items, found = _without(listing.items, strays)
     rejected += found
+    if isinstance(source, Bucket):  # a folder answers at once, also what its listing does not show
+        items = _with_parts(items, masks)
     if keep_defects:
         return Listing(_twins_together(items), tuple(rejected))
     items, found = _without(items, _known_defects(items, sources))
@@ -147,28 +152,49 @@ def _twins_together(items: dict[str, list[Item]]) -> dict[str, list[Item]]:
     return items
 
 
+def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str, list[Item]]:
+    """The items with the parts of which there are masks, so that no other is asked for."""
+
+    def parts_of(item: Item) -> tuple[str, ...]:
+        return tuple(part for part in PAINTED if _mask_path(item, part) in masks)
+
+    return {
+        split: [replace(item, parts=parts_of(item)) for item in found]
+        for split, found in items.items()
+    }
+
+
 def read(source: Place, item: Item) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
-    photo = read_photo(source, item.source)
-    image, jpeg = photo.image, photo.jpeg
-    original_size = image.size
-    if image.width != image.height or image.width < SIZE_PX:
-        raise RejectedError(
-            f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
-            f"got {image.width} x {image.height}"
-        )
-    if image.width > SIZE_PX:
-        image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
-    return RawSample(image, jpeg, _paint_labels(source, int(item.key)), original_size, photo.sha256)
+    parts = PAINTED if item.parts is None else item.parts
+    masks = {part: _mask_path(item, part) for part in parts}
+    with fetched(source, [item.source, *masks.values()]) as files:
+        photo = read_photo(files, item.source)
+        image, jpeg = photo.image, photo.jpeg
+        original_size = image.size
+        if image.width != image.height or image.width < SIZE_PX:
+            raise RejectedError(
+                f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
+                f"got {image.width} x {image.height}"
+            )
+        if image.width > SIZE_PX:
+            image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
+        labels = _paint_labels(files, item, masks)
+    return RawSample(image, jpeg, labels, original_size, photo.sha256)
 
 
-def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
-    """The parts painted over one another, uint8 [512, 512]."""
+def _mask_path(item: Item, part: str) -> str:
+    number = int(item.key)
+    return f"{MASKS}/{number // 2000}/{number:05d}_{part}.png"
+
+
+def _paint_labels(files: Files, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
+    """The parts (part -> path) painted over one another, uint8 [512, 512]."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     num_masks = 0
-    for part, class_id in PAINTED.items():
+    for part, path in masks.items():
         try:
-            mask = read_grey(source, f"{MASKS}/{number // 2000}/{number:05d}_{part}.png", part)
+            mask = read_grey(files, path, part)
         except FileNotFoundError:  # a part that is not seen has no file
             continue
         if mask.shape != labels.shape:
@@ -176,10 +202,10 @@ def _paint_labels(source: Place, number: int) -> NDArray[np.uint8]:
                 f"mask of another size: {part} must be {SIZE_PX} x {SIZE_PX}, "
                 f"got {mask.shape[1]} x {mask.shape[0]}"
             )
-        labels[mask > 0] = class_id
+        labels[mask > 0] = PAINTED[part]
         num_masks += 1
     if not num_masks:
-        raise RejectedError(f"no masks: no {MASKS}/{number // 2000}/{number:05d}_*.png")
+        raise RejectedError(f"no masks: no {_mask_path(item, '*')}")
     return labels
 
 
@@ -212,24 +238,25 @@ def _listed(source: Place, folder: str) -> list[str]:
     return [path for path in source.list(folder) if not PurePosixPath(path).name.startswith(".")]
 
 
-def _stray_masks(source: Place, keys: Container[str]) -> tuple[list[Rejection], dict[str, str]]:
+def _stray_masks(
+    masks: frozenset[str], keys: Container[str]
+) -> tuple[list[Rejection], dict[str, str]]:
     """Masks that no face would be read with.
 
     Returns:
         Those whose image is not there, one entry a face; and, by key, a reason to reject each face
         that has a mask only where it is not looked for, as it would be taken to lack that part.
     """
-    paths = set(_listed(source, MASKS))
     alone = set()
     strays: dict[str, str] = {}
-    for path in sorted(paths):
+    for path in sorted(masks):
         name = PurePosixPath(path)
         number, _, part = name.stem.partition("_")
         key = f"{int(number):05d}" if _NUMBER.fullmatch(number) else number
         expected = f"{MASKS}/{int(key) // 2000}/{key}_{part.lower()}.png" if key in keys else ""
         if not expected and name.suffix.lower() == ".png":
             alone.add(f"{name.parent}/{number}_*.png")
-        elif expected and part.lower() in PAINTED and expected not in paths:
+        elif expected and part.lower() in PAINTED and expected not in masks:
             in_order = name.name == PurePosixPath(expected).name
             kind = "mask in the wrong folder" if in_order else "mask name not usable"
             strays.setdefault(key, f"{kind}: {path}, expected {expected}")

@@ -12,11 +12,13 @@ from PIL import Image
 from sharding.manifest import Scale
 from sharding.raw import (
     IMAGE_FILTER,
+    Files,
     Item,
     Layout,
     Listing,
     RawSample,
     RejectedError,
+    fetched,
     read_grey,
     read_photo,
 )
@@ -61,29 +63,31 @@ def _image_path(name: str) -> str:
 
 def read(source: Place, item: Item) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
-    photo = read_photo(source, item.source)
-    image, jpeg = photo.image, photo.jpeg
-    original_size = image.size
-    width, height = _fitted(*original_size)
-    # One label map at a time: eleven float copies of a large original would fill the memory.
-    best = np.full((height, width), -1, np.int16)
-    labels = np.zeros((height, width), np.uint8)
-    for index, class_id in enumerate(MAPS):
-        soft = _read_soft_map(source, item.key, index, original_size, (width, height))
-        labels[soft > best] = class_id
-        best = np.maximum(best, soft)
+    parts = [f"lbl{index:02d}" for index in range(len(MAPS))]
+    maps = {part: f"labels/{item.key}/{item.key}_{part}.png" for part in parts}
+    with fetched(source, [item.source, *maps.values()]) as files:
+        photo = read_photo(files, item.source)
+        image, jpeg = photo.image, photo.jpeg
+        original_size = image.size
+        width, height = _fitted(*original_size)
+        # One map at a time: eleven float copies of a large original would fill the memory.
+        best = np.full((height, width), -1, np.int16)
+        labels = np.zeros((height, width), np.uint8)
+        for class_id, (part, path) in zip(MAPS, maps.items(), strict=True):
+            soft = _read_soft_map(files, path, part, original_size, (width, height))
+            labels[soft > best] = class_id
+            best = np.maximum(best, soft)
     if image.size != (width, height):
         image, jpeg = image.resize((width, height), IMAGE_FILTER), None
     return RawSample(image, jpeg, labels, original_size, photo.sha256)
 
 
 def _read_soft_map(
-    source: Place, key: str, index: int, expected: tuple[int, int], size: tuple[int, int]
+    files: Files, path: str, part: str, expected: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """One soft map (255 = certain), uint8 [H, W] of `size` (width, height)."""
-    part = f"lbl{index:02d}"
     try:
-        soft = read_grey(source, f"labels/{key}/{key}_{part}.png", part)
+        soft = read_grey(files, path, part)
     except FileNotFoundError as error:
         raise RejectedError(f"mask missing: {part}") from error
     if soft.shape != expected[::-1]:

@@ -5,16 +5,18 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sharding.manifest import Rejection, Scale
-from sharding.storage import Place
+from sharding.storage import Bucket, Place
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""
@@ -41,6 +43,11 @@ MAX_PIXELS: Final = 50_000_000
 """Of a photograph or mask: a larger one would take the memory of several workers."""
 
 
+FETCHED_AT_ONCE: Final = 8
+"""Objects of a bucket. All of a client's requests share its connections (10) and boto3's allowance
+of retries, which so many use up no sooner than their own attempts."""
+
+
 class RejectedError(Exception):
     """An image or mask that cannot be used.
 
@@ -56,11 +63,13 @@ class Item:
         key: names the sample in its shard.
         source: the image's path relative to the raw root.
         split: `train`, `val` or `test`.
+        parts: of which a bucket's listing holds a mask; None: not known, each is asked for.
     """
 
     key: str
     source: str
     split: str
+    parts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,38 @@ class Layout:
     read: Callable[[Place, Item], RawSample]
 
 
-def read_photo(source: Place, path: str) -> Photo:
+class Files(Protocol):
+    """What files are read from; any place is."""
+
+    def read(self, path: str) -> bytes:
+        """The whole file; FileNotFoundError where there is none."""
+        ...
+
+
+@contextmanager
+def fetched(source: Place, paths: Iterable[str]) -> Iterator[Files]:
+    """These files, each to be read once; out of a bucket a few threads fetch them at once.
+
+    A folder answers without delay, and is given as it is.
+    """
+    if not isinstance(source, Bucket):
+        yield source
+        return
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
+        yield _Coming({path: pool.submit(source.read, path) for path in paths})
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """Files that are being fetched."""
+
+    futures: dict[str, Future[bytes]]
+
+    def read(self, path: str) -> bytes:
+        return self.futures.pop(path).result()
+
+
+def read_photo(source: Files, path: str) -> Photo:
     """Decodes a photograph upright in RGB, whatever its extension says it is."""
     try:
         data = _read_bytes(source, path, "image")
@@ -148,7 +188,7 @@ def read_photo(source: Place, path: str) -> Photo:
         raise RejectedError(f"image does not decode: {_first_line(error)}") from error
 
 
-def read_grey(source: Place, path: str, part: str) -> NDArray[np.uint8]:
+def read_grey(source: Files, path: str, part: str) -> NDArray[np.uint8]:
     """Decodes the mask or label map of a part, of any mode, as greyscale, uint8 [H, W].
 
     Raises:
@@ -163,7 +203,7 @@ def read_grey(source: Place, path: str, part: str) -> NDArray[np.uint8]:
         raise RejectedError(f"mask does not decode: {part}: {_first_line(error)}") from error
 
 
-def _read_bytes(source: Place, path: str, what: str) -> bytes:
+def _read_bytes(source: Files, path: str, what: str) -> bytes:
     """The file; what ails it is the item's fault, what ails disk or network is not."""
     try:
         data = source.read(path)

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ def split_url(url: str | Path) -> tuple[Place, str]:
 
 
 def open_shard(url: str) -> BinaryIO:
-    """A seekable reader of a file in a folder or bucket: the opener that training is given."""
+    """A seekable reader of a file in a folder or bucket: an opener for `ShardedFaces`."""
     place, name = split_url(url)
     return place.open(name)
 
@@ -312,7 +313,9 @@ class Bucket:
 
         at = {"Bucket": self.bucket, "Key": self._key(path)}
         try:
-            return request(_client(os.getpid()), at)
+            with _CLIENT_LOCK:
+                client = _client(os.getpid())
+            return request(client, at)
         except (exceptions.BotoCoreError, exceptions.ClientError, S3UploadFailedError) as error:
             answer = error.__context__ if isinstance(error, S3UploadFailedError) else error
             refused = isinstance(answer, exceptions.ClientError)
@@ -369,6 +372,10 @@ class _RangeReader(io.RawIOBase):
         stop = min(self._position + max(num_wanted, self._ahead), self._size)
         self._held = self._bucket.read_range(self._path, self._position, stop, self._etag)
         self._held_from = self._position
+
+
+_CLIENT_LOCK: Final = threading.Lock()
+"""A client serves many threads, but boto3 can't make several at once."""
 
 
 @functools.lru_cache(maxsize=1)

@@ -58,7 +58,8 @@ class ShardTask:
     @property
     def digest(self) -> str:
         """Digest of what goes into the shard, the same wherever the raw data set lies."""
-        items = [dataclasses.astuple(item) for item in self.items]
+        # Not the masks that a listing found: one that is repaired must not make it another plan.
+        items = [(item.key, item.source, item.split) for item in self.items]
         return digest_of([self.layout, self.path, items, self.left_out or ()])
 
 

@@ -2,7 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,3 +69,55 @@ def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], 
         )
 
     return faces
+
+
+@pytest.fixture(scope="session")
+def s3_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the S3 server writes a line for each request that it answers."""
+    return tmp_path_factory.mktemp("s3") / "log"
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_log: Path) -> Iterator[str]:
+    """The address of an S3 server, a process of its own: other processes can use it too."""
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with s3_log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
+        try:
+            deadline = time.monotonic() + 120
+            while not (found := re.search(r"Running on (http://\S+)", s3_log.read_text())):
+                assert server.poll() is None, s3_log.read_text()
+                assert time.monotonic() < deadline, "the S3 server does not start"
+                time.sleep(0.05)
+            yield found[1]
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`s3://faces`, empty, for this process and those that it starts."""
+    import boto3
+
+    from sharding import storage
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage._client.cache_clear()
+    urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
+    boto3.client("s3").create_bucket(Bucket="faces")
+    yield "s3://faces"
+    storage._client.cache_clear()
+
+
+@pytest.fixture
+def answered(bucket: str, s3_log: Path) -> Callable[[], list[tuple[str, str]]]:
+    """answered(): method and path of each request that the server has answered in this test."""
+    start = len(s3_log.read_text())
+
+    def found() -> list[tuple[str, str]]:
+        lines = s3_log.read_text()[start:]
+        return re.findall(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP", lines)
+
+    return found

@@ -229,7 +229,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
     )
     model = load_checkpoint(model_file).model
     model.channels_last = True
-    faces = ShardedFaces(every_shard)
+    faces = ShardedFaces([shard.url for shard in every_shard])
     alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
     from_two = result.return_value[MODEL]
     pixels = [faces[Request(i)].labels.numel() for i in range(len(faces))]

@@ -14,7 +14,7 @@ from cluster.places import TrackingUnavailableError
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (places.STORAGE_ENV, places.TRACKING_ENV):
+    for name in (places.STORAGE_ENV, places.TRACKING_ENV, places.CACHE_ENV):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     working = tmp_path / "working"
@@ -30,6 +30,19 @@ def test_data_home_is_in_the_user_s_home_unless_xdg_says_otherwise(monkeypatch, 
     for ignored in ("", "relative/place"):
         monkeypatch.setenv("XDG_DATA_HOME", ignored)
         assert places.data_home() == tmp_path / ".local/share/stn-icnn"
+
+
+def test_cache_home_is_named_or_in_the_user_s_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert places.cache_home() == tmp_path / ".cache/stn-icnn"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert places.cache_home() == Path("/xdg/stn-icnn")
+    monkeypatch.setenv("STN_ICNN_CACHE", "/scratch/mine")
+    assert places.cache_home() == Path("/scratch/mine")
+    monkeypatch.setenv("STN_ICNN_CACHE", "mine")
+    with pytest.raises(ValueError, match="STN_ICNN_CACHE must be an absolute path, got 'mine'"):
+        places.cache_home()
 
 
 def test_storage_argument_then_environment_then_home(monkeypatch, tmp_path, home):

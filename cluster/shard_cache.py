@@ -1,0 +1,173 @@
+"""Shards where a worker reads them: those of a bucket are brought whole to a folder of this node.
+
+A shard lies there under its sha256, so it serves every data set, job and rank that names it. The
+folder may be deleted whenever no job runs.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cluster.places import CACHE_ENV, cache_home
+from sharding.manifest import Shard
+from sharding.storage import Folder, open_place
+
+PIECE_BYTES: Final = 4 << 20
+DOWNLOADS: Final = 4
+"""Of a process at a time. All of a client's requests share boto3's allowance of retries."""
+
+SECONDS_A_LINE: Final = 10.0
+
+
+@dataclass(frozen=True)
+class PlacedShard(Shard):
+    """A shard as the manifest of the data set at `place` names it."""
+
+    place: str
+
+    @property
+    def url(self) -> str:
+        """Its full address."""
+        return open_place(self.place).url_of(self.path)
+
+
+def bring_here(shards: Sequence[PlacedShard], *, quiet: bool = False) -> list[str]:
+    """The shards' paths on this node, in order; what lies in a bucket is downloaded first.
+
+    Several processes of a node may ask at once: one of them downloads a shard, the others wait.
+
+    Args:
+        shards: of any data sets.
+        quiet: to print no lines of how far it is.
+
+    Raises:
+        ValueError: naming the shard that is not the one its manifest names.
+        OSError: the bucket can't be read, or the cache not written.
+    """
+    cache = cache_home() / "shards"
+    paths = [_path_of(shard, cache) for shard in shards]
+    missing = [
+        (shard, path)
+        for shard, path in zip(shards, paths, strict=True)
+        if path.parent == cache and not _is_whole(path, shard)
+    ]
+    _fetch_all(missing, quiet)
+    for shard, path in zip(shards, paths, strict=True):
+        if not path.exists():
+            raise _damaged(shard, "be there", "nothing")
+        if not _is_whole(path, shard):
+            raise _damaged(shard, f"have {shard.bytes} bytes", path.stat().st_size)
+    return [str(path) for path in paths]
+
+
+def require_samples(
+    shards: Sequence[PlacedShard], paths: Sequence[str], found: Mapping[str, int]
+) -> None:
+    """Checks the number of samples of each shard against its manifest.
+
+    Args:
+        shards: as they were asked for.
+        paths: of each, from `bring_here`.
+        found: samples, by path.
+
+    Raises:
+        ValueError: naming the shard that has another number.
+    """
+    for shard, path in zip(shards, paths, strict=True):
+        if found[path] != shard.samples:
+            raise _damaged(shard, f"hold {shard.samples} samples", found[path])
+
+
+def _path_of(shard: PlacedShard, cache: Path) -> Path:
+    place = open_place(shard.place)
+    return place.root / shard.path if isinstance(place, Folder) else cache / f"{shard.sha256}.tar"
+
+
+def _is_whole(path: Path, shard: PlacedShard) -> bool:
+    return path.is_file() and path.stat().st_size == shard.bytes
+
+
+def _fetch_all(missing: Sequence[tuple[PlacedShard, Path]], quiet: bool) -> None:
+    said = time.monotonic()
+    pool = ThreadPoolExecutor(DOWNLOADS)
+    try:
+        futures = [pool.submit(_fetch, shard, path) for shard, path in missing]
+        for number, future in enumerate(as_completed(futures), 1):
+            future.result()
+            now = time.monotonic()
+            if not quiet and (number == len(missing) or now - said >= SECONDS_A_LINE):
+                said = now
+                print(f"fetched {number} of {len(missing)} shards", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fetch(shard: PlacedShard, path: Path) -> None:
+    """Downloads a shard, unless another process does so first."""
+    part = path.with_suffix(".part")  # of one name: what a killed download left is written over
+    with _naming(path.parent), _locked(path.with_suffix(".lock")):
+        if _is_whole(path, shard):
+            return
+        try:
+            _download(shard, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)  # a full disk is not left full
+
+
+def _download(shard: PlacedShard, part: Path) -> None:
+    """Writes the shard to a file; ValueError where it is not the one of the manifest."""
+    digest, size = hashlib.sha256(), 0
+    with open_place(shard.place).open(shard.path) as source, part.open("wb") as file:
+        while size <= shard.bytes and (piece := source.read(PIECE_BYTES)):
+            digest.update(piece)
+            size += len(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())  # else a crash may leave the final name with none of the bytes
+    if size != shard.bytes or digest.hexdigest() != shard.sha256:
+        raise _damaged(
+            shard,
+            f"have {shard.bytes} bytes of sha256 {shard.sha256}",
+            f"{size} of {digest.hexdigest()}",
+        )
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Keeps other processes and threads out; the kernel lets them in when this one is killed.
+
+    The file stays: another process may be waiting at it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _naming(cache: Path) -> Iterator[None]:
+    """Has a disk's errors name the cache; a bucket's, which have no number, name the shard."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(
+            f"cannot keep shards in {cache}: {error.strerror}; make room there, or set {CACHE_ENV} "
+            "to another folder of this node"
+        ) from error
+
+
+def _damaged(shard: PlacedShard, expected: str, got: object) -> ValueError:
+    return ValueError(
+        f"shard {shard.url} must {expected}, as its manifest says, got {got}: "
+        f"`python -m sharding verify {shard.place}` tells what is wrong there"
+    )

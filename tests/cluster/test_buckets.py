@@ -1,0 +1,76 @@
+"""A training without a shared disk: shards and storage lie in a bucket of a real server."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.datasets import ShardedData
+from cluster.launch import run_on_workers
+from cluster.resources import Share
+from cluster.run_record import RunRecord
+from cluster.worker import TrainTask, train
+from sharding.storage import open_place
+from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.config import TrainConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+
+
+@pytest.fixture
+def cache(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of the workers of a local cluster, which knows the bucket's server by its environment."""
+    monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.init(address="local", num_cpus=2)
+    yield tmp_path / "cache" / "shards"
+    ray.shutdown()
+
+
+def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
+    shards: Path,
+    tiny_config: TrainConfig,
+    bucket: str,
+    cache: Path,
+    answered: Callable[[], list[tuple[str, str]]],
+):
+    place = open_place(f"{bucket}/set")
+    for path in open_place(shards).list():
+        place.upload(shards / path, path)
+    data = ShardedData.open(place.url)
+    config = replace(tiny_config, optim=replace(tiny_config.optim, epochs_coarse=1))
+    record = RunRecord.open(f"{bucket}/runs/one", config, data.manifest.fingerprint)
+    task = TrainTask(
+        phase="coarse",
+        config=config,
+        data=data.facts,
+        train_shards=data.shards("train"),
+        val_shards=data.shards("val"),
+        start=None,
+        loader_processes=0,
+    )
+    reports: list[dict[str, Any]] = []
+    result = run_on_workers(
+        train,
+        task,
+        name="coarse",
+        storage=record.storage,
+        share=TWO_WORKERS,
+        max_failures=0,
+        on_report=reports.append,
+    )
+    assert result.return_value is None
+    assert [report["epoch"] for report in reports] == [1]
+    assert load_checkpoint(record.model("coarse")).data == data.facts
+    kept = open_place(record.storage).list("coarse/epoch_0001")
+    assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)
+    read = (*task.train_shards, *task.val_shards)
+    assert {path.name for path in cache.glob("*.tar")} == {f"{shard.sha256}.tar" for shard in read}
+    requested = Counter(path for method, path in answered() if method == "GET" and ".tar" in path)
+    assert requested == {f"/faces/set/{shard.path}": 1 for shard in read}

@@ -1,0 +1,203 @@
+"""Shards of a bucket come to a node once, whole, and as their manifest says, or not at all."""
+
+import hashlib
+import pickle
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.datasets import ShardedData
+from cluster.shard_cache import PlacedShard, bring_here
+from cluster.worker import read_faces
+from sharding.storage import open_place
+from stn_icnn.config import TrainConfig
+
+Answered = Callable[[], list[tuple[str, str]]]
+
+ASK = """
+import pickle, sys
+from cluster.shard_cache import bring_here
+shards = pickle.loads(bytes.fromhex(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+print(bring_here(shards, quiet=True))
+"""
+
+STOP_HALFWAY = """
+import pickle, sys
+from cluster import shard_cache
+from sharding import storage
+shard_cache.PIECE_BYTES, storage.READ_AHEAD_BYTES = 1000, (1000, 1000)
+read_range = storage.Bucket.read_range
+def read_one(*asked):
+    if asked[2] > 0:
+        print("halfway", flush=True)
+        sys.stdin.readline()
+    return read_range(*asked)
+storage.Bucket.read_range = read_one
+shard_cache.bring_here(pickle.loads(bytes.fromhex(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "shards"
+
+
+@pytest.fixture
+def data(shards: Path, bucket: str) -> ShardedData:
+    """`shards` in a bucket."""
+    place = open_place(f"{bucket}/set")
+    for path in open_place(shards).list():
+        place.upload(shards / path, path)
+    return ShardedData.open(place.url)
+
+
+def start(code: str, shards: tuple[PlacedShard, ...]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, pickle.dumps(shards).hex()]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+
+def tars_requested(answered: Answered) -> Counter[str]:
+    return Counter(path for method, path in answered() if method == "GET" and ".tar" in path)
+
+
+def spoil(data: ShardedData, path: str, change: Callable[[bytes], bytes]) -> None:
+    place = open_place(data.place)
+    place.write(path, change(place.read(path)))
+
+
+def test_shards_are_fetched_whole_and_once(
+    data: ShardedData, shards: Path, cache: Path, answered: Answered, capsys
+):
+    train = data.shards("train")
+    paths = bring_here(train)
+    assert [Path(p).read_bytes() for p in paths] == [(shards / s.path).read_bytes() for s in train]
+    assert {Path(p).parent for p in paths} == {cache}
+    assert capsys.readouterr().out == "fetched 3 of 3 shards\n"
+    assert bring_here(train) == paths
+    assert capsys.readouterr().out == ""
+    assert tars_requested(answered) == {f"/faces/set/{s.path}": 1 for s in train}
+    assert not list(cache.glob("*.part"))
+
+
+def test_what_was_deleted_or_cut_off_in_the_cache_is_fetched_again(
+    data: ShardedData, cache: Path, answered: Answered
+):
+    train = data.shards("train")
+    first, second, third = map(Path, bring_here(train, quiet=True))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-1])
+    bring_here(train, quiet=True)
+    for path in (first, second, third):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
+    times = tars_requested(answered)
+    assert [times[f"/faces/set/{shard.path}"] for shard in train] == [2, 2, 1]
+
+
+def test_two_processes_that_ask_at_once_fetch_each_shard_once(
+    data: ShardedData, cache: Path, answered: Answered
+):
+    train = data.shards("train")
+    asking = [start(ASK, train), start(ASK, train)]
+    for process in asking:
+        assert process.stdout.readline() == "ready\n"
+    for process in asking:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=120)[0] for process in asking]
+    assert told == [f"{[str(cache / f'{shard.sha256}.tar') for shard in train]}\n"] * 2
+    assert tars_requested(answered) == {f"/faces/set/{shard.path}": 1 for shard in train}
+
+
+def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(
+    data: ShardedData, shards: Path, cache: Path
+):
+    (shard, *_) = data.shards("train")
+    with start(STOP_HALFWAY, (shard,)) as process, ThreadPoolExecutor(1) as pool:
+        assert process.stdout.readline() == "halfway\n"
+        assert not list(cache.glob("*.tar"))
+        waiting = pool.submit(bring_here, [shard])  # for the lock, which the kernel gives up
+        process.kill()
+        (path,) = waiting.result(timeout=120)
+    assert Path(path).read_bytes() == (shards / shard.path).read_bytes()
+    assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda tar: tar[:700] + bytes([tar[700] ^ 1]) + tar[701:], r"\d+ of [0-9a-f]{64}"),
+        (lambda tar: tar[:700], "700 of"),
+        (lambda tar: tar + tar, r"\d+ of"),
+    ],
+    ids=["another byte", "cut off", "longer"],
+)
+def test_another_shard_than_the_manifest_s_is_refused_by_name(
+    data: ShardedData, cache: Path, change: Callable[[bytes], bytes], got: str
+):
+    _, shard, _ = data.shards("train")
+    spoil(data, shard.path, change)
+    expected = (
+        rf"shard s3://faces/set/train/000001\.tar must have {shard.bytes} bytes of sha256 "
+        rf"{shard.sha256}, as its manifest says, got {got}.*python -m sharding verify s3://faces/set"
+    )
+    with pytest.raises(ValueError, match=expected):
+        bring_here(data.shards("train"))
+    assert {path.suffix for path in cache.iterdir()} == {".tar", ".lock"}
+    assert not (cache / f"{shard.sha256}.tar").exists()
+
+
+def test_a_shard_that_is_gone_is_named(data: ShardedData, cache: Path):
+    open_place(data.place).delete("train/000001.tar")
+    with pytest.raises(FileNotFoundError, match=r"s3://faces/set/train/000001\.tar"):
+        bring_here(data.shards("train"))
+
+
+def test_a_full_disk_names_the_cache_and_its_variable(data: ShardedData, cache: Path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # the disk takes no more
+    try:
+        with pytest.raises(OSError, match=f"cannot keep shards in {cache}: .*STN_ICNN_CACHE"):
+            bring_here(data.shards("train"), quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+
+
+def test_shards_in_a_folder_are_used_in_place(shards: Path, cache: Path):
+    paths = bring_here(ShardedData.open(str(shards)).shards("val"))
+    assert paths == [str(shards / "val/000000.tar")]
+    assert not cache.exists()
+
+
+def test_shards_in_a_folder_must_have_their_manifest_s_size(shards: Path, cache: Path):
+    (shard,) = ShardedData.open(str(shards)).shards("val")
+    damaged = replace(shard, bytes=shard.bytes + 1)
+    expected = f"shard {shard.url} must have {damaged.bytes} bytes.*got {shard.bytes}: .*verify"
+    with pytest.raises(ValueError, match=expected):
+        bring_here([damaged])
+    with pytest.raises(ValueError, match=r"shard .*val/gone\.tar must be there.*got nothing: "):
+        bring_here([replace(shard, path="val/gone.tar")])
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_shards_must_hold_their_manifest_s_samples(
+    where: str, shards: Path, cache: Path, tiny_config: TrainConfig, request
+):
+    in_bucket = where == "bucket"
+    data = request.getfixturevalue("data") if in_bucket else ShardedData.open(str(shards))
+    first, *others = data.shards("train")
+    assert len(read_faces((first, *others), tiny_config)) == 8
+    expected = f"shard {first.url} must hold 4 samples, as its manifest says, got 3: "
+    with pytest.raises(ValueError, match=expected):
+        read_faces((replace(first, samples=4), *others), tiny_config)

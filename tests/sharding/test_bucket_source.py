@@ -1,0 +1,110 @@
+"""A raw data set in a bucket is sharded as one in a folder, without needless requests."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import sharding
+from sharding import Place, Recipe, open_place
+from sharding.building import WriteShard
+from sharding.writer import ShardRecord, ShardTask
+
+Answered = Callable[[], list[tuple[str, str]]]
+
+FACES = Recipe(layout="celebamask", shard_size=4, max_rejected=1)
+PARTS_DRAWN = 10
+
+
+@pytest.fixture
+def in_bucket(bucket: str) -> Callable[[Path], Place]:
+    """in_bucket(folder): a copy of it at s3://faces/raw."""
+
+    def copy(folder: Path) -> Place:
+        place = open_place(f"{bucket}/raw")
+        for path in open_place(folder).list():
+            place.upload(folder / path, path)
+        return place
+
+    return copy
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def spoil(root: Path, draw: Callable[..., None]) -> None:
+    """Faces that lack what others have."""
+    draw(root, 3001, parts={})
+    draw(root, 3002, parts={"skin": (0, 0, 512, 512), "cloth": (0, 400, 512, 512)})
+    draw(root, 3003, mask_px=256)
+    draw(root, 3004, image=b"no image")
+    nose = root / "CelebAMask-HQ-mask-anno/1/03005_nose.png"
+    draw(root, 3005)
+    nose.write_bytes(b"")
+    draw(root, 3006)
+    (root / "CelebA-HQ-img/3006.jpg").unlink()
+    (nose.parent / "03002_beard.png").write_bytes(b"of no known part")
+
+
+def test_same_bytes_as_from_a_folder(
+    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], Place], tmp_path: Path
+):
+    spoil(celebamask, draw_celebamask)
+    manifest = sharding.build(celebamask, tmp_path / "a", FACES)
+    assert sum(manifest.num_samples.values()) == 11
+    assert len(manifest.rejected) == 5
+    sharding.build(in_bucket(celebamask).url, tmp_path / "b", FACES)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_what_is_not_there_is_not_asked_for(
+    celebamask: Path, in_bucket: Callable[[Path], Place], tmp_path: Path, answered: Answered
+):
+    place = in_bucket(celebamask)
+    (skipped,) = place.list("CelebAMask-HQ-mask-anno/0")[:1]
+    place.delete(skipped)
+    before = len(answered())
+    sharding.build(place.url, tmp_path / "out", FACES)
+    asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
+    there = (path for path in place.list() if path.endswith(("jpg", "png")))
+    assert asked == {f"/faces/raw/{path}": 1 for path in there}
+    assert len(asked) == 10 * (1 + PARTS_DRAWN) - 1
+
+
+def test_helen_s_files_are_each_asked_for_once(
+    helen: Path, in_bucket: Callable[[Path], Place], tmp_path: Path, answered: Answered
+):
+    place = in_bucket(helen)
+    before = len(answered())
+    sharding.build(place.url, tmp_path / "b", Recipe(layout="helen"))
+    asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
+    assert set(asked.values()) == {1}
+    assert len(asked) == 6 * 12
+    sharding.build(helen, tmp_path / "a", Recipe(layout="helen"))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_goes_on_when_masks_were_added_meanwhile(
+    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], Place], tmp_path: Path
+):
+    draw_celebamask(celebamask, 3001, parts={})
+    place = in_bucket(celebamask)
+
+    def killed(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
+        yield from map(write, tasks)
+        raise Killed
+
+    with pytest.raises(Killed):
+        sharding.build(place.url, tmp_path / "out", FACES, killed)
+    draw_celebamask(celebamask, 3001)
+    in_bucket(celebamask)
+    manifest = sharding.build(place.url, tmp_path / "out", FACES)
+    assert manifest.rejected == ()
+    assert sum(manifest.num_samples.values()) == 11
