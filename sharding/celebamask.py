@@ -25,8 +25,9 @@ from sharding.raw import (
     read_grey,
     read_photo,
 )
+from sharding.s3 import Bucket
 from sharding.splits import listed_items, read_split_file, shuffled_split
-from sharding.storage import Bucket, Place
+from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
 SIZE_PX: Final = 512

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sharding.manifest import Rejection, Scale
-from sharding.storage import Bucket, Place
+from sharding.s3 import Bucket
+from sharding.storage import Place
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""

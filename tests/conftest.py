@@ -98,17 +98,17 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """`s3://faces`, empty, for this process and those that it starts."""
     import boto3
 
-    from sharding import storage
+    from sharding import s3
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    storage._client.cache_clear()
+    s3._client.cache_clear()
     urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
     boto3.client("s3").create_bucket(Bucket="faces")
     yield "s3://faces"
-    storage._client.cache_clear()
+    s3._client.cache_clear()
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
 ):
     place = open_place(f"{bucket}/set")
     for path in open_place(shards).list():
-        place.upload(shards / path, path)
+        place.upload((shards / path).open("rb"), path)
     data = ShardedData.open(place.url)
     config = replace(tiny_config, optim=replace(tiny_config.optim, epochs_coarse=1))
     record = RunRecord.open(f"{bucket}/runs/one", config, data.manifest.fingerprint)

@@ -33,15 +33,15 @@ print(bring_here(shards, quiet=True))
 STOP_HALFWAY = """
 import pickle, sys
 from cluster import shard_cache
-from sharding import storage
-shard_cache.PIECE_BYTES, storage.READ_AHEAD_BYTES = 1000, (1000, 1000)
-read_range = storage.Bucket.read_range
+from sharding import s3
+shard_cache.PIECE_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
+read_range = s3.Bucket.read_range
 def read_one(*asked):
     if asked[2] > 0:
         print("halfway", flush=True)
         sys.stdin.readline()
     return read_range(*asked)
-storage.Bucket.read_range = read_one
+s3.Bucket.read_range = read_one
 shard_cache.bring_here(pickle.loads(bytes.fromhex(sys.argv[1])))
 """
 

@@ -24,7 +24,7 @@ def in_bucket(bucket: str) -> Callable[[Path], Place]:
     def copy(folder: Path) -> Place:
         place = open_place(f"{bucket}/raw")
         for path in open_place(folder).list():
-            place.upload(folder / path, path)
+            place.upload((folder / path).open("rb"), path)
         return place
 
     return copy

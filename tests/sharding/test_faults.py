@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import sharding
-from sharding import Place, Recipe, open_place, storage
+from sharding import Place, Recipe, open_place, s3
 from sharding.verify import verify
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
@@ -128,10 +128,10 @@ def proxy(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     with FaultyProxy(s3_server) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setattr(storage, "READ_TIMEOUT_S", READ_TIMEOUT_S)
-        monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(s3, "READ_TIMEOUT_S", READ_TIMEOUT_S)
+        monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
         monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.001)
-        storage._client.cache_clear()
+        s3._client.cache_clear()
         yield server
         server.closing.set()
         server.shutdown()
@@ -173,7 +173,7 @@ def test_every_operation_survives(
     fault: str, place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """The first try of each of its requests fails."""
-    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", (1 << 20, 8 << 20))
+    monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1 << 20, 8 << 20))
 
     proxy.rule = each_try(fault)
     place.write("a/written", b"1" * 5000)
@@ -228,7 +228,7 @@ def test_lasting_fault_is_an_error_that_names_the_object(
         proxy.rule = lambda method, path, fault=fault: fault
         with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
             OPERATIONS[operation](place)
-        assert len(proxy.requests) == storage.REQUEST_ATTEMPTS
+        assert len(proxy.requests) == s3.REQUEST_ATTEMPTS
     proxy.rule = once()
     assert place.list() == ["a"]
     assert place.read("a") == b"old"
@@ -239,15 +239,15 @@ def test_lasting_loss_of_answers(
     fault: str, place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """Never half the data, nor a listing that lacks something."""
-    monkeypatch.setattr(storage, "REQUEST_ATTEMPTS", 3)
-    storage._client.cache_clear()
+    monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 3)
+    s3._client.cache_clear()
     place.write("a", b"old" * 5000)
     proxy.rule = lambda method, path: fault
     with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
         place.read("a")
     with pytest.raises(OSError, match="s3://faces/some/prefix/b: "):
         place.list("b")
-    assert len(proxy.requests) <= 1 + 3 * storage.BODY_ATTEMPTS + 3
+    assert len(proxy.requests) <= 1 + 3 * s3.BODY_ATTEMPTS + 3
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -266,7 +266,7 @@ def test_upload_that_fails_midway_leaves_no_object(place: Place, proxy: FaultyPr
     assert proxy.requests[-1][0] == "DELETE"
     proxy.rule = once()
     assert place.list() == []
-    client = storage._client(0)
+    client = s3._client(0)
     assert client.list_multipart_uploads(Bucket="faces")["Uploads"]
     place.abort_uploads(re.compile(".*"))
     assert "Uploads" not in client.list_multipart_uploads(Bucket="faces")

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 import sharding
-from sharding import Recipe, open_place, storage
+from sharding import Recipe, open_place, s3
 from sharding.building import WriteShard
 from sharding.faces import write_faces
 from sharding.manifest import MANIFEST, PARTS_FOLDER
 from sharding.pool import map_in_processes
-from sharding.storage import Bucket, Folder
+from sharding.s3 import Bucket
+from sharding.storage import Folder
 from sharding.verify import verify
 from sharding.writer import ShardRecord, ShardTask
 
@@ -58,7 +59,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path)
     bucket = request.getfixturevalue("bucket")
-    storage._client(os.getpid()).put_bucket_versioning(
+    s3._client(os.getpid()).put_bucket_versioning(
         Bucket="faces", VersioningConfiguration={"Status": "Enabled"}
     )
     return bucket
@@ -133,7 +134,7 @@ def stamp(place: Folder | Bucket, path: str) -> object:
     """Changes whenever the file is written, also with the same bytes."""
     if isinstance(place, Folder):
         return (place.root / path).stat().st_mtime_ns
-    client = storage._client(os.getpid())
+    client = s3._client(os.getpid())
     return client.head_object(Bucket=place.bucket, Key=f"{place.prefix}/{path}")["VersionId"]
 
 
@@ -240,7 +241,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
     ):
         out.write(leftover, b"half")
     if isinstance(out, Bucket):
-        storage._client(os.getpid()).create_multipart_upload(
+        s3._client(os.getpid()).create_multipart_upload(
             Bucket=out.bucket, Key="out/train/000007.tar"
         )
     finished = stamp(out, "train/000005.tar")
@@ -250,7 +251,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
     assert stamp(out, "train/000005.tar") == finished
     assert verify(url) == []
     if isinstance(out, Bucket):
-        assert "Uploads" not in storage._client(os.getpid()).list_multipart_uploads(Bucket="faces")
+        assert "Uploads" not in s3._client(os.getpid()).list_multipart_uploads(Bucket="faces")
 
 
 def test_run_killed_while_it_writes_its_plan_is_finished(raw: Path, straight: Contents, root: str):

@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from typing import BinaryIO
 
 import pytest
 
-from sharding import storage
-from sharding.storage import Bucket, Folder, Place, open_place, open_shard, split_url
+from sharding import s3
+from sharding.s3 import Bucket
+from sharding.storage import Folder, Place, open_place, open_shard, split_url
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -48,7 +50,7 @@ def test_write_read_list_delete(place: Place):
 
 
 def test_reader_seeks(place: Place, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(storage, "READ_AHEAD_BYTES", (1000, 4000))
+    monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1000, 4000))
     data = random.Random(0).randbytes(50_000)
     place.write("x.bin", data)
     with open_shard(place.url_of("x.bin")) as file:
@@ -125,7 +127,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     place = open_place(tmp_path / "place")
     place.write("a", b"old")
-    monkeypatch.setattr(storage.shutil, "copyfileobj", full_disk)
+    monkeypatch.setattr(shutil, "copyfileobj", full_disk)
     with pytest.raises(OSError, match="No space left"):
         place.upload(io.BytesIO(b"half"), "a")
     assert place.list() == ["a"]
@@ -149,14 +151,14 @@ def test_server_that_is_away_is_an_error_that_names_the_object(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(storage, "REQUEST_ATTEMPTS", 3)
-    storage._client.cache_clear()
+    monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 3)
+    s3._client.cache_clear()
     with pytest.raises(OSError, match=rf"s3://faces/a: Could not connect .*{port}"):
         open_place(bucket).read("a")
 
 
 def test_our_unfinished_uploads_below_the_prefix_are_aborted(bucket: str):
-    client = storage._client(os.getpid())
+    client = s3._client(os.getpid())
 
     def unfinished() -> list[str]:
         uploads = client.list_multipart_uploads(Bucket="faces").get("Uploads", [])

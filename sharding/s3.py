@@ -1,0 +1,241 @@
+"""A prefix of an S3 bucket as a place to read and write.
+
+boto3 lives here alone and is imported only when a bucket is used. Credentials, region and a custom
+endpoint come from its own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
+"""
+
+import functools
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, TypeVar, cast
+
+T = TypeVar("T")
+
+READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
+"""What one range request brings: the first after a jump (a sample or two), and, doubling from one
+request to the next as long as reading goes straight on, at most."""
+
+CONNECT_TIMEOUT_S: Final = 10
+READ_TIMEOUT_S: Final = 30
+
+REQUEST_ATTEMPTS: Final = 10
+"""How often a request is tried, with back-off: a server may be away for about ten seconds."""
+
+BODY_ATTEMPTS: Final = 4
+"""How often a download that breaks off is tried: boto3 retries requests, but not their bodies."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix of an S3 bucket. Holds no client, so it pickles."""
+
+    bucket: str
+    prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def url_of(self, path: str) -> str:
+        """The full address of `path`."""
+        return f"s3://{self.bucket}/{self._key(path)}"
+
+    def read(self, path: str) -> bytes:
+        """The whole object."""
+        return self._get(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Puts the object; S3 shows it only once it is whole."""
+        self._call(path, lambda client, at: client.put_object(Body=data, **at))
+
+    def upload(self, file: BinaryIO, path: str) -> None:
+        """Uploads the file, in pieces where it is large."""
+        from boto3.s3.transfer import TransferConfig
+
+        # One piece at a time: all of a client's requests share boto3's allowance of retries, which
+        # ten pieces at once use up within two seconds of trouble.
+        config = TransferConfig(use_threads=False)
+        file.seek(0)
+        self._call(
+            path,
+            lambda client, at: client.upload_fileobj(file, at["Bucket"], at["Key"], Config=config),
+        )
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader made of range requests."""
+        head = self._call(path, lambda client, at: client.head_object(**at))
+        raw = _RangeReader(self, path, size=head["ContentLength"], etag=head["ETag"])
+        return cast(BinaryIO, io.BufferedReader(raw))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object at `path`."""
+        try:
+            self._call(path, lambda client, at: client.head_object(**at))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, under: str = "") -> list[str]:
+        """Every object's path below `under`, sorted."""
+        start = f"{self._key(under).rstrip('/')}/".lstrip("/")
+        cut = len(f"{self.prefix}/") if self.prefix else 0
+
+        def keys(client: Any, at: dict[str, str]) -> list[str]:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=at["Bucket"], Prefix=start
+            )
+            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+        return sorted(key[cut:] for key in self._call(under, keys) if not key.endswith("/"))
+
+    def delete(self, path: str) -> None:
+        """Removes the object."""
+        self._call(path, lambda client, at: client.delete_object(**at))
+
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
+        """Aborts the unfinished multi-part uploads to such paths below the prefix."""
+        start = f"{self.prefix}/".lstrip("/")
+
+        def abort(client: Any, at: dict[str, str]) -> None:
+            pages = client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=at["Bucket"], Prefix=start
+            )
+            for upload in [found for page in pages for found in page.get("Uploads", ())]:
+                if not paths.fullmatch(upload["Key"][len(start) :]):
+                    continue
+                # Gone already where the answer to a first try was lost.
+                with suppress(client.exceptions.NoSuchUpload):
+                    client.abort_multipart_upload(
+                        Bucket=at["Bucket"], Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+        self._call("", abort)
+
+    def read_range(self, path: str, start: int, stop: int, etag: str) -> bytes:
+        """Bytes `start` to `stop` (exclusive) of the object, if it is still the one of `etag`."""
+        return self._get(path, Range=f"bytes={start}-{stop - 1}", IfMatch=etag)
+
+    def _get(self, path: str, **asked: str) -> bytes:
+        from botocore import exceptions
+
+        broken_off = (
+            exceptions.ResponseStreamingError,
+            exceptions.ReadTimeoutError,
+            exceptions.IncompleteReadError,
+        )
+        for attempt in range(BODY_ATTEMPTS):
+            body = self._call(path, lambda client, at: client.get_object(**at, **asked)["Body"])
+            try:
+                return cast(bytes, body.read())
+            except broken_off as error:
+                if attempt == BODY_ATTEMPTS - 1:
+                    raise OSError(f"{self.url_of(path)}: {error}") from error
+            time.sleep(0.5 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _key(self, path: str) -> str:
+        return f"{self.prefix}/{path}".strip("/")
+
+    def _call(self, path: str, request: Callable[[Any, dict[str, str]], T]) -> T:
+        """Runs `request(client, {Bucket, Key})`, its errors naming the object."""
+        from boto3.exceptions import S3UploadFailedError
+        from botocore import exceptions
+
+        at = {"Bucket": self.bucket, "Key": self._key(path)}
+        try:
+            with _CLIENT_LOCK:
+                client = _client(os.getpid())
+            return request(client, at)
+        except (exceptions.BotoCoreError, exceptions.ClientError, S3UploadFailedError) as error:
+            answer = error.__context__ if isinstance(error, S3UploadFailedError) else error
+            refused = isinstance(answer, exceptions.ClientError)
+            kind = _ERRORS.get(answer.response["Error"]["Code"], OSError) if refused else OSError
+            raise kind(f"{self.url_of(path)}: {error}") from error
+
+
+_ERRORS: Final[dict[str, type[OSError]]] = {
+    "NoSuchKey": FileNotFoundError,
+    "404": FileNotFoundError,
+    "AccessDenied": PermissionError,
+    "403": PermissionError,
+}
+
+
+class _RangeReader(io.RawIOBase):
+    """An object as a seekable file, read ahead by range requests."""
+
+    def __init__(self, bucket: Bucket, path: str, *, size: int, etag: str) -> None:
+        self._bucket, self._path, self._size, self._etag = bucket, path, size, etag
+        self._position = 0
+        self._held, self._held_from = b"", 0
+        self._ahead = READ_AHEAD_BYTES[0]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        if not self._held_from <= self._position < self._held_from + len(self._held):
+            self._fetch(len(buffer))
+        start = self._position - self._held_from
+        data = self._held[start : start + len(buffer)]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _fetch(self, num_wanted: int) -> None:
+        least, most = READ_AHEAD_BYTES
+        goes_on = self._held and self._position == self._held_from + len(self._held)
+        self._ahead = min(2 * self._ahead, most) if goes_on else least
+        stop = min(self._position + max(num_wanted, self._ahead), self._size)
+        self._held = self._bucket.read_range(self._path, self._position, stop, self._etag)
+        self._held_from = self._position
+
+
+_CLIENT_LOCK: Final = threading.Lock()
+"""A client serves many threads, but boto3 can't make several at once."""
+
+
+@functools.lru_cache(maxsize=1)
+def _client(process_id: int) -> Any:
+    """One S3 client a process: a forked child must not share its parent's connections."""
+    import boto3
+    from botocore.config import Config
+
+    # Checksums only where S3 demands them: not every S3 server knows the newer trailing ones.
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": REQUEST_ATTEMPTS},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    client = boto3.client("s3", config=config)
+    client.meta.events.register("before-parse.s3", _refuse_cut_off)
+    return client
+
+
+def _refuse_cut_off(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    """Has an answer that lost its whole body tried again: boto3 takes it for an empty listing."""
+    has_body = operation_model.http["method"] in ("GET", "POST")
+    if has_body and response_dict["status_code"] == 200 and response_dict["body"] == b"":
+        response_dict["status_code"] = 500
