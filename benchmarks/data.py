@@ -27,7 +27,7 @@ from stn_icnn.config import celebamask
 from stn_icnn.data import ShardedFaces, load_batches, plan_epoch
 
 BOUND_IMAGES = 200
-READ_ROUNDS = 5
+READ_ROUNDS = 15
 
 
 def bare_sharding(raw: Path, images: Iterable[Path]) -> None:

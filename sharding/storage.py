@@ -79,7 +79,7 @@ def split_url(url: str | Path) -> tuple[Place, str]:
 
 
 def open_shard(url: str) -> BinaryIO:
-    """A seekable reader of a file in a folder or bucket: an opener for `ShardedFaces`."""
+    """A seekable reader of a file in a folder or bucket."""
     place, name = split_url(url)
     return place.open(name)
 

@@ -1,4 +1,4 @@
-"""The paper's augmentations (section 2.5.1), drawn a sample at a time from its own seed.
+"""The paper's augmentations (section 2.5.1), each sample's drawn from its own seed.
 
 Geometry is one affine in pixels that the coarse grid and the windows are composed with, so that no
 full-size image is resampled. Appearance (colour, noise) is applied to what has been sampled: the
@@ -6,9 +6,9 @@ coarse input and the patches; noise on the full image would be averaged away by 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor
 from stn_icnn.config import AugmentConfig
 from stn_icnn.labels import MIRRORED_CLASS, NUM_PARTS
 
+ROTATE, SHIFT, SCALE, NOISE = range(4)
 NUM_OPERATIONS = 4
+NUM_UNIFORM = 17
 GREY = np.tile([0.299, 0.587, 0.114], (3, 1))
 """RGB to luma, in each channel."""
 
@@ -76,80 +78,103 @@ class Augmentation:
         return torch.where(mirrored, table[labels.long()], labels)
 
 
-def _chosen(config: AugmentConfig, copy: int, rng: np.random.Generator) -> set[str]:
-    """Which of the paper's operations a copy gets."""
-    if not config.operations:
-        return set()
-    num = int(rng.integers(NUM_OPERATIONS + 1)) if config.copies == 1 else copy
-    return set(rng.permutation(["rotate", "shift", "scale", "noise"])[:num].tolist())
+@dataclass(frozen=True)
+class Dice:
+    """The random numbers of N samples. Those of one do not depend on the others."""
 
+    uniform: NDArray[np.float64]
+    """`[N, 17]` in [0, 1)."""
+    normal: NDArray[np.float64]
+    """`[N, 6, 3]`."""
 
-def _affine(
-    config: AugmentConfig,
-    operations: set[str],
-    mirrored: bool,
-    size: tuple[int, int],
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Frame to stored image, `[2, 3]` in px: undo shift, rotation, scale and mirror, in that order.
-
-    Rotation and scale are about the image's centre.
-    """
-    angle = math.radians(rng.uniform(-config.rotation_deg, config.rotation_deg))
-    shift = rng.uniform(-config.shift, config.shift, size=2) * size
-    scale = rng.uniform(config.scale_min, config.scale_max)
-    if "rotate" not in operations:
-        angle = 0.0
-    if "shift" not in operations:
-        shift = np.zeros(2)
-    if "scale" not in operations:
-        scale = 1.0
-    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    affine = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
-    if mirrored:
-        affine[0] *= -1
-    centre = np.array(size) / 2
-    affine[:, 2] = centre - affine[:, :2] @ (centre + shift)
-    return affine
-
-
-def _colour(strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random brightness, contrast, saturation and tint as one `[3, 4]` map of RGB."""
-    brightness, contrast, saturation = rng.uniform(-strength, strength, size=3)
-    tint = rng.uniform(-0.25 * strength, 0.25 * strength, size=3)
-    colour = np.eye(3, 4)
-    linear = colour[:, :3]
-    linear += saturation * (linear - GREY)
-    linear *= ((1 + contrast) * (1 + tint))[:, None]
-    colour[:, 3] = 0.5 * (1 - linear.sum(axis=1)) + 0.5 * brightness
-    return colour
+    @classmethod
+    def throw(cls, seeds: Iterable[Sequence[int]]) -> Self:
+        """Draws them; a seed a sample."""
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        return cls(
+            np.stack([rng.random(NUM_UNIFORM) for rng in rngs]),
+            np.stack([rng.standard_normal((NUM_PARTS, 3)) for rng in rngs]),
+        )
 
 
 def draw(
-    config: AugmentConfig, size: tuple[int, int], copy: int, rng: np.random.Generator
+    config: AugmentConfig,
+    sizes: Sequence[tuple[int, int]],
+    copies: Sequence[int],
+    dice: Dice,
 ) -> Augmentation:
-    """Draws the augmentation of one sample.
+    """The augmentation of N samples; at once, as it is made of many small numbers.
 
     Args:
         config: ranges and probabilities.
-        size: (W, H) of the stored image, px.
-        copy: which of `config.copies` copies this is, 0 first.
-        rng: seeded by the caller from (seed, epoch, sample, copy).
+        sizes: (W, H) of the stored images, px.
+        copies: which of `config.copies` copies each is, 0 first.
+        dice: what is left to chance.
     """
-    operations = _chosen(config, copy, rng)
-    mirrored = bool(rng.random() < config.mirror)
-    affine = _affine(config, operations, mirrored, size, rng)
-    jitter = rng.standard_normal((NUM_PARTS, 3))
-    jitter *= [config.window_shift, config.window_shift, config.window_scale]
+    uniform = dice.uniform
+    chosen = _chosen(config, copies, uniform[:, :5])
+    mirrored = uniform[:, 5] < config.mirror
+    affine = _affine(config, chosen, mirrored, np.array(sizes, np.float64), uniform[:, 6:10])
+    jitter = dice.normal * [config.window_shift, config.window_shift, config.window_scale]
     return Augmentation(
         affine=_float32(affine),
-        mirrored=torch.tensor(mirrored),
-        colour=_float32(_colour(config.colour, rng)),
-        noise_std=torch.tensor(config.noise_std if "noise" in operations else 0.0),
-        noise_seed=torch.tensor(int(rng.integers(2**48))),
+        mirrored=torch.from_numpy(mirrored),
+        colour=_float32(_colour(config.colour, uniform[:, 10:16])),
+        noise_std=_float32(config.noise_std * chosen[:, NOISE]),
+        noise_seed=torch.from_numpy((uniform[:, 16] * 2**48).astype(np.int64)),
         window_jitter=_float32(jitter),
     )
 
 
-def _float32(values: NDArray[np.float64]) -> Tensor:
+def _chosen(
+    config: AugmentConfig, copies: Sequence[int], uniform: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which of the paper's operations each sample gets, `[N, 4]`; `uniform` is `[N, 5]`."""
+    if not config.operations:
+        return np.zeros((len(uniform), NUM_OPERATIONS), np.bool_)
+    drawn = np.floor((NUM_OPERATIONS + 1) * uniform[:, 4])
+    num = drawn if config.copies == 1 else np.array(copies)
+    places = uniform[:, :NUM_OPERATIONS].argsort(axis=1).argsort(axis=1)
+    return places < num[:, None]
+
+
+def _affine(
+    config: AugmentConfig,
+    chosen: NDArray[np.bool_],
+    mirrored: NDArray[np.bool_],
+    sizes: NDArray[np.float64],
+    uniform: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Frame to stored image, `[N, 2, 3]` in px: undo shift, rotation, scale, mirror, in that order.
+
+    Rotation and scale are about the image's centre. `uniform` is `[N, 4]`.
+    """
+    signed = 2 * uniform - 1
+    angle = math.radians(config.rotation_deg) * signed[:, 0] * chosen[:, ROTATE]
+    shift = config.shift * signed[:, 1:3] * sizes * chosen[:, SHIFT, None]
+    drawn = config.scale_min + (config.scale_max - config.scale_min) * uniform[:, 3]
+    scale = np.where(chosen[:, SCALE], drawn, 1.0)
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    flip = np.where(mirrored, -1.0, 1.0)
+    linear = np.stack([flip * cos, flip * sin, -sin, cos], axis=1).reshape(-1, 2, 2)
+    centre = sizes / 2
+    offset = centre[..., None] - linear @ (centre + shift)[..., None]
+    return np.concatenate([linear, offset], axis=2)
+
+
+def _colour(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Random brightness, contrast, saturation and tint as `[N, 3, 4]` maps of RGB.
+
+    `uniform` is `[N, 6]`.
+    """
+    spread = strength * (2 * uniform - 1)
+    brightness, contrast, saturation = spread[:, :3].T[..., None]
+    tint = 0.25 * spread[:, 3:]
+    linear = np.eye(3) + saturation[..., None] * (np.eye(3) - GREY)
+    linear *= ((1 + contrast) * (1 + tint))[..., None]
+    offset = 0.5 * (1 - linear.sum(axis=2)) + 0.5 * brightness
+    return np.concatenate([linear, offset[..., None]], axis=2)
+
+
+def _float32(values: NDArray[np.floating[Any]]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))

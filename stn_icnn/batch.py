@@ -120,7 +120,7 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Lays samples on a canvas; all of them with truth or none, all augmented or none."""
+    """Lays samples on canvases; all of them with truth or none, all augmented or none."""
     height = max(s.image.shape[1] for s in samples)
     width = max(s.image.shape[2] for s in samples)
     # Laid out as they were decoded: turning each into planes would take several times as long.

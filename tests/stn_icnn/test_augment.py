@@ -1,12 +1,13 @@
 """Augmentation: what is drawn, where it moves a face, and what it does to labels and colours."""
 
 from dataclasses import fields, replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
 import torch
 
-from stn_icnn.augment import Augmentation, _affine, draw
+from stn_icnn.augment import NOISE, ROTATE, SCALE, SHIFT, Augmentation, Dice, _affine, draw
 from stn_icnn.config import AugmentConfig
 from stn_icnn.labels import CLASS_ID
 
@@ -15,18 +16,16 @@ ALL_ON = AugmentConfig(mirror=0.5, colour=0.3, window_shift=0.1, window_scale=0.
 
 
 def drawn(config: AugmentConfig = ALL_ON, seed: int = 0, copy: int = 0) -> Augmentation:
-    return draw(config, SIZE, copy, np.random.default_rng(seed))
+    """Of one sample."""
+    return draw(config, [SIZE], [copy], Dice.throw([[seed]])).map(itemgetter(0))
 
 
-class Highest:
-    """In place of a generator: every draw is its range's upper end."""
-
-    def uniform(self, low: float, high: float, size: int | None = None):
-        return high if size is None else np.full(size, high)
-
-
-def affine(*operations: str, mirrored: bool = False, **config: float) -> np.ndarray:
-    return _affine(AugmentConfig(**config), set(operations), mirrored, SIZE, Highest())
+def affine(*operations: int, mirrored: bool = False, **config: float) -> np.ndarray:
+    """Every draw is its range's upper end."""
+    chosen = np.isin([ROTATE, SHIFT, SCALE, NOISE], operations)
+    highest = np.ones((1, 4))
+    size = np.array([SIZE], np.float64)
+    return _affine(AugmentConfig(**config), chosen[None], np.array([mirrored]), size, highest)[0]
 
 
 def moved(matrix: np.ndarray, x: float, y: float) -> list[float]:
@@ -89,20 +88,20 @@ def test_without_operations_nothing_is_done():
 
 
 def test_shift_moves_the_face_by_a_share_of_width_and_height():
-    matrix = affine("shift", shift=0.1)
+    matrix = affine(SHIFT, shift=0.1)
     assert moved(matrix, 0, 0) == pytest.approx([-20, -10])
     assert moved(matrix, 120, 60) == pytest.approx([100, 50])
 
 
 def test_scale_enlarges_the_face_about_the_centre():
-    matrix = affine("scale", scale_max=2.0)
+    matrix = affine(SCALE, scale_max=2.0)
     assert moved(matrix, 100, 50) == pytest.approx([100, 50])
     assert moved(matrix, 140, 30) == pytest.approx([120, 40])
 
 
 def test_rotation_is_rigid_in_pixels_and_about_the_centre():
     """By 90 degrees clockwise what lay right of the centre lies below it, as far away."""
-    matrix = affine("rotate", rotation_deg=90.0)
+    matrix = affine(ROTATE, rotation_deg=90.0)
     assert moved(matrix, 100, 50) == pytest.approx([100, 50])
     assert moved(matrix, 100, 90) == pytest.approx([140, 50])
     assert moved(matrix, 70, 50) == pytest.approx([100, 80])
@@ -114,7 +113,7 @@ def test_mirror_is_about_the_middle_column():
 
 def test_all_together_undo_shift_then_rotation_and_scale_then_mirror():
     matrix = affine(
-        "shift", "rotate", "scale", mirrored=True, shift=0.1, rotation_deg=90.0, scale_max=2.0
+        SHIFT, ROTATE, SCALE, mirrored=True, shift=0.1, rotation_deg=90.0, scale_max=2.0
     )
     # (130, 80) - shift (20, 10) is (10, 20) from the centre; turned back (20, -10); halved
     # (10, -5); mirrored (-10, -5)

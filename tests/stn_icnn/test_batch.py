@@ -1,11 +1,11 @@
 """A batch: faces of several sizes on one canvas, and where their parts are in the frame seen."""
 
 from dataclasses import replace
+from operator import itemgetter
 
-import numpy as np
 import torch
 
-from stn_icnn.augment import Augmentation, draw
+from stn_icnn.augment import Augmentation, Dice, draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
 
@@ -22,7 +22,9 @@ def sample(key: str, width: int, height: int, value: int) -> Sample:
 
 
 def unmoved() -> Augmentation:
-    return draw(AugmentConfig(operations=False), (100, 50), 0, np.random.default_rng(0))
+    return draw(AugmentConfig(operations=False), [(100, 50)], [0], Dice.throw([[0]])).map(
+        itemgetter(0)
+    )
 
 
 def seen_through(affine: list[list[float]], mirrored: bool = False) -> Batch:

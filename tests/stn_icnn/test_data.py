@@ -36,7 +36,7 @@ def members(seed: int, width: int = 14, height: int = 10) -> dict[str, bytes]:
     return {
         "jpg": encoded(rng.integers(0, 256, (height, width, 3), np.uint8), "JPEG"),
         "png": encoded(rng.integers(0, 11, (height, width), np.uint8), "PNG"),
-        "json": json.dumps({"parts": parts}).encode(),
+        "json": json.dumps({"width": width, "height": height, "parts": parts}).encode(),
     }
 
 
@@ -271,11 +271,12 @@ def test_a_sample_without_labels_is_refused(tmp_path: Path):
         {"png": members(0)["png"][:60]},
         {"png": members(0)["jpg"]},
         {"json": b"{"},
-        {"json": b"{}"},
+        {"json": b'{"width": 14, "height": 10}'},
+        {"json": b'{"width": "14", "height": 10, "parts": {}}'},
     ],
     ids=[
         "no-image", "cut-off-jpeg", "other-size", "cut-off-png", "rgb-labels",
-        "no-json", "no-parts",
+        "no-json", "no-parts", "no-size",
     ],
 )  # fmt: skip
 def test_a_sample_that_cannot_be_used_stops_it_by_name(tmp_path: Path, changed: dict[str, bytes]):

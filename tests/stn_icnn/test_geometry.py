@@ -1,10 +1,9 @@
 """Windows, theta, crop and paste, against integer slicing and hand-computed values."""
 
-import numpy as np
 import pytest
 import torch
 
-from stn_icnn.augment import draw
+from stn_icnn.augment import Dice, draw
 from stn_icnn.config import AugmentConfig
 from stn_icnn.geometry import (
     apply_affine,
@@ -153,8 +152,8 @@ def test_augmenting_windows_equals_augmenting_the_image_first(seed: int) -> None
     width, height = 120, 90
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     smooth = torch.stack([(x / 17).sin(), (y / 13).cos(), (x * y / 900).sin()])[None].float()
-    drawn = draw(config, (width, height), 4, np.random.default_rng(seed))
-    sizes, affine = size(width, height)[None], drawn.affine[None]
+    drawn = draw(config, [(width, height)], [4], Dice.throw([[seed]]))
+    sizes, affine = size(width, height)[None], drawn.affine
 
     # Augment first: the whole frame resampled, on a square grid of its larger side.
     side = 360

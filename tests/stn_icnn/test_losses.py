@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import replace
+from operator import itemgetter
 
-import numpy as np
 import pytest
 import torch
 
-from stn_icnn.augment import draw
+from stn_icnn.augment import Dice, draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
 from stn_icnn.geometry import theta_from_windows
@@ -23,7 +23,8 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
     """A face of 32 px with its nose at (8, 16) and its left eye at (24, 8), nothing else."""
     augmentation = None
     if mirrored is not None:
-        plain = draw(AugmentConfig(operations=False), (SIDE, SIDE), 0, np.random.default_rng(0))
+        plain = draw(AugmentConfig(operations=False), [(SIDE, SIDE)], [0], Dice.throw([[0]]))
+        plain = plain.map(itemgetter(0))
         flip = torch.tensor([[-1.0, 0, SIDE], [0, 1, 0]])
         augmentation = replace(plain, mirrored=torch.tensor(True), affine=flip)
         augmentation = augmentation if mirrored else plain
