@@ -2,12 +2,13 @@
 
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.measure import Row, in_turn
+from benchmarks.measure import Row, Work, in_turn
 from benchmarks.subjects import Setup, checkpoint, face_parser, photographs
 from stn_icnn.checkpoint import save_checkpoint
 
@@ -29,9 +30,9 @@ def export(setup: Setup) -> Iterator[Row]:
         pixels = pixels.astype(np.float32)
     for num in (1, setup.batch):
         some = np.ascontiguousarray(pixels[:num])
-        works = {
-            "torch": lambda num=num: parser.parse_all(photos[:num]),
-            "onnx": lambda some=some: session.run(None, {given.name: some}),
+        works: dict[str, Work] = {
+            "torch": partial(parser.parse_all, photos[:num]),
+            "onnx": partial(session.run, None, {given.name: some}),
         }
         times = in_turn(works, setup.rounds)
         yield Row(

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -15,7 +16,7 @@ from stn_icnn.phases import PHASES
 WHERE = {
     "optimizer": ("optimizer", "adam"),
     "loss": ("log_softmax", "nll_loss", "cross_entropy", "smooth_l1"),
-    "crop and paste": ("grid_sampl", "affine_grid", "bilinear", "gather", "argmax", "softmax"),
+    "crop and paste": ("grid_sampl", "affine_grid", "bilinear", "gather", "bmm", "matmul", "max"),
     "networks": ("conv", "norm", "relu", "threshold", "pool", "nearest", "cat", "addmm", "cpp_fus"),
     "copies": ("copy_", "fill_", "zero_", "clone", "contiguous"),
 }
@@ -30,7 +31,7 @@ def floor(setup: Setup) -> Iterator[Row]:
     parser = face_parser(setup.config, photos)
     flops = sum(forward_flops(setup.config).values())
     for num in (1, setup.batch):
-        work: Work = lambda some=photos[:num]: parser.parse_all(some)  # noqa: E731
+        work = partial(parser.parse_all, photos[:num])
         name = "inference, one face" if num == 1 else f"inference, {num} faces at a time"
         yield _row(setup, name, work, num, num * flops, parser.model.bf16)
     for phase in PHASES:

@@ -1,6 +1,7 @@
 """Figures of inference: against the authors' pipeline, and the networks' share of the time."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks.measure import Row, Work, in_turn
 from benchmarks.networks import recorded
@@ -18,11 +19,11 @@ def inference(setup: Setup) -> Iterator[Row]:
     for num in (1, setup.batch):
         some = photos[:num]
         works: dict[str, Work] = {
-            "parser": lambda some=some: parser.parse_all(some),
+            "parser": partial(parser.parse_all, some),
             "networks": recorded(parser, some),
         }
         if authors is not None:
-            works["authors"] = lambda some=some: authors.parse(some)
+            works["authors"] = partial(authors.parse, some)
         times = in_turn(works, setup.rounds)
         what = "one face" if num == 1 else f"{num} faces at a time"
         ours = {"FaceParser, ms a face": times.ms("parser", num)}

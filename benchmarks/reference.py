@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class Reference:
         image, _ = _prepared(photos)
         one_hot = _one_hot(len(photos), COARSE_PX)
         optimizer = torch.optim.Adam(self.coarse.parameters(), LR_COARSE)
-        criterion = nn.CrossEntropyLoss()
+        criterion: Any = nn.CrossEntropyLoss()
 
         def step() -> None:
             self.coarse.train()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from benchmarks.measure import DEVICE
 from sharding.building import Recipe, build
@@ -98,8 +99,10 @@ def checkpoint(config: TrainConfig) -> Checkpoint:
     model = build_model(config.model).eval()
     with torch.no_grad():
         for network in model.fine.values():
-            network.head[-1].weight.mul_(200)
-            network.head[-1].bias.zero_()
+            last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
+            assert last.bias is not None
+            last.weight.mul_(200)
+            last.bias.zero_()
     return Checkpoint(model, config, FACTS, "end_to_end")
 
 

@@ -20,7 +20,7 @@ def training(setup: Setup) -> Iterator[Row]:
         steps["end_to_end"] = authors.end_to_end_step(photos)
     for phase in PHASES:
         subject = Training(setup, phase)
-        works = {"shards": subject.from_shards, "memory": subject.from_memory}
+        works: dict[str, Work] = {"shards": subject.from_shards, "memory": subject.from_memory}
         if phase in steps:
             works["authors"] = steps[phase]
         times = in_turn(works, setup.rounds)

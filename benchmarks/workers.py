@@ -4,10 +4,11 @@ The processes live as long as the measurement and train in turn, each time a rou
 """
 
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,14 +60,14 @@ def _team(setup: Setup, phase: PhaseName, world_size: int) -> Iterator[Work]:
     """Starts workers; the work makes each train a round and waits for all."""
     spawn = multiprocessing.get_context("spawn")
     with TemporaryDirectory() as folder:
-        team: Mapping[Connection, multiprocessing.process.BaseProcess] = {}
+        team: dict[Connection, BaseProcess] = {}
         for rank in range(world_size):
             ours, theirs = spawn.Pipe()
             arguments = (setup, phase, rank, world_size, f"file://{folder}/met", theirs)
-            process = spawn.Process(target=_worker, args=arguments, daemon=True)
+            process: BaseProcess = spawn.Process(target=_worker, args=arguments, daemon=True)
             process.start()
             theirs.close()
-            team = {**team, ours: process}
+            team[ours] = process
 
         def train() -> None:
             for connection in team:
