@@ -16,8 +16,11 @@ from stn_icnn.phases import PHASES
 WHERE = {
     "optimizer": ("optimizer", "adam"),
     "loss": ("log_softmax", "nll_loss", "cross_entropy", "smooth_l1"),
-    "crop and paste": ("grid_sampl", "affine_grid", "bilinear", "gather", "bmm", "matmul", "max"),
-    "networks": ("conv", "norm", "relu", "threshold", "pool", "nearest", "cat", "addmm", "cpp_fus"),
+    "networks": (
+        *("conv", "batch_norm", "batchnorm", "relu", "threshold", "pool", "nearest"),
+        *("::cat", "catbackward", "addmm", "cpp_fused"),
+    ),
+    "crop and paste": ("grid", "bilinear", "gather", "bmm", "matmul", "max", "masked_fill"),
     "copies": ("copy_", "fill_", "zero_", "clone", "contiguous"),
 }
 """What an operation belongs to, by the first of these that is in its name."""
@@ -55,7 +58,6 @@ def _row(setup: Setup, name: str, work: Work, num: int, flops: int, bf16: bool) 
             "peak, GFLOP/s": peak / 1e9,
         },
         parts=time_by_part(work),
-        note="the time goes to",
     )
 
 

@@ -133,7 +133,7 @@ class Reference:
             )
             pairs = zip(self.fine(patches), truth, strict=True)
             losses = [criterion(logits, t.argmax(dim=1, keepdim=False)) for logits, t in pairs]
-            torch.stack(losses).backward(ones)
+            torch.stack(losses).backward(ones)  # type: ignore[no-untyped-call]
             for optimizer in optimizers:
                 optimizer.step()
 
