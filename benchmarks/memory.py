@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.subjects import Setup, Training, bench_config, face_parser, photographs
 
-TIMES = 3
+TIMES = 2
 
 
 def main() -> None:
@@ -16,9 +16,11 @@ def main() -> None:
     parser.add_argument("work", choices=("parse", "coarse", "localizer", "end_to_end"))
     parser.add_argument("px", type=int)
     parser.add_argument("batch", type=int)
+    parser.add_argument("micro_batch", type=int)
     given = parser.parse_args()
     config = bench_config()
-    config = replace(config, optim=replace(config.optim, global_batch=given.batch))
+    optim = replace(config.optim, global_batch=given.batch, micro_batch=given.micro_batch)
+    config = replace(config, optim=optim)
     setup = Setup(given.shards, given.shards, 1, config=config, steps=TIMES, image_px=given.px)
     if given.work == "parse":
         photos = photographs(setup, given.batch)
