@@ -40,8 +40,10 @@ ui: $(READY)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri \
 	    "$$(python -c 'from cluster.places import resolve_tracking_uri as uri; print(uri())')"
 
+# make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR: each may be left out.
 bench: $(READY)
-	python -m benchmarks.bench
+	python -m benchmarks.bench $(if $(REFERENCE),--reference '$(REFERENCE)') \
+	    $(if $(SHARDS),--shards '$(SHARDS)') $(if $(RAW),--raw '$(RAW)')
 
 check: test demo
 

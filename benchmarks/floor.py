@@ -1,0 +1,89 @@
+"""The share of the arithmetic floor that is reached, and where the rest of the time goes."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.measure import DEVICE, Row, Work, in_turn
+from benchmarks.networks import forward_flops, matrix_product, step_flops
+from benchmarks.subjects import Setup, Training, face_parser, photographs
+from stn_icnn.phases import PHASES
+
+WHERE = {
+    "optimizer": ("optimizer", "adam"),
+    "loss": ("log_softmax", "nll_loss", "cross_entropy", "smooth_l1"),
+    "networks": (
+        *("conv", "batch_norm", "batchnorm", "relu", "threshold", "pool", "nearest"),
+        *("::cat", "catbackward", "addmm", "cpp_fused"),
+    ),
+    "crop and paste": ("grid", "bilinear", "gather", "bmm", "matmul", "max", "masked_fill"),
+    "copies": ("copy_", "fill_", "zero_", "clone", "contiguous"),
+}
+"""What an operation belongs to, by the first of these that is in its name."""
+OTHER = "other operations"
+BETWEEN = "between operations"
+
+
+def floor(setup: Setup) -> Iterator[Row]:
+    """For inference and each phase's step."""
+    photos = photographs(setup, setup.batch)
+    parser = face_parser(setup.config, photos)
+    flops = sum(forward_flops(setup.config).values())
+    for num in (1, setup.batch):
+        work = partial(parser.parse_all, photos[:num])
+        name = "inference, one face" if num == 1 else f"inference, {num} faces at a time"
+        yield _row(setup, name, work, num, num * flops, parser.model.bf16)
+    for phase in PHASES:
+        subject = Training(setup, phase)
+        num = subject.batch
+        needed = num * step_flops(setup.config, phase)
+        yield _row(setup, f"{phase} step", subject.step, num, needed, subject.model.bf16)
+
+
+def _row(setup: Setup, name: str, work: Work, num: int, flops: int, bf16: bool) -> Row:
+    product, product_flops = matrix_product(bf16)
+    times = in_turn({"product": product, "work": work}, setup.rounds)
+    peak = times.rate("product", product_flops)
+    return Row(
+        figure=f"{name}: share of the arithmetic floor",
+        rounds=times.ratio("product", "work", flops / product_flops),
+        absolute={
+            "ms an image": times.ms("work", num),
+            "floor, ms an image": 1000 * flops / num / peak,
+            "GFLOP an image": flops / num / 1e9,
+            "peak, GFLOP/s": peak / 1e9,
+        },
+        parts=time_by_part(work),
+    )
+
+
+def time_by_part(work: Work) -> dict[str, float]:
+    """Shares of a call's wall time, by operation; what is left lies between the operations."""
+    activities = [ProfilerActivity.CPU]
+    if DEVICE.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        started = time.perf_counter()
+        work()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        wall_us = 1e6 * (time.perf_counter() - started)
+    parts: dict[str, float] = defaultdict(float)
+    for event in profiler.key_averages():
+        on_gpu = event.self_device_time_total
+        own_us = on_gpu if DEVICE.type == "cuda" else event.self_cpu_time_total
+        parts[_part_of(event.key)] += own_us / wall_us
+    parts[BETWEEN] = 1 - sum(parts.values())
+    return dict(sorted(parts.items(), key=lambda item: -item[1]))
+
+
+def _part_of(operation: str) -> str:
+    name = operation.lower()
+    for part, words in WHERE.items():
+        if any(word in name for word in words):
+            return part
+    return OTHER

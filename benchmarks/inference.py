@@ -1,0 +1,40 @@
+"""Figures of inference: against the authors' pipeline, and the networks' share of the time."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.measure import Row, Work, in_turn
+from benchmarks.networks import recorded
+from benchmarks.reference import Reference
+from benchmarks.subjects import Setup, face_parser, photographs
+
+NO_REFERENCE = "not measured: no checkout of the authors' code was given (REFERENCE=PATH)"
+
+
+def inference(setup: Setup) -> Iterator[Row]:
+    """One face and a batch, array to label map."""
+    photos = photographs(setup, setup.batch)
+    parser = face_parser(setup.config, photos)
+    authors = Reference(setup.reference) if setup.reference else None
+    for num in (1, setup.batch):
+        some = photos[:num]
+        works: dict[str, Work] = {
+            "parser": partial(parser.parse_all, some),
+            "networks": recorded(parser, some),
+        }
+        if authors is not None:
+            works["authors"] = partial(authors.parse, some)
+        times = in_turn(works, setup.rounds)
+        what = "one face" if num == 1 else f"{num} faces at a time"
+        ours = {"FaceParser, ms a face": times.ms("parser", num)}
+        figure = f"{what}: the authors' time / ours"
+        if authors is None:
+            yield Row(figure=figure, absolute=ours, note=NO_REFERENCE)
+        else:
+            both = {"authors, ms a face": times.ms("authors", num), **ours}
+            yield Row(figure=figure, rounds=times.ratio("authors", "parser"), absolute=both)
+        yield Row(
+            figure=f"{what}: bare networks' share of the time",
+            rounds=times.ratio("networks", "parser"),
+            absolute={"networks, ms a face": times.ms("networks", num), **ours},
+        )

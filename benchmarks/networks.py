@@ -1,0 +1,95 @@
+"""The bare networks as the parser runs them, their arithmetic, and the device's peak."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import DEVICE, Work
+from stn_icnn.config import Network, PhaseName, TrainConfig
+from stn_icnn.icnn import ICNN
+from stn_icnn.labels import PARTS_OF_NETWORK
+from stn_icnn.localizer import Localizer
+from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.parser import FaceParser
+
+MATRIX = 8192 if DEVICE.type == "cuda" else 2048
+"""Side of the matrices whose product is taken for the device's peak."""
+
+Inputs = list[tuple[nn.Module, Tensor]]
+
+
+def recorded(parser: FaceParser, photos: Sequence[NDArray[np.uint8]]) -> Work:
+    """Runs the networks on what the parser gave them for these photographs, and nothing else.
+
+    The same modules, inputs in the same layout, the same autocast.
+    """
+    calls: list[tuple[nn.Module, tuple[Tensor, ...], bool]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        calls.append((module, inputs, torch.is_autocast_enabled(DEVICE.type)))
+
+    networks = [m for m in parser.model.modules() if isinstance(m, ICNN | Localizer)]
+    hooks = [network.register_forward_pre_hook(note) for network in networks]
+    parser.parse_all(photos)
+    for hook in hooks:
+        hook.remove()
+    assert {id(module) for module, _, _ in calls} == {id(network) for network in networks}, (
+        "the parser runs other networks than those of `parser.model`: the bench must follow it"
+    )
+
+    @torch.inference_mode()
+    def run() -> None:
+        for module, inputs, bf16 in calls:
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
+                module(*inputs)
+
+    return run
+
+
+def inputs_of(model: STNiCNN, num: int) -> dict[Network, Inputs]:
+    """The networks, each with random input as `num` faces make it."""
+    px = model.config.coarse_px
+    fine = []
+    for name, network in model.fine.items():
+        side = model.config.patch_px.of_network(name)
+        patches = torch.rand(num * len(PARTS_OF_NETWORK[name]), 3, side, side, device=DEVICE)
+        fine.append((network, patches))
+    return {
+        "coarse": [(model.coarse, torch.rand(num, 3, px, px, device=DEVICE))],
+        "localizer": [(model.localizer, torch.rand(num, 9, px, px, device=DEVICE))],
+        "fine": fine,
+    }
+
+
+def forward_flops(config: TrainConfig) -> dict[Network, int]:
+    """Floating point operations a face, forward; a multiplication and an addition are two."""
+    model = build_model(config.model).to(DEVICE).eval()
+    found: dict[Network, int] = {}
+    for name, calls in inputs_of(model, 1).items():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            for network, x in calls:
+                network(x)
+        found[name] = counter.get_total_flops()
+    return found
+
+
+def step_flops(config: TrainConfig, phase: PhaseName) -> int:
+    """Of a training step, an image: three times forward for what is trained, else once."""
+    forward = forward_flops(config)
+    if phase == "coarse":
+        return 3 * forward["coarse"]
+    if phase == "localizer":
+        return forward["coarse"] + 3 * forward["localizer"]
+    return 3 * sum(forward.values())
+
+
+def matrix_product(bf16: bool) -> tuple[Work, int]:
+    """A large product in the networks' precision, and its floating point operations."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a = torch.rand(MATRIX, MATRIX, device=DEVICE).to(dtype)
+    b = torch.rand(MATRIX, MATRIX, device=DEVICE).to(dtype)
+    return lambda: a @ b, 2 * MATRIX**3

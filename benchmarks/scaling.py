@@ -1,0 +1,79 @@
+"""What a face costs by size of image, number at a time and size of the patches; and memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from benchmarks.measure import Row, Work, in_turn, peak_mib
+from benchmarks.subjects import Setup, face_parser, photographs
+from stn_icnn.config import PartSizes, TrainConfig
+
+IMAGE_PX = (512, 256, 1024)
+BATCHES = (1, 4, 16)
+PATCH_PX = (81, 41, 121)
+"""The first of each is what the others are divided by."""
+MEMORY = {
+    "parsing one face": ("parse", 512, 1, 0),
+    "parsing 16 faces at a time": ("parse", 512, 16, 0),
+    "parsing 16 faces of 1024 px at a time": ("parse", 1024, 16, 0),
+    "training, coarse, batches of 16": ("coarse", 512, 16, 0),
+    "training, end_to_end, batches of 16": ("end_to_end", 512, 16, 0),
+    "training, end_to_end, batches of 64": ("end_to_end", 512, 64, 0),
+    "training, end_to_end, batches of 64 in pieces of 16": ("end_to_end", 512, 64, 16),
+}
+"""Arguments of `benchmarks.memory`."""
+
+
+def scaling(setup: Setup) -> Iterator[Row]:
+    """Inference, each measured beside the first of its kind; then memory."""
+    config = setup.config
+    yield from _compare(setup, {f"{px} px": (_parsing(setup, config, 1, px), 1) for px in IMAGE_PX})
+    yield from _compare(
+        setup, {f"{num} at a time": (_parsing(setup, config, num), num) for num in BATCHES}
+    )
+    sized = {px: _with_patches(config, px) for px in PATCH_PX}
+    yield from _compare(
+        setup,
+        {f"patches of {px} px": (_parsing(setup, sized[px], 1), 1) for px in PATCH_PX},
+    )
+    yield from _memory(setup)
+
+
+def _with_patches(config: TrainConfig, px: int) -> TrainConfig:
+    size = PartSizes.same(px)
+    return replace(config, model=replace(config.model, window_px=size, patch_px=size))
+
+
+def _parsing(setup: Setup, config: TrainConfig, num: int, px: int | None = None) -> Work:
+    photos = photographs(setup, num, px)
+    parser = face_parser(config, photos)
+    return lambda: parser.parse_all(photos)
+
+
+def _compare(setup: Setup, works: Mapping[str, tuple[Work, int]]) -> Iterator[Row]:
+    times = in_turn({name: work for name, (work, _) in works.items()}, setup.rounds)
+    first, *others = works
+    of_first = works[first][1]
+    for name in others:
+        num = works[name][1]
+        yield Row(
+            figure=f"ms a face: {name} / {first}",
+            rounds=times.ratio(name, first, of_first / num),
+            absolute={f"{n}, ms a face": times.ms(n, works[n][1]) for n in (name, first)},
+        )
+
+
+def _memory(setup: Setup) -> Iterator[Row]:
+    (first, case), *others = MEMORY.items()
+    of_first = _peak_mib(setup, case)
+    for name, case in others:
+        mib = _peak_mib(setup, case)
+        yield Row(
+            figure=f"memory of a process: {name} / {first}",
+            rounds=[mib / of_first],
+            absolute={"MiB": mib, f"{first}, MiB": of_first},
+            note="measured once",
+        )
+
+
+def _peak_mib(setup: Setup, case: Sequence[str | int]) -> float:
+    return peak_mib("-m", "benchmarks.memory", str(setup.shards), *map(str, case))

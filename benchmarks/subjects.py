@@ -1,0 +1,167 @@
+"""What is measured: faces, a parser, a phase's training; sizes as in the preset that is benched."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from benchmarks.measure import DEVICE
+from sharding.building import Recipe, build
+from sharding.faces import write_faces
+from sharding.manifest import load_manifest
+from stn_icnn.batch import Batch
+from stn_icnn.checkpoint import Checkpoint, DataFacts
+from stn_icnn.config import PRESETS, PhaseName, TrainConfig
+from stn_icnn.context import LocalContext, TrainContext
+from stn_icnn.data import Request, ShardedFaces, load_batches
+from stn_icnn.model import STNiCNN, build_model, prepare_model
+from stn_icnn.parser import FaceParser
+from stn_icnn.phases import PhaseLoss, set_trained
+from stn_icnn.state import Progress, TrainState
+from stn_icnn.train import PhaseRun, build_optimizer, train_epoch, train_step
+
+NUM_FACES = 32
+"""Procedural ones, three fifths of them for training."""
+BATCH = 16
+STEPS = 8
+FACTS = DataFacts(dataset="bench", fingerprint="", scale_px=1024, scale_fit="at_most")
+
+
+def bench_config() -> TrainConfig:
+    """The paper's HELEN: six windows and patches of 81 px; the authors' batch of 16."""
+    config = PRESETS["helen"]()
+    return replace(config, optim=replace(config.optim, global_batch=BATCH))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the groups of figures share. Picklable: processes are given it."""
+
+    shards: Path
+    """A sharded data set."""
+    scratch: Path
+    """An empty folder."""
+    rounds: int
+    reference: Path | None = None
+    """The authors' checkout."""
+    raw: Path | None = None
+    """A folder in CelebAMask-HQ's layout."""
+    config: TrainConfig = field(default_factory=bench_config)
+    steps: int = STEPS
+    """Steps of a round of training."""
+    image_px: int = 512
+    """Side of the photographs that are parsed."""
+    batch: int = BATCH
+    """Photographs parsed at a time."""
+
+    def describe(self) -> str:
+        """The faces."""
+        manifest = load_manifest(self.shards)
+        return f"{manifest.dataset}, {manifest.fingerprint[:12]}"
+
+
+def procedural_shards(scratch: Path) -> Path:
+    """A few drawn faces at 512 x 512, sharded."""
+    write_faces("celebamask", NUM_FACES, scratch / "raw")
+    build(scratch / "raw", scratch / "shards", Recipe(layout="celebamask"))
+    return scratch / "shards"
+
+
+def train_faces(setup: Setup, num: int) -> ShardedFaces:
+    """So many faces of the training split, augmented; the same ones again if there are fewer."""
+    paths = sorted((setup.shards / "train").glob("*.tar"))
+    faces = ShardedFaces([str(path) for path in paths], augment=setup.config.augment)
+    faces.places = list(itertools.islice(itertools.cycle(faces.places), num))
+    return faces
+
+
+def photographs(setup: Setup, num: int, px: int | None = None) -> list[NDArray[np.uint8]]:
+    """Faces as squares, `[px, px, 3]` RGB."""
+    side = px or setup.image_px
+    faces = train_faces(setup, num)
+    images = (Image.fromarray(_pixels(faces, i)) for i in range(num))
+    return [np.array(image.resize((side, side))) for image in images]
+
+
+def _pixels(faces: ShardedFaces, index: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(faces[Request(index)].image.permute(1, 2, 0).numpy())
+
+
+def checkpoint(config: TrainConfig) -> Checkpoint:
+    """Untrained, but sure of its labels, so that there is something to paste."""
+    torch.manual_seed(0)
+    model = build_model(config.model).eval()
+    with torch.no_grad():
+        for network in model.fine.values():
+            last = [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
+            assert last.bias is not None
+            last.weight.mul_(200)
+            last.bias.zero_()
+    return Checkpoint(model, config, FACTS, "end_to_end")
+
+
+def face_parser(config: TrainConfig, photos: Sequence[NDArray[np.uint8]]) -> FaceParser:
+    """A parser that finds something in these photographs."""
+    parser = FaceParser(checkpoint(config), DEVICE)
+    assert parser.parse(photos[0]).labels.any(), "a parser that finds nothing pastes nothing"
+    return parser
+
+
+class Training:
+    """A phase's training, fresh, on the first few batches of the training split.
+
+    Args:
+        setup: faces, config, number of steps.
+        phase: to be trained.
+        context: the process's place among others.
+    """
+
+    def __init__(self, setup: Setup, phase: PhaseName, context: TrainContext | None = None) -> None:
+        config = setup.config
+        self.batch = config.optim.global_batch
+        self.num_images = setup.steps * self.batch
+        faces = train_faces(setup, self.num_images)
+        context = context or LocalContext(device=DEVICE)
+        self.run = PhaseRun(
+            phase=phase,
+            config=config,
+            train_faces=faces,
+            val_faces=faces,
+            data=FACTS,
+            context=context,
+            say=lambda line: None,
+        )
+        torch.manual_seed(config.seed)
+        self.model: STNiCNN = prepare_model(build_model(config.model), config, context.device)
+        set_trained(self.model, config.optim.learning_rates(phase))
+        optimizer = build_optimizer(self.model, phase, config.optim)
+        self.state = TrainState(self.model, optimizer)
+        self.module = context.wrap(PhaseLoss(self.model, phase, config.loss))
+        self.wait_shares: list[float] = []
+        self.memory = replace(self._first_batch(faces), augmentation=None)
+        self.steps = setup.steps
+
+    def _first_batch(self, faces: ShardedFaces) -> Batch:
+        plan = [[Request(i) for i in range(self.batch)]]
+        return next(load_batches(faces, plan)).to(self.run.context.device)
+
+    def from_shards(self) -> None:
+        """An epoch of a few batches, read and augmented, as training does it."""
+        metrics = train_epoch(self.run, self.state, self.module)
+        self.wait_shares.append(metrics["train/data_wait_fraction"])
+        self.state.epoch, self.state.progress = self.state.epoch + 1, Progress()
+
+    def step(self) -> None:
+        """A step on the batch in memory, not augmented."""
+        train_step(self.module, self.state.optimizer, self.memory, self.batch, 1)
+
+    def from_memory(self) -> None:
+        """As many steps as `from_shards` makes."""
+        for _ in range(self.steps):
+            self.step()
