@@ -2,7 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +15,10 @@ import torch
 
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
+from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data import ShardedFaces
+from stn_icnn.model import build_model
 
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
@@ -64,3 +71,48 @@ def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], 
         )
 
     return faces
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an untrained model."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
+    save_checkpoint(path, Checkpoint(build_model(tiny_config.model), tiny_config, data, "coarse"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server, a process of its own: other processes can use it too."""
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
+        try:
+            deadline = time.monotonic() + 120
+            while not (found := re.search(r"Running on (http://\S+)", log.read_text())):
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, "the S3 server does not start"
+                time.sleep(0.05)
+            yield found[1]
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`s3://faces`, empty, for this process and those that it starts."""
+    import boto3
+
+    from sharding import storage
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage._client.cache_clear()
+    urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
+    boto3.client("s3").create_bucket(Bucket="faces")
+    yield "s3://faces"
+    storage._client.cache_clear()

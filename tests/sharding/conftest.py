@@ -2,12 +2,7 @@
 
 import functools
 import io
-import re
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -144,38 +139,3 @@ def helen(tmp_path: Path, draw_helen: Callable[..., None]) -> Path:
         lines = [f"{index} , {name}\n\n" for index, name in enumerate(names, 1)]
         (root / f"{list_name}.txt").write_text("".join(lines))
     return root
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an S3 server, a process of its own: other processes can use it too."""
-    log = tmp_path_factory.mktemp("s3") / "log"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
-        try:
-            deadline = time.monotonic() + 120
-            while not (found := re.search(r"Running on (http://\S+)", log.read_text())):
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, "the S3 server does not start"
-                time.sleep(0.05)
-            yield found[1]
-        finally:
-            server.kill()
-
-
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`s3://faces`, empty, for this process and those that it starts."""
-    import boto3
-
-    from sharding import storage
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    storage._client.cache_clear()
-    urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
-    boto3.client("s3").create_bucket(Bucket="faces")
-    yield "s3://faces"
-    storage._client.cache_clear()
