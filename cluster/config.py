@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stn_icnn.config import TrainConfig, require
+from stn_icnn.results import ALL_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +77,22 @@ class EvaluateConfig(PlacesConfig):
     """Begins the run's name in MLflow; each scoring is a run of its own."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     """How much of the cluster the job takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParseConfig:
+    """A job that parses photographs."""
+
+    model: str
+    """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
+    input: str
+    """Photographs: a folder that all nodes mount, or s3://BUCKET/PREFIX; folders in it too."""
+    out: str
+    """Where the results go: such a folder, or s3://BUCKET/PREFIX."""
+    write: str = ALL_KINDS
+    """Which results, separated by commas."""
+    tracking_uri: str | None = None
+    """MLflow, for a model that is there (MLFLOW_TRACKING_URI)."""
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    """How much of the cluster the job takes; `auto` workers have at least 32 photographs each, and
+    `max_failures` is the deaths of one worker."""

@@ -6,86 +6,96 @@ stn-icnn parse PHOTO… --model MODEL --out DIR
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from tqdm import tqdm
+import torch
 
-from stn_icnn.labels import PARTS
-from stn_icnn.overlay import overlay, palette_image
+from cluster.photos import (
+    RECORD,
+    Photo,
+    list_photos,
+    parse_photos,
+    require_apart,
+    summary,
+    without_results,
+)
+from sharding.progress import progress
+from sharding.storage import Folder
 from stn_icnn.parser import FaceParser
-
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+from stn_icnn.results import ALL_KINDS, kinds_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 2 for what the user can mend in it."""
+    """Runs the command.
+
+    Returns:
+        Its exit status: 2 for what the user can mend in it, 1 where some photographs failed.
+    """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        return int(args.run(args))
     except (ValueError, OSError) as error:
         print(f"stn-icnn {args.command}: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        print("interrupted: with --skip-existing the same command does the rest", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stn-icnn", description="Face parsing with STN-iCNN.")
     commands = parser.add_subparsers(dest="command", required=True)
     parse = commands.add_parser("parse", help="label photographs of faces")
-    parse.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="files or folders")
-    parse.add_argument(
-        "--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias"
-    )
-    parse.add_argument("--out", required=True, type=Path, help="folder to write to")
-    parse.add_argument("--tracking-uri", help="MLflow, for a model that is there")
+    add = parse.add_argument
+    add("photos", nargs="+", type=Path, metavar="PHOTO", help="files, or folders with all in them")
+    add("--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias")
+    add("--out", required=True, type=Path, help="folder to write to; paths in it as in PHOTO")
+    add("--write", default=ALL_KINDS, help="which results (default: %(default)s)")
+    add("--skip-existing", action="store_true", help="leave photographs that have their results")
+    add("--device", help="where to compute (default: a GPU where there is one)")
+    add("--tracking-uri", help="MLflow, for a model that is there")
     parse.set_defaults(run=_parse)
     return parser
 
 
-def _parse(args: argparse.Namespace) -> None:
-    """Writes NAME.png (class ids), NAME_overlay.jpg and NAME.json (windows) for each photograph."""
-    photos = _photos(args.photos)
-    _keep_originals(photos, args.out)
-    parser = FaceParser.load(_model_path(args.model, args.tracking_uri))
-    args.out.mkdir(parents=True, exist_ok=True)
-    for photo in tqdm(photos, unit="photo", disable=not sys.stderr.isatty()):
-        face = parser.parse(photo)
-        windows = face.windows.tolist()
-        labels_file, overlay_file, windows_file = _results(photo, args.out)
-        palette_image(face.labels).save(labels_file)
-        marked = overlay(face.image, face.labels, windows=[tuple(w) for w in windows])
-        Image.fromarray(marked).save(overlay_file, quality=92)
-        named = {part.name: window for part, window in zip(PARTS, windows, strict=True)}
-        windows_file.write_text(json.dumps({"windows": named}) + "\n")
-    print(f"{len(photos)} photographs parsed into {args.out}")
+def _parse(args: argparse.Namespace) -> int:
+    """Writes the results of each photograph, and names those that can't be parsed."""
+    kinds = kinds_of(args.write)
+    out = Folder(args.out.resolve())
+    photos = _photos(args.photos, out)
+    require_apart(photos, out, kinds)
+    if out.exists(RECORD):
+        raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
+    model = _model_path(args.model, args.tracking_uri)
+    parser = FaceParser.load(model, _device(args.device))
+    rest = without_results(photos, out.list(), kinds) if args.skip_existing else photos
+    started = time.monotonic()
+    outcomes = list(progress(parse_photos(parser, rest, out, kinds), len(rest), "photograph"))
+    failures = [outcome for outcome in outcomes if outcome.failure is not None]
+    for outcome in failures:
+        print(f"{outcome.photo.url}: {outcome.failure}", file=sys.stderr)
+    seconds = time.monotonic() - started
+    print(json.dumps(summary(out, outcomes, len(photos) - len(rest), seconds)))
+    return 1 if failures else 0
 
 
-def _results(photo: Path, out: Path) -> tuple[Path, Path, Path]:
-    """Where a photograph's labels, overlay and windows are written."""
-    return (
-        out / f"{photo.stem}.png",
-        out / f"{photo.stem}_overlay.jpg",
-        out / f"{photo.stem}.json",
-    )
-
-
-def _keep_originals(photos: Sequence[Path], out: Path) -> None:
-    """Refuses results that would take a photograph's place, as where `out` is its folder.
+def _photos(given: Sequence[Path], out: Folder) -> list[Photo]:
+    """The photographs that files and folders name, each once.
 
     Raises:
-        ValueError: naming the photograph.
+        ValueError: for what is not there, and a folder without photographs.
     """
-    originals = {photo.resolve(): photo for photo in photos}
-    for photo in photos:
-        for result in _results(photo, out):
-            original = originals.get(result.resolve())
-            if original is not None:
-                raise ValueError(
-                    f"the results of {photo} would overwrite the photograph {original}: choose "
-                    "another --out"
-                )
+    photos: list[Photo] = []
+    for path in given:
+        if path.is_dir():
+            photos += list_photos(Folder(path.resolve()), out)
+        elif path.is_file():
+            photos.append(Photo(Folder(path.parent.resolve()), path.name))
+        else:
+            raise ValueError(f"there is no photograph {path}")
+    return list(dict.fromkeys(photos))
 
 
 def _model_path(model: str, tracking_uri: str | None) -> Path:
@@ -96,30 +106,19 @@ def _model_path(model: str, tracking_uri: str | None) -> Path:
     return resolve_model(model, tracking_uri)
 
 
-def _photos(given: Sequence[Path]) -> list[Path]:
-    """The photographs that files and folders name.
+def _device(name: str | None) -> torch.device | None:
+    """A device that is there.
 
     Raises:
-        ValueError: for what is not there, a folder without photographs, and names that would
-            overwrite each other's results.
+        ValueError: where it is not.
     """
-    photos: list[Path] = []
-    for path in given:
-        if not path.is_dir():
-            photos.append(path)
-            continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-        if not inside:
-            raise ValueError(f"the folder {path} holds no photographs ({sorted(PHOTO_SUFFIXES)})")
-        photos += inside
-    by_stem: dict[str, Path] = {}
-    for photo in photos:
-        if not photo.is_file():
-            raise ValueError(f"there is no photograph {photo}")
-        other = by_stem.setdefault(photo.stem, photo)
-        if other is not photo:
-            raise ValueError(f"{other} and {photo} would both be written as {photo.stem}.png")
-    return photos
+    if name is None:
+        return None
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {name} can't be used: {reason}") from error
 
 
 if __name__ == "__main__":

@@ -55,11 +55,11 @@ def overlay(
         raise ValueError(
             f"image must be {[*labels.shape, 3]}, the labels' size in RGB, got {list(image.shape)}"
         )
-    colours = PALETTE[labels]
-    tinted = np.rint((1 - alpha) * image + alpha * colours).astype(np.uint8)
-    out = np.where((labels > 0)[..., None], tinted, image)
+    out = image.copy()
+    part = labels > 0  # a small share of a photograph: the rest is left alone
+    out[part] = np.rint((1 - alpha) * image[part] + alpha * PALETTE[labels[part]])
     border = _border(labels)
-    out[border] = colours[border]
+    out[border] = PALETTE[labels[border]]
     return _draw_windows(out, windows) if len(windows) else out
 
 

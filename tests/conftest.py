@@ -15,8 +15,10 @@ import torch
 
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
+from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data import ShardedFaces
+from stn_icnn.model import build_model
 
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
@@ -69,6 +71,16 @@ def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], 
         )
 
     return faces
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an untrained model."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
+    save_checkpoint(path, Checkpoint(build_model(tiny_config.model), tiny_config, data, "coarse"))
+    return path
 
 
 @pytest.fixture(scope="session")

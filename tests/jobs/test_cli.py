@@ -1,29 +1,24 @@
 """`stn-icnn parse`: what it writes, and what it says when it can't."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from jobs.cli import main
-from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
-from stn_icnn.config import TrainConfig
 from stn_icnn.labels import MODEL_CLASSES, PARTS
-from stn_icnn.model import build_model
+from stn_icnn.parser import FaceParser
 
 SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
 
 
-@pytest.fixture(scope="module")
-def model(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "model.pt"
-    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
-    save_checkpoint(path, Checkpoint(build_model(tiny_config.model), tiny_config, data, "coarse"))
-    return str(path)
+@pytest.fixture
+def model(tiny_model: Path) -> str:
+    return str(tiny_model)
 
 
 @pytest.fixture
@@ -51,7 +46,7 @@ def test_every_photograph_gets_labels_overlay_and_windows(
     given = [str(photos / name) for name in named]
     assert main(["parse", *given, "--model", model, "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{stem}{suffix}" for stem in "ab" for suffix in (".png", "_overlay.jpg", ".json")
+        f"{stem}{suffix}" for stem in "ab" for suffix in (".png", "_overlay.jpg", "_windows.json")
     )
     for name, size in SIZES.items():
         stem = Path(name).stem
@@ -59,13 +54,81 @@ def test_every_photograph_gets_labels_overlay_and_windows(
         assert labels.size == size
         assert set(np.unique(labels)) <= set(MODEL_CLASSES)
         assert Image.open(out / f"{stem}_overlay.jpg").size == size
-        windows = json.loads((out / f"{stem}.json").read_text())["windows"]
+        windows = json.loads((out / f"{stem}_windows.json").read_text())["windows"]
         assert list(windows) == [part.name for part in PARTS]
         x, y, width, height = windows["nose"]
         assert abs(x - size[0] / 2) < 3
         assert abs(y - 0.58 * size[1]) < 3
         assert width == height == pytest.approx(41, rel=0.02)
-    assert "2 photographs" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert result.pop("photos_per_second") > 0
+    assert result == {"out": str(out), "parsed": 2, "skipped": 0, "failed": 0}
+    assert "2 of 2 photographs" in printed.err  # in a log; a terminal gets a bar
+
+
+def test_folders_in_the_folder_are_mirrored_and_what_is_hidden_is_left(
+    photos: Path, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("x/c.JPG", "x/y/a.png", ".thumbnails/t.jpg", "x/._c.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 40)).save(photos / name)
+    monkeypatch.chdir(photos)
+    for _ in range(2):  # results in a folder of the input are no photographs
+        assert main(["parse", ".", "--model", model, "--out", "out", "--write", "labels"]) == 0
+        written = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
+        assert written == {"a.png", "b.png", "x/c.png", "x/y/a.png"}
+
+
+@pytest.mark.parametrize("write", ["labels", "windows,overlay"])
+def test_only_the_results_that_are_asked_for_are_written(
+    photos: Path, model: str, tmp_path: Path, write: str
+):
+    out = tmp_path / "out"
+    given = [str(photos / "a.jpg"), "--model", model, "--out", str(out)]
+    assert main(["parse", *given, "--write", write]) == 0
+    assert {path.name for path in out.iterdir()} == (
+        {"a.png"} if write == "labels" else {"a_windows.json", "a_overlay.jpg"}
+    )
+
+
+def test_photographs_that_have_their_results_can_be_left(
+    photos: Path, model: str, tmp_path: Path, capsys
+):
+    out = tmp_path / "out"
+    run = ["parse", str(photos), "--model", model, "--out", str(out)]
+    assert main(run) == 0
+    (out / "b_overlay.jpg").unlink()
+    before = {path: path.stat().st_ino for path in out.glob("a*")}
+    capsys.readouterr()
+    assert main([*run, "--skip-existing"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["parsed"], result["skipped"]) == (1, 1)
+    assert (out / "b_overlay.jpg").exists()
+    assert {path: path.stat().st_ino for path in out.glob("a*")} == before
+    assert main(run) == 0
+    assert json.loads(capsys.readouterr().out)["parsed"] == 2
+
+
+def test_more_photographs_than_are_held_at_a_time_give_what_each_gives_alone(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cluster.photos.MOST_PIXELS", 3 * 70 * 60)  # batches of three at the end
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (60 - i % 7, 70 - i % 5, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{i:02d}.png")
+    out = tmp_path / "out"
+    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 0
+    parser = FaceParser.load(model, "cpu")
+    for i in range(40):
+        face = parser.parse(photos / f"{i:02d}.png")
+        written = np.asarray(Image.open(out / f"{i:02d}.png"))
+        assert written.shape == face.labels.shape
+        assert (written != face.labels).mean() < 2e-3  # ties, rounded otherwise in a batch
+        windows = json.loads((out / f"{i:02d}_windows.json").read_text())["windows"]
+        assert np.allclose(list(windows.values()), face.windows, atol=1e-2)
 
 
 def test_a_missing_photograph_is_named_before_anything_is_written(
@@ -80,7 +143,7 @@ def test_a_missing_photograph_is_named_before_anything_is_written(
 def test_a_folder_without_photographs_is_named(model: str, tmp_path: Path, capsys):
     (tmp_path / "empty").mkdir()
     said = refusal(capsys, tmp_path / "empty", "--model", model, "--out", tmp_path / "out")
-    assert f"the folder {tmp_path / 'empty'} holds no photographs" in said
+    assert f"error: {tmp_path / 'empty'} holds no photographs" in said
     assert ".jpg" in said
 
 
@@ -106,10 +169,72 @@ def test_a_photograph_is_never_overwritten(
     assert (photos / name).read_bytes() == before
 
 
-def test_a_photograph_that_is_none_is_named(model: str, tmp_path: Path, capsys):
-    (tmp_path / "x.jpg").write_text("not a photograph")
-    said = refusal(capsys, tmp_path / "x.jpg", "--model", model, "--out", tmp_path / "out")
-    assert f"{tmp_path / 'x.jpg'} can't be read as a photograph" in said
+def test_photographs_that_are_none_are_named_and_the_others_parsed(
+    photos: Path, model: str, tmp_path: Path, capsys
+):
+    """Each of another kind of damage; the last may come after the good ones."""
+    Image.effect_noise((200, 200), 90).save(photos / "whole.png")
+    half = (photos / "whole.png").read_bytes()[:5000]
+    (photos / "whole.png").unlink()
+    bad = {"aa.jpg": b"text", "half.png": half, "nothing.bmp": b"", "z.webp": half[::-1]}
+    for name, content in bad.items():
+        (photos / name).write_bytes(content)
+    out = tmp_path / "out"
+    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["parsed"], result["failed"]) == (2, 4)
+    for name in bad:
+        assert f"{photos / name}: image " in printed.err
+    assert {path.name[0] for path in out.iterdir()} == {"a", "b"}
+    assert not (out / "aa.png").exists()
+
+
+def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to be shown
+    Image.new("RGB", (60, 44)).save(tmp_path / "phone.jpg", exif=exif)
+    out = tmp_path / "out"
+    assert main(["parse", str(tmp_path / "phone.jpg"), "--model", model, "--out", str(out)]) == 0
+    assert Image.open(out / "phone.png").size == (44, 60)
+    assert Image.open(out / "phone_overlay.jpg").size == (44, 60)
+
+
+def test_results_that_cannot_be_written_end_it(photos: Path, model: str, tmp_path: Path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").mkdir()  # in the way
+    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
+    assert f"error: [Errno 21] Is a directory: {str(tmp_path / 'out')!r}"[:40] in said
+
+
+@pytest.mark.parametrize("write", ["", "labels,masks", "all"])
+def test_results_that_there_are_not_are_refused(
+    photos: Path, model: str, tmp_path: Path, write: str, capsys
+):
+    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out", f"--write={write}")
+    assert f"--write must be of labels,overlay,windows, separated by commas, got {write!r}" in said
+
+
+def test_a_device_that_is_not_there_is_refused(photos: Path, model: str, tmp_path: Path, capsys):
+    for device in ("cuda:99", "abacus"):
+        said = refusal(
+            capsys, photos, "--model", model, "--out", tmp_path / "out", "--device", device
+        )
+        assert f"--device {device} can't be used: " in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_s_results_are_not_mixed_with_others(
+    photos: Path, model: str, tmp_path: Path, capsys
+):
+    (tmp_path / "parse.json").write_text("{}")
+    said = refusal(capsys, photos, "--model", model, "--out", tmp_path)
+    assert f"{tmp_path} holds the results of a job" in said
+
+
+def test_parsing_without_a_cluster_imports_none():
+    code = "import jobs.cli, sys; sys.exit('ray' in sys.modules or 'mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_bad_model_is_named(photos: Path, tmp_path: Path, capsys):

@@ -1,0 +1,247 @@
+"""Parsing the photographs of a folder or bucket over the cluster."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+import ray.data
+import ray.exceptions
+import torch
+from ray.util.annotations import RayDeprecationWarning
+
+from cluster.config import ParseConfig, ScalingConfig
+from cluster.launch import PhaseFailedError
+from cluster.models import resolve_model
+from cluster.photos import (
+    RECORD,
+    THREADS,
+    Outcome,
+    Photo,
+    list_photos,
+    parse_photos,
+    require_apart,
+    summary,
+    without_results,
+)
+from cluster.places import own_folder
+from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
+from sharding.progress import progress
+from sharding.storage import Place, open_place
+from stn_icnn.checkpoint import find_model_file, load_checkpoint
+from stn_icnn.parser import FaceParser
+from stn_icnn.results import ENDINGS, kinds_of, result_paths
+
+FAILED: Final = "failed.json"
+"""In the output: the photographs that can't be parsed, with the reasons."""
+
+LEAST_PHOTOS_A_WORKER: Final = 32
+"""Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
+
+MOST_PHOTOS_A_TASK: Final = 128
+TASKS_A_WORKER: Final = 8
+"""At least, so that workers end at about the same time."""
+
+
+class ParseTask:
+    """A model on a worker: Ray Data makes one a worker, and calls it with one task at a time.
+
+    Text is in bytes, as a file's name need not be UTF-8, which Ray's tables demand.
+    """
+
+    def __init__(
+        self, model: ray.ObjectRef, source: Place, out: Place, kinds: Sequence[str], share: Share
+    ) -> None:
+        torch.set_num_threads(share.cpus_per_worker)
+        device = "cuda" if share.use_gpu else "cpu"
+        self.parser = FaceParser(load_checkpoint(ray.get(model)), device)
+        self.source, self.out, self.kinds = source, out, kinds
+        self.threads = max(THREADS, share.cpus_per_worker)
+
+    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> list[dict[str, bytes]]:
+        """Parses photographs.
+
+        Args:
+            task: their `paths`.
+
+        Returns:
+            Of each its `path`, and its `failure`, empty where its results are written. Or, where
+            disk or network failed, a single one without a path: raising would bury why in Ray's
+            own words.
+        """
+        photos = [Photo(self.source, os.fsdecode(path)) for path in task["paths"]]
+        rows: list[dict[str, bytes]] = []
+        try:
+            for outcome in parse_photos(self.parser, photos, self.out, self.kinds, self.threads):
+                rows.append(_row(outcome.photo.path, outcome.failure or ""))
+        except OSError as error:
+            return [_row("", str(error))]
+        return rows
+
+
+def _row(path: str, failure: str) -> dict[str, bytes]:
+    return {"path": os.fsencode(path), "failure": os.fsencode(failure)}
+
+
+def run_parsing(job: ParseConfig) -> dict[str, Any]:
+    """The parsing job.
+
+    Returns:
+        The job's last line: `out`, `parsed`, `skipped`, `failed`, `photos_per_second`.
+
+    Raises:
+        ValueError: for a model, places or resources that can't be used, before any work.
+        OSError: disk or network failed; the same command goes on where it stopped.
+        PhaseFailedError: workers died more often than allowed, or no photograph can be parsed.
+    """
+    kinds = kinds_of(job.write)
+    source, out = _places(job)
+    model = find_model_file(resolve_model(job.model, job.tracking_uri)).read_bytes()
+    load_checkpoint(model)  # refuses what is not ours before any cluster work
+    photos = list_photos(source, out)
+    require_apart(photos, out, kinds)
+    there = out.list()
+    _claim(out, there, photos, {"model": hashlib.sha256(model).hexdigest(), "input": source.url})
+    rest = without_results(photos, there, kinds)
+    print(f"{len(photos)} photographs, {len(photos) - len(rest)} of them done before", flush=True)
+    started = time.monotonic()
+    coming = _parse(rest, out, kinds, model, job.scaling) if rest else iter(())
+    outcomes = list(progress(coming, len(rest), "photograph"))
+    failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
+    if failures or FAILED in there:
+        _report(out, failures)
+    if len(failures) == len(photos):
+        raise PhaseFailedError(
+            f"none of the {len(photos)} photographs can be parsed; why: {out.url_of(FAILED)}"
+        )
+    return summary(out, outcomes, len(photos) - len(rest), time.monotonic() - started)
+
+
+def _places(job: ParseConfig) -> tuple[Place, Place]:
+    """The input and the output, which must not mix.
+
+    Raises:
+        ValueError: for what is no place, and an output that holds the input.
+    """
+    local = "://" not in job.input
+    source = open_place(Path(job.input).expanduser().absolute() if local else job.input)
+    out = open_place(job.out if "://" in job.out else own_folder(Path(job.out), "results"))
+    if f"{source.url}/".startswith(f"{out.url}/"):
+        raise ValueError(
+            f"--out {out.url} holds the input {source.url}, where results would be taken for "
+            "photographs: choose another"
+        )
+    return source, out
+
+
+def _claim(
+    out: Place, there: Sequence[str], photos: Sequence[Photo], record: Mapping[str, str]
+) -> None:
+    """Makes the output that of one model and one input: what is there is then theirs.
+
+    Raises:
+        ValueError: where it is another's, or nobody knows whose.
+    """
+    if RECORD not in there:
+        results = {path for photo in photos for path in result_paths(photo.path, list(ENDINGS))}
+        unknown = sorted(results & set(there))
+        if unknown:
+            raise ValueError(
+                f"--out {out.url} holds {unknown[0]}, which this job may not take for its own: no "
+                f"{RECORD} says which model made it; choose another"
+            )
+        out.write(RECORD, json.dumps(record, indent=1).encode())
+        return
+    try:
+        found = json.loads(out.read(RECORD))
+        differing = [name for name in record if found[name] != record[name]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{out.url_of(RECORD)} is damaged: {error}; choose another --out"
+        ) from error
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"--out {out.url} holds results of another {name}: {found[name]}, here it is "
+            f"{record[name]}; choose another"
+        )
+
+
+def _parse(
+    photos: Sequence[Photo], out: Place, kinds: Sequence[str], model: bytes, scaling: ScalingConfig
+) -> Iterator[Outcome]:
+    """Parses photographs of one place on the cluster, and says of each what came of it.
+
+    Raises:
+        ValueError: where there are not the resources, or a node does not see input or output.
+        OSError: disk or network failed.
+        PhaseFailedError: workers died more often than allowed.
+    """
+    source = photos[0].place
+    may_grow = join_cluster()
+    share = take_share(scaling, math.ceil(len(photos) / LEAST_PHOTOS_A_WORKER), may_grow)
+    require_readable(source.url, photos[0].path)
+    if "://" not in out.url:
+        require_shared(out.url)
+    print(f"working on {share}", flush=True)
+    _quieten()
+    tasks = _tasks(photos, share.num_workers)
+    with warnings.catch_warnings():
+        # Of arguments like the last; it has no other name yet (2.60).
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
+            ParseTask,
+            fn_constructor_args=(ray.put(model), source, out, kinds, share),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(share.num_workers, len(tasks)), max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=share.cpus_per_worker,
+            num_gpus=1 if share.use_gpu else None,
+            # For ever by default: a photograph that ends its worker would end the next as well.
+            max_task_retries=scaling.max_failures,
+        )
+    try:
+        for row in rows.iter_rows():
+            path, failure = os.fsdecode(row["path"]), os.fsdecode(row["failure"])
+            if not path:
+                raise OSError(f"{failure}; the same command goes on where this one stopped")
+            yield Outcome(Photo(source, path), failure or None)
+    except ray.exceptions.RayTaskError:
+        raise  # an error of ours, with its trace
+    except ray.exceptions.RayError as error:
+        raise PhaseFailedError(
+            f"the cluster lost workers: {error}; the same command goes on where this one stopped"
+        ) from error
+
+
+def _tasks(photos: Sequence[Photo], num_workers: int) -> list[dict[str, list[bytes]]]:
+    """Deals photographs out to tasks, in their order."""
+    even = math.ceil(len(photos) / (num_workers * TASKS_A_WORKER))
+    size = min(even, MOST_PHOTOS_A_TASK)
+    paths = [os.fsencode(photo.path) for photo in photos]
+    return [{"paths": paths[start : start + size]} for start in range(0, len(paths), size)]
+
+
+def _quieten() -> None:
+    """Keeps Ray Data's bars and notes out of the job's log: it has progress of its own."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _report(out: Place, failures: Mapping[str, str]) -> None:
+    """Lists the photographs that can't be parsed, this time: those of before were tried again."""
+    if not failures:
+        out.delete(FAILED)
+        return
+    listed = [{"photo": path, "reason": failures[path]} for path in sorted(failures)]
+    out.write(FAILED, json.dumps(listed, indent=1).encode())
+    print(f"{len(failures)} photographs can't be parsed: {out.url_of(FAILED)}", flush=True)

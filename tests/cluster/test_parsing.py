@@ -1,0 +1,265 @@
+"""Photographs parsed on a real Ray cluster, from and into folders and a real S3 server."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import ray.exceptions
+import torch
+from PIL import Image
+
+import cluster.parsing
+from cluster.config import ParseConfig, ScalingConfig
+from cluster.launch import PhaseFailedError
+from cluster.parsing import ParseTask, run_parsing
+from sharding.storage import open_place
+from stn_icnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stn_icnn.model import build_model
+from stn_icnn.parser import FaceParser
+
+NUM_TO_KILL = 160
+
+
+@pytest.fixture(scope="module")
+def one_cluster(s3_server: str) -> Iterator[str]:
+    """The address of a local cluster with room for two workers, which can reach the S3 server."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("ENDPOINT_URL", s3_server),
+            ("ACCESS_KEY_ID", "test"),
+            ("SECRET_ACCESS_KEY", "test"),
+            ("DEFAULT_REGION", "us-east-1"),
+        ):
+            patch.setenv(f"AWS_{name}", value)
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        ray.init(address="local", num_cpus=2)
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def picture(seed: int, width: int = 60, height: int = 44) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def fill(url: str, names: list[str]) -> None:
+    place = open_place(url)
+    for seed, name in enumerate(names):
+        place.write(name, picture(seed, width=40 + seed % 30))
+
+
+def settings(model: Path, source: object, out: object, **others: Any) -> ParseConfig:
+    return ParseConfig(model=str(model), input=str(source), out=str(out), **others)
+
+
+def counts(result: dict[str, Any]) -> tuple[int, int, int]:
+    return result["parsed"], result["skipped"], result["failed"]
+
+
+@pytest.fixture
+def other_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The same, but for its weights."""
+    torch.manual_seed(1)
+    known = load_checkpoint(tiny_model)
+    path = tmp_path / "other.pt"
+    save_checkpoint(
+        path, Checkpoint(build_model(known.config.model), known.config, known.data, known.phase)
+    )
+    return path
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_mended(
+    one_cluster: str, bucket: str, tiny_model: Path, other_model: Path, capfd
+) -> None:
+    source, out = open_place(f"{bucket}/photos"), open_place(f"{bucket}/photos/parsed")
+    names = ["a.png", "b/a.png", "b/c.png"]
+    fill(source.url, names)
+    source.write("b/bad.jpg", b"not a photograph")
+    source.write("notes.txt", b"not a photograph either")
+    job = settings(tiny_model, source.url, out.url, scaling=ScalingConfig(num_workers=2))
+
+    result = run_parsing(job)
+    assert result["out"] == out.url
+    assert counts(result) == (3, 0, 1)
+    assert result["photos_per_second"] > 0
+    stems = [name.removesuffix(".png") for name in names]
+    endings = (".png", "_overlay.jpg", "_windows.json")
+    assert out.list() == sorted(
+        [f"{stem}{ending}" for stem in stems for ending in endings] + ["failed.json", "parse.json"]
+    )
+    parser = FaceParser.load(tiny_model, "cpu")
+    for name in names:
+        face = parser.parse(Image.open(io.BytesIO(source.read(name))))
+        labels = np.asarray(Image.open(io.BytesIO(out.read(name))))
+        assert labels.shape == face.labels.shape
+        assert (labels != face.labels).mean() < 2e-3
+    assert json.loads(out.read("failed.json")) == [
+        {"photo": "b/bad.jpg", "reason": "image does not decode: not an image"}
+    ]
+    printed = capfd.readouterr()
+    assert "4 of 4 photographs" in printed.err
+    assert "Running Dataset" not in printed.out + printed.err  # Ray Data's own bars
+
+    with pytest.raises(ValueError, match="holds results of another model"):
+        run_parsing(settings(other_model, source.url, out.url))
+    source.write("b/bad.jpg", picture(9))
+    assert counts(run_parsing(job)) == (1, 3, 0)
+    assert not out.exists("failed.json")
+    assert counts(run_parsing(job)) == (0, 4, 0)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_job_goes_on_where_it_stopped(
+    one_cluster: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    names = [f"{i % 7}/{i:03d}.png" for i in range(NUM_TO_KILL)]
+    fill(str(source), names)
+    command = [sys.executable, "jobs/parse.py", "--model", str(tiny_model)]
+    command += ["--input", str(source), "--out", str(out)]
+    environment = {**os.environ, "RAY_ADDRESS": one_cluster}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as first:
+        deadline = time.monotonic() + 300
+        while len(list(out.rglob("*_windows.json"))) < NUM_TO_KILL // 10:
+            assert first.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+    whole = {path: path.stat().st_ino for path in out.rglob("*_windows.json")}  # written last
+    print(f"killed with {len(whole)} of {NUM_TO_KILL} done")
+    assert len(whole) < NUM_TO_KILL
+
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    result = json.loads(again.stdout.splitlines()[-1])
+    assert result["parsed"] + result["skipped"] == NUM_TO_KILL
+    assert result["skipped"] >= len(whole)
+    assert result["parsed"] > 0
+    assert result["failed"] == 0
+    labels = {str(p.relative_to(out)) for p in out.rglob("*.png") if not p.name.startswith(".")}
+    assert labels == set(names)
+    for ending in ("_overlay.jpg", "_windows.json"):
+        assert len(list(out.rglob(f"[0-9]*{ending}"))) == NUM_TO_KILL
+    assert {path: path.stat().st_ino for path in whole} == whole
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_nothing_but_failures_is_a_failure(
+    one_cluster: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"")
+    with pytest.raises(PhaseFailedError, match=r"none of the 1 photographs .*/failed.json"):
+        run_parsing(settings(tiny_model, tmp_path / "in", tmp_path / "out"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_results_that_cannot_be_written_end_the_job(
+    one_cluster: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    fill(str(tmp_path / "in"), ["a.png", "b.png"])
+    (tmp_path / "out" / "b.png").mkdir(parents=True)  # in the way
+    with pytest.raises(OSError, match=r"Is a directory.*b\.png.*the same command goes on"):
+        run_parsing(settings(tiny_model, tmp_path / "in", tmp_path / "out"))
+
+
+class DyingTask(ParseTask):
+    """Dies, once or always, or raises, at a photograph whose name says so."""
+
+    def __call__(self, task: dict[str, list[bytes]]) -> list[dict[str, bytes]]:
+        for name in map(os.fsdecode, task["paths"]):
+            if name.startswith("error"):
+                raise RuntimeError("a bug")
+            mark = Path(self.source.url) / f"{name}.mark"
+            if name.startswith("die_once") and not mark.exists():
+                mark.touch()
+                os._exit(1)
+            if name.startswith("die_always"):
+                os._exit(1)
+        return super().__call__(task)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("die_once.png", None),
+        ("die_always.png", (PhaseFailedError, "lost workers.*the same command goes on")),
+        ("error.png", (ray.exceptions.RayTaskError, "a bug")),
+    ],
+)
+def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_again(
+    one_cluster: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: tuple[type[Exception], str] | None,
+) -> None:
+    monkeypatch.setattr(cluster.parsing, "ParseTask", DyingTask)
+    fill(str(tmp_path / "in"), ["a.png", name])
+    job = settings(tiny_model, tmp_path / "in", tmp_path / "out")
+    if error is None:
+        assert counts(run_parsing(job)) == (2, 0, 0)
+    else:
+        with pytest.raises(error[0], match=f"(?s){error[1]}"):
+            run_parsing(job)
+
+
+def test_an_output_that_is_not_the_job_s_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    fill(str(source), ["a.png"])
+    fill(str(out), ["a.png"])
+    with pytest.raises(ValueError, match=r"out holds a\.png, .* no parse\.json says which model"):
+        run_parsing(settings(tiny_model, source, out))
+    (out / "parse.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"out/parse\.json is damaged: choose another"):
+        run_parsing(settings(tiny_model, source, out))
+    with pytest.raises(ValueError, match=r"in holds the input .*in, where results would be"):
+        run_parsing(settings(tiny_model, source, source))
+    assert {path.name for path in out.iterdir()} == {"a.png", "parse.json"}
+
+
+def test_photographs_of_another_place_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Theirs would be taken for done, where the names are the same."""
+    out = tmp_path / "out"
+    for name in ("first", "second"):
+        fill(str(tmp_path / name), ["a.png"])
+    digest = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    record = {"model": digest, "input": str(tmp_path / "first")}
+    out.mkdir()
+    (out / "parse.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"another input: .*/first, here it is .*/second"):
+        run_parsing(settings(tiny_model, tmp_path / "second", out))
+
+
+def test_what_cannot_be_parsed_at_all_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    with pytest.raises(ValueError, match=r"in holds no photographs \(.*\.jpg"):
+        run_parsing(settings(tiny_model, source, out))
+    fill(str(source), ["a.png", "a.jpg"])
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png would both be written as a\.png"):
+        run_parsing(settings(tiny_model, source, out))
+    with pytest.raises(ValueError, match="there is no"):
+        run_parsing(settings(tmp_path / "gone.pt", source, out))
+    with pytest.raises(ValueError, match="--write must be of"):
+        run_parsing(settings(tiny_model, source, out, write="masks"))
