@@ -57,7 +57,12 @@ class ParseTask:
     """
 
     def __init__(
-        self, model: ray.ObjectRef, source: Place, out: Place, kinds: Sequence[str], share: Share
+        self,
+        model: "ray.ObjectRef[bytes]",
+        source: Place,
+        out: Place,
+        kinds: Sequence[str],
+        share: Share,
     ) -> None:
         torch.set_num_threads(share.cpus_per_worker)
         device = "cuda" if share.use_gpu else "cpu"
@@ -65,29 +70,28 @@ class ParseTask:
         self.source, self.out, self.kinds = source, out, kinds
         self.threads = max(THREADS, share.cpus_per_worker)
 
-    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> list[dict[str, bytes]]:
+    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, bytes | list[bytes]]:
         """Parses photographs.
 
         Args:
             task: their `paths`.
 
         Returns:
-            Of each its `path`, and its `failure`, empty where its results are written. Or, where
-            disk or network failed, a single one without a path: raising would bury why in Ray's
-            own words.
+            Their `paths`, and of each its `failures`, empty where its results are written. Where
+            disk or network failed, why, as `error`: raised, it would be buried in Ray's own words.
         """
         photos = [Photo(self.source, os.fsdecode(path)) for path in task["paths"]]
-        rows: list[dict[str, bytes]] = []
+        done: list[Outcome] = []
+        error = ""
         try:
-            for outcome in parse_photos(self.parser, photos, self.out, self.kinds, self.threads):
-                rows.append(_row(outcome.photo.path, outcome.failure or ""))
-        except OSError as error:
-            return [_row("", str(error))]
-        return rows
-
-
-def _row(path: str, failure: str) -> dict[str, bytes]:
-    return {"path": os.fsencode(path), "failure": os.fsencode(failure)}
+            done += parse_photos(self.parser, photos, self.out, self.kinds, self.threads)
+        except OSError as raised:
+            error = str(raised)
+        return {
+            "paths": [os.fsencode(outcome.photo.path) for outcome in done],
+            "failures": [os.fsencode(outcome.failure or "") for outcome in done],
+            "error": os.fsencode(error),
+        }
 
 
 def run_parsing(job: ParseConfig) -> dict[str, Any]:
@@ -113,7 +117,7 @@ def run_parsing(job: ParseConfig) -> dict[str, Any]:
     print(f"{len(photos)} photographs, {len(photos) - len(rest)} of them done before", flush=True)
     started = time.monotonic()
     coming = _parse(rest, out, kinds, model, job.scaling) if rest else iter(())
-    outcomes = list(progress(coming, len(rest), "photograph"))
+    outcomes = [each for some in progress(coming, len(rest), "photograph", len) for each in some]
     failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
     if failures or FAILED in there:
         _report(out, failures)
@@ -163,9 +167,7 @@ def _claim(
         found = json.loads(out.read(RECORD))
         differing = [name for name in record if found[name] != record[name]]
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"{out.url_of(RECORD)} is damaged: {error}; choose another --out"
-        ) from error
+        raise ValueError(f"{out.url_of(RECORD)} is damaged; choose another --out") from error
     if differing:
         name = differing[0]
         raise ValueError(
@@ -176,8 +178,8 @@ def _claim(
 
 def _parse(
     photos: Sequence[Photo], out: Place, kinds: Sequence[str], model: bytes, scaling: ScalingConfig
-) -> Iterator[Outcome]:
-    """Parses photographs of one place on the cluster, and says of each what came of it.
+) -> Iterator[list[Outcome]]:
+    """Parses photographs of one place on the cluster; yields what came of them, task by task.
 
     Raises:
         ValueError: where there are not the resources, or a node does not see input or output.
@@ -196,7 +198,7 @@ def _parse(
     with warnings.catch_warnings():
         # Of arguments like the last; it has no other name yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
+        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             ParseTask,
             fn_constructor_args=(ray.put(model), source, out, kinds, share),
             compute=ray.data.ActorPoolStrategy(
@@ -209,10 +211,13 @@ def _parse(
         )
     try:
         for row in rows.iter_rows():
-            path, failure = os.fsdecode(row["path"]), os.fsdecode(row["failure"])
-            if not path:
-                raise OSError(f"{failure}; the same command goes on where this one stopped")
-            yield Outcome(Photo(source, path), failure or None)
+            if row["error"]:
+                error = os.fsdecode(row["error"])
+                raise OSError(f"{error}; the same command goes on where this one stopped")
+            yield [
+                Outcome(Photo(source, os.fsdecode(path)), os.fsdecode(failure) or None)
+                for path, failure in zip(row["paths"], row["failures"], strict=True)
+            ]
     except ray.exceptions.RayTaskError:
         raise  # an error of ours, with its trace
     except ray.exceptions.RayError as error:

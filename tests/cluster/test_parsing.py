@@ -131,6 +131,7 @@ def test_a_killed_job_goes_on_where_it_stopped(
 ) -> None:
     source, out = tmp_path / "photos", tmp_path / "out"
     names = [f"{i % 7}/{i:03d}.png" for i in range(NUM_TO_KILL)]
+    names[-1] = os.fsdecode(b"0/0\xe9.png")  # of another encoding than the system's
     fill(str(source), names)
     command = [sys.executable, "jobs/parse.py", "--model", str(tiny_model)]
     command += ["--input", str(source), "--out", str(out)]
@@ -184,7 +185,7 @@ def test_results_that_cannot_be_written_end_the_job(
 class DyingTask(ParseTask):
     """Dies, once or always, or raises, at a photograph whose name says so."""
 
-    def __call__(self, task: dict[str, list[bytes]]) -> list[dict[str, bytes]]:
+    def __call__(self, task: dict[str, list[bytes]]) -> dict[str, Any]:
         for name in map(os.fsdecode, task["paths"]):
             if name.startswith("error"):
                 raise RuntimeError("a bug")
@@ -200,11 +201,11 @@ class DyingTask(ParseTask):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "error"),
+    ("name", "max_failures", "error"),
     [
-        ("die_once.png", None),
-        ("die_always.png", (PhaseFailedError, "lost workers.*the same command goes on")),
-        ("error.png", (ray.exceptions.RayTaskError, "a bug")),
+        ("die_once.png", 1, None),
+        ("die_always.png", 0, (PhaseFailedError, "lost workers.*the same command goes on")),
+        ("error.png", 1, (ray.exceptions.RayTaskError, "a bug")),
     ],
 )
 def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_again(
@@ -213,11 +214,13 @@ def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    max_failures: int,
     error: tuple[type[Exception], str] | None,
 ) -> None:
     monkeypatch.setattr(cluster.parsing, "ParseTask", DyingTask)
     fill(str(tmp_path / "in"), ["a.png", name])
-    job = settings(tiny_model, tmp_path / "in", tmp_path / "out")
+    scaling = ScalingConfig(max_failures=max_failures)
+    job = settings(tiny_model, tmp_path / "in", tmp_path / "out", scaling=scaling)
     if error is None:
         assert counts(run_parsing(job)) == (2, 0, 0)
     else:
@@ -232,7 +235,7 @@ def test_an_output_that_is_not_the_job_s_is_refused(tiny_model: Path, tmp_path: 
     with pytest.raises(ValueError, match=r"out holds a\.png, .* no parse\.json says which model"):
         run_parsing(settings(tiny_model, source, out))
     (out / "parse.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"out/parse\.json is damaged: choose another"):
+    with pytest.raises(ValueError, match=r"out/parse\.json is damaged; choose another --out"):
         run_parsing(settings(tiny_model, source, out))
     with pytest.raises(ValueError, match=r"in holds the input .*in, where results would be"):
         run_parsing(settings(tiny_model, source, source))
