@@ -1,12 +1,15 @@
 """Sharding on a real Ray cluster."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from sharding.building import Recipe, build
 from sharding.faces import write_faces
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -29,3 +32,36 @@ def test_cluster_writes_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     result = json.loads(job.stdout.splitlines()[-1])
     assert result["num_samples"] == {"train": 7, "val": 1, "test": 1}
     assert result["num_rejected"] == 1
+
+
+def finished_shards(out: Path) -> dict[str, int]:
+    """Those with a record, each with when it was written."""
+    records = (path.stem.split("-") for path in out.glob(".parts/*-*.json"))
+    shards = [f"{split}/{number}.tar" for split, number in records]
+    return {shard: (out / shard).stat().st_mtime_ns for shard in shards}
+
+
+def test_job_whose_driver_is_killed_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    """Killed with no warning while one task, held up by a pipe in the place of its image, runs."""
+    raw, straight, out = tmp_path / "raw", tmp_path / "straight", tmp_path / "out"
+    write_faces("helen", 10, raw, size_px=64, workers=1)
+    build(raw, straight, Recipe(layout="helen", shard_size=1))
+    job = [sys.executable, "jobs/shard.py", "helen", "--source", str(raw), "--out", str(out)]
+    job += ["--shard-size", "1"]
+    pipe = raw / "images/000004_1.jpg"
+    image = pipe.read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with subprocess.Popen(job) as run:
+        try:
+            while len(finished_shards(out)) < 3:
+                assert run.poll() is None
+                time.sleep(0.02)
+        finally:
+            run.kill()
+    finished = finished_shards(out)
+    pipe.unlink()
+    pipe.write_bytes(image)
+    subprocess.run(job, check=True)
+    assert contents(out) == contents(straight)
+    assert {shard: (out / shard).stat().st_mtime_ns for shard in finished} == finished
