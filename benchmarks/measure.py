@@ -114,5 +114,6 @@ def peak_mib(*arguments: str) -> float:
     command = [sys.executable, "-c", RUN_AND_WEIGH, sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr[-2000:]}")
+        name = " ".join(arguments)
+        raise RuntimeError(f"{name} failed, status {done.returncode}: {done.stderr[-2000:]}")
     return int(done.stdout) / 1024
