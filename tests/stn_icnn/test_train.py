@@ -1,13 +1,14 @@
 """The training loop in one process: it learns, repeats itself, resumes, and stops on NaN."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from stn_icnn.batch import collate
+from stn_icnn.batch import Batch, collate
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
@@ -66,9 +67,9 @@ class RecordedFaces(ShardedFaces):
         self.__dict__.update(faces.__dict__)
         self.requests: list[Request] = []
 
-    def __getitem__(self, request: Request):
-        self.requests.append(request)
-        return super().__getitem__(request)
+    def __getitems__(self, requests: Sequence[Request]) -> Batch:
+        self.requests += requests
+        return super().__getitems__(requests)
 
 
 def places(context: LocalContext) -> list[tuple[float, float]]:
