@@ -20,7 +20,7 @@ from sharding.manifest import Shard
 from sharding.storage import Folder, open_place
 
 PIECE_BYTES: Final = 4 << 20
-DOWNLOADS: Final = 4
+DOWNLOADS: Final = 3
 """Of a process at a time. All of a client's requests share boto3's allowance of retries."""
 
 SECONDS_A_LINE: Final = 10.0

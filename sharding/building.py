@@ -216,7 +216,9 @@ def shown_rejections(rejected: Sequence[Rejection], rest: str = "more") -> list[
     """A line each of the first, and `and N REST` for what is not shown."""
     lines = [f"rejected {rejection.source}: {rejection.reason}" for rejection in rejected]
     more = [f"and {len(lines) - MOST_SHOWN} {rest}"] if len(lines) > MOST_SHOWN else []
-    return lines[:MOST_SHOWN] + more
+    shown = lines[:MOST_SHOWN] + more
+    # A name need not be UTF-8: a terminal would refuse the line.
+    return [line.encode(errors="backslashreplace").decode() for line in shown]
 
 
 def counted_by_kind(rejected: Iterable[Rejection]) -> str:

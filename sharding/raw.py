@@ -44,9 +44,9 @@ MAX_PIXELS: Final = 50_000_000
 """Of a photograph or mask: a larger one would take the memory of several workers."""
 
 
-FETCHED_AT_ONCE: Final = 8
-"""Objects of a bucket. All of a client's requests share its connections (10) and boto3's allowance
-of retries, which so many use up no sooner than their own attempts."""
+FETCHED_AT_ONCE: Final = 3
+"""Objects of a bucket. All of a client's requests share boto3's allowance of some 35 retries: with
+more of them at once it is used up before each has had its own attempts."""
 
 
 class RejectedError(Exception):

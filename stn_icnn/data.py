@@ -5,13 +5,13 @@ permutation of all samples, exact shares, resuming at any batch), so the tars' i
 and each sample by its place.
 """
 
-import io
 import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO, FileIO
 from operator import itemgetter
 from typing import Any
 
@@ -109,7 +109,7 @@ class ShardedFaces(Dataset[Sample]):
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
-        self._files: dict[str, int] = {}
+        self._files: dict[str, FileIO] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -202,12 +202,12 @@ class ShardedFaces(Dataset[Sample]):
         file = self._files.get(place.shard)
         if file is None:
             if len(self._files) >= MAX_OPEN_SHARDS:
-                os.close(self._files.pop(next(iter(self._files))))
-            file = self._files[place.shard] = os.open(place.shard, os.O_RDONLY)
+                self._files.pop(next(iter(self._files))).close()
+            file = self._files[place.shard] = FileIO(place.shard)
         start = min(offset for offset, _ in place.members.values())
         end = max(offset + size for offset, size in place.members.values())
         # At a place, not from a position: that is shared with the process that this was forked off.
-        block = memoryview(os.pread(file, end - start, start))
+        block = memoryview(os.pread(file.fileno(), end - start, start))
         if len(block) < end - start:
             raise ValueError("the shard ends before the sample does")
         return {
@@ -237,7 +237,7 @@ def _decode_jpeg(data: memoryview, out: NDArray[np.uint8]) -> None:
 
 def _decode_png(data: memoryview) -> NDArray[np.uint8]:
     """A PNG's values, `[H, W]`, or more if it is no label map."""
-    return np.array(Image.open(io.BytesIO(data)))
+    return np.array(Image.open(BytesIO(data)))
 
 
 def _decode_labels(data: memoryview, out: NDArray[np.uint8]) -> None:

@@ -57,7 +57,7 @@ def data(shards: Path, bucket: str) -> ShardedData:
     """`shards` in a bucket."""
     place = open_place(f"{bucket}/set")
     for path in open_place(shards).list():
-        place.upload(shards / path, path)
+        place.upload((shards / path).open("rb"), path)
     return ShardedData.open(place.url)
 
 

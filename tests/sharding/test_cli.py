@@ -1,5 +1,6 @@
 """The command line: `python -m sharding`."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sharding.building import shown_rejections
 from sharding.cli import main
+from sharding.manifest import Rejection
 
 
 def run(*args: object) -> int:
@@ -138,3 +141,9 @@ def test_faces_are_a_raw_data_set(tmp_path: Path, capsys: pytest.CaptureFixture)
         assert run(layout, "--source", raw, "--out", out, "--workers", 1) == 0
         assert run("verify", out) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8_can_be_printed():
+    """A strict terminal would refuse it after the whole data set is made."""
+    (line,) = shown_rejections([Rejection(os.fsdecode(b"caf\xe9.jpg"), "name not usable: odd")])
+    assert line.encode() == b"rejected caf\\udce9.jpg: name not usable: odd"

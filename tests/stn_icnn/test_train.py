@@ -253,8 +253,8 @@ def test_overfits_two_faces(tiny_config: TrainConfig, tiny_faces) -> None:
     )
     run_phase(run, fresh(config))
     assert context.reports[-1]["train/loss"] < 0.1 * context.reports[0]["train/loss"]
-    # Untrained it is 0; patches of half the windows' resolution put a bound on parts of 12 px.
-    assert context.reports[-1]["val/f1_overall"] > 0.5
+    # Untrained it is 0. Far from 1: batch norm's running statistics are those of two faces.
+    assert context.reports[-1]["val/f1_overall"] > 0.3
 
 
 def test_diverging_loss_stops_and_names_step_and_samples(
