@@ -96,7 +96,7 @@ def _reading(out: Path, rounds: int) -> Row:
     def decode() -> None:
         for members in samples:
             decode_jpeg(members["jpg"])
-            np.array(Image.open(io.BytesIO(members["png"])))
+            np.asarray(Image.open(io.BytesIO(members["png"]), formats=("PNG",)))
 
     def read() -> None:
         for _ in load_batches(faces, plan):

@@ -157,6 +157,13 @@ class Training:
         self.wait_shares.append(metrics["train/data_wait_fraction"])
         self.state.epoch, self.state.progress = self.state.epoch + 1, Progress()
 
+    def read(self) -> None:
+        """Only reads what `from_shards` reads."""
+        batches = [range(at, at + self.batch) for at in range(0, self.num_images, self.batch)]
+        plan = [[Request(i) for i in batch] for batch in batches]
+        for _ in load_batches(self.run.train_faces, plan):
+            pass
+
     def step(self) -> None:
         """A step on the batch in memory, not augmented."""
         train_step(self.module, self.state.optimizer, self.memory, self.batch, 1)

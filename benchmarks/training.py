@@ -20,7 +20,11 @@ def training(setup: Setup) -> Iterator[Row]:
         steps["end_to_end"] = authors.end_to_end_step(photos)
     for phase in PHASES:
         subject = Training(setup, phase)
-        works: dict[str, Work] = {"shards": subject.from_shards, "memory": subject.from_memory}
+        works: dict[str, Work] = {
+            "shards": subject.from_shards,
+            "memory": subject.from_memory,
+            "reading": subject.read,
+        }
         if phase in steps:
             works["authors"] = steps[phase]
         times = in_turn(works, setup.rounds)
@@ -33,6 +37,7 @@ def training(setup: Setup) -> Iterator[Row]:
             absolute={
                 "from shards, images/s": rate,
                 "from memory, images/s": times.rate("memory", subject.num_images),
+                "reading, share of a core": statistics.median(times.ratio("reading", "shards")),
                 "data_wait_fraction": statistics.median(subject.wait_shares[-setup.rounds :]),
             },
         )

@@ -57,15 +57,18 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         OSError: disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()
-    if "://" not in args.out:
-        args.out = str(own_folder(Path(args.out), "shards"))
-        probed = Path(args.out) / PARTS_FOLDER  # where a probe that a kill leaves is not foreign
-        probed.mkdir(exist_ok=True)
-        require_shared(str(probed))
     if "://" not in args.source:
         args.source = str(Path(args.source).absolute())
         require_readable(args.source, ".")
-    manifest = run_build(args, map_on_cluster)
+    if "://" not in args.out:
+        args.out = str(own_folder(Path(args.out), "shards"))
+
+    def spread(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
+        if "://" not in args.out:  # probed where all is ours: a probe may outlive a killed job
+            require_shared(str(Path(args.out) / PARTS_FOLDER))
+        return map_on_cluster(write, tasks)
+
+    manifest = run_build(args, spread)
     return {
         "out": args.out,
         "num_samples": manifest.num_samples,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sharding.manifest import (
+    FORMAT_VERSION,
     MANIFEST,
     PARTS_FOLDER,
     Manifest,
@@ -117,12 +118,13 @@ def build(
 
     Raises:
         ValueError: the source is of another layout or too much of it unusable, or `out` is taken.
-        OSError: disk or network failed; the same call goes on where it stopped.
+        OSError: disk or network failed, or a right is lacking; the same call goes on where it
+            stopped.
     """
     place = open_place(out)
     plan = make_plan(source, out, recipe)
     if place.exists(MANIFEST):
-        manifest = _accept_finished(place, plan)
+        manifest = _accept_finished(place, plan, recipe.max_rejected)
     else:
         _begin(place, plan)
         records = _run(plan, plan.tasks, {}, recipe, map_tasks)
@@ -152,7 +154,7 @@ def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
     )
     share = num_taken / num_listed if num_listed else 1.0
     plan = Plan(tuple(tasks), listing.rejected, share)
-    _require_few(plan, {}, recipe.max_rejected)
+    _require_few(plan, (), recipe.max_rejected)
     if not plan.tasks:
         raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")
     return plan
@@ -163,8 +165,9 @@ def _begin(place: Place, plan: Plan) -> None:
     found = place.list()
     # All else in the parts' folder is ours: a run may be killed while it writes the plan.
     foreign = [path for path in found if not path.startswith(f"{PARTS_FOLDER}/")]
+    ours = json.dumps({"format_version": FORMAT_VERSION, "plan": plan.digest}).encode()
     if _PLAN in found:
-        if json.loads(place.read(_PLAN))["plan"] != plan.digest:
+        if place.read(_PLAN) != ours:
             raise ValueError(
                 f"{place.url} holds an unfinished data set of other items or settings: "
                 "repeat the command that began it, remove it, or choose another --out"
@@ -174,7 +177,9 @@ def _begin(place: Place, plan: Plan) -> None:
             f"{place.url} must be empty or new, but holds {foreign[0]}: choose another --out"
         )
     else:
-        place.write(_PLAN, json.dumps({"plan": plan.digest}).encode())
+        place.write(_PLAN, ours)
+    # Needed at the end, and asked for now: a right that is lacking must not stop hours of work.
+    place.abort_uploads(_OURS)
 
 
 def _run(
@@ -188,11 +193,12 @@ def _run(
     records = dict(earlier)
     for record in map_tasks(write_shard, tasks) if tasks else ():
         records[record.path] = record
-        _require_few(plan, records, recipe.max_rejected)
+        rejected = [found for record in records.values() for found in record.rejected]
+        _require_few(plan, rejected, recipe.max_rejected)
     return records
 
 
-def _require_few(plan: Plan, records: Mapping[str, ShardRecord], max_rejected: float) -> None:
+def _require_few(plan: Plan, unreadable: Sequence[Rejection], max_rejected: float) -> None:
     """Refuses a data set of which too much is rejected, by the listing and by reading together.
 
     Raises:
@@ -200,15 +206,15 @@ def _require_few(plan: Plan, records: Mapping[str, ShardRecord], max_rejected: f
     """
     # The listing is of all items, and `limit` takes a share of them.
     num_listed = plan.share * len(plan.rejected)
-    num_read = sum(len(record.rejected) for record in records.values())
-    if num_listed + num_read <= max_rejected * (num_listed + plan.num_items):
+    num_rejected, num_items = num_listed + len(unreadable), num_listed + plan.num_items
+    if num_rejected <= max_rejected * num_items:
         return
-    rejected = [*plan.rejected, *(found for r in records.values() for found in r.rejected)]
+    rejected = [*plan.rejected, *unreadable]
+    whole = f" (all {len(plan.rejected)} of the listing counted)" if plan.share < 1 else ""
     shown = "\n".join(shown_rejections(rejected))
     raise ValueError(
-        f"{len(rejected)} of {len(plan.rejected) + plan.num_items} items are rejected, more than "
-        f"the share {max_rejected:g} that --max-rejected allows: {counted_by_kind(rejected)}\n"
-        f"{shown}"
+        f"{num_rejected:.0f} of {num_items:.0f} items are rejected, more than the share "
+        f"{max_rejected:g} that --max-rejected allows: {counted_by_kind(rejected)}{whole}\n{shown}"
     )
 
 
@@ -276,7 +282,7 @@ def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) 
     )
 
 
-def _accept_finished(place: Place, plan: Plan) -> Manifest:
+def _accept_finished(place: Place, plan: Plan, max_rejected: float) -> Manifest:
     manifest = load_manifest(place)
     if manifest.plan != plan.digest:
         raise ValueError(
@@ -284,6 +290,7 @@ def _accept_finished(place: Place, plan: Plan) -> Manifest:
             f"({manifest.dataset}, split {manifest.split_rule}, {manifest.num_samples}): "
             "remove it or choose another --out"
         )
+    _require_few(plan, manifest.rejected[len(plan.rejected) :], max_rejected)
     return manifest
 
 

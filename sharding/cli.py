@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sheet",
         metavar="FILE",
         default="contact-sheet.png",
-        help="where the contact sheet goes (default: %(default)s)",
+        help="where the contact sheet goes, a path or s3://bucket/key (default: %(default)s)",
     )
     command.set_defaults(run=_run_inspect)
     return parser

@@ -14,7 +14,7 @@ from sharding.building import counted_by_kind
 from sharding.manifest import Manifest, load_manifest
 from sharding.progress import progress
 from sharding.sample import read_samples
-from sharding.storage import Place, open_place
+from sharding.storage import Place, open_place, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
 
 SHEET_IMAGES: Final = 24
@@ -31,7 +31,12 @@ _RAW_NAMES: Final = {
 
 
 def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
-    """Reads the data set at `place`, writes the contact sheet (PNG) and returns the report."""
+    """Reads the data set at `place`, writes the contact sheet (PNG) and returns the report.
+
+    Args:
+        place: a folder or `s3://bucket/prefix`.
+        sheet: a file's path or `s3://bucket/key`.
+    """
     if isinstance(place, str | Path):
         place = open_place(place)
     manifest = load_manifest(place)
@@ -49,8 +54,10 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
             cells.append(_draw_cell(key, sample))
-    Path(sheet).parent.mkdir(parents=True, exist_ok=True)
-    _draw_sheet(cells).save(sheet, "PNG")
+    png = io.BytesIO()
+    _draw_sheet(cells).save(png, "PNG")
+    sheet_place, name = split_url(sheet)
+    sheet_place.write(name, png.getvalue())
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),

@@ -3,8 +3,6 @@
 import errno
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,24 +16,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from sharding.manifest import Rejection, Scale
 from sharding.s3 import Bucket
 from sharding.storage import Place
+from stn_icnn.decoding import DECODE_ERRORS
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""
-
-DECODE_ERRORS: Final = (
-    OSError,
-    SyntaxError,  # Pillow's word for a broken PNG chunk
-    ValueError,
-    EOFError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,  # these four for nonsense in EXIF or TIFF tags
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
 
 FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 """Of photographs and masks; Pillow knows more, among them one that is a program (EPS)."""

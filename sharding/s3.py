@@ -145,7 +145,6 @@ class Bucket:
 
     def _call(self, path: str, request: Callable[[Any, dict[str, str]], T]) -> T:
         """Runs `request(client, {Bucket, Key})`, its errors naming the object."""
-        from boto3.exceptions import S3UploadFailedError
         from botocore import exceptions
 
         at = {"Bucket": self.bucket, "Key": self._key(path)}
@@ -153,10 +152,9 @@ class Bucket:
             with _CLIENT_LOCK:
                 client = _client(os.getpid())
             return request(client, at)
-        except (exceptions.BotoCoreError, exceptions.ClientError, S3UploadFailedError) as error:
-            answer = error.__context__ if isinstance(error, S3UploadFailedError) else error
-            refused = isinstance(answer, exceptions.ClientError)
-            kind = _ERRORS.get(answer.response["Error"]["Code"], OSError) if refused else OSError
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            refused = isinstance(error, exceptions.ClientError)
+            kind = _ERRORS.get(error.response["Error"]["Code"], OSError) if refused else OSError
             raise kind(f"{self.url_of(path)}: {error}") from error
 
 

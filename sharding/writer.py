@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sharding import celebamask, helen
-from sharding.manifest import PARTS_FOLDER, Rejection, Shard, Sides, digest_of
+from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.raw import Item, Layout, RawSample, RejectedError
 from sharding.sample import count_sides, encode_sample, measure_parts
 from sharding.storage import Place, open_place
@@ -97,6 +97,9 @@ def write_shard(task: ShardTask) -> ShardRecord:
 
     The shard is built in a local file and put in place whole; its record follows it. The local file
     has no name, so that the system takes it away however this process ends.
+
+    Raises:
+        ValueError: the data set has been finished meanwhile, and must not be touched.
     """
     out = open_place(task.out)
     record = _finished_record(task, out)
@@ -104,6 +107,8 @@ def write_shard(task: ShardTask) -> ShardRecord:
         return record
     with tempfile.TemporaryFile() as local:
         record = _write_tar(task, local)
+        if out.exists(MANIFEST):  # this task outlived its job, which another run has finished
+            raise ValueError(f"{out.url} has been finished by another run")
         if record.shard:
             out.upload(local, task.path)
     out.write(task.record_path, json.dumps(dataclasses.asdict(record)).encode())

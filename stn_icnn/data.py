@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from stn_icnn.augment import Augmentation, Dice, draw
 from stn_icnn.batch import Batch, Sample
 from stn_icnn.config import AugmentConfig
+from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import NUM_CLASSES, PARTS
 
 SUFFIXES = ("jpg", "png", "json")
@@ -180,7 +181,7 @@ class ShardedFaces(Dataset[Sample]):
         """A sample's labels alone, `[H, W]` uint8 canonical; ValueError as for the sample."""
         place = self.places[index]
         with _named(place):
-            return torch.from_numpy(_decode_png(self._members(place)["png"]))
+            return torch.from_numpy(_decode_png(self._members(place)["png"]).copy())
 
     def _encoded(self, place: SamplePlace) -> _Encoded:
         """Fetches a sample."""
@@ -221,7 +222,7 @@ def _named(place: SamplePlace) -> Iterator[None]:
     """Gives what a damaged sample raises the names of shard and sample."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+    except DECODE_ERRORS as error:
         raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
 
 
@@ -236,8 +237,8 @@ def _decode_jpeg(data: memoryview, out: NDArray[np.uint8]) -> None:
 
 
 def _decode_png(data: memoryview) -> NDArray[np.uint8]:
-    """A PNG's values, `[H, W]`, or more if it is no label map."""
-    return np.array(Image.open(BytesIO(data)))
+    """A PNG's values, read-only, `[H, W]`, or more if it is no label map."""
+    return np.asarray(Image.open(BytesIO(data), formats=("PNG",)))
 
 
 def _decode_labels(data: memoryview, out: NDArray[np.uint8]) -> None:

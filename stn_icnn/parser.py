@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.folding import fold_batch_norm
 from stn_icnn.model import prepare_model
 from stn_icnn.pasting import label_maps
@@ -152,7 +153,7 @@ def open_photo(photo: Photo) -> NDArray[np.uint8]:
     try:
         image = photo if isinstance(photo, Image.Image) else Image.open(photo)
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
+    except DECODE_ERRORS as error:
         raise ValueError(f"{photo} can't be read as a photograph: {error}") from error
 
 

@@ -65,3 +65,16 @@ def test_job_whose_driver_is_killed_is_finished_by_the_same_command(tmp_path: Pa
     subprocess.run(job, check=True)
     assert contents(out) == contents(straight)
     assert {shard: (out / shard).stat().st_mtime_ns for shard in finished} == finished
+
+
+def test_refused_job_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").write_text("mine")
+    raw = tmp_path / "raw"
+    write_faces("helen", 3, raw, size_px=64, workers=1)
+    for source, out in ((tmp_path / "none", tmp_path / "new"), (raw, tmp_path / "theirs")):
+        command = [sys.executable, "jobs/shard.py", "helen"]
+        command += ["--source", str(source), "--out", str(out)]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == 2
+    assert list((tmp_path / "new").iterdir()) == []
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["notes.txt"]

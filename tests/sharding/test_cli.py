@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sharding import open_shard
 from sharding.building import shown_rejections
 from sharding.cli import main
 from sharding.manifest import Rejection
@@ -85,6 +86,13 @@ def test_swapped_sides_are_noticed(helen: Path, tmp_path: Path, capsys: pytest.C
     eyes = "right_eye (HELEN's lbl04) lies left of left_eye (lbl05)"
     for pair in (brows, eyes):
         assert f"{pair} in 0 of 6 faces: WRONG: left and right are swapped\n" in report
+
+
+def test_contact_sheet_may_go_to_a_bucket(helen: Path, tmp_path: Path, bucket: str):
+    run_helen(helen, tmp_path / "out")
+    assert run("inspect", tmp_path / "out", "--sheet", f"{bucket}/sheets/sheet.png") == 0
+    with open_shard(f"{bucket}/sheets/sheet.png") as sheet:
+        assert Image.open(sheet).mode == "RGB"
 
 
 def test_rejected_images_are_counted(helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -6,7 +6,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import pytest
 
 import sharding
 from sharding import Place, Recipe, open_place, s3
+from sharding.raw import FETCHED_AT_ONCE, fetched
 from sharding.verify import verify
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
@@ -161,6 +162,17 @@ def each_try(fault: str) -> Rule:
     return rule
 
 
+def down_for(tries: int, names: Sequence[str]) -> Rule:
+    """The first tries of every request to these objects fail, as when a server is away."""
+    met: Counter[str] = Counter()
+
+    def rule(method: str, path: str) -> str | None:
+        met[path] += 1
+        return "500" if path.endswith(tuple(names)) and met[path] <= tries else None
+
+    return rule
+
+
 def some(share: float) -> Rule:
     """Any fault befalls this share of the requests."""
     rng = random.Random(SEED)
@@ -205,6 +217,17 @@ def test_reads_and_listings_survive_faults_in_a_row(place: Place, proxy: FaultyP
         proxy.rule = once("no body", "503", "half answer", "lost", "no body", "500")
         assert place.list() == ["a"]
     assert sum(proxy.injected.values()) == 24
+
+
+def test_fetches_at_once_outlast_an_outage(place: Place, proxy: FaultyProxy):
+    """As many as there are at once: boto3's allowance of retries is shared by them."""
+    names = [f"object-{number}" for number in range(2 * FETCHED_AT_ONCE)]
+    for name in names:
+        place.write(name, name.encode())
+    proxy.rule = down_for(s3.REQUEST_ATTEMPTS - 1, names[:FETCHED_AT_ONCE])
+    with fetched(place, names) as files:
+        assert [files.read(name).decode() for name in names] == names
+    assert proxy.injected["500"] == (s3.REQUEST_ATTEMPTS - 1) * FETCHED_AT_ONCE
 
 
 OPERATIONS: dict[str, Callable[[Place], object]] = {
@@ -270,6 +293,13 @@ def test_upload_that_fails_midway_leaves_no_object(place: Place, proxy: FaultyPr
     assert client.list_multipart_uploads(Bucket="faces")["Uploads"]
     place.abort_uploads(re.compile(".*"))
     assert "Uploads" not in client.list_multipart_uploads(Bucket="faces")
+
+
+def test_lacking_right_stops_a_run_at_its_start(helen: Path, bucket: str, proxy: FaultyProxy):
+    proxy.rule = lambda method, path: "403" if "?uploads" in path else None
+    with pytest.raises(PermissionError, match="AccessDenied"):
+        sharding.build(helen, f"{bucket}/out", Recipe(layout="helen"))
+    assert open_place(f"{bucket}/out").list() == [".parts/plan.json"]
 
 
 @pytest.mark.slow

@@ -339,6 +339,8 @@ def test_rejects_of_the_listing_and_of_reading_are_one_sum(raw_helen: Raw, tmp_p
         "rejected images/12_1.jpg: image empty: a file of 0 bytes",
     ]
     build(raw.root, tmp_path / "out", replace(recipe, max_rejected=0.3))
+    with pytest.raises(ValueError, match="2 of 7 items are rejected"):  # though all is finished
+        build(raw.root, tmp_path / "out", recipe)
 
 
 def test_limit_takes_its_share_of_what_the_listing_rejects(raw_helen: Raw, tmp_path: Path):
@@ -348,7 +350,8 @@ def test_limit_takes_its_share_of_what_the_listing_rejects(raw_helen: Raw, tmp_p
     recipe = Recipe(layout="helen", limit=3, max_rejected=0.2)
     assert build(raw.root, tmp_path / "sound", recipe).num_samples["train"] == 2
     (raw.root / "images/11_1.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"are rejected, more than the share 0\.2"):
+    whole = r"listed twice 1, image empty 1 \(all 1 of the listing counted\)"
+    with pytest.raises(ValueError, match=rf"2 of 5 items .* share 0\.2 .*: {whole}"):
         build(raw.root, tmp_path / "out", recipe)
 
 

@@ -18,14 +18,14 @@ import pytest
 
 import sharding
 from sharding import Recipe, open_place, s3
-from sharding.building import WriteShard
+from sharding.building import WriteShard, make_plan
 from sharding.faces import write_faces
 from sharding.manifest import MANIFEST, PARTS_FOLDER
 from sharding.pool import map_in_processes
 from sharding.s3 import Bucket
 from sharding.storage import Folder
 from sharding.verify import verify
-from sharding.writer import ShardRecord, ShardTask
+from sharding.writer import ShardRecord, ShardTask, write_shard
 
 NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
 NUM_FACES = 300 if NUM_KILLS >= 20 else 40
@@ -258,6 +258,24 @@ def test_run_killed_while_it_writes_its_plan_is_finished(raw: Path, straight: Co
     open_place(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.{HEX}.tmp", b"half")
     sharding.build(raw, f"{root}/out", Recipe(layout="helen", shard_size=SHARD_SIZE))
     assert contents(f"{root}/out") == straight
+
+
+@pytest.mark.parametrize("plan", [b"", b"{", b"null", b'{"plan": 1}'])
+def test_damaged_plan_is_told(raw: Path, tmp_path: Path, plan: bytes):
+    (tmp_path / PARTS_FOLDER).mkdir()
+    (tmp_path / PARTS_FOLDER / "plan.json").write_bytes(plan)
+    with pytest.raises(ValueError, match=r"holds an unfinished data set of other items or setti"):
+        sharding.build(raw, tmp_path, Recipe(layout="helen", shard_size=SHARD_SIZE))
+
+
+def test_task_that_outlives_its_job_changes_nothing(raw: Path, straight: Contents, tmp_path: Path):
+    """As on a node that was cut off when another run finished the data set."""
+    recipe = Recipe(layout="helen", shard_size=SHARD_SIZE)
+    late = make_plan(raw, tmp_path, recipe).tasks[0]
+    sharding.build(raw, tmp_path, recipe)
+    with pytest.raises(ValueError, match="has been finished by another run"):
+        write_shard(late)
+    assert contents(str(tmp_path)) == straight
 
 
 def test_death_of_a_worker_is_told():

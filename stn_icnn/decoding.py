@@ -1,0 +1,22 @@
+"""What may go wrong when an image file is decoded."""
+
+import struct
+import zlib
+from typing import Final
+
+from PIL import Image
+
+DECODE_ERRORS: Final = (
+    OSError,
+    SyntaxError,  # Pillow's word for a broken PNG chunk
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,  # these four for nonsense in EXIF or TIFF tags
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Of Pillow and simplejpeg, when the file is damaged or no image."""
