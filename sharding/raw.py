@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from sharding.manifest import Rejection, Scale
 from sharding.s3 import Bucket
@@ -199,6 +200,12 @@ def read_grey(source: Files, path: str, part: str) -> NDArray[np.uint8]:
     data = _read_bytes(source, path, "mask")
     try:
         with _opened(data, "mask") as opened:
+            if opened.has_transparency_data:
+                alpha = np.asarray(opened.convert("RGBA"))[..., 3]
+                if alpha.min() < 255:  # it may hold the shape, over a single colour
+                    raise RejectedError(
+                        f"mask with alpha: {part} must be opaque, save it in grey without alpha"
+                    )
             return np.asarray(opened.convert("L"))
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {_first_line(error)}") from error
@@ -227,9 +234,16 @@ def _opened(data: bytes, what: str) -> Image.Image:
         raise RejectedError(f"{what} too large: {_first_line(error)}") from error
     if opened.width * opened.height > MAX_PIXELS:
         raise RejectedError(f"{what} too large: {opened.width} x {opened.height} px")
-    if opened.mode[0] in "IF":  # Pillow would cut off what is over 255
+    if opened.mode[0] in "IF" or _has_16_bits(opened, data):  # Pillow would cut off half of them
         raise RejectedError(f"{what} of 16 bits: mode {opened.mode}, convert it to 8 bits")
     return opened
+
+
+def _has_16_bits(opened: Image.Image, data: bytes) -> bool:
+    """Whether a channel has; of colour the mode does not tell, as Pillow opens it with 8."""
+    if isinstance(opened, TiffImageFile):
+        return bool(max(opened.tag_v2.get(BITSPERSAMPLE, (1,))) > 8)
+    return opened.format == "PNG" and data[24] == 16  # its header comes first
 
 
 def _first_line(error: Exception) -> str:
