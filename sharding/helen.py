@@ -21,6 +21,7 @@ from sharding.raw import (
     fetched,
     read_grey,
     read_photo,
+    read_text,
 )
 from sharding.splits import RULES, listed_items, read_split_file
 from sharding.storage import Place
@@ -109,7 +110,7 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 def _read_list(source: Place, name: str) -> list[str]:
     """The names of a list's lines `<index> , <name>`; some lines are blank."""
     try:
-        lines = source.read(name).decode().splitlines()
+        lines = read_text(source, name).splitlines()
     except FileNotFoundError as error:
         raise ValueError(
             f"no list at {source.url_of(name)}: --source must hold "

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 import numpy as np
@@ -48,6 +49,10 @@ MAX_PIXELS: Final = 50_000_000
 FETCHED_AT_ONCE: Final = 3
 """Objects of a bucket. All of a client's requests share boto3's allowance of some 35 retries: with
 more of them at once it is used up before each has had its own attempts."""
+
+
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+"""Of photographs, in small letters: what else lies beside them is passed over."""
 
 
 class RejectedError(Exception):
@@ -167,6 +172,34 @@ class _Coming:
 
     def read(self, path: str) -> bytes:
         return self.futures.pop(path).result()
+
+
+def listed(source: Place, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+    """The files below a folder, sorted, that end so in small or large letters.
+
+    Hidden ones are passed over: a Mac puts a `._7.jpg` beside every `7.jpg`.
+    """
+    return [
+        path
+        for path in source.list(folder)
+        if path.lower().endswith(suffixes) and not PurePosixPath(path).name.startswith(".")
+    ]
+
+
+def read_text(source: Place, path: str) -> str:
+    """A list that goes with the images, with or without a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return source.read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source.url_of(path)} must be UTF-8, got byte 0x{error.object[error.start]:02x} "
+            f"at {error.start}: save it as UTF-8"
+        ) from error
 
 
 def read_photo(source: Files, path: str) -> Photo:

@@ -228,6 +228,17 @@ def test_masks_that_are_not_where_they_are_looked_for(
     check(raw, "celebamask", tmp_path / "out")
 
 
+def test_images_that_the_mapping_of_celebamask_lacks(raw_celebamask: Raw, tmp_path: Path):
+    raw = raw_celebamask
+    lines = [f"{number} 0 000001.jpg\n" for number in range(1996, 2005)]
+    mapping = raw.root / "CelebA-HQ-to-CelebA-mapping.txt"
+    mapping.write_text("".join(["idx orig_idx orig_file\n", *lines]))
+    raw.good.remove("01995")
+    reason = "not in the mapping file: no line of CelebA-HQ-to-CelebA-mapping.txt has idx 1995"
+    raw.reasons["CelebA-HQ-img/1995.jpg"] = reason
+    check(raw, "celebamask", tmp_path / "out", "official")
+
+
 def test_names_in_a_split_file_of_celebamask(raw_celebamask: Raw, tmp_path: Path):
     raw, split = raw_celebamask, tmp_path / "split.json"
     names = {
