@@ -169,5 +169,8 @@ def test_split_file(helen: Path, tmp_path: Path):
     assert split_keys(helen, str(file)) == {"train": ["31_1"], "val": ["11_1"], "test": []}
     (item,) = LAYOUT.list_items(open_place(helen), str(file), 0, False).items["val"]
     assert item.source == "images/11_1.jpg"
-    with pytest.raises(ValueError, match=r"no images at .*/images: --source must hold HELEN"):
-        split_keys(tmp_path, str(file))
+    for image in (helen / "images").iterdir():
+        image.unlink()
+    for rule in ("paper", str(file)):
+        with pytest.raises(ValueError, match=r"no images at .*/images: --source must hold HELEN"):
+            split_keys(helen, rule)
