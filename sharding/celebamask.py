@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sharding.manifest import Rejection, Scale
 from sharding.raw import (
     IMAGE_FILTER,
+    IMAGE_SUFFIXES,
     Files,
     Item,
     Layout,
@@ -22,8 +23,10 @@ from sharding.raw import (
     RawSample,
     RejectedError,
     fetched,
+    listed,
     read_grey,
     read_photo,
+    read_text,
 )
 from sharding.s3 import Bucket
 from sharding.splits import listed_items, read_split_file, shuffled_split
@@ -34,7 +37,6 @@ SIZE_PX: Final = 512
 IMAGES: Final = "CelebA-HQ-img"
 MASKS: Final = "CelebAMask-HQ-mask-anno"
 MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
-_IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 _ID: Final = re.compile("[0-9]{5}|[1-9][0-9]{5,8}")
@@ -92,7 +94,7 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     of known twins are rejected, or kept, twins in one split.
     """
     sources, rejected = _list_images(source)
-    masks = frozenset(_listed(source, MASKS))
+    masks = frozenset(listed(source, MASKS))
     without_image, strays = _stray_masks(masks, sources)
     rejected += without_image
     listing = _split(source, sources, rule, seed)
@@ -108,18 +110,20 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
 
 
 def _split(source: Place, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
+    unmapped: list[Rejection] = []
     if rule == "paper":
         keys = shuffled_split(sources, seed)
     elif rule == "official":
-        keys = _official_split(source, sources)
+        keys, unmapped = _official_split(source, sources)
     else:
         keys = read_split_file(rule)
-    return listed_items(
+    listing = listed_items(
         keys,
         lambda key: sources.get(key, f"{IMAGES}/{key}.jpg"),
         usable=_ID,
         expected="an id of five digits as 00007",
     )
+    return replace(listing, rejected=(*unmapped, *listing.rejected))
 
 
 def _without(
@@ -214,7 +218,7 @@ def _list_images(source: Place) -> tuple[dict[str, str], list[Rejection]]:
     """Key (the id in five digits) -> image path, by id; and images that have no id of their own."""
     found: dict[str, str] = {}
     rejected = []
-    paths = [p for p in _listed(source, IMAGES) if p.lower().endswith(_IMAGE_SUFFIXES)]
+    paths = listed(source, IMAGES, IMAGE_SUFFIXES)
     for path in sorted(paths, key=lambda path: (len(path), path)):  # 7.jpg before 00007.jpg
         name = PurePosixPath(path)
         if str(name.parent) != IMAGES or not _NUMBER.fullmatch(name.stem):
@@ -232,11 +236,6 @@ def _list_images(source: Place) -> tuple[dict[str, str], list[Rejection]]:
             f"and {MASKS}/0/00000_skin.png ..."
         )
     return dict(sorted(found.items())), rejected
-
-
-def _listed(source: Place, folder: str) -> list[str]:
-    """The files below a folder but the hidden ones: a Mac puts a `._7.jpg` beside every `7.jpg`."""
-    return [path for path in source.list(folder) if not PurePosixPath(path).name.startswith(".")]
 
 
 def _stray_masks(
@@ -265,13 +264,15 @@ def _stray_masks(
     return no_image, strays
 
 
-def _official_split(source: Place, keys: Mapping[str, str]) -> dict[str, list[str]]:
-    """CelebA's own partition, through the mapping file.
+def _official_split(
+    source: Place, sources: Mapping[str, str]
+) -> tuple[dict[str, list[str]], list[Rejection]]:
+    """CelebA's own partition, through the mapping file; and the images that are not in it.
 
     It goes by `orig_file`; `orig_idx`, its neighbour, counts from 0 and is off by one.
     """
     try:
-        lines = source.read(MAPPING).decode().splitlines()
+        lines = read_text(source, MAPPING).splitlines()
     except FileNotFoundError as error:
         raise ValueError(f"--split official needs {source.url_of(MAPPING)}") from error
     original: dict[str, int] = {}
@@ -280,15 +281,23 @@ def _official_split(source: Place, keys: Mapping[str, str]) -> dict[str, list[st
         if not row:
             raise ValueError(f"{MAPPING}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
         original[f"{int(row[1]):05d}"] = int(row[2])
-    unmapped = [key for key in keys if key not in original]
-    if unmapped:
-        raise ValueError(f"{len(unmapped)} images are not in {MAPPING}, the first is {unmapped[0]}")
+    if original.keys().isdisjoint(sources):
+        raise ValueError(
+            f"{source.url_of(MAPPING)} has a line for none of the {len(sources)} images, expected "
+            f"'<idx> <orig_idx> <orig_file>' with the number of {next(iter(sources.values()))} "
+            "as idx: take the mapping file of this archive"
+        )
+    unmapped: list[Rejection] = []
     split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for key in keys:
+    for key, path in sources.items():
+        if key not in original:
+            reason = f"not in the mapping file: no line of {MAPPING} has idx {int(key)}"
+            unmapped.append(Rejection(path, reason))
+            continue
         number = original[key]
         name = "train" if number < _FIRST_VAL else "val" if number < _FIRST_TEST else "test"
         split[name].append(key)
-    return split
+    return split, unmapped
 
 
 LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), list_items, read)

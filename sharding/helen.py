@@ -3,15 +3,18 @@
 Its "left" is the viewer's; ours is the subject's, so brows and eyes change sides here.
 """
 
+from collections.abc import Container, Iterable
+from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import Scale
+from sharding.manifest import Rejection, Scale
 from sharding.raw import (
     IMAGE_FILTER,
+    IMAGE_SUFFIXES,
     Files,
     Item,
     Layout,
@@ -19,8 +22,10 @@ from sharding.raw import (
     RawSample,
     RejectedError,
     fetched,
+    listed,
     read_grey,
     read_photo,
+    read_text,
 )
 from sharding.splits import RULES, listed_items, read_split_file
 from sharding.storage import Place
@@ -48,13 +53,54 @@ _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it ca
 
 
 def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
-    """The items of each split: the data set's lists (`paper` and `official`), or a split file's."""
+    """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
+
+    Photographs that can't be named there, or are in none of the data set's lists, are rejected; so
+    are labels without an image. A split file may leave photographs out.
+    """
     if rule in RULES:
         names = {split: _read_list(source, name) for split, name in LISTS.items()}
-        return listed_items(names, _image_path, where=LISTS)
-    if not source.list("images"):
+        listing = listed_items(names, _image_path, where=LISTS)
+    else:
+        names = read_split_file(rule)
+        listing = listed_items(names, _image_path)
+    images = listed(source, "images", IMAGE_SUFFIXES)
+    if not images:
         raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
-    return listed_items(read_split_file(rule), _image_path)
+    named = {name for some in names.values() for name in some}
+    return Listing(
+        listing.items,
+        (
+            *_unnamed_images(images, named, may_leave_out=rule not in RULES),
+            *_stray_labels(source, named.union(PurePosixPath(path).stem for path in images)),
+            *listing.rejected,
+        ),
+    )
+
+
+def _unnamed_images(
+    images: Iterable[str], named: Container[str], may_leave_out: bool
+) -> list[Rejection]:
+    """Photographs that no item is read from."""
+    rejected = []
+    for path in images:
+        name = PurePosixPath(path).stem
+        if name in named and path != _image_path(name):
+            rejected.append(Rejection(path, f"name not usable: expected {_image_path(name)}"))
+        elif name not in named and not may_leave_out:
+            reason = f"image in no list: not in {', '.join(LISTS.values())}"
+            rejected.append(Rejection(path, reason))
+    return rejected
+
+
+def _stray_labels(source: Place, names: set[str]) -> list[Rejection]:
+    """Folders of label maps of other names, one entry a folder."""
+    paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
+    folders = {parts[1] for parts in paths if len(parts) > 2}
+    return [
+        Rejection(f"labels/{name}", f"labels without an image: no {_image_path(name)}")
+        for name in sorted(folders - names)
+    ]
 
 
 def _image_path(name: str) -> str:
@@ -109,7 +155,7 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 def _read_list(source: Place, name: str) -> list[str]:
     """The names of a list's lines `<index> , <name>`; some lines are blank."""
     try:
-        lines = source.read(name).decode().splitlines()
+        lines = read_text(source, name).splitlines()
     except FileNotFoundError as error:
         raise ValueError(
             f"no list at {source.url_of(name)}: --source must hold "

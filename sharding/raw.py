@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from sharding.manifest import Rejection, Scale
 from sharding.s3 import Bucket
@@ -31,6 +33,10 @@ MAX_PIXELS: Final = 50_000_000
 FETCHED_AT_ONCE: Final = 3
 """Objects of a bucket. All of a client's requests share boto3's allowance of some 35 retries: with
 more of them at once it is used up before each has had its own attempts."""
+
+
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+"""Of photographs, in small letters: what else lies beside them is passed over."""
 
 
 class RejectedError(Exception):
@@ -152,6 +158,34 @@ class _Coming:
         return self.futures.pop(path).result()
 
 
+def listed(source: Place, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+    """The files below a folder, sorted, that end so in small or large letters.
+
+    Hidden ones are passed over: a Mac puts a `._7.jpg` beside every `7.jpg`.
+    """
+    return [
+        path
+        for path in source.list(folder)
+        if path.lower().endswith(suffixes) and not PurePosixPath(path).name.startswith(".")
+    ]
+
+
+def read_text(source: Place, path: str) -> str:
+    """A list that goes with the images, with or without a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return source.read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source.url_of(path)} must be UTF-8, got byte 0x{error.object[error.start]:02x} "
+            f"at {error.start}: save it as UTF-8"
+        ) from error
+
+
 def read_photo(source: Files, path: str) -> Photo:
     """Decodes a photograph upright in RGB, whatever its extension says it is."""
     try:
@@ -183,6 +217,12 @@ def read_grey(source: Files, path: str, part: str) -> NDArray[np.uint8]:
     data = _read_bytes(source, path, "mask")
     try:
         with _opened(data, "mask") as opened:
+            if opened.has_transparency_data:
+                alpha = np.asarray(opened.convert("RGBA"))[..., 3]
+                if alpha.min() < 255:  # it may hold the shape, over a single colour
+                    raise RejectedError(
+                        f"mask with alpha: {part} must be opaque, save it in grey without alpha"
+                    )
             return np.asarray(opened.convert("L"))
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {_first_line(error)}") from error
@@ -211,9 +251,16 @@ def _opened(data: bytes, what: str) -> Image.Image:
         raise RejectedError(f"{what} too large: {_first_line(error)}") from error
     if opened.width * opened.height > MAX_PIXELS:
         raise RejectedError(f"{what} too large: {opened.width} x {opened.height} px")
-    if opened.mode[0] in "IF":  # Pillow would cut off what is over 255
+    if opened.mode[0] in "IF" or _has_16_bits(opened, data):  # Pillow would cut off half of them
         raise RejectedError(f"{what} of 16 bits: mode {opened.mode}, convert it to 8 bits")
     return opened
+
+
+def _has_16_bits(opened: Image.Image, data: bytes) -> bool:
+    """Whether a channel has; of colour the mode does not tell, as Pillow opens it with 8."""
+    if isinstance(opened, TiffImageFile):
+        return bool(max(opened.tag_v2.get(BITSPERSAMPLE, (1,))) > 8)
+    return opened.format == "PNG" and data[24] == 16  # its header comes first
 
 
 def _first_line(error: Exception) -> str:

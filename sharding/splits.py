@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sharding.manifest import Rejection
-from sharding.raw import Item, Listing
+from sharding.raw import Item, Listing, read_text
 from sharding.storage import split_url
 
 SPLITS: Final = ("train", "val", "test")
@@ -33,11 +33,13 @@ def read_split_file(url: str) -> dict[str, list[str]]:
     """Reads `{"train": [KEY, ...], "val": [...], "test": [...]}`; a split may be left out."""
     place, name = split_url(url)
     try:
-        found = json.loads(place.read(name))
+        text = read_text(place, name)
     except FileNotFoundError as error:
         raise ValueError(
             f"no split file at {url}: --split takes {', '.join(RULES)} or a JSON file"
         ) from error
+    try:
+        found = json.loads(text)
     except ValueError as error:
         raise ValueError(f"split file {url} is not JSON: {error}") from error
     well_formed = isinstance(found, dict) and all(

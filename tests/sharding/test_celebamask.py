@@ -182,8 +182,9 @@ def test_official_split_goes_by_the_number_of_the_original_file(celebamask: Path
     assert split["test"] == ["01998"]
     assert split["train"] == ["01995", *(f"{number:05d}" for number in range(1999, 2005))]
 
-    mapping.write_text("\n".join(lines[:-1]))
-    with pytest.raises(ValueError, match=r"1 images are not in .*mapping.txt, the first is 02004"):
+    mapping.write_text("idx orig_idx orig_file\n7 6 000007.jpg\n")
+    none = r"mapping.txt has a line for none of the 10 images, expected .* CelebA-HQ-img/1995.jpg"
+    with pytest.raises(ValueError, match=none):
         split_keys(celebamask, "official")
     mapping.write_text("header\n1995 nonsense\n")
     with pytest.raises(ValueError, match=r"expected '<idx> <orig_idx> <orig_file>'"):
@@ -207,6 +208,24 @@ def test_split_file(celebamask: Path, tmp_path: Path):
             split_keys(celebamask, str(file))
     with pytest.raises(ValueError, match=r"no split file at .*papr"):
         split_keys(celebamask, "papr")
+
+
+def test_lists_are_utf_8(celebamask: Path, tmp_path: Path):
+    """With a byte order mark or without, as editors under Windows save them."""
+    mapping = celebamask / "CelebA-HQ-to-CelebA-mapping.txt"
+    lines = ["idx orig_idx orig_file", *(f"{n} 0 000001.jpg" for n in range(1995, 2005))]
+    split = tmp_path / "split.json"
+    keys = {"train": [f"{number:05d}" for number in range(1995, 2005)], "val": [], "test": []}
+    for file, rule, text in (
+        (mapping, "official", "\n".join(lines)),
+        (split, str(split), json.dumps(keys)),
+    ):
+        file.write_text(text, "utf-8-sig")
+        assert split_keys(celebamask, rule) == keys
+        file.write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
+        refused = rf"/{file.name} must be UTF-8, got byte 0xff at 0: save it as UTF-8"
+        with pytest.raises(ValueError, match=refused):
+            split_keys(celebamask, rule)
 
 
 def test_source_of_another_layout_is_refused(helen: Path):

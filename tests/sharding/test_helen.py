@@ -154,11 +154,23 @@ def test_broken_lists_are_refused(helen: Path):
         split_keys(helen, "paper")
 
 
+def test_lists_are_utf_8(helen: Path):
+    """With a byte order mark or without, as editors under Windows save them."""
+    (helen / "tuning.txt").write_text("1 , 21_1\n", "utf-8-sig")
+    assert split_keys(helen, "paper")["val"] == ["21_1"]
+    (helen / "tuning.txt").write_text("1 , M\u00e4dchen\n", "latin-1")
+    with pytest.raises(ValueError, match=r"/tuning.txt must be UTF-8, got byte 0xe4 at 5: save it"):
+        split_keys(helen, "paper")
+
+
 def test_split_file(helen: Path, tmp_path: Path):
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": ["31_1"], "val": ["11_1"]}))
     assert split_keys(helen, str(file)) == {"train": ["31_1"], "val": ["11_1"], "test": []}
     (item,) = LAYOUT.list_items(open_place(helen), str(file), 0, False).items["val"]
     assert item.source == "images/11_1.jpg"
-    with pytest.raises(ValueError, match=r"no images at .*/images: --source must hold HELEN"):
-        split_keys(tmp_path, str(file))
+    for image in (helen / "images").iterdir():
+        image.unlink()
+    for rule in ("paper", str(file)):
+        with pytest.raises(ValueError, match=r"no images at .*/images: --source must hold HELEN"):
+            split_keys(helen, rule)

@@ -3,6 +3,7 @@
 import io
 import random
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,80 @@ def test_upright_rgb_jpeg_is_kept_byte_for_byte(tmp_path: Path):
     exif[0x0112] = 1
     data = encode(picture().convert("RGB"), "JPEG", exif=exif)
     assert read_bytes(tmp_path, data).jpeg == data
+
+
+def png_of_16_bits(colour_type: int, num_channels: int) -> bytes:
+    """8 x 8, black; Pillow writes none but grey ones."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
+    rows = zlib.compress(8 * bytes(1 + 8 * num_channels * 2))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff_of_16_bits() -> bytes:
+    """8 x 8, RGB, black."""
+    pixels, bits = bytes(8 * 8 * 3 * 2), struct.pack("<HHH", 16, 16, 16)
+    at_bits = 8 + len(pixels)
+    short, long = 3, 4
+    tags = [
+        (256, short, 1, 8),  # width
+        (257, short, 1, 8),  # height
+        (258, short, 3, at_bits),
+        (259, short, 1, 1),  # not compressed
+        (262, short, 1, 2),  # RGB
+        (273, long, 1, 8),  # where the pixels are
+        (277, short, 1, 3),  # channels
+        (278, short, 1, 8),  # rows that are there
+        (279, long, 1, len(pixels)),
+    ]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    header = b"II*\0" + struct.pack("<I", at_bits + len(bits))
+    return header + pixels + bits + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of_16_bits(0, 1),
+        png_of_16_bits(2, 3),
+        png_of_16_bits(4, 2),
+        png_of_16_bits(6, 4),
+        tiff_of_16_bits(),
+    ],
+    ids=["grey", "RGB", "LA", "RGBA", "TIFF"],
+)
+def test_16_bits_are_refused_in_any_colour(tmp_path: Path, data: bytes):
+    """Half of them would be cut off."""
+    with pytest.raises(RejectedError, match=r"image of 16 bits: mode .*, convert it to 8 bits"):
+        read_bytes(tmp_path, data)
+    with pytest.raises(RejectedError, match=r"mask of 16 bits: mode .*, convert it to 8 bits"):
+        read_grey(open_place(tmp_path), "x.jpg", "nose")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_a_mask_s_shape_is_not_taken_from_its_alpha(tmp_path: Path, mode: str):
+    """A nose of the colour around it, cut out by its alpha: in grey, all would be nose."""
+    shape = np.zeros((8, 8), np.uint8)
+    shape[2:4] = 255
+    if mode == "P":
+        mask = Image.fromarray(shape // 255)
+        mask.putpalette([255] * 6)
+        data = encode(mask, "PNG", transparency=0)
+    else:
+        mask = Image.new(mode, (8, 8), "white")
+        mask.putalpha(Image.fromarray(shape))
+        data = encode(mask, "PNG")
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(RejectedError, match="mask with alpha: nose must be opaque, save it in"):
+        read_grey(open_place(tmp_path), "x.png", "nose")
+    grey = Image.fromarray(shape)
+    (tmp_path / "x.png").write_bytes(encode(grey.convert("LA" if mode == "P" else mode), "PNG"))
+    np.testing.assert_array_equal(read_grey(open_place(tmp_path), "x.png", "nose"), shape)
 
 
 def test_a_program_is_not_run(tmp_path: Path):

@@ -228,6 +228,17 @@ def test_masks_that_are_not_where_they_are_looked_for(
     check(raw, "celebamask", tmp_path / "out")
 
 
+def test_images_that_the_mapping_of_celebamask_lacks(raw_celebamask: Raw, tmp_path: Path):
+    raw = raw_celebamask
+    lines = [f"{number} 0 000001.jpg\n" for number in range(1996, 2005)]
+    mapping = raw.root / "CelebA-HQ-to-CelebA-mapping.txt"
+    mapping.write_text("".join(["idx orig_idx orig_file\n", *lines]))
+    raw.good.remove("01995")
+    reason = "not in the mapping file: no line of CelebA-HQ-to-CelebA-mapping.txt has idx 1995"
+    raw.reasons["CelebA-HQ-img/1995.jpg"] = reason
+    check(raw, "celebamask", tmp_path / "out", "official")
+
+
 def test_names_in_a_split_file_of_celebamask(raw_celebamask: Raw, tmp_path: Path):
     raw, split = raw_celebamask, tmp_path / "split.json"
     names = {
@@ -286,12 +297,59 @@ def test_bad_files_of_helen(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
     labels.rename(labels.with_suffix(".away"))
     labels.write_bytes(b"a file in the place of a folder")
     raw.reasons[image] = "mask not readable: Not a directory"
+    away = f"labels/{labels.name}.away"
+    raw.reasons[away] = f"labels without an image: no images/{labels.name}.away.jpg"
     nothing = {index: np.zeros((120, 100), np.uint8) for index in range(11)}
     draw_helen(raw.root, "nothing", maps=nothing)
     raw.reasons["images/nothing.jpg"] = "nothing labelled: all masks are empty"
     raw.reasons["images/never-there.jpg"] = "image missing"
     list_more(raw, [*names, "nothing", "never-there"])
     check(raw, "helen", tmp_path / "out")
+
+
+def test_files_of_helen_that_nothing_names(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
+    """Of a photograph that is lost it is said once; a split file leaves out what it will."""
+    raw = raw_helen
+    images, labels = raw.root / "images", raw.root / "labels"
+    (images / "12_1.jpg").rename(images / "12_1.JPG")
+    (images / "old").mkdir()
+    (images / "old/11_1.png").write_bytes((images / "11_1.jpg").read_bytes())
+    gone(images / "13_1.jpg")
+    for name in ("91_1", "92_1"):
+        draw_helen(raw.root, name)
+    gone(images / "92_1.jpg")
+    for path in (images / "Thumbs.db", images / "._11_1.jpg", labels / "._1/._1_lbl00.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"of a system's own")
+    (labels / "93_1").mkdir()
+    (labels / "overview.png").write_bytes(b"of no face")
+
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["11_1", "13_1"], "test": ["31_1"]}))
+    raw.good = {"11_1", "31_1"}
+    raw.reasons = {
+        "images/old/11_1.png": "name not usable: expected images/11_1.jpg",
+        "images/13_1.jpg": "image missing",
+        "labels/92_1": "labels without an image: no images/92_1.jpg",
+    }
+    check(raw, "helen", tmp_path / "chosen", str(split))
+
+    raw.good = {"11_1", "14_2", "21_1", "31_1"}
+    in_none = "image in no list: not in exemplars.txt, tuning.txt, testing.txt"
+    raw.reasons |= {
+        "images/12_1.jpg": "image missing",
+        "images/12_1.JPG": "name not usable: expected images/12_1.jpg",
+        "images/91_1.jpg": in_none,
+    }
+    for rule in ("paper", "official"):
+        check(raw, "helen", tmp_path / rule, rule)
+
+
+def test_a_list_of_helen_that_was_cut_off_stops_the_run(raw_helen: Raw, tmp_path: Path):
+    """Else the data set would be smaller than its archive, and nobody would know."""
+    (raw_helen.root / "exemplars.txt").write_text("1 , 11_1\n")
+    with pytest.raises(ValueError, match=r"3 of 6 items are rejected.*: image in no list 3"):
+        build(raw_helen.root, tmp_path / "out", Recipe(layout="helen"))
 
 
 def test_names_of_helen(raw_helen: Raw, draw_helen: Draw, tmp_path: Path):
