@@ -29,7 +29,7 @@ from sharding.raw import (
     read_text,
 )
 from sharding.s3 import Bucket
-from sharding.splits import listed_items, read_split_file, shuffled_split
+from sharding.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.storage import Place
 from stn_icnn.labels import CLASS_ID
 
@@ -91,13 +91,14 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     """The items of each split, by id; `rule` is `paper`, `official` or a split file.
 
     A face with a mask that is not where it is looked for is rejected. Known defects and the second
-    of known twins are rejected, or kept, twins in one split.
+    of known twins are rejected, or kept, twins in one split. What a split file does not name is
+    none of its business, unusable or not.
     """
-    sources, rejected = _list_images(source)
+    sources, unusable = _list_images(source)
     masks = frozenset(listed(source, MASKS))
     without_image, strays = _stray_masks(masks, sources)
-    rejected += without_image
     listing = _split(source, sources, rule, seed)
+    rejected = [*unusable, *without_image] if rule in RULES else []
     rejected += listing.rejected
     items, found = _without(listing.items, strays)
     rejected += found

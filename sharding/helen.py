@@ -55,41 +55,37 @@ _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it ca
 def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
     """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
 
-    Photographs that can't be named there, or are in none of the data set's lists, are rejected; so
-    are labels without an image. A split file may leave photographs out.
+    Photographs that are in none of the lists, or can't be, are rejected; so are labels without an
+    image. What a split file does not name is none of its business.
     """
-    if rule in RULES:
-        names = {split: _read_list(source, name) for split, name in LISTS.items()}
-        listing = listed_items(names, _image_path, where=LISTS)
-    else:
-        names = read_split_file(rule)
-        listing = listed_items(names, _image_path)
+    if rule not in RULES:
+        _list_images(source)
+        return listed_items(read_split_file(rule), _image_path)
+    names = {split: _read_list(source, name) for split, name in LISTS.items()}
+    listing = listed_items(names, _image_path, where=LISTS)
+    images = _list_images(source)
+    named = {name for some in names.values() for name in some}
+    stray = _stray_labels(source, named.union(PurePosixPath(path).stem for path in images))
+    return Listing(listing.items, (*_unnamed_images(images, named), *stray, *listing.rejected))
+
+
+def _list_images(source: Place) -> list[str]:
     images = listed(source, "images", IMAGE_SUFFIXES)
     if not images:
         raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
-    named = {name for some in names.values() for name in some}
-    return Listing(
-        listing.items,
-        (
-            *_unnamed_images(images, named, may_leave_out=rule not in RULES),
-            *_stray_labels(source, named.union(PurePosixPath(path).stem for path in images)),
-            *listing.rejected,
-        ),
-    )
+    return images
 
 
-def _unnamed_images(
-    images: Iterable[str], named: Container[str], may_leave_out: bool
-) -> list[Rejection]:
+def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Rejection]:
     """Photographs that no item is read from."""
     rejected = []
     for path in images:
         name = PurePosixPath(path).stem
-        if name in named and path != _image_path(name):
-            rejected.append(Rejection(path, f"name not usable: expected {_image_path(name)}"))
-        elif name not in named and not may_leave_out:
+        if name not in named:
             reason = f"image in no list: not in {', '.join(LISTS.values())}"
             rejected.append(Rejection(path, reason))
+        elif path != _image_path(name):
+            rejected.append(Rejection(path, f"name not usable: expected {_image_path(name)}"))
     return rejected
 
 
