@@ -11,7 +11,7 @@ install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
 	$(BIN)/python -m compileall -q $(VENV)/lib || true
 	touch $@
 
@@ -40,10 +40,11 @@ ui: $(READY)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri \
 	    "$$(python -c 'from cluster.places import resolve_tracking_uri as uri; print(uri())')"
 
-# make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR: each may be left out.
+# make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)
 	python -m benchmarks.bench $(if $(REFERENCE),--reference '$(REFERENCE)') \
-	    $(if $(SHARDS),--shards '$(SHARDS)') $(if $(RAW),--raw '$(RAW)')
+	    $(if $(SHARDS),--shards '$(SHARDS)') $(if $(RAW),--raw '$(RAW)') \
+	    $(if $(MODEL),--model '$(MODEL)')
 
 check: test demo
 

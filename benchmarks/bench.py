@@ -76,6 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reference", type=Path, help="checkout of the authors' code")
     parser.add_argument("--shards", type=Path, help="sharded data set; default: drawn faces")
     parser.add_argument("--raw", type=Path, help="folder in CelebAMask-HQ's layout, for `data`")
+    parser.add_argument("--model", type=Path, help="trained model, for `export`; default: random")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the JSON goes")
     return parser.parse_args()
 
@@ -91,6 +92,7 @@ def main() -> None:
             rounds=given.rounds,
             reference=given.reference,
             raw=given.raw,
+            model=given.model,
         )
         whole = run(given.only, setup, given.result)
     sys.exit(0 if whole else 1)

@@ -52,6 +52,8 @@ class Setup:
     """The authors' checkout."""
     raw: Path | None = None
     """A folder in CelebAMask-HQ's layout."""
+    model: Path | None = None
+    """A trained one, for `export`; random weights if None."""
     config: TrainConfig = field(default_factory=bench_config)
     steps: int = STEPS
     """Steps of a round of training."""

@@ -1,12 +1,15 @@
 """The `stn-icnn` command: what needs no cluster.
 
 stn-icnn parse PHOTO… --model MODEL --out DIR
+stn-icnn export --model MODEL --out FILE.onnx
 """
 
 import argparse
 import json
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from cluster.photos import (
 )
 from sharding.progress import progress
 from sharding.storage import Folder
+from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.export import export_onnx
 from stn_icnn.parser import FaceParser
 from stn_icnn.results import ALL_KINDS, kinds_of
 
@@ -40,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stn-icnn {args.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: with --skip-existing the same command does the rest", file=sys.stderr)
+        rest = ": with --skip-existing the same command does the rest"
+        print("interrupted" + (rest if args.command == "parse" else ""), file=sys.stderr)
         return 130
 
 
@@ -50,13 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     parse = commands.add_parser("parse", help="label photographs of faces")
     add = parse.add_argument
     add("photos", nargs="+", type=Path, metavar="PHOTO", help="files, or folders with all in them")
-    add("--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias")
     add("--out", required=True, type=Path, help="folder to write to; paths in it as in PHOTO")
     add("--write", default=ALL_KINDS, help="which results (default: %(default)s)")
     add("--skip-existing", action="store_true", help="leave photographs that have their results")
     add("--device", help="where to compute (default: a GPU where there is one)")
-    add("--tracking-uri", help="MLflow, for a model that is there")
     parse.set_defaults(run=_parse)
+    export = commands.add_parser("export", help="write a model as one file for ONNX Runtime")
+    export.add_argument("--out", required=True, type=Path, metavar="FILE.onnx", help="a new file")
+    export.set_defaults(run=_export)
+    for command in (parse, export):
+        add = command.add_argument
+        add("--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias")
+        add("--tracking-uri", help="MLflow, for a model that is there")
     return parser
 
 
@@ -79,6 +90,21 @@ def _parse(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     print(json.dumps(summary(out, outcomes, len(photos) - len(rest), seconds)))
     return 1 if failures else 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    """Writes the file, once what it computes has been compared with what the model does."""
+    out = args.out.resolve()
+    if out.exists():
+        raise ValueError(f"{args.out} is there already: name another --out, or remove it")
+    checkpoint = load_checkpoint(_model_path(args.model, args.tracking_uri))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision: we don't
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch, to itself
+        content = export_onnx(checkpoint)
+    Folder(out.parent).write(out.name, content)
+    print(json.dumps({"out": str(out), "bytes": len(content)}))
+    return 0
 
 
 def _photos(given: Sequence[Path], out: Folder) -> list[Photo]:

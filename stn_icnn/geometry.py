@@ -139,12 +139,27 @@ def _pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
     return max(0, first), max(0, first, min(limit, last + 1))
 
 
-def _interpolation(first: int, stop: int, centre: float, side: float, patch: Tensor) -> Tensor:
-    """What each of a patch's pixels adds to each pixel of an axis, `[stop - first, px]`."""
+def interpolation(
+    first: int, stop: int, centre: float | Tensor, side: float | Tensor, patch: Tensor
+) -> Tensor:
+    """What each of a patch's pixels adds to each pixel of an axis, bilinear.
+
+    Convention: as `paste`; beyond the window, as at its edge.
+
+    Args:
+        first: of the axis' pixels.
+        stop: one past the last.
+        centre: of the window, px along the axis; a number, or `[N, 1]` float32 for N windows.
+        side: of the window, likewise.
+        patch: `[..., px]`.
+
+    Returns:
+        `[stop - first, px]` float32, or `[N, stop - first, px]`.
+    """
     px = patch.shape[-1]
     at = torch.arange(first, stop, device=patch.device) + (0.5 - centre + side / 2)
     at = (at * (px / side) - 0.5).clamp(0, px - 1)
-    return (1 - (at[:, None] - torch.arange(px, device=patch.device)).abs()).clamp(min=0)
+    return (1 - (at[..., None] - torch.arange(px, device=patch.device)).abs()).clamp(min=0)
 
 
 def paste(
@@ -168,7 +183,7 @@ def paste(
     x0, x1 = _pixels_inside(x, w, width)
     y0, y1 = _pixels_inside(y, h, height)
     down, across = (
-        _interpolation(y0, y1, y, h, patch),
-        _interpolation(x0, x1, x, w, patch),
+        interpolation(y0, y1, y, h, patch),
+        interpolation(x0, x1, x, w, patch),
     )
     return down @ patch @ across.mT, slice(y0, y1), slice(x0, x1)

@@ -62,7 +62,7 @@ class Localizer(nn.Module):
         """
         features = self.features(probs)
         with torch.autocast(probs.device.type, enabled=False):  # bf16 is half a pixel off at 512
-            out: Tensor = self.head(features.float()).view(len(probs), NUM_PARTS, -1)
+            out: Tensor = self.head(features.float()).view(probs.shape[0], NUM_PARTS, -1)
         if self.learn_scale:
             return out
         return torch.cat([out, out.new_zeros(*out.shape[:2], 1)], dim=2)

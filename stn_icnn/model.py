@@ -126,15 +126,19 @@ class STNiCNN(nn.Module):
 
     def _cut(self, batch: Batch, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The patches of each network, `[N, P, 3, patch_px, patch_px]` float32 in [0, 1]."""
-        step = len(batch) if batch.images.is_cuda else CUT_AT_ONCE
-        cut: dict[str, list[Tensor]] = {name: [] for name in theta}
-        for start in range(0, len(batch), step):
-            some = slice(start, start + step)
-            images = batch.images[some].float()
-            for name, of_batch in theta.items():
-                px = self.config.patch_px.of_network(name)
-                cut[name].append(crop(images, of_batch[some], px))
-        return {name: torch.cat(pieces) / 255 for name, pieces in cut.items()}
+        if batch.images.is_cuda or len(batch) <= CUT_AT_ONCE:
+            return self._cut_at_once(batch.images, theta)
+        cut = []
+        for start in range(0, len(batch), CUT_AT_ONCE):
+            some = slice(start, start + CUT_AT_ONCE)
+            of_some = {name: of_batch[some] for name, of_batch in theta.items()}
+            cut.append(self._cut_at_once(batch.images[some], of_some))
+        return {name: torch.cat([patches[name] for patches in cut]) for name in theta}
+
+    def _cut_at_once(self, images: Tensor, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        images = images.float()
+        px = {name: self.config.patch_px.of_network(name) for name in theta}
+        return {name: crop(images, of_batch, px[name]) / 255 for name, of_batch in theta.items()}
 
     def _run(self, network: nn.Module, x: Tensor) -> Tensor:
         """A network's float32 output, computed in the precision and layout that are set."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.cli import main
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
 from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
@@ -81,6 +82,27 @@ def tiny_model(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactor
     data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
     save_checkpoint(path, Checkpoint(build_model(tiny_config.model), tiny_config, data, "coarse"))
     return path
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work.
+
+    Untrained, but sure of its labels, so that there are many; its windows depend on the face.
+    """
+    torch.manual_seed(0)
+    model = build_model(tiny_config.model).eval()
+    with torch.no_grad():
+        for network in model.fine.values():
+            network.head[-1].weight.mul_(200)
+            network.head[-1].bias.zero_()
+        model.localizer.head.weight.mul_(300)
+    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
+    folder = tmp_path_factory.mktemp("exported")
+    save_checkpoint(folder / "model.pt", Checkpoint(model, tiny_config, data, "end_to_end"))
+    out = folder / "new" / "model.onnx"
+    assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

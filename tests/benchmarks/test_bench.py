@@ -28,8 +28,15 @@ def setup(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Setup:
 
 
 def test_a_result_holds_facts_and_rows_and_says_what_was_not_given(
-    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setup: Setup,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
+    setup = replace(setup, model=exported)
+    content = (exported / "new" / "model.onnx").read_bytes()
+    monkeypatch.setattr("benchmarks.export.export_onnx", lambda model: content)  # half a minute
     assert bench.run(["inference", "training", "export", "data"], setup, tmp_path / "r.json")
     result = json.loads((tmp_path / "r.json").read_text())
     assert {"commit", "cpu", "threads", "torch", "date"} <= set(result["facts"])
@@ -43,10 +50,11 @@ def test_a_result_holds_facts_and_rows_and_says_what_was_not_given(
             assert row["ratio"] is None
         else:
             assert row["ratio"] > 0
-            assert len(row["rounds"]) == 2
+            assert len(row["rounds"]) == (1 if row["figure"].endswith("alike") else 2)
     of_groups = [row["group"] for row in result["rows"] if row["ratio"] is not None]
     assert of_groups.count("inference") == 2  # the networks' share, for one face and for two
     assert of_groups.count("training") == 3
+    assert of_groups.count("export") == 3  # one face, two, and their labels
 
 
 def test_a_group_that_fails_loses_no_figure(
