@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import DEVICE, Row, Work, in_turn
 from benchmarks.networks import forward_flops, matrix_product, step_flops
-from benchmarks.subjects import Setup, Training, face_parser, photographs
+from benchmarks.subjects import Setup, Training, face_parser, photographs, plain_parser
 from stn_icnn.phases import PHASES
 
 WHERE = {
@@ -31,17 +32,19 @@ BETWEEN = "between operations"
 def floor(setup: Setup) -> Iterator[Row]:
     """For inference and each phase's step."""
     photos = photographs(setup, setup.batch)
-    parser = face_parser(setup.config, photos)
+    parser, plain = (make(setup.config, photos) for make in (face_parser, plain_parser))
     flops = sum(forward_flops(setup.config).values())
     for num in (1, setup.batch):
         work = partial(parser.parse_all, photos[:num])
         name = "inference, one face" if num == 1 else f"inference, {num} faces at a time"
-        yield _row(setup, name, work, num, num * flops, parser.model.bf16)
+        row = _row(setup, name, work, num, num * flops, parser.model.bf16)
+        yield replace(row, parts=time_by_part(partial(plain.parse_all, photos[:num])))
     for phase in PHASES:
         subject = Training(setup, phase)
         num = subject.batch
         needed = num * step_flops(setup.config, phase)
-        yield _row(setup, f"{phase} step", subject.step, num, needed, subject.model.bf16)
+        row = _row(setup, f"{phase} step", subject.step, num, needed, subject.model.bf16)
+        yield replace(row, parts=time_by_part(subject.step))
 
 
 def _row(setup: Setup, name: str, work: Work, num: int, flops: int, bf16: bool) -> Row:
@@ -57,7 +60,6 @@ def _row(setup: Setup, name: str, work: Work, num: int, flops: int, bf16: bool) 
             "GFLOP an image": flops / num / 1e9,
             "peak, GFLOP/s": peak / 1e9,
         },
-        parts=time_by_part(work),
     )
 
 

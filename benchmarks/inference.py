@@ -6,7 +6,7 @@ from functools import partial
 from benchmarks.measure import Row, Work, in_turn
 from benchmarks.networks import recorded
 from benchmarks.reference import Reference
-from benchmarks.subjects import Setup, face_parser, photographs
+from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 
 NO_REFERENCE = "not measured: no checkout of the authors' code was given (REFERENCE=PATH)"
 
@@ -14,13 +14,14 @@ NO_REFERENCE = "not measured: no checkout of the authors' code was given (REFERE
 def inference(setup: Setup) -> Iterator[Row]:
     """One face and a batch, array to label map."""
     photos = photographs(setup, setup.batch)
-    parser = face_parser(setup.config, photos)
+    parser, plain = (make(setup.config, photos) for make in (face_parser, plain_parser))
     authors = Reference(setup.reference) if setup.reference else None
     for num in (1, setup.batch):
         some = photos[:num]
         works: dict[str, Work] = {
             "parser": partial(parser.parse_all, some),
-            "networks": recorded(parser, some),
+            "plain": partial(plain.parse_all, some),
+            "networks": recorded(plain, some),
         }
         if authors is not None:
             works["authors"] = partial(authors.parse, some)
@@ -35,6 +36,9 @@ def inference(setup: Setup) -> Iterator[Row]:
             yield Row(figure=figure, rounds=times.ratio("authors", "parser"), absolute=both)
         yield Row(
             figure=f"{what}: bare networks' share of the time",
-            rounds=times.ratio("networks", "parser"),
-            absolute={"networks, ms a face": times.ms("networks", num), **ours},
+            rounds=times.ratio("networks", "plain"),
+            absolute={
+                "networks, ms a face": times.ms("networks", num),
+                "all, one after another": times.ms("plain", num),
+            },
         )

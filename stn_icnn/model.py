@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
 from stn_icnn.config import ModelConfig, TrainConfig
+from stn_icnn.crew import Crew, is_alone
 from stn_icnn.geometry import crop, theta_from_windows, whole_image
 from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (
@@ -56,6 +57,7 @@ class STNiCNN(nn.Module):
     Attributes:
         bf16: whether the networks' convolutions run under bf16 autocast.
         channels_last: the memory layout of their inputs.
+        crew: threads that compute the fine networks side by side; none in training.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class STNiCNN(nn.Module):
         self.config = config
         self.bf16 = False
         self.channels_last = False
+        self.crew: Crew | None = None
 
     def forward(self, batch: Batch) -> Parsing:
         """Parses a batch, up to the labels of the patches; `pasting.label_maps` pastes them."""
@@ -115,12 +118,14 @@ class STNiCNN(nn.Module):
             )
             for name in self.fine
         }
-        logits = {}
+        seen = {}
         for stream, (name, patches) in enumerate(self._cut(batch, theta).items(), start=1):
             if batch.augmentation is not None:
                 patches = batch.augmentation.appearance(patches, stream)
+            seen[name] = _mirror(patches, PARTS_OF_NETWORK[name]).flatten(0, 1)
+        logits = {}
+        for name, labelled in zip(seen, self._run_fine(seen), strict=True):
             parts = PARTS_OF_NETWORK[name]
-            labelled = self._run(self.fine[name], _mirror(patches, parts).flatten(0, 1))
             logits[name] = _mirror(labelled.view(-1, len(parts), *labelled.shape[1:]), parts)
         return theta, logits
 
@@ -139,6 +144,13 @@ class STNiCNN(nn.Module):
         images = images.float()
         px = {name: self.config.patch_px.of_network(name) for name in theta}
         return {name: crop(images, of_batch, px[name]) / 255 for name, of_batch in theta.items()}
+
+    def _run_fine(self, seen: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the fine networks make of their patches, in order."""
+        jobs = [(self.fine[name], patches) for name, patches in seen.items()]
+        if self.crew is None or is_alone():
+            return [self._run(*job) for job in jobs]
+        return self.crew.map(lambda job: self._run(*job), jobs)
 
     def _run(self, network: nn.Module, x: Tensor) -> Tensor:
         """A network's float32 output, computed in the precision and layout that are set."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.crew import Crew, is_alone
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.folding import fold_batch_norm
 from stn_icnn.model import prepare_model
@@ -61,6 +63,8 @@ class FaceParser:
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
         self.model = prepare_model(folded, checkpoint.config, self.device)
+        if self.device.type == "cpu" and not is_alone():
+            self.model.crew = Crew(torch.get_num_threads())
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> Self:
@@ -88,9 +92,17 @@ class FaceParser:
         """
         parsed = []
         for start in range(0, len(photos), BATCH):
-            images = [open_photo(photo) for photo in photos[start : start + BATCH]]
-            parsed += self._parse_batch(images)
+            parsed += self._parse_some(photos[start : start + BATCH])
         return parsed
+
+    def _parse_some(self, photos: Sequence[Photo]) -> list[ParsedFace]:
+        """Parses photographs at a time; on a CPU each thread a share of them, if it has two."""
+        crew = self.model.crew
+        if crew is None or len(photos) < 2 * crew.size:
+            return self._parse_batch(photos)
+        bounds = [len(photos) * i // crew.size for i in range(crew.size + 1)]
+        shares = [photos[start:stop] for start, stop in pairwise(bounds)]
+        return list(chain.from_iterable(crew.map(self._parse_batch, shares)))
 
     @torch.inference_mode()
     def parse_tensor(self, images: Tensor) -> ParsedBatch:
@@ -119,7 +131,8 @@ class FaceParser:
         labels, windows = self._parse(batch, [(width, height)] * num)
         return ParsedBatch(torch.stack(labels), windows)
 
-    def _parse_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[ParsedFace]:
+    def _parse_batch(self, photos: Sequence[Photo]) -> list[ParsedFace]:
+        images = [open_photo(photo) for photo in photos]
         fitted = (torch.from_numpy(fit_to_scale(image, self.data)) for image in images)
         batch = collate([Sample("", image.permute(2, 0, 1)) for image in fitted])
         sizes = [(image.shape[1], image.shape[0]) for image in images]

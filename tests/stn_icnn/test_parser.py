@@ -169,3 +169,27 @@ def test_a_photograph_over_pillow_s_limit_is_named(tmp_path: Path, monkeypatch: 
 def test_arrays_of_another_form_are_refused(pixels: np.ndarray):
     with pytest.raises(ValueError, match=r"must be \[H, W, 3\] uint8 RGB, got \[5, 5"):
         open_photo(pixels)
+
+
+def test_threads_side_by_side_change_no_label(checkpoint: Checkpoint):
+    """Whether they share the networks, of one photograph, or the photographs."""
+    photos = [photo(seed, WIDTH + seed) for seed in range(7)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = FaceParser(checkpoint, "cpu")
+        torch.set_num_threads(3)
+        many = FaceParser(checkpoint, "cpu")
+        assert torch.get_num_threads() == 3
+        assert alone.model.crew is None
+        assert many.model.crew is not None
+        for num in (1, 5, 7):
+            expected = [alone.parse(each) for each in photos[:num]]
+            for face, same in zip(many.parse_all(photos[:num]), expected, strict=True):
+                assert np.array_equal(face.image, same.image)
+                assert np.mean(face.labels == same.labels) > 0.999
+                assert np.allclose(face.windows, same.windows, atol=1e-3)
+        with pytest.raises(ValueError, match="can't be read as a photograph"):
+            many.parse_all([*photos, "no-such-file.jpg"])
+    finally:
+        torch.set_num_threads(threads)
