@@ -154,7 +154,7 @@ def _exported(checkpoint: Checkpoint) -> bytes:
     from onnx.helper import set_model_props  # here: not every installation has it
 
     program = torch.onnx.export(
-        _PhotosToLabels(checkpoint).eval(),
+        _PhotosToLabels(checkpoint).eval().requires_grad_(False),
         (torch.zeros(2, 3, 40, 48, dtype=torch.uint8),),
         dynamo=True,
         opset_version=OPSET,
