@@ -91,11 +91,15 @@ def exported(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory)
     Untrained, but sure of its labels, so that there are many; its windows depend on the face.
     """
     torch.manual_seed(0)
-    model = build_model(tiny_config.model).eval()
+    model = build_model(tiny_config.model)
     with torch.no_grad():
+        for _ in range(30):  # else batch norm lets next to nothing of the face through
+            model.localizer(model.coarse(torch.rand(4, 3, 32, 32)).softmax(dim=1))
+        model.eval()
         for network in model.fine.values():
             network.head[-1].weight.mul_(200)
             network.head[-1].bias.zero_()
+        model.coarse.head[-1].weight.mul_(10)
         model.localizer.head.weight.mul_(300)
     data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
     folder = tmp_path_factory.mktemp("exported")
