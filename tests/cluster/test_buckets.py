@@ -24,11 +24,11 @@ TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_proc
 
 
 @pytest.fixture
-def cache(ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Of this test's workers, empty."""
+def cache(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of the workers of a local cluster, which knows the bucket's server by its environment."""
+    monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    folder = {"STN_ICNN_CACHE": str(tmp_path / "cache")}
-    ray.init(address=ray_address, runtime_env={"env_vars": folder})
+    ray.init(address="local", num_cpus=2)
     yield tmp_path / "cache" / "shards"
     ray.shutdown()
 

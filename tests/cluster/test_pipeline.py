@@ -5,8 +5,10 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -38,9 +40,20 @@ from stn_icnn.parser import FaceParser
 from stn_icnn.phases import PHASES
 from stn_icnn.train import PhaseRun, run_phase
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("joined")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    """A local cluster with room for two workers, whatever the machine has."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(address="local", num_cpus=2)  # not a head that happens to run on this machine
+    yield
+    ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @dataclass(frozen=True)
