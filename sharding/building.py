@@ -31,6 +31,7 @@ MOST_SHOWN: Final = 20
 """Rejected images that are shown."""
 
 _PLAN = f"{PARTS_FOLDER}/plan.json"
+_PROBE = f"{PARTS_FOLDER}/probe"
 _OURS = re.compile(
     rf"({'|'.join(SPLITS)})/([0-9]{{6}}\.tar|\.[0-9]{{6}}\.tar\.[0-9a-f]{{32}}\.tmp)"
     r"|\.manifest\.json\.[0-9a-f]{32}\.tmp"
@@ -178,8 +179,10 @@ def _begin(place: Place, plan: Plan) -> None:
         )
     else:
         place.write(_PLAN, ours)
-    # Needed at the end, and asked for now: a right that is lacking must not stop hours of work.
+    # Needed at the end, and tried now: a right that is lacking must not stop hours of work.
     place.abort_uploads(_OURS)
+    place.write(_PROBE, b"")
+    place.delete(_PROBE)
 
 
 def _run(

@@ -280,7 +280,9 @@ def _official_split(
     for line in filter(str.strip, lines[1:]):
         row = re.fullmatch(r"\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*", line)
         if not row:
-            raise ValueError(f"{MAPPING}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
+            raise ValueError(
+                f"{source.url_of(MAPPING)}: expected '<idx> <orig_idx> <orig_file>', got {line!r}"
+            )
         original[f"{int(row[1]):05d}"] = int(row[2])
     if original.keys().isdisjoint(sources):
         raise ValueError(

@@ -54,10 +54,7 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
             cells.append(_draw_cell(key, sample))
-    png = io.BytesIO()
-    _draw_sheet(cells).save(png, "PNG")
-    sheet_place, name = split_url(sheet)
-    sheet_place.write(name, png.getvalue())
+    _write_sheet(_draw_sheet(cells), str(sheet))
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
@@ -66,6 +63,17 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _write_sheet(image: Image.Image, sheet: str) -> None:
+    if not sheet.startswith("s3://"):
+        Path(sheet).parent.mkdir(parents=True, exist_ok=True)
+        image.save(sheet, "PNG")
+        return
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    place, name = split_url(sheet)
+    place.write(name, png.getvalue())
 
 
 def _iterate(place: Place, manifest: Manifest) -> Iterator[tuple[str, dict[str, bytes]]]:

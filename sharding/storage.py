@@ -73,9 +73,16 @@ def open_place(url: str | Path) -> Place:
 
 
 def split_url(url: str | Path) -> tuple[Place, str]:
-    """The place and the file name in it of a file's full address."""
-    parent, _, name = str(url).rpartition("/")
-    return open_place(parent or ("/" if str(url).startswith("/") else ".")), name
+    """The place and the file name in it of a file's full address.
+
+    Raises:
+        ValueError: for a bucket without a key.
+    """
+    text = str(url)
+    if text.startswith("s3://") and not text.removeprefix("s3://").partition("/")[2]:
+        raise ValueError(f"{text!r} names no file, expected s3://bucket/key")
+    parent, _, name = text.rpartition("/")
+    return open_place(parent or ("/" if text.startswith("/") else ".")), name
 
 
 def open_shard(url: str) -> BinaryIO:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sharding.manifest import MANIFEST, Manifest, Shard, Sides, parse_manifest, read_manifest
 from sharding.progress import progress
+from sharding.raw import FORMATS
 from sharding.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.storage import Place, open_place
 from stn_icnn.decoding import DECODE_ERRORS
@@ -152,7 +153,7 @@ def _check_sample(
         info = json.loads(sample["json"])
         sizes = {name: int(info[name]) for name in _SIZES}
         recorded = (info["dataset"], info["parts"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise _Fault(f"json is malformed or incomplete: {error}") from error
     if not image.size == label_image.size == (sizes["width"], sizes["height"]):
         raise _Fault(
@@ -169,7 +170,7 @@ def _check_sample(
 
 def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
     except DECODE_ERRORS as error:
         raise _Fault(f"{extension} does not decode: {type(error).__name__}") from error

@@ -3,6 +3,7 @@
 Never for training, where each worker has a core of its own.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +24,22 @@ class Crew:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        started = threading.Barrier(size + 1)
-        self._pool = ThreadPoolExecutor(size, "crew", initializer=_take_one_core)
-        for _ in range(size):
-            self._pool.submit(started.wait)
-        started.wait()
-        torch.set_num_threads(size)  # what was set last is what any later thread begins with
+        self._start()
 
     def map(self, function: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
         """The results of independent pieces of work, in order."""
+        if os.getpid() != self._process_id:  # forked: the threads were left behind
+            self._start()
         return list(self._pool.map(torch.inference_mode()(function), pieces))
+
+    def _start(self) -> None:
+        self._process_id = os.getpid()
+        started = threading.Barrier(self.size + 1)
+        self._pool = ThreadPoolExecutor(self.size, "crew", initializer=_take_one_core)
+        for _ in range(self.size):
+            self._pool.submit(started.wait)
+        started.wait()
+        torch.set_num_threads(self.size)  # what was set last is what any later thread begins with
 
 
 def is_alone() -> bool:

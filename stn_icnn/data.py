@@ -189,14 +189,17 @@ class ShardedFaces(Dataset[Sample]):
             members = self._members(place)
             info = json.loads(bytes(members["json"]))
             width, height, parts = info["width"], info["height"], info["parts"]
+            if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+                raise ValueError(f"sizes must be whole and positive, got {width} x {height}")
             if max(width, height) > self.canvas_px:
                 raise ValueError(
                     f"{width} x {height} px is over the canvas limit; raise model.canvas_px "
                     f"({self.canvas_px}) or shard at a smaller scale"
                 )
-            centres = [parts.get(part.name, (0.0, 0.0))[:2] for part in PARTS]
+            found = [parts.get(part.name, (0.0, 0.0))[:2] for part in PARTS]
+            centres = np.array(found, np.float32).reshape(len(PARTS), 2)
             present = [part.name in parts for part in PARTS]
-            return _Encoded(place, members, (width, height), np.array(centres, np.float32), present)
+            return _Encoded(place, members, (width, height), centres, present)
 
     def _members(self, place: SamplePlace) -> dict[str, memoryview]:
         """A sample's members, fetched with one read."""

@@ -12,6 +12,7 @@ DECODE_ERRORS: Final = (
     ValueError,
     EOFError,
     ArithmeticError,
+    AssertionError,  # of Pillow's plugins, as for a palette that is missing
     AttributeError,
     LookupError,
     TypeError,  # these four for nonsense in EXIF or TIFF tags

@@ -211,3 +211,12 @@ def test_any_damage_is_a_reason_and_no_crash(tmp_path: Path, file_format: str):
                 reasons.add(str(error))
     assert reasons
     assert all(": " in reason and "\n" not in reason for reason in reasons)
+
+
+def test_mask_that_lacks_its_palette_is_rejected(tmp_path: Path):
+    data = encode(picture().convert("RGB").convert("P"), "PNG")
+    at = data.index(b"PLTE")
+    end = at + 4 + int.from_bytes(data[at - 4 : at]) + 4
+    (tmp_path / "x.png").write_bytes(data[: at - 4] + data[end:])
+    with pytest.raises(RejectedError, match="mask does not decode: nose"):
+        read_grey(open_place(tmp_path), "x.png", "nose")

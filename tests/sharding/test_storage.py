@@ -189,3 +189,9 @@ print([name for name in ("torch", "boto3", "webdataset", "ray") if name in sys.m
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("url", ["s3://faces", "s3://faces/"])
+def test_a_file_in_a_bucket_has_a_key(url: str):
+    with pytest.raises(ValueError, match="names no file, expected s3://bucket/key"):
+        split_url(url)

@@ -273,10 +273,12 @@ def test_a_sample_without_labels_is_refused(tmp_path: Path):
         {"json": b"{"},
         {"json": b'{"width": 14, "height": 10}'},
         {"json": b'{"width": "14", "height": 10, "parts": {}}'},
+        {"json": b'{"width": 14.2, "height": 10, "parts": {}}'},
+        {"json": b'{"width": -14, "height": 10, "parts": {}}'},
     ],
     ids=[
         "no-image", "cut-off-jpeg", "other-size", "cut-off-png", "rgb-labels",
-        "no-json", "no-parts", "no-size",
+        "no-json", "no-parts", "no-size", "broken-size", "negative-size",
     ],
 )  # fmt: skip
 def test_a_sample_that_cannot_be_used_stops_it_by_name(tmp_path: Path, changed: dict[str, bytes]):
