@@ -302,7 +302,7 @@ def test_lacking_right_stops_a_run_at_its_start(helen: Path, bucket: str, proxy:
         )
         with pytest.raises(PermissionError, match="AccessDenied"):
             sharding.build(helen, f"{bucket}/out", Recipe(layout="helen"))
-        assert not any(path.endswith(".tar") for path in open_place(f"{bucket}/out").list())
+        assert all(path.startswith(".parts/") for path in open_place(f"{bucket}/out").list())
 
 
 @pytest.mark.slow
