@@ -106,6 +106,11 @@ class Batch:
             `[N, 6, 2]` float32, centres as a share of width and height, and `[N, 6]` bool, whether
             the part is there: present, and its centre still within the frame.
         """
+        shares, present = self.framed_centres()
+        return shares, present & ((shares >= 0) & (shares <= 1)).all(dim=-1)
+
+    def framed_centres(self) -> tuple[Tensor, Tensor]:
+        """The same, but a part whose centre has left the frame is there still."""
         assert self.centres is not None
         assert self.present is not None
         centres, present = self.centres, self.present
@@ -115,8 +120,7 @@ class Batch:
             mirrored = self.augmentation.mirrored
             centres = torch.where(mirrored[:, None, None], centres[:, swap], centres)
             present = torch.where(mirrored[:, None], present[:, swap], present)
-        shares = centres / self.sizes[:, None]
-        return shares, present & ((shares >= 0) & (shares <= 1)).all(dim=-1)
+        return centres / self.sizes[:, None], present
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -12,8 +12,9 @@ from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_h
 
 from stn_icnn.labels import FINE_NETWORKS, PARTS
 
-PhaseName = Literal["coarse", "localizer", "end_to_end"]
+PhaseName = Literal["coarse", "localizer", "end_to_end", "fine"]
 Network = Literal["coarse", "localizer", "fine"]
+FineNetwork = Literal["brow", "eye", "nose", "mouth"]
 Config = TypeVar("Config")
 
 
@@ -164,6 +165,8 @@ class OptimConfig:
     """Epochs of the localizer's pre-training."""
     epochs_end_to_end: int = 25
     """Epochs of the end-to-end phase."""
+    epochs_fine: int = 10
+    """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
     global_batch: int = 32
     """Images a step, all workers together."""
     micro_batch: int = 0
@@ -208,6 +211,7 @@ class OptimConfig:
                 "localizer": self.lr_localizer_end_to_end,
                 "fine": self.lr_fine,
             },
+            "fine": {"fine": self.lr_fine},
         }
         return {network: lr for network, lr in rates[phase].items() if lr > 0}
 
@@ -228,6 +232,26 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineConfig:
+    """The phase `fine`: fine networks alone, on windows cut where the parts truly are."""
+
+    networks: tuple[FineNetwork, ...] = FINE_NETWORKS
+    """Which of them are trained, and scored on their own classes."""
+    window_error: float = 0.01
+    """How far validation's windows lie off the parts' centres: standard deviation as a share of
+    the image's sides, as a localizer's error would be; 0: exactly on them."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 < len(self.networks) == len(set(self.networks) & set(FINE_NETWORKS)),
+            "fine.networks",
+            f"one or more of {', '.join(FINE_NETWORKS)}, each once",
+            " ".join(self.networks) or "none",
+        )
+        require(0 <= self.window_error < 1, "fine.window_error", "0 to under 1", self.window_error)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that the result of a training depends on, but the data."""
 
@@ -235,6 +259,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    fine: FineConfig = field(default_factory=FineConfig)
     seed: int = 0
     """Of weights, order of samples, and augmentation."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -332,6 +357,8 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
         if is_dataclass(hint) and isinstance(hint, type):
             value = from_dict(hint, value, f"{path}{name}.")
         else:
+            if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
+                value = tuple(value)
             require(_fits(value, hint), f"{path}{name}", _described(hint), value)
         arguments[name] = value
     return kind(**arguments)
@@ -341,6 +368,8 @@ def _fits(value: object, hint: Any) -> bool:
     """Whether a plain value is of a field's type; a whole number may stand for a float."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
     if get_args(hint):  # a union
         return any(_fits(value, one) for one in get_args(hint))
     if isinstance(value, bool):
@@ -351,6 +380,8 @@ def _fits(value: object, hint: Any) -> bool:
 def _described(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list, each {_described(get_args(hint)[0])}"
     if get_args(hint):
         return " or ".join(_described(one) for one in get_args(hint))
     return "None" if hint is type(None) else str(hint.__name__)

@@ -87,6 +87,20 @@ def f1_rows(
     return {row: None if math.isnan(f1) else f1 for row, f1 in rows.items()}
 
 
+def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
+    """F1 of a set of classes; confusion inside the set costs nothing.
+
+    Args:
+        counts: int64 `[11, 11]`, rows truth, columns prediction.
+        classes: canonical ids.
+
+    Returns:
+        In [0, 1]; None where the classes are in neither truth nor prediction.
+    """
+    f1 = float(_f1(counts, classes))
+    return None if math.isnan(f1) else f1
+
+
 def bootstrap_interval(
     counts_per_image: Tensor,
     row: str = "overall",

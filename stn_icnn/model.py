@@ -105,9 +105,9 @@ class STNiCNN(nn.Module):
         return torch.cat([centre, side, side], dim=-1)
 
     def label_parts(
-        self, batch: Batch, windows: Tensor
+        self, batch: Batch, windows: Tensor, networks: Sequence[str] = FINE_NETWORKS
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cuts the patches (equation 3) and labels them (equation 4).
+        """Cuts the patches (equation 3) and labels them (equation 4), with some of the networks.
 
         Returns:
             Theta and logits by fine network, as in `Parsing`.
@@ -116,7 +116,7 @@ class STNiCNN(nn.Module):
             name: theta_from_windows(
                 windows[:, list(PARTS_OF_NETWORK[name])], batch.canvas_size, batch.affine
             )
-            for name in self.fine
+            for name in networks
         }
         seen = {}
         for stream, (name, patches) in enumerate(self._cut(batch, theta).items(), start=1):

@@ -1,27 +1,37 @@
 """The phases of training (paper section 2.5.2): what each trains, and on which loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
-from stn_icnn.config import LossConfig, Network, PhaseName
+from stn_icnn.config import FineConfig, LossConfig, Network, PhaseName
+from stn_icnn.fine import parse_at_truth, true_windows_loss
+from stn_icnn.labels import FINE_NETWORKS
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
 from stn_icnn.model import Parsing, STNiCNN
 
 PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
-"""In the order of training: each starts from the model of the one before."""
+"""In the order of training: each starts from the model of the one before. `fine` is none of them:
+it needs no model to start from."""
 
 
 class PhaseLoss(nn.Module):
     """A model and a phase's loss: the module whose gradients are averaged over ranks."""
 
-    def __init__(self, model: STNiCNN, phase: PhaseName, weights: LossConfig) -> None:
+    def __init__(
+        self,
+        model: STNiCNN,
+        phase: PhaseName,
+        weights: LossConfig,
+        fine: FineConfig | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.weights = weights
+        self.fine = fine or FineConfig()
 
     def forward(self, batch: Batch) -> Tensor:
         """The phase's loss, summed over the samples of a batch; scalar float32."""
@@ -32,6 +42,8 @@ class PhaseLoss(nn.Module):
             with torch.no_grad():
                 coarse_logits = model.label_coarsely(batch)
             return localizer_loss(model.locate(coarse_logits), batch)
+        if self.phase == "fine":
+            return true_windows_loss(parse_at_truth(model, batch, self.fine.networks), batch)
         return end_to_end_loss(model(batch), batch, self.weights)
 
 
@@ -51,19 +63,32 @@ def networks(model: STNiCNN) -> dict[Network, nn.Module]:
 
 
 def set_trained(
-    model: STNiCNN, rates: Mapping[Network, float], freeze_batch_stats: bool = False
+    model: STNiCNN,
+    rates: Mapping[Network, float],
+    freeze_batch_stats: bool = False,
+    fine: Sequence[str] = FINE_NETWORKS,
 ) -> None:
-    """Readies the trained networks and freezes the others: `eval()`, no gradient."""
+    """Readies the trained networks and freezes the others: `eval()`, no gradient.
+
+    Args:
+        model: whose networks they are.
+        rates: by the trained ones' names.
+        freeze_batch_stats: whether batch norm's statistics stay as they are.
+        fine: which of the fine networks are trained, where `rates` has `fine`.
+    """
     for name, network in networks(model).items():
         trained = name in rates
         network.requires_grad_(trained)
         network.train(trained and not freeze_batch_stats)
+    for name, network in model.fine.items():
+        if name not in fine:
+            network.requires_grad_(False).eval()
 
 
 def trained_parameters(
     model: STNiCNN, rates: Mapping[Network, float]
 ) -> Iterator[tuple[Network, list[nn.Parameter]]]:
-    """The trained networks' parameters, by network."""
+    """The parameters that `set_trained` has readied, by network."""
     for name, network in networks(model).items():
         if name in rates:
-            yield name, list(network.parameters())
+            yield name, [p for p in network.parameters() if p.requires_grad]

@@ -16,7 +16,8 @@ from stn_icnn.config import Network, OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.evaluate import evaluation_batches, true_labels
-from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
+from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.losses import coarse_loss
 from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.model import STNiCNN, build_model, prepare_model
@@ -58,6 +59,11 @@ class PhaseRun:
     def num_epochs(self) -> int:
         """Epochs in all."""
         return self.config.optim.epochs(self.phase)
+
+    @property
+    def fine_networks(self) -> tuple[str, ...]:
+        """Of the fine networks, those that are trained where the phase trains any."""
+        return self.config.fine.networks if self.phase == "fine" else FINE_NETWORKS
 
     def plan(self, epoch: int) -> list[list[Request]]:
         """The global batches of an epoch."""
@@ -269,9 +275,11 @@ def validate(run: PhaseRun, model: STNiCNN) -> tuple[float, dict[str, float]]:
     mean = run.context.sum_(loss).item() / len(run.val_faces)
     if run.phase == "localizer":
         return -mean, {"val/loss": mean}
-    rows = f1_rows(run.context.sum_(counts))
+    counts = run.context.sum_(counts)
+    rows = f1_of_parts(counts, run.fine_networks) if run.phase == "fine" else f1_rows(counts)
     f1 = {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
-    return f1.get("val/f1_overall", 0.0), {"val/loss": mean, **f1}
+    selected_by = "val/f1_parts" if run.phase == "fine" else "val/f1_overall"
+    return f1.get(selected_by, 0.0), {"val/loss": mean, **f1}
 
 
 def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -281,6 +289,10 @@ def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> tuple[Tensor
     if run.phase == "coarse":
         logits = model.label_coarsely(batch)
         return coarse_loss(logits, batch), coarse_label_maps(logits, batch.host_sizes)
+    if run.phase == "fine":
+        fine = run.config.fine
+        parsing = parse_at_truth(model, batch, fine.networks, fine.window_error)
+        return true_windows_loss(parsing, batch), label_maps(parsing, batch.host_sizes)
     parsing = model(batch)
     return end_to_end_loss(parsing, batch, run.config.loss), label_maps(parsing, batch.host_sizes)
 
@@ -301,14 +313,14 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     """
     rates = run.config.optim.learning_rates(run.phase)
     prepare_model(model, run.config, run.context.device)
-    set_trained(model, rates)
+    set_trained(model, rates, fine=run.fine_networks)
     state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
     with run.context.latest_checkpoint() as folder:
         if folder is not None:
             restore_state(folder, state, run.context.device)
-    module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss))
+    module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss, run.config.fine))
     while state.epoch < run.num_epochs:
-        set_trained(model, rates, run.config.optim.freeze_batch_stats)
+        set_trained(model, rates, run.config.optim.freeze_batch_stats, run.fine_networks)
         metrics = train_epoch(run, state, module)
         state.epoch, state.progress = state.epoch + 1, Progress()
         last = state.epoch == run.num_epochs

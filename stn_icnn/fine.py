@@ -1,0 +1,99 @@
+"""The phase `fine`: fine networks alone, on windows cut where the parts truly are.
+
+No coarse network and no localizer take part, so it is a cheap trial of what the fine networks see
+and how they learn: rates, window sizes, patch sizes. Its F1 is that of the whole parser with a
+localizer whose error is known, in which three things are as they would be there:
+
+- A window that is too small loses what it cuts off: pixels are scored in the whole image, and
+  those of a part that lie in no window count as missed.
+- Validation's windows lie off the centres by `fine.window_error`, a share of the *image*, drawn
+  from the sample's key alone: the same pixels for every setting, seed and epoch. Windows that lie
+  exactly on the centres would favour sizes that leave no margin, and an error that is a share of
+  the window would make large windows pay for their size.
+- The window of a part that is not there lies at the image's centre: what is labelled in it is
+  wrong, and counts.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn_icnn.batch import Batch
+from stn_icnn.labels import FINE_NETWORKS, NUM_PARTS, PARTS, PARTS_OF_NETWORK
+from stn_icnn.losses import fine_loss
+from stn_icnn.metrics import f1_of_classes, f1_rows
+from stn_icnn.model import Parsing, STNiCNN
+
+
+def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:
+    """What a localizer would answer that knew the truth, but for an error.
+
+    Args:
+        batch: with truth.
+        window_error: standard deviation of the centres, as a share of the image's sides.
+
+    Returns:
+        `[N, 6, 3]` float32: centre as a share of width and height (0.5 for a part that is not
+        there), and 0, the log factor on the window.
+    """
+    centres, present = batch.framed_centres()
+    centres = torch.where(present[..., None], centres, centres.new_tensor(0.5))
+    if window_error:
+        centres = centres + window_error * _errors(batch.keys).to(centres.device)
+    return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
+
+
+def _errors(keys: Sequence[str]) -> Tensor:
+    """Standard normal numbers that depend on a sample's key alone, `[N, 6, 2]` float32."""
+    seeds = (zlib.crc32(key.encode()) for key in keys)
+    drawn = [np.random.default_rng(seed).standard_normal((NUM_PARTS, 2)) for seed in seeds]
+    return torch.from_numpy(np.stack(drawn).astype(np.float32))
+
+
+def parse_at_truth(
+    model: STNiCNN,
+    batch: Batch,
+    networks: Sequence[str] = FINE_NETWORKS,
+    window_error: float = 0.0,
+) -> Parsing:
+    """Labels the parts in windows cut at their true centres.
+
+    Args:
+        model: whose fine networks are used; its other networks are not asked.
+        batch: with truth. Where it is augmented, the windows are jittered as
+            `augment.window_shift` and `augment.window_scale` say.
+        networks: of `labels.FINE_NETWORKS`.
+        window_error: as `locate_truly` takes it.
+
+    Returns:
+        Windows of all parts, theta and logits of `networks`; `coarse_logits` is empty.
+    """
+    located = locate_truly(batch, window_error)
+    windows = model.windows(located, batch)
+    theta, part_logits = model.label_parts(batch, windows, networks)
+    return Parsing(located.new_empty(0), located, windows, theta, part_logits)
+
+
+def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:
+    """Cross-entropy of the labelled parts; scalar, summed over samples, mean over those parts."""
+    num_parts = sum(len(PARTS_OF_NETWORK[name]) for name in parsing.part_logits)
+    return fine_loss(parsing, batch) * (NUM_PARTS / num_parts)
+
+
+def f1_of_parts(counts: Tensor, networks: Sequence[str]) -> dict[str, float | None]:
+    """F1 of the classes that some fine networks label.
+
+    Args:
+        counts: int64 `[11, 11]`, rows truth, columns prediction.
+        networks: of `labels.FINE_NETWORKS`.
+
+    Returns:
+        `parts`, of all their classes together (as `overall` is of all inner classes: confusion
+        among them costs nothing), and the rows of `f1_rows`, None where they need other classes.
+    """
+    parts = [PARTS[i] for name in networks for i in PARTS_OF_NETWORK[name]]
+    classes = [class_id for part in parts for class_id in part.classes]
+    return {"parts": f1_of_classes(counts, classes), **f1_rows(counts, (0, *classes))}

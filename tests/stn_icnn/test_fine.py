@@ -1,0 +1,181 @@
+"""The phase `fine`: what it trains, what it scores, and what a window that is too small costs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stn_icnn.batch import Batch, Sample, collate
+from stn_icnn.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.config import FineConfig, ModelConfig, PartSizes, TrainConfig, from_dict, to_dict
+from stn_icnn.context import LocalContext
+from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.evaluate import true_labels
+from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth
+from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.metrics import confusion
+from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.pasting import label_maps
+from stn_icnn.phases import PhaseLoss, set_trained
+from stn_icnn.train import PhaseRun, run_phase
+
+Faces = Callable[..., ShardedFaces]
+FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+NOSE = CLASS_ID["nose"]
+
+
+def fine_only(config: TrainConfig, *networks: str) -> TrainConfig:
+    return replace(
+        config,
+        fine=FineConfig(networks=networks),
+        optim=replace(config.optim, epochs_fine=2),
+    )
+
+
+def phase_run(config: TrainConfig, tiny_faces: Faces, context: LocalContext) -> PhaseRun:
+    return PhaseRun(
+        phase="fine",
+        config=config,
+        train_faces=tiny_faces("train", augmented=True),
+        val_faces=tiny_faces("val"),
+        data=FACTS,
+        context=context,
+        say=lambda line: None,
+    )
+
+
+def square_nose(side: int, centre: tuple[float, float] = (50.0, 50.0)) -> Batch:
+    """A face of 100 px that is a square nose and nothing else."""
+    labels = torch.zeros(100, 100, dtype=torch.uint8)
+    left, top = (int(c - side / 2) for c in centre)
+    labels[top : top + side, left : left + side] = NOSE
+    centres, present = torch.zeros(6, 2), torch.zeros(6, dtype=torch.bool)
+    centres[4], present[4] = torch.tensor(centre), True
+    image = torch.zeros(3, 100, 100, dtype=torch.uint8)
+    return collate([Sample("a", image, labels, centres, present)])
+
+
+def sure_of_noses(window_px: int, monkeypatch: pytest.MonkeyPatch) -> STNiCNN:
+    """A parser whose patches are nose all over."""
+    sizes = PartSizes(brow=21, eye=21, nose=window_px, mouth=21)
+    model = build_model(ModelConfig(coarse_px=32, window_px=sizes, patch_px=PartSizes.same(21)))
+    logits = torch.tensor([-9.0, 9.0])[:, None, None]
+    monkeypatch.setattr(
+        model.fine["nose"], "forward", lambda x: logits.expand(len(x), 2, *x.shape[2:]).clone()
+    )
+    return model.eval()
+
+
+def test_a_gradient_reaches_each_trained_parameter_and_no_other(
+    tiny_config: TrainConfig, tiny_faces: Faces
+) -> None:
+    faces = tiny_faces("train", augmented=True)
+    model = build_model(tiny_config.model)
+    set_trained(model, {"fine": 1.0}, fine=("eye", "mouth"))
+    module = PhaseLoss(model, "fine", tiny_config.loss, FineConfig(networks=("eye", "mouth")))
+    module(collate([faces[Request(i)] for i in range(4)])).backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
+    trained = ("fine.eye.", "fine.mouth.")
+    assert reached == {n for n, _ in model.named_parameters() if n.startswith(trained)}
+
+
+def test_only_the_named_networks_change_and_f1_is_theirs(
+    tiny_config: TrainConfig, tiny_faces: Faces, tmp_path: Path
+) -> None:
+    config = fine_only(tiny_config, "eye")
+    torch.manual_seed(0)
+    model = build_model(config.model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    context = LocalContext(tmp_path)
+    run_phase(phase_run(config, tiny_faces, context), model)
+    changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert {name.rpartition(".")[0].split(".")[1] for name in changed} == {"eye"}
+    last = context.reports[-1]
+    assert last["val/f1_parts"] == last["val/f1_eyes"]
+    assert not {"val/f1_overall", "val/f1_nose", "val/f1_mouth"} & set(last)
+    kept = load_checkpoint(tmp_path)
+    assert (kept.phase, kept.config) == ("fine", config)
+
+
+def test_resumed_equals_straight(
+    tiny_config: TrainConfig, tiny_faces: Faces, tmp_path: Path
+) -> None:
+    """Also the optimizer's state, which is of some of the networks' parameters."""
+    config, half = fine_only(tiny_config, "nose", "mouth"), LocalContext(tmp_path / "half")
+    halfway = replace(config, optim=replace(config.optim, epochs_fine=1))
+    for context, wanted in [
+        (half, halfway),
+        (LocalContext(tmp_path / "half"), config),
+        (LocalContext(tmp_path / "straight"), config),
+    ]:
+        torch.manual_seed(0)
+        run_phase(phase_run(wanted, tiny_faces, context), build_model(config.model))
+    one = torch.load(tmp_path / "half" / "state.pt", weights_only=True)["weights"]
+    other = torch.load(tmp_path / "straight" / "state.pt", weights_only=True)["weights"]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("window_px", "found"), [(41, 41**2), (31, 31**2), (21, 21**2)])
+def test_what_a_window_cuts_off_counts_as_missed(
+    window_px: int, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nose of 41 px: all that lies in the window is found, all else of it is missed."""
+    batch = square_nose(41, (50.5, 50.5))
+    parsing = parse_at_truth(sure_of_noses(window_px, monkeypatch), batch, ("nose",))
+    counts = confusion(true_labels(batch, 0), label_maps(parsing, batch.host_sizes)[0])
+    assert counts[NOSE, NOSE] == found
+    assert counts[NOSE].sum() == 41**2
+    assert f1_of_parts(counts, ["nose"])["parts"] == pytest.approx(2 * found / (found + 41**2))
+
+
+def test_confusion_among_the_scored_classes_costs_nothing_elsewhere_it_does() -> None:
+    counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    upper, inner, lower = (CLASS_ID[n] for n in ("upper_lip", "inner_mouth", "lower_lip"))
+    counts[upper, upper], counts[inner, lower], counts[NOSE, upper] = 6, 2, 4
+    rows = f1_of_parts(counts, ["mouth"])
+    assert rows["parts"] == rows["mouth"] == pytest.approx(2 * 8 / (8 + 12))
+    assert rows["upper_lip"] == pytest.approx(2 * 6 / (6 + 10))
+    assert rows["overall"] is rows["nose"] is rows["eyes"] is None
+    everything = f1_of_parts(counts, ["brow", "eye", "nose", "mouth"])
+    assert everything["parts"] == everything["overall"] == pytest.approx(2 * 12 / (12 + 12))
+
+
+def test_windows_lie_where_the_parts_are_and_off_them_by_the_same_pixels_for_every_setting() -> (
+    None
+):
+    batch = square_nose(20, (30, 70))
+    exact, off = locate_truly(batch), locate_truly(batch, 0.05)
+    assert exact[0, 4].tolist() == pytest.approx([0.3, 0.7, 0])
+    assert exact[0, 0].tolist() == [0.5, 0.5, 0]  # not there: the image's centre
+    assert not torch.equal(off, exact)
+    assert torch.equal(off, locate_truly(batch, 0.05))
+    assert torch.allclose(locate_truly(batch, 0.1) - exact, 2 * (off - exact), atol=1e-6)
+    moved = [
+        parse_at_truth(build_model(ModelConfig(window_px=PartSizes.same(px))), batch, (), 0.05)
+        for px in (41, 81)
+    ]
+    assert torch.equal(moved[0].windows[..., :2], moved[1].windows[..., :2])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"networks": ["eyes"]}, r"fine\.networks must be a list, each 'brow' or"),
+        ({"networks": []}, r"fine\.networks must be one or more of brow, eye, nose, mouth"),
+        ({"networks": ["eye", "eye"]}, r"each once, got eye eye"),
+        ({"networks": "eye"}, r"fine\.networks must be a list"),
+        ({"window_error": -0.1}, r"fine\.window_error must be 0 to under 1, got -0\.1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_dict(TrainConfig, {"fine": values})
+
+
+def test_settings_come_back_from_json(tiny_config: TrainConfig) -> None:
+    values = to_dict(fine_only(tiny_config, "eye", "mouth"))
+    values["fine"]["networks"] = ["eye", "mouth"]
+    assert from_dict(TrainConfig, values) == fine_only(tiny_config, "eye", "mouth")
