@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cluster.trial_place import checkpoint_name
 from stn_icnn.context import Metrics
 
 
@@ -49,7 +50,7 @@ class RayContext:
         ray.train.report(
             dict(metrics),
             checkpoint=checkpoint,
-            checkpoint_dir_name=_folder_name(metrics) if checkpoint else None,
+            checkpoint_dir_name=checkpoint_name(metrics) if checkpoint else None,
         )
 
     @contextmanager
@@ -61,9 +62,3 @@ class RayContext:
             return
         with checkpoint.as_directory() as folder:
             yield Path(folder)
-
-
-def _folder_name(metrics: Metrics) -> str:
-    """Of a checkpoint; in the order of their names they were written."""
-    name = f"epoch_{int(metrics['epoch']):04d}"
-    return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

@@ -62,12 +62,12 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
     places = open_places(settings, settings.run_name or new_run_name(preset))
-    data = _open_data(settings, preset, places.storage)
+    data = open_data(settings, preset, places.storage)
     config = training_of(settings)
-    _require_canvas(config, data)
+    require_canvas(config, data)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
     share = join(places, data, settings.scaling, most_workers)
-    _require_batches(config, data, share)
+    require_batches(config, data, share)
     tracker, run_name = places.tracker, places.run_name
     record = RunRecord.open(f"{places.storage}/{run_name}", config, data.manifest.fingerprint)
     tags = run_tags(data.manifest.fingerprint, preset)
@@ -81,7 +81,12 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
     return tracker.last_line(result)
 
 
-def _open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
+def open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
+    """The data that a job trains on; the demo's own where it is given none.
+
+    Raises:
+        ValueError: where there are none, or a split of them is empty.
+    """
     if settings.data is not None:
         data = ShardedData.open(settings.data)
     elif preset == "demo":
@@ -97,8 +102,12 @@ def _open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
     return data
 
 
-def _require_canvas(config: TrainConfig, data: ShardedData) -> None:
-    """Refuses images that a worker would refuse later, one by one."""
+def require_canvas(config: TrainConfig, data: ShardedData) -> None:
+    """Refuses images that a worker would refuse later, one by one.
+
+    Raises:
+        ValueError: with the limit.
+    """
     side, limit = data.manifest.scale.px, config.model.canvas_px
     if side > limit:
         raise ValueError(
@@ -107,8 +116,12 @@ def _require_canvas(config: TrainConfig, data: ShardedData) -> None:
         )
 
 
-def _require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:
-    """Refuses more workers than the smallest global batch has images."""
+def require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:
+    """Refuses more workers than the smallest global batch has images.
+
+    Raises:
+        ValueError: with both numbers.
+    """
     num_images, optim = data.manifest.num_samples["train"], config.optim
     plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
     smallest = min(map(len, plan))

@@ -141,6 +141,12 @@ def _room(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int
     return sum(min(room, int(node.get("GPU", 0))) for room, node in zip(by_cpu, nodes, strict=True))
 
 
+def num_fitting(share: Share) -> int:
+    """How many such shares the cluster holds at a time."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return _room(nodes, share.cpus_per_worker, share.use_gpu) // share.num_workers
+
+
 def require_shared(storage: str) -> None:
     """Refuses a storage folder that some node of the cluster does not see.
 

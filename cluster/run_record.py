@@ -4,6 +4,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +36,56 @@ def require_name(run_name: str) -> None:
         )
 
 
+def take_up(
+    storage: str, file: str, content: dict[str, Any], settings: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Writes what a run was started with, or compares it with what is there.
+
+    Args:
+        storage: the run's own folder or `s3://` address.
+        file: name of the record in it.
+        content: of a new record; of types that JSON holds.
+        settings: the parts of it that a run must be gone on with as it was started; None: all.
+
+    Returns:
+        What the record holds.
+
+    Raises:
+        ValueError: naming the settings in which the run was started otherwise.
+    """
+    place = open_place(storage)
+    if not place.exists(file):
+        place.write(file, json.dumps(content, indent=1).encode())
+        return content
+    earlier: dict[str, Any] = json.loads(place.read(file))
+    names = list(content) if settings is None else settings
+    changed = differences(
+        {name: content[name] for name in names}, {name: earlier.get(name) for name in names}
+    )
+    if changed:
+        raise ValueError(
+            f"the run at {storage} was started with other settings ({'; '.join(changed)}): "
+            "repeat them to go on with it, or give another --run-name"
+        )
+    return earlier
+
+
+def kept_model(run: str) -> bytes:
+    """The model file in the last checkpoint of a Ray Train run that has finished.
+
+    Raises:
+        ValueError: where its checkpoint is gone.
+    """
+    checkpoint = ray.train.Result.from_path(run).checkpoint
+    if checkpoint is None:
+        raise ValueError(
+            f"{run} holds no checkpoint though the phase was finished: restore it, or give "
+            "another --run-name"
+        )
+    with checkpoint.as_directory() as folder:
+        return (Path(folder) / MODEL_FILE).read_bytes()
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run's place, what it was started with, and the phases that it has finished."""
@@ -54,19 +105,7 @@ class RunRecord:
             "config": json.loads(json.dumps(to_dict(config))),
             "data_fingerprint": data_fingerprint,
         }
-        place = open_place(storage)
-        if not place.exists(FILE):
-            record = cls(storage, {**content, "finished": []})
-            record._write()
-            return record
-        earlier = json.loads(place.read(FILE))
-        changed = differences(content, {name: earlier[name] for name in content})
-        if changed:
-            raise ValueError(
-                f"the run at {storage} was started with other settings ({'; '.join(changed)}): "
-                "repeat them to go on with it, or give another --run-name"
-            )
-        return cls(storage, earlier)
+        return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))
 
     def has_finished(self, phase: PhaseName) -> bool:
         """Whether a phase has been trained to its end."""
@@ -83,14 +122,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        checkpoint = ray.train.Result.from_path(f"{self.storage}/{phase}").checkpoint
-        if checkpoint is None:
-            raise ValueError(
-                f"{self.storage}/{phase} holds no checkpoint though the phase was finished: "
-                "restore it, or give another --run-name"
-            )
-        with checkpoint.as_directory() as folder:
-            return (Path(folder) / MODEL_FILE).read_bytes()
+        return kept_model(f"{self.storage}/{phase}")
 
     def _write(self) -> None:
         open_place(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())

@@ -25,7 +25,7 @@ from stn_icnn.evaluate import (
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
 from stn_icnn.model import build_model, prepare_model
-from stn_icnn.train import DivergedError, PhaseRun, run_phase
+from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
 
 MODEL = "STN-iCNN"
 COARSE = "coarse network"
@@ -85,13 +85,22 @@ def read_faces(
 
 
 def train(task: TrainTask) -> str | None:
+    """`train_in` a Ray Train worker."""
+    return train_in(RayContext(), task)
+
+
+def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | None:
     """Trains a phase.
+
+    Args:
+        context: where it is trained.
+        task: the phase and its data.
+        say: what lines of how far it is are given to.
 
     Returns:
         Why it can't be trained, where the loss diverged: raising would make Ray try again what
         must fail again.
     """
-    context = RayContext()
     quiet = context.rank > 0
     torch.manual_seed(task.config.seed)
     model = (
@@ -104,6 +113,7 @@ def train(task: TrainTask) -> str | None:
         val_faces=read_faces(task.val_shards, task.config, quiet=quiet),
         data=task.data,
         context=context,
+        say=say,
         loader_processes=task.loader_processes,
     )
     try:

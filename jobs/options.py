@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -16,13 +16,18 @@ from stn_icnn.config import PRESETS, TrainConfig, from_dict, to_dict
 
 DEFAULT_PRESET = "demo"
 
+Job = TypeVar("Job", bound=JobConfig)
 
-def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobConfig, str]:
+
+def parse_job(
+    description: str, argv: Sequence[str] | None = None, kind: type[Job] = JobConfig
+) -> tuple[Job, str]:
     """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file goes over the preset's settings.
 
     Args:
         description: shown by `--help`.
         argv: the arguments; those of the process by default.
+        kind: of job.
 
     Returns:
         The job's settings and the name of what they started from: a preset, or the file's.
@@ -42,21 +47,21 @@ def parse_job(description: str, argv: Sequence[str] | None = None) -> tuple[JobC
         raise ValueError("--config needs a JSON file, as a run's artifacts hold one") from error
     if given.config is None:
         preset = preset or DEFAULT_PRESET
-        default = _preset_job(preset)
+        default = _preset_job(preset, kind)
     else:
-        default = _read_config(given.config, _preset_job(preset) if preset else JobConfig())
+        default = _read_config(given.config, _preset_job(preset, kind) if preset else kind())
         preset = preset or given.config.stem
     prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
-    job = tyro.cli(JobConfig, prog=prog, description=description, default=default, args=rest)
+    job = tyro.cli(kind, prog=prog, description=description, default=default, args=rest)
     return job, preset
 
 
-def _preset_job(preset: str) -> JobConfig:
+def _preset_job(preset: str, kind: type[Job]) -> Job:
     training = PRESETS[preset]()
-    return JobConfig(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
+    return kind(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
 
 
-def _read_config(path: Path, base: JobConfig) -> JobConfig:
+def _read_config(path: Path, base: Job) -> Job:
     """The settings of a file, over others."""
     try:
         values = json.loads(path.read_text())
@@ -64,7 +69,7 @@ def _read_config(path: Path, base: JobConfig) -> JobConfig:
         raise ValueError(
             f"--config must be a JSON file of settings, got {path}: {error}"
         ) from error
-    return from_dict(JobConfig, _laid_over(to_dict(base), values))
+    return from_dict(type(base), _laid_over(to_dict(base), values))
 
 
 def _laid_over(base: Any, values: Any) -> Any:

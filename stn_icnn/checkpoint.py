@@ -44,8 +44,8 @@ class Checkpoint:
     """Of the validation that selected it."""
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a model file."""
+def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
+    """Writes a model file, or its content."""
     torch.save(
         {
             "format": FORMAT,

@@ -80,8 +80,8 @@ def set_trained(
         trained = name in rates
         network.requires_grad_(trained)
         network.train(trained and not freeze_batch_stats)
-    for name, network in model.fine.items():
-        if name not in fine:
+    for part, network in model.fine.items():
+        if part not in fine:
             network.requires_grad_(False).eval()
 
 

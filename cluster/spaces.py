@@ -1,0 +1,270 @@
+"""Search spaces: read from words, checked against the settings they stand for, drawn from."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from stn_icnn.config import PhaseName, TrainConfig, from_dict, require, to_dict
+from stn_icnn.labels import FINE_NETWORKS
+
+Value = float | int | str | bool
+Values = dict[str, Value]
+"""Searched settings, by dotted name."""
+
+KINDS = {"log": 2, "uniform": 2, "steps": 3}
+"""Numbers that follow each."""
+FORMS = "log LOW HIGH, uniform LOW HIGH, steps LOW HIGH STEP, or two or more values"
+MOST_STEPS = 1000
+MOST_CORNERS = 4096
+
+USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
+    "model.coarse_px": ("coarse", "localizer", "end_to_end"),
+    "model.learn_scale": ("localizer", "end_to_end"),
+    "model.window_px": ("end_to_end", "fine"),
+    "model.patch_px": ("end_to_end", "fine"),
+    "augment.window_shift": ("end_to_end", "fine"),
+    "augment.window_scale": ("end_to_end", "fine"),
+    "optim.lr_coarse": ("coarse",),
+    "optim.lr_localizer": ("localizer",),
+    "optim.lr_coarse_end_to_end": ("end_to_end",),
+    "optim.lr_localizer_end_to_end": ("end_to_end",),
+    "optim.lr_fine": ("end_to_end", "fine"),
+    "loss": ("end_to_end",),
+}
+"""Phases that a setting, or a group of them, has an effect in; those not named: in all."""
+
+PAPERS_OPERATIONS = tuple(
+    f"augment.{name}" for name in ("rotation_deg", "shift", "scale_min", "scale_max", "noise_std")
+)
+
+NOT_SEARCHED: Mapping[str, str] = {
+    "seed": "--seeds repeats each setting",
+    "fine": "it says what is scored, so that trials would not compare",
+    "optim.epochs": "it is what a trial costs, so that trials would not compare",
+    "validate_every_epochs": "a trial is validated after every epoch",
+}
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values that a setting may take."""
+
+    name: str
+    """Dotted name of the setting."""
+    kind: Literal["log", "uniform", "values"]
+    whole: bool
+    """Whether it is a whole number."""
+    low: float = 0
+    high: float = 0
+    values: tuple[Value, ...] = ()
+    """In order, of `values`."""
+    step: float = 0
+    """Between those values; 0 where they were listed."""
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """All values, or of a range both ends."""
+        return self.values or (self._typed(self.low), self._typed(self.high))
+
+    def contains(self, value: object) -> bool:
+        """Whether it may take a value."""
+        if self.kind == "values":
+            return value in self.values
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        """One of its values, each (on the scale of its kind) as likely as any other."""
+        if self.kind == "values":
+            return self.values[int(rng.integers(len(self.values)))]
+        if self.kind == "uniform":
+            return self._typed(rng.uniform(self.low, self.high))
+        return self._typed(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+
+    def _typed(self, value: float) -> Value:
+        if self.whole:
+            return int(min(max(round(value), self.low), self.high))
+        return float(min(max(value, self.low), self.high))
+
+    def __str__(self) -> str:
+        if self.kind == "values":
+            return " ".join(map(_shown, self.values))
+        return f"{self.kind} {self.low:g} {self.high:g}"
+
+
+def _shown(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def parse_space(name: str, words: Sequence[str], current: object) -> Space:
+    """Reads a space.
+
+    Args:
+        name: dotted name of the setting.
+        words: as on the command line.
+        current: the setting's value, which says of what type it is.
+
+    Raises:
+        ValueError: naming the setting, what is allowed and what was given.
+    """
+    what, given = f"space.{name}", " ".join(words) or "nothing"
+    if isinstance(current, Mapping):  # four sizes: one for all of them
+        current = next(iter(current.values()))
+    whole = isinstance(current, int) and not isinstance(current, bool)
+    if not words or words[0] not in KINDS:
+        values = tuple(_value(what, word, current) for word in words)
+        require(len(values) >= 2, what, FORMS, given)
+        require(len(set(values)) == len(values), what, "of values given once", given)
+        return Space(name, "values", whole, values=values)
+    require(_is_number(current), what, "a list of values, as it is not a number", given)
+    kind, *numbers = words
+    require(len(numbers) == KINDS[kind], what, FORMS, given)
+    low, high, *step = (float(_value(what, word, current)) for word in numbers)
+    require(low < high, what, "a range with LOW under HIGH", given)
+    if kind == "steps":
+        require(step[0] > 0, what, "a range with STEP over 0", given)
+        num = int((high - low) / step[0] + 1e-9) + 1
+        require(2 <= num <= MOST_STEPS, what, f"of 2 to {MOST_STEPS} steps", f"{num} ({given})")
+        at = (low + i * step[0] for i in range(num))
+        steps: tuple[Value, ...] = tuple(int(v) if whole else round(v, 12) for v in at)
+        return Space(name, "values", whole, values=steps, step=step[0])
+    require(kind == "uniform" or low > 0, what, "a log range with LOW over 0", given)
+    return Space(name, "log" if kind == "log" else "uniform", whole, low, high)
+
+
+def _value(what: str, word: str, current: object) -> Value:
+    """A word as a value of the type of another."""
+    if isinstance(current, bool):
+        require(word in ("true", "false"), what, "of true and false", word)
+        return word == "true"
+    if isinstance(current, str):
+        return word
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    require(math.isfinite(number), what, f"of numbers ({FORMS})", word)
+    if isinstance(current, int):
+        require(number == int(number), what, "of whole numbers", word)
+        return int(number)
+    return number
+
+
+def applied(config: TrainConfig, values: Mapping[str, Value]) -> TrainConfig:
+    """The settings with some of them replaced, by dotted name.
+
+    Raises:
+        ValueError: where the config refuses a value, in its words.
+    """
+    changed = to_dict(config)
+    for name, value in values.items():
+        *path, last = name.split(".")
+        group = changed
+        for step in path:
+            group = group[step]
+        sizes = group[last]
+        group[last] = dict.fromkeys(sizes, value) if isinstance(sizes, dict) else value
+    return from_dict(TrainConfig, changed)
+
+
+def setting_of(config: TrainConfig, name: str) -> Any:
+    """The value of a setting, by dotted name; of a group of alike ones, the one they all have.
+
+    Raises:
+        ValueError: where there is no such setting.
+    """
+    value: Any = to_dict(config)
+    for step in name.split("."):
+        require(isinstance(value, Mapping) and step in value, "space", "of a setting", name)
+        value = value[step]
+    return value
+
+
+def own_value(config: TrainConfig, name: str) -> Any:
+    """As `setting_of`, but of four sizes the one that they all have, or None."""
+    value = setting_of(config, name)
+    if isinstance(value, Mapping):
+        return next(iter(value.values())) if len(set(value.values())) == 1 else None
+    return value
+
+
+def read_spaces(
+    given: Mapping[str, Sequence[str]], config: TrainConfig, phases: Sequence[PhaseName]
+) -> tuple[Space, ...]:
+    """Reads all spaces and checks each value and combination that can be.
+
+    Args:
+        given: words, by dotted name of a setting; none: the learning rates that `phases` use.
+        config: the settings that trials start from.
+        phases: that trials train.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    given = given or _default_spaces(config, phases)
+    spaces = []
+    for name, words in given.items():
+        current = setting_of(config, name)
+        _require_searchable(name, current)
+        _require_used(name, config, phases)
+        spaces.append(parse_space(name, words, current))
+    for space in spaces:
+        for value in space.ends:
+            _require_valid(config, {space.name: value})
+    corners = itertools.product(*(space.ends for space in spaces))
+    names = [space.name for space in spaces]
+    for corner in itertools.islice(corners, MOST_CORNERS):
+        _require_valid(config, dict(zip(names, corner, strict=True)))
+    return tuple(spaces)
+
+
+def _default_spaces(config: TrainConfig, phases: Sequence[PhaseName]) -> dict[str, tuple[str, ...]]:
+    rates = (name for name in USED_BY if name.startswith("optim.lr_"))
+    used = {name: setting_of(config, name) for name in rates if set(USED_BY[name]) & set(phases)}
+    return {name: ("log", f"{lr / 10:g}", f"{lr * 10:g}") for name, lr in used.items() if lr > 0}
+
+
+def _require_searchable(name: str, current: object) -> None:
+    for other, reason in NOT_SEARCHED.items():
+        if name.startswith(other):
+            raise ValueError(f"space.{name} can't be searched: {reason}")
+    sizes = isinstance(current, Mapping) and set(current) == set(FINE_NETWORKS)
+    require(
+        sizes or isinstance(current, int | float | str),
+        f"space.{name}",
+        "of one setting",
+        f"a group: {', '.join(current) if isinstance(current, Mapping) else current}",
+    )
+
+
+def _require_used(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> None:
+    """Refuses a search in which nothing would change."""
+    group = max((n for n in USED_BY if f"{name}.".startswith(f"{n}.")), key=len, default=None)
+    used_by = USED_BY[group] if group else tuple(phases)
+    if not set(used_by) & set(phases):
+        raise ValueError(
+            f"space.{name} has no effect in sweep.phases {' '.join(phases)}: it has in "
+            f"{', '.join(used_by)}"
+        )
+    if name in PAPERS_OPERATIONS and not config.augment.operations:
+        raise ValueError(f"space.{name} has no effect: augment.operations is off")
+    part = name.rpartition(".")[2]
+    if set(phases) == {"fine"} and part in FINE_NETWORKS and part not in config.fine.networks:
+        raise ValueError(
+            f"space.{name} has no effect: fine.networks is {' '.join(config.fine.networks)}"
+        )
+
+
+def _require_valid(config: TrainConfig, values: Mapping[str, Value]) -> None:
+    try:
+        applied(config, values)
+    except ValueError as error:
+        given = ", ".join(f"{name} = {value}" for name, value in values.items())
+        raise ValueError(f"space: {given} can't be tried: {error}") from error

@@ -1,0 +1,139 @@
+"""What the driver of a sweep does with what trials report: record, track, and say it."""
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from cluster.sweep_record import State, SweepRecord, Trial
+from cluster.tracking import Run, Status
+from cluster.trial import JUDGED_BY, TrialPlan
+from stn_icnn.config import to_dict
+
+STATUS: dict[State, Status] = {
+    "finished": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
+"""MLflow's word for how a trial ended; the tag `trial_state` has ours."""
+
+
+class SweepListener(tune.Callback):
+    """Records every report before anything else is done with it, then tracks it in MLflow.
+
+    Args:
+        record: of the sweep.
+        plan: of its trials.
+        run: the sweep's; each trial has a child run.
+    """
+
+    def __init__(self, record: SweepRecord, plan: TrialPlan, run: Run) -> None:
+        self._record = record
+        self._plan = plan
+        self._run = run
+        self._num_epochs = plan.config.optim.epochs(plan.phases[-1])
+        self._runs: dict[str, Run] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune writes one down, which nobody reads
+
+    def start(self, trial: Trial) -> None:
+        """Tracks a trial that is about to start, or to go on."""
+        self._run_of(trial)
+        going_on = f", goes on after epoch {trial.epochs}" if trial.curve else ""
+        values = ", ".join(f"{name} {_shown(value)}" for name, value in trial.values.items())
+        print(f"{trial.name}: {values}, seed {trial.seed}{going_on}", flush=True)
+
+    def track_ends(self) -> None:
+        """Tells MLflow of trials whose end an earlier driver did not live to tell."""
+        for trial in self._record.trials:
+            if trial.state != "running" and not trial.tracked:
+                for epoch, score in trial.curve.items():
+                    self._run_of(trial).log_metrics(self._metric(score), step=epoch)
+                self._track_end(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A report of a trial; `done` where the pruner has just stopped it."""
+        ours = self._record.named(trial.config["trial"])
+        if ours.state != "running":
+            return  # it is on its way out
+        epoch = int(result["epoch"])
+        if "diverged" in result:
+            ours.state, ours.error = "diverged", result["diverged"]
+        elif epoch > 0:
+            ours.curve[epoch] = result["score"]
+            if epoch == self._num_epochs:
+                ours.state = "finished"
+            elif result.get("done"):
+                ours.state = "pruned"
+        self._record.save(ours)
+        self._track_report(ours, result)
+        if ours.state != "running":
+            self._track_end(ours)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died or raised; it goes on from its checkpoint."""
+        print(f"{trial.config['trial']}: tried again: {_last_line(trial)}", flush=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed more often than allowed; the others go on."""
+        ours = self._record.named(trial.config["trial"])
+        if ours.state == "running":
+            ours.state, ours.error = "failed", _last_line(trial)
+            self._record.save(ours)
+            self._track_end(ours)
+
+    def _run_of(self, trial: Trial) -> Run:
+        if trial.name not in self._runs:
+            config = self._plan.config_of(trial.values, trial.seed)
+            self._runs[trial.name] = self._run.tracker.start_or_resume_run(
+                trial.name,
+                self._run.run_id,
+                tags={"trial_state": trial.state, "phases": " ".join(self._plan.phases)},
+                params=to_dict(config),
+            )
+        return self._runs[trial.name]
+
+    def _track_report(self, trial: Trial, result: dict[str, Any]) -> None:
+        phase, epoch = result["phase"], int(result["phase_epoch"])
+        before = "" if phase == self._plan.phases[-1] else f"{phase}/"
+        values = {f"{before}{k}": v for k, v in result.items() if k.startswith(("train/", "val/"))}
+        self._run_of(trial).log_metrics(values, step=epoch)
+        metric = JUDGED_BY[phase]
+        if metric in result:
+            num_epochs = self._plan.config.optim.epochs(phase)
+            print(
+                f"{trial.name}: {phase}: epoch {epoch} of {num_epochs}: {metric} "
+                f"{result[metric]:.4f}",
+                flush=True,
+            )
+
+    def _metric(self, score: float) -> dict[str, float]:
+        metric = JUDGED_BY[self._plan.phases[-1]]
+        return {metric: -score if metric == "val/loss" else score}
+
+    def _track_end(self, trial: Trial) -> None:
+        error = f": {trial.error}" if trial.error else ""
+        print(f"{trial.name}: {trial.state} after {trial.epochs} epochs{error}", flush=True)
+        run = self._run_of(trial)
+        if trial.score is not None:
+            best = {f"best_{k}": v for k, v in self._metric(trial.score).items()}
+            run.log_metrics(best, step=trial.epochs)
+        run.set_tags({"trial_state": trial.state, "error": trial.error})
+        run.finish(STATUS[trial.state])
+        trial.tracked = True
+        self._record.save(trial)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _last_line(trial: Any) -> str:
+    """Of the traceback that Tune has kept of a trial's last error."""
+    file = trial.error_file
+    text = Path(file).read_text().strip() if file and Path(file).exists() else "no reason given"
+    return text.splitlines()[-1]

@@ -1,0 +1,111 @@
+"""What a sweep has done so far, in its storage: what makes the same command go on.
+
+A trial's file is written before the trial starts, and anew at each of its reports. So however the
+driver ends, each trial is there once, with all that it has reported.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from cluster.run_record import take_up
+from cluster.spaces import Values
+from sharding.storage import open_place
+
+SWEEP_FILE = "sweep.json"
+TRIALS = "trials"
+
+State = Literal["running", "finished", "pruned", "diverged", "failed"]
+
+
+@dataclass
+class Trial:
+    """One training of a sweep."""
+
+    name: str
+    setting: int
+    """Number of the setting, from 0."""
+    repeat: int
+    """Which of its trainings, from 0."""
+    seed: int
+    """Of the training."""
+    values: Values
+    """Of the searched settings."""
+    state: State = "running"
+    """`running`: it is to go on. `failed`: an error ended it, more often than allowed."""
+    curve: dict[int, float] = field(default_factory=dict)
+    """Score by epoch of the last phase, from 1; higher is better."""
+    error: str | None = None
+    """Why it failed, or diverged."""
+    tracked: bool = False
+    """Whether MLflow has been told how it ended."""
+
+    @property
+    def score(self) -> float | None:
+        """The best of its epochs': the model of that one is kept."""
+        return max(self.curve.values(), default=None)
+
+    @property
+    def epochs(self) -> int:
+        """Of the last phase, trained so far."""
+        return max(self.curve, default=0)
+
+
+def trial_name(setting: int, repeat: int) -> str:
+    """The name of a trial, alike in storage, MLflow and reports."""
+    return f"trial-{setting:04d}" + (f"-seed-{repeat}" if repeat else "")
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep's place and its trials, in the order in which they were first started."""
+
+    storage: str
+    """The sweep's own folder or `s3://` address."""
+    trials: list[Trial]
+
+    @classmethod
+    def open(cls, storage: str, content: dict[str, Any]) -> Self:
+        """Starts a sweep's record, or takes it up.
+
+        Args:
+            storage: the sweep's own folder or `s3://` address.
+            content: the settings that its results depend on, nested, of types that JSON holds.
+
+        Raises:
+            ValueError: naming the settings in which the sweep of this name was started otherwise.
+        """
+        take_up(storage, SWEEP_FILE, content)
+        place = open_place(f"{storage}/{TRIALS}")
+        trials = [_from_json(place.read(path)) for path in place.list() if path.endswith(".json")]
+        return cls(storage, sorted(trials, key=lambda trial: (trial.setting, trial.repeat)))
+
+    def add(self, trial: Trial) -> None:
+        """Takes up a new trial, before it starts."""
+        assert all(trial.name != other.name for other in self.trials)
+        self.save(trial)
+        self.trials.append(trial)
+
+    def save(self, trial: Trial) -> None:
+        """Writes what a trial has come to."""
+        text = json.dumps(asdict(trial), indent=1)
+        open_place(f"{self.storage}/{TRIALS}").write(f"{trial.name}.json", text.encode())
+
+    def named(self, name: str) -> Trial:
+        """The trial of a name."""
+        return next(trial for trial in self.trials if trial.name == name)
+
+    def of_setting(self, setting: int) -> list[Trial]:
+        """The trainings of a setting, in order."""
+        return [trial for trial in self.trials if trial.setting == setting]
+
+    @property
+    def num_settings(self) -> int:
+        """Settings that have been proposed."""
+        return len({trial.setting for trial in self.trials})
+
+
+def _from_json(data: bytes) -> Trial:
+    content = json.loads(data)
+    curve = {int(epoch): score for epoch, score in content.pop("curve").items()}
+    return Trial(**content, curve=curve)

@@ -1,0 +1,171 @@
+"""The report of a sweep: its numbers, a table, a CSV file, and charts."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.spaces import Space, Values
+from cluster.sweep_charts import curves_chart, field_chart
+from cluster.sweep_record import Trial
+from stn_icnn.repeats import Repeats
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a sweep that came to its end."""
+
+    values: Values
+    trials: tuple[Trial, ...]
+    """Its trainings that are finished."""
+    shown: Repeats
+    """Of their metric."""
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep has found."""
+
+    title: str
+    metric: str
+    """That trials are judged by: `val/f1_*`, or `val/loss`, of which less is better."""
+    spaces: Sequence[Space]
+    trials: Sequence[Trial]
+    num_epochs: int
+    """Of the last phase of a trial that is not stopped."""
+    seeds: int
+    """Trainings of each setting that came to its end."""
+
+    def shown(self, score: float) -> float:
+        """A score as the metric that it is made of."""
+        return -score if self.metric == "val/loss" else score
+
+    @property
+    def ranked(self) -> list[Setting]:
+        """The settings that came to their end, best first; those with all their seeds before
+        those of which a training failed."""
+        finished: dict[int, list[Trial]] = {}
+        for trial in self.trials:
+            if trial.state == "finished":
+                finished.setdefault(trial.setting, []).append(trial)
+        settings = [
+            Setting(
+                trials[0].values,
+                tuple(trials),
+                Repeats.of([self.shown(t.score) for t in trials if t.score is not None]),
+            )
+            for trials in finished.values()
+        ]
+        sign = -1 if self.metric == "val/loss" else 1
+        return sorted(settings, key=lambda s: (-len(s.trials), -sign * s.shown.mean))
+
+    @property
+    def best(self) -> Setting | None:
+        """The best setting that came to its end."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Trials by how they ended."""
+        return dict(Counter(trial.state for trial in self.trials))
+
+    @property
+    def epochs(self) -> dict[str, float]:
+        """What was trained of the last phase, and what stopping trials early has saved.
+
+        `trained` epochs of `to_the_end`, which all trials but those that failed or diverged would
+        have taken; `saved` is the share of these that was not trained.
+        """
+        compared = [t for t in self.trials if t.state in ("finished", "pruned")]
+        trained, whole = sum(t.epochs for t in compared), len(compared) * self.num_epochs
+        saved = 1 - trained / whole if whole else 0.0
+        return {"trained": trained, "to_the_end": whole, "saved": saved}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For MLflow, by metric."""
+        epochs = {f"sweep/epochs_{name}": float(value) for name, value in self.epochs.items()}
+        return epochs | {f"sweep/trials_{k}": float(v) for k, v in self.states.items()}
+
+
+def write_sweep_report(folder: Path, report: SweepReport) -> None:
+    """Writes `sweep.md`, `sweep.csv`, `curves.png`, and a `field_NAME.png` a searched setting."""
+    lines = _trial_lines(report)
+    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    curves_chart(report.title, report.metric, report.trials, report.shown).savefig(
+        folder / "curves.png", dpi=150
+    )
+    pictures = ["curves.png"]
+    for space in report.spaces:
+        pictures.append(f"field_{space.name}.png")
+        chart = field_chart(space, report.metric, report.trials, report.shown)
+        chart.savefig(folder / pictures[-1], dpi=150)
+    (folder / "sweep.md").write_text(_markdown(report, lines, pictures), encoding="utf-8")
+
+
+def _trial_lines(report: SweepReport) -> list[list[Any]]:
+    """A line a trial, best first; those that did not come to their end after those that did."""
+    names = [space.name for space in report.spaces]
+    lines: list[list[Any]] = [["trial", *names, "seed", "state", "epochs", report.metric, "error"]]
+    order = ("finished", "pruned", "diverged", "failed", "running")
+
+    def place(trial: Trial) -> tuple[int, float]:
+        return order.index(trial.state), -(trial.score if trial.score is not None else -1e9)
+
+    for trial in sorted(report.trials, key=place):
+        score = None if trial.score is None else report.shown(trial.score)
+        values = [trial.values[name] for name in names]
+        lines.append(
+            [trial.name, *values, trial.seed, trial.state, trial.epochs, score, trial.error or ""]
+        )
+    return lines
+
+
+def _markdown(report: SweepReport, lines: list[list[Any]], pictures: Sequence[str]) -> str:
+    epochs, best = report.epochs, report.best
+    text = [f"# {report.title}", ""]
+    text.append(", ".join(f"{number} {state}" for state, number in report.states.items()) + ".")
+    text.append(
+        f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all trials "
+        f"would have taken to the end: {epochs['saved']:.0%} saved."
+    )
+    text.append(
+        f"`{report.metric}` is the best epoch's, on the validation split, which chose it: of the "
+        "best of many trials it is a little flattering. Pruned trials had fewer epochs."
+    )
+    if best is not None:
+        text += ["", f"Best setting ({best.trials[0].name}): {best.shown}", ""]
+        text += [f"- `{name}`: {_cell(value)}" for name, value in best.values.items()]
+    if report.seeds > 1:
+        text += ["", *_settings_table(report)]
+    text += ["", *_table(lines[0], lines[1:])]
+    for picture in pictures:
+        text += ["", f"![{picture}]({picture})"]
+    return "\n".join(text) + "\n"
+
+
+def _settings_table(report: SweepReport) -> list[str]:
+    """Mean, deviation and interval of the settings' repeats, best first."""
+    names = [space.name for space in report.spaces]
+    rows: list[list[Any]] = []
+    for setting in report.ranked:
+        low, high = setting.shown.interval or (None, None)
+        values = [setting.values[name] for name in names]
+        rows.append(
+            [*values, setting.shown.num, setting.shown.mean, setting.shown.deviation, low, high]
+        )
+    return _table([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
+
+
+def _table(heading: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
+    lines = ["| " + " | ".join(map(str, heading)) + " |", "|---" * len(heading) + "|"]
+    return lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")

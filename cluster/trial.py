@@ -1,0 +1,238 @@
+"""What runs in one trial of a sweep: its phases, each gone on with where it stopped."""
+
+import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from torch import Tensor, nn
+
+from cluster.launch import PhaseFailedError, quieten, run_on_workers
+from cluster.resources import Share
+from cluster.run_record import kept_model
+from cluster.shard_cache import PlacedShard
+from cluster.spaces import applied
+from cluster.trial_place import Report, TrialPlace, checkpoint_name
+from cluster.worker import TrainTask, train, train_in
+from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.context import Metrics
+from stn_icnn.model import build_model
+
+OnReport = Callable[[Report], None]
+
+JUDGED_BY: dict[PhaseName, str] = {
+    "coarse": "val/f1_overall",
+    "localizer": "val/loss",
+    "end_to_end": "val/f1_overall",
+    "fine": "val/f1_parts",
+}
+"""The metric by which trials are judged, by the last phase that they train."""
+
+TRAINED_BY: dict[str, tuple[str, ...]] = {
+    "coarse": ("coarse",),
+    "localizer": ("coarse", "localizer"),
+}
+"""Networks that have learnt something by the end of a phase; of the others: all."""
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What the trials of a sweep have in common."""
+
+    config: TrainConfig
+    """That the trials' values are laid over."""
+    phases: tuple[PhaseName, ...]
+    data: DataFacts
+    train_shards: tuple[PlacedShard, ...]
+    val_shards: tuple[PlacedShard, ...]
+    start: bytes | None
+    """A model file's content."""
+    storage: str
+    """The sweep's own folder or `s3://` address."""
+    share: Share
+    """Of the cluster, for one trial."""
+    max_failures: int
+
+    def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
+        """The settings of a trial, which is validated after every epoch."""
+        return replace(applied(self.config, values), seed=seed, validate_every_epochs=1)
+
+    def place(self, trial: str, phase: PhaseName) -> TrialPlace:
+        """Where a phase of a trial keeps what it has come to."""
+        return TrialPlace(f"{self.storage}/{trial}/{phase}")
+
+    def model(self, trial: str, phase: PhaseName) -> bytes:
+        """The model file that a phase of a trial has left."""
+        place = self.place(trial, phase)
+        return place.model() if self.share.num_workers == 1 else kept_model(place.url)
+
+
+class TrialContext:
+    """The `TrainContext` of a trial that is one process.
+
+    Args:
+        place: where checkpoints and reports are kept.
+        on_report: called with each epoch's report, once it is kept.
+    """
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, place: TrialPlace, on_report: OnReport) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._place = place
+        self._on_report = on_report
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module itself."""
+        return module
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+        """Keeps the folder, and hands an epoch's metrics on."""
+        assert checkpoint_dir is not None
+        report = None if metrics["step"] else dict(metrics)
+        self._place.keep(checkpoint_dir, checkpoint_name(metrics), report)
+        if report is not None:
+            self._on_report(report)
+
+    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
+        """The folder kept last, or a copy of it."""
+        return self._place.checkpoint()
+
+
+def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
+    """Tune's trainable: trains a trial's phases, and reports after every epoch.
+
+    A report has the phase and its epoch, the epochs of the last phase (`epoch`), the `score`
+    (higher is better, -inf before the last phase) and the epoch's metrics; the last one of a trial
+    whose loss has diverged says why, in `diverged`.
+
+    Args:
+        trial: its name (`trial`), `values` of the searched settings, and `seed`.
+        plan: what all trials have in common.
+    """
+    quieten()
+    config = plan.config_of(trial["values"], trial["seed"])
+    start = plan.start and fitted(plan.start, config)
+    for phase in plan.phases:
+        last = phase == plan.phases[-1]
+        on_report = _Reporter(phase, last)
+        place = plan.place(trial["trial"], phase)
+        for report in place.reports():  # the driver may have died before it got them
+            on_report(report)
+        task = TrainTask(
+            phase=phase,
+            config=config,
+            data=plan.data,
+            train_shards=plan.train_shards,
+            val_shards=plan.val_shards,
+            start=start or None,
+            loader_processes=plan.share.loader_processes,
+        )
+        diverged = _train(plan, place, task, on_report)
+        if diverged is not None:
+            on_report.diverged(diverged)
+            return
+        start = None if last else plan.model(trial["trial"], phase)
+
+
+class _Reporter:
+    """Hands the reports of a phase to Tune."""
+
+    def __init__(self, phase: PhaseName, last: bool) -> None:
+        self._phase = phase
+        self._last = last
+        self._epoch = 0
+
+    def __call__(self, report: Report) -> None:
+        epoch, metric = int(report["epoch"]), JUDGED_BY[self._phase]
+        if epoch <= self._epoch:
+            return  # a worker that died repeats what came after its last checkpoint
+        self._epoch = epoch
+        if self._last and metric not in report:
+            raise ValueError(
+                f"{metric} is undefined: the validation split has none of the parts that "
+                f"{self._phase} is scored on"
+            )
+        sign = -1 if metric == "val/loss" else 1
+        self._send(sign * report[metric] if self._last else None, report)
+
+    def diverged(self, reason: str) -> None:
+        """Says that there is no more to come."""
+        self._epoch += 1
+        self._send(None, {"diverged": reason})
+
+    def _send(self, score: float | None, values: dict[str, Any]) -> None:
+        tune.report(
+            {
+                **values,
+                "phase": self._phase,
+                "phase_epoch": self._epoch,
+                "epoch": self._epoch if self._last else 0,
+                "score": float("-inf") if score is None else score,
+            }
+        )
+
+
+def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnReport) -> str | None:
+    """Trains a phase here, or on workers of its own; why it diverged, if it did."""
+    if plan.share.num_workers == 1:
+        return train_in(TrialContext(place, on_report), task, say=lambda line: None)
+
+    def keep(report: dict[str, Any]) -> None:
+        if "failed" in report:
+            print(f"{place.url}: workers failed: {report['failed']}", flush=True)
+        elif not report["step"]:
+            place.add_report(report)
+            on_report(report)
+
+    storage, _, phase = place.url.rpartition("/")
+    result = run_on_workers(
+        train,
+        task,
+        name=phase,
+        storage=storage,
+        share=plan.share,
+        max_failures=plan.max_failures,
+        on_report=keep,
+    )
+    if result.return_value is None:
+        if result.metrics is None:
+            raise PhaseFailedError(f"{place.url}: the workers ended without a report")
+        keep(result.metrics)  # where this process died before it heard of the last epoch
+    return result.return_value
+
+
+def fitted(start: bytes, config: TrainConfig) -> bytes:
+    """A model file with the sizes of other settings, and of its networks those that were trained.
+
+    Raises:
+        ValueError: naming the network that these sizes do not fit.
+    """
+    checkpoint = load_checkpoint(start)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    for name in TRAINED_BY.get(checkpoint.phase, ("coarse", "localizer", "fine")):
+        try:
+            model.get_submodule(name).load_state_dict(
+                checkpoint.model.get_submodule(name).state_dict()
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"sweep.start: its {name} network was made for other settings than the trial's "
+                "(model.coarse_px, model.kernel_size, model.learn_scale): keep its, or train "
+                f"that network in the trials: {error}"
+            ) from error
+    content = io.BytesIO()
+    kept = Checkpoint(model, config, checkpoint.data, checkpoint.phase, checkpoint.metrics)
+    save_checkpoint(content, kept)
+    return content.getvalue()

@@ -1,0 +1,88 @@
+"""Where one phase of a trial keeps its checkpoint and its reports."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sharding.storage import open_place
+from stn_icnn.checkpoint import MODEL_FILE
+
+LATEST = "latest.json"
+REPORTS = "reports.json"
+
+Report = dict[str, float]
+
+
+class TrialPlace:
+    """A phase's folder or `s3://` address. Not for several processes at a time.
+
+    A checkpoint is a folder of its own until `latest.json` names it, so that a process which is
+    killed in between leaves the one before.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Touches nothing."""
+        self.url = url
+        self._place = open_place(url)
+
+    def reports(self) -> list[Report]:
+        """One an epoch that was trained, in order."""
+        return self._read(REPORTS, [])
+
+    def add_report(self, report: Report) -> None:
+        """Keeps an epoch's report; one that comes again replaces what it reported before."""
+        others = [other for other in self.reports() if other["epoch"] < report["epoch"]]
+        self._place.write(REPORTS, json.dumps([*others, report]).encode())
+
+    def keep(self, folder: Path, name: str, report: Report | None) -> None:
+        """Keeps a checkpoint, in place of the one before, with the report of the epoch it ends.
+
+        Args:
+            folder: with its files.
+            name: that no other checkpoint of the phase has.
+            report: None within an epoch.
+        """
+        for file in sorted(folder.iterdir()):
+            self._place.write(f"{name}/{file.name}", file.read_bytes())
+        if report is not None:
+            self.add_report(report)
+        before = self._read(LATEST, {}).get("folder")
+        self._place.write(LATEST, json.dumps({"folder": name}).encode())
+        if before not in (None, name):
+            for path in self._place.list(before):
+                self._place.delete(path)
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[Path | None]:
+        """A local copy of the latest checkpoint; None where there is none."""
+        name = self._read(LATEST, {}).get("folder")
+        if name is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for path in self._place.list(name):
+                (Path(folder) / Path(path).name).write_bytes(self._place.read(path))
+            yield Path(folder)
+
+    def model(self) -> bytes:
+        """The model file of the latest checkpoint.
+
+        Raises:
+            FileNotFoundError: where there is none.
+        """
+        name = self._read(LATEST, {}).get("folder")
+        if name is None:
+            raise FileNotFoundError(f"{self.url} holds no checkpoint")
+        return self._place.read(f"{name}/{MODEL_FILE}")
+
+    def _read(self, file: str, otherwise: Any) -> Any:
+        return json.loads(self._place.read(file)) if self._place.exists(file) else otherwise
+
+
+def checkpoint_name(metrics: Mapping[str, float]) -> str:
+    """Of a checkpoint; in the order of their names they were written."""
+    name = f"epoch_{int(metrics['epoch']):04d}"
+    return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

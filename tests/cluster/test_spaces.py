@@ -1,0 +1,178 @@
+"""Search spaces: what they read as, and what is refused, by the setting's name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster.spaces import Space, applied, parse_space, read_spaces
+from cluster.sweep_config import ModelSpaces, OptimSpaces, PartSpaces, SpaceConfig, SweepJobConfig
+from jobs.options import parse_job
+from stn_icnn.config import AugmentConfig, FineConfig, TrainConfig
+
+CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
+
+
+def read(phases: tuple[str, ...] = ("fine",), config: TrainConfig = CONFIG, **words: str):
+    given = {name.replace("__", "."): tuple(text.split()) for name, text in words.items()}
+    return read_spaces(given, config, phases)
+
+
+def test_words_become_values_of_the_settings_type() -> None:
+    assert parse_space("a", ("log", "1e-4", "1e-1"), 0.01) == Space("a", "log", False, 1e-4, 0.1)
+    assert parse_space("a", ("uniform", "0", "1"), 0.5) == Space("a", "uniform", False, 0, 1)
+    steps = parse_space("a", ("steps", "33", "99", "16"), 81)
+    assert (steps.values, steps.step) == ((33, 49, 65, 81, 97), 16)
+    assert parse_space("a", ("steps", "0", "0.3", "0.1"), 0.5).values == (0, 0.1, 0.2, 0.3)
+    assert parse_space("a", ("33", "9"), 81).values == (33, 9)
+    assert parse_space("a", ("1e-3", "2"), 0.1).values == (0.001, 2.0)
+    assert parse_space("a", ("true", "false"), True).values == (True, False)
+    assert parse_space("a", ("halving", "one_cycle"), "halving").values == ("halving", "one_cycle")
+
+
+@pytest.mark.parametrize(
+    ("words", "current", "message"),
+    [
+        ("", 0.1, r"space\.a must be log LOW HIGH, .* got nothing"),
+        ("0.1", 0.1, r"or two or more values, got 0\.1"),
+        ("1 1", 1, "given once"),
+        ("log 1", 0.1, r"must be log LOW HIGH"),
+        ("log 1 0.1", 0.1, "LOW under HIGH"),
+        ("log 0 1", 0.1, "LOW over 0"),
+        ("uniform 0 fast", 0.1, r"of numbers .*, got fast"),
+        ("uniform 0 nan", 0.1, "of numbers"),
+        ("steps 1 9 0", 1, "STEP over 0"),
+        ("steps 1 9 20", 1, "of 2 to 1000 steps, got 1"),
+        ("steps 1 9 0.5", 1, r"whole numbers, got 0\.5"),
+        ("uniform 1 2", True, "not a number"),
+        ("log 1 2", "halving", "not a number"),
+        ("yes no", True, "true and false"),
+    ],
+)
+def test_words_that_are_no_space_are_refused(words: str, current: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_space("a", tuple(words.split()), current)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"model__patch_px__eye": "33 64"}, r"model\.patch_px\.eye = 64 .* must be odd"),
+        ({"model__patch_px__eye": "steps 33 97 8"}, None),
+        ({"model__patch_px__eye": "steps 33 97 5"}, r"must be odd .* got 38"),
+        ({"model__window_px__eye": "steps 33 2049 32"}, r"canvas_px = 1024, got 1057"),
+        ({"optim__lr_fine": "uniform 0 1"}, r"optim\.lr_fine must be more than 0"),
+        ({"optim__lr_fin": "log 1 2"}, r"space must be of a setting, got optim\.lr_fin"),
+        ({"optim": "log 1 2"}, r"space\.optim must be of one setting, got a group: lr_coarse"),
+        ({"optim__schedule": "halving cosine"}, r"optim\.schedule must be 'halving' or"),
+        ({"optim__lr_coarse": "log 1e-3 1"}, r"lr_coarse has no effect in sweep\.phases fine"),
+        ({"model__coarse_px": "64 128"}, r"it has in coarse, localizer, end_to_end"),
+        ({"loss__coarse_weight": "0 1"}, "no effect"),
+        ({"model__patch_px__nose": "33 65"}, None),
+        ({"optim__epochs_fine": "5 10"}, "what a trial costs"),
+        ({"fine__window_error": "0 0.1"}, "what is scored"),
+        ({"seed": "1 2"}, r"--seeds repeats"),
+        (
+            {"augment__scale_min": "uniform 0.5 1.5", "augment__scale_max": "uniform 1 2"},
+            r"scale_min = 1\.5.* must be positive and in order",
+        ),
+    ],
+)
+def test_spaces_are_checked_against_the_settings(words: dict, message: str | None) -> None:
+    if message is None:
+        read(**words)
+        return
+    with pytest.raises(ValueError, match=message):
+        read(**words)
+
+
+def test_sizes_of_parts_that_are_not_trained_and_operations_that_are_off_are_refused() -> None:
+    eyes = replace(CONFIG, fine=FineConfig(networks=("eye",)))
+    read(config=eyes, model__patch_px__eye="33 65")
+    with pytest.raises(ValueError, match=r"patch_px\.nose has no effect: fine\.networks is eye"):
+        read(config=eyes, model__patch_px__nose="33 65")
+    off = replace(CONFIG, augment=AugmentConfig(operations=False))
+    with pytest.raises(ValueError, match=r"noise_std has no effect: augment\.operations is off"):
+        read(config=off, augment__noise_std="uniform 0 0.1")
+
+
+def test_combinations_are_checked_too() -> None:
+    """Each end alone goes with the preset's other end; both together do not."""
+    with pytest.raises(ValueError, match=r"scale_min = 1\.1, .*scale_max = 1\.0"):
+        read(augment__scale_min="uniform 0.8 1.1", augment__scale_max="uniform 1.0 1.3")
+
+
+def test_one_size_for_all_parts() -> None:
+    (space,) = read(model__patch_px="33 65")
+    sizes = applied(CONFIG, {space.name: 33}).model.patch_px
+    assert sizes.per_part() == (33,) * 6
+
+
+def test_without_a_space_it_is_the_learning_rates_of_the_phases() -> None:
+    assert [str(space) for space in read()] == ["log 0.001 0.1"]
+    both = read(phases=("coarse", "localizer", "end_to_end"))
+    assert [space.name for space in both] == [
+        f"optim.lr_{name}"
+        for name in ("coarse", "localizer", "coarse_end_to_end", "localizer_end_to_end", "fine")
+    ]
+
+
+@pytest.mark.parametrize("words", ["log 1e-4 1e-1", "uniform 2 5", "steps 3 9 2", "log 4 64"])
+def test_draws_lie_in_the_space_and_cover_it(words: str) -> None:
+    current = 8 if words in ("steps 3 9 2", "log 4 64") else 0.1
+    space = parse_space("a", tuple(words.split()), current)
+    rng = np.random.default_rng(0)
+    drawn = [space.draw(rng) for _ in range(500)]
+    assert all(space.contains(value) for value in drawn)
+    assert type(drawn[0]) is type(current)
+    low, high = min(space.ends), max(space.ends)
+    if space.kind == "values":
+        assert set(drawn) == set(space.values)
+    else:
+        middle = (low * high) ** 0.5 if space.kind == "log" else (low + high) / 2
+        assert sum(value < middle for value in drawn) / 500 == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_space_is_typed_without_quotes_and_named_in_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [
+        "helen",
+        "--space.optim.lr-fine",
+        "log",
+        "1e-4",
+        "1e-1",
+        "--space.model.patch-px.eye",
+        "33",
+        "49",
+        "65",
+        "--num-trials",
+        "7",
+        "--sweep.phases",
+        "coarse",
+        "localizer",
+    ]
+    other = ["--space.other", "loss.localizer_weight=log 1 100", "optim.max_grad_norm=0 1"]
+    job, _ = parse_job("A sweep.", [*arguments, *other], SweepJobConfig)
+    assert job.space.given() == {
+        "model.patch_px.eye": ("33", "49", "65"),
+        "optim.lr_fine": ("log", "1e-4", "1e-1"),
+        "loss.localizer_weight": ("log", "1", "100"),
+        "optim.max_grad_norm": ("0", "1"),
+    }
+    assert (job.num_trials, job.sweep.phases) == (7, ("coarse", "localizer"))
+    with pytest.raises(SystemExit):
+        parse_job("A sweep.", ["--help"], SweepJobConfig)
+    shown = capsys.readouterr().out
+    for text in ("--space.model.window-px.mouth", "px of the image", "degrees", "--seeds"):
+        assert text in shown
+
+
+def test_a_space_given_twice_or_without_a_name_is_refused() -> None:
+    twice = SpaceConfig(optim=OptimSpaces(lr_fine=("1", "2")), other=("optim.lr_fine=1 2",))
+    with pytest.raises(ValueError, match=r"given once, got optim\.lr_fine"):
+        twice.given()
+    with pytest.raises(ValueError, match=r"NAME=SPACE, got 'lr 1 2'"):
+        SpaceConfig(other=("lr 1 2",)).given()
+    sizes = SpaceConfig(model=ModelSpaces(patch_px=PartSpaces(eye=("9", "11"))))
+    assert sizes.given() == {"model.patch_px.eye": ("9", "11")}
