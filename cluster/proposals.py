@@ -1,19 +1,11 @@
 """Which setting a sweep tries next: a function of what has been tried, so that nothing of it has to
 outlive a killed driver."""
 
+import importlib.util
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cluster.spaces import Space, Values, own_value
 from cluster.sweep_config import SweepConfig
@@ -45,7 +37,22 @@ def propose(
     if sweep.search == "random":
         rng = np.random.default_rng([sweep.search_seed, number])
         return {space.name: space.draw(rng) for space in spaces}
-    return _tpe_values(sweep, spaces, number, tried)
+    from cluster.tpe import tpe_values  # here: Optuna is an extra
+
+    return tpe_values(sweep, spaces, number, tried)
+
+
+def require_search(sweep: SweepConfig) -> None:
+    """Refuses a search whose package is not installed.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if sweep.search == "optuna" and importlib.util.find_spec("optuna") is None:
+        raise ValueError(
+            "sweep.search optuna needs optuna, not installed here: pip install 'stn-icnn[sweep]', "
+            "or give --sweep.search random"
+        )
 
 
 def require_grid(spaces: Sequence[Space], num_trials: int) -> int:
@@ -73,50 +80,3 @@ def grid_values(spaces: Sequence[Space], number: int) -> Values:
         number, place = divmod(number, len(space.values))
         values[space.name] = space.values[place]
     return {space.name: values[space.name] for space in spaces}
-
-
-def _tpe_values(
-    sweep: SweepConfig, spaces: Sequence[Space], number: int, tried: Sequence[Trial]
-) -> Values:
-    """What Optuna's TPE proposes, told of everything that was tried."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            seed=sweep.search_seed + number,  # else it would draw the same after a restart
-            n_startup_trials=sweep.random_trials,
-            constant_liar=True,  # a setting that is being tried is not proposed again
-        )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    distributions = {space.name: _distribution(space) for space in spaces}
-    for trial in tried:
-        if trial.repeat == 0 and trial.state != "failed":  # which says nothing of its setting
-            study.add_trial(_told(trial, distributions))
-    return dict(study.ask(distributions).params)
-
-
-def _distribution(space: Space) -> BaseDistribution:
-    if space.kind != "values":
-        kind = IntDistribution if space.whole else FloatDistribution
-        low, high = space.ends
-        return kind(low, high, log=space.kind == "log")
-    if not space.step:
-        return CategoricalDistribution(space.values)
-    first, last = space.values[0], space.values[-1]
-    if space.whole:
-        return IntDistribution(first, last, step=int(space.step))
-    return FloatDistribution(first, last, step=space.step)
-
-
-def _told(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
-    """A trial as Optuna knows it. One that diverged counts as worse than all."""
-    states = {"finished": TrialState.COMPLETE, "running": TrialState.RUNNING}
-    state = states.get(trial.state, TrialState.PRUNED)
-    curve = {} if trial.state == "diverged" else trial.curve
-    return create_trial(
-        params=trial.values,
-        distributions=distributions,
-        intermediate_values=curve,
-        state=state,
-        value=trial.score if state == TrialState.COMPLETE else None,
-    )

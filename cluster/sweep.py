@@ -24,7 +24,7 @@ from cluster.pipeline import (
     require_canvas,
     training_of,
 )
-from cluster.proposals import propose, require_grid
+from cluster.proposals import propose, require_grid, require_search
 from cluster.resources import Share, num_fitting
 from cluster.run_record import new_run_name
 from cluster.spaces import Space, applied, read_spaces
@@ -78,6 +78,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         PhaseFailedError: where no trial came to its end.
     """
     config, sweep = training_of(settings), settings.sweep
+    require_search(sweep)
     spaces = read_spaces(settings.space.given(), config, sweep.phases)
     num_settings = settings.num_trials
     if sweep.search == "grid":

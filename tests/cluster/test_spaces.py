@@ -60,7 +60,7 @@ def test_words_that_are_no_space_are_refused(words: str, current: object, messag
         ({"model__patch_px__eye": "33 64"}, r"model\.patch_px\.eye = 64 .* must be odd"),
         ({"model__patch_px__eye": "steps 33 97 8"}, None),
         ({"model__patch_px__eye": "steps 33 97 5"}, r"must be odd .* got 38"),
-        ({"model__window_px__eye": "steps 33 2049 32"}, r"canvas_px = 1024, got 1057"),
+        ({"model__window_px__eye": "steps 33 2049 32"}, r"canvas_px = 1024, got 1025"),
         ({"optim__lr_fine": "uniform 0 1"}, r"optim\.lr_fine must be more than 0"),
         ({"optim__lr_fin": "log 1 2"}, r"space must be of a setting, got optim\.lr_fin"),
         ({"optim": "log 1 2"}, r"space\.optim must be of one setting, got a group: lr_coarse"),

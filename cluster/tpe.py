@@ -1,0 +1,77 @@
+"""What Optuna's TPE proposes."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from cluster.spaces import Space, Values
+from cluster.sweep_config import SweepConfig
+from cluster.sweep_record import Trial
+
+
+def tpe_values(
+    sweep: SweepConfig, spaces: Sequence[Space], number: int, tried: Sequence[Trial]
+) -> Values:
+    """The values of a setting, from everything that was tried.
+
+    Args:
+        sweep: how to search.
+        spaces: what to search.
+        number: of the setting, from 0.
+        tried: the trials so far, also those that are running.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=_seed(sweep.search_seed, number),
+            n_startup_trials=sweep.random_trials,
+            constant_liar=True,  # a setting that is being tried is not proposed again
+        )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    distributions = {space.name: _distribution(space) for space in spaces}
+    for trial in tried:
+        if trial.repeat == 0 and trial.state != "failed":  # which says nothing of its setting
+            study.add_trial(_told(trial, distributions))
+    return dict(study.ask(distributions).params)
+
+
+def _seed(search_seed: int, number: int) -> int:
+    """Of a setting's own: with one for all, each would be drawn alike."""
+    return int(np.random.SeedSequence([search_seed, number]).generate_state(1)[0])
+
+
+def _distribution(space: Space) -> BaseDistribution:
+    if space.kind != "values":
+        kind = IntDistribution if space.whole else FloatDistribution
+        low, high = space.ends
+        return kind(low, high, log=space.kind == "log")
+    if not space.step:
+        return CategoricalDistribution(space.values)
+    first, last = space.values[0], space.values[-1]
+    if space.whole:
+        return IntDistribution(first, last, step=int(space.step))
+    return FloatDistribution(first, last, step=space.step)
+
+
+def _told(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A trial as Optuna knows it. One that diverged counts as worse than all."""
+    states = {"finished": TrialState.COMPLETE, "running": TrialState.RUNNING}
+    state = states.get(trial.state, TrialState.PRUNED)
+    curve = {} if trial.state == "diverged" else trial.curve
+    return create_trial(
+        params=trial.values,
+        distributions=distributions,
+        intermediate_values=curve,
+        state=state,
+        value=trial.score if state == TrialState.COMPLETE else None,
+    )

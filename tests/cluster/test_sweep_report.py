@@ -1,0 +1,105 @@
+"""The report of a sweep from trials made up for it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cluster.spaces import Space
+from cluster.sweep_charts import field_chart
+from cluster.sweep_record import State, Trial
+from cluster.sweep_report import SweepReport, write_sweep_report
+
+SIZE = Space("model.patch_px.eye", "values", True, values=(33, 49), step=16)
+RATE = Space("optim.lr_fine", "log", False, 1e-4, 1e-1)
+SCHEDULE = Space("optim.schedule", "values", False, values=("halving", "one_cycle"))
+
+
+def trial(
+    setting: int,
+    state: State,
+    *curve: float,
+    repeat: int = 0,
+    size: int = 33,
+    error: str | None = None,
+) -> Trial:
+    values = {"model.patch_px.eye": size, "optim.lr_fine": 0.01, "optim.schedule": "halving"}
+    scores = dict(enumerate(curve, start=1))
+    suffix = f"-seed-{repeat}" if repeat else ""
+    name = f"trial-{setting:04d}{suffix}"
+    return Trial(name, setting, repeat, repeat, values, state, scores, error)
+
+
+TRIALS = [
+    trial(0, "finished", 0.5, 0.8, 0.7),
+    trial(0, "finished", 0.5, 0.6, 0.6, repeat=1),
+    trial(1, "finished", 0.4, 0.6, 0.75, size=49),
+    trial(1, "finished", 0.4, 0.6, 0.72, repeat=1, size=49),
+    trial(2, "pruned", 0.3),
+    trial(3, "finished", 0.5, 0.8, 0.9),
+    trial(3, "failed", repeat=1, error="it | died"),
+    trial(4, "diverged", 0.2, error="the loss is nan"),
+]
+
+
+def report_of(trials: list[Trial] = TRIALS, metric: str = "val/f1_parts") -> SweepReport:
+    return SweepReport("mine", metric, (SIZE, RATE, SCHEDULE), trials, num_epochs=3, seeds=2)
+
+
+def test_settings_are_ranked_by_the_mean_of_their_repeats() -> None:
+    ranked = report_of().ranked
+    assert [s.values["model.patch_px.eye"] for s in ranked] == [49, 33, 33]
+    assert ranked[0].shown.mean == pytest.approx((0.75 + 0.72) / 2)
+    assert ranked[1].shown.mean == pytest.approx((0.8 + 0.6) / 2)  # each one's best epoch
+    assert ranked[2].shown.num == 1  # better, but a repeat of it failed
+
+
+def test_less_loss_is_better() -> None:
+    scores = [trial(0, "finished", -0.5), trial(1, "finished", -0.2, size=49)]
+    best = report_of(scores, "val/loss").best
+    assert best is not None
+    assert (best.values["model.patch_px.eye"], best.shown.mean) == (49, 0.2)
+
+
+def test_what_stopping_has_saved_is_counted_in_epochs_of_those_that_could_end() -> None:
+    assert report_of().epochs == {"trained": 16, "to_the_end": 18, "saved": pytest.approx(2 / 18)}
+    assert report_of().states == {"finished": 5, "pruned": 1, "failed": 1, "diverged": 1}
+    assert report_of([trial(0, "failed")]).epochs["saved"] == 0
+    assert report_of([trial(0, "failed")]).best is None
+
+
+def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
+    write_sweep_report(tmp_path, report_of())
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(TRIALS)
+    assert [row["state"] for row in rows] == ["finished"] * 5 + ["pruned", "diverged", "failed"]
+    assert (rows[0]["trial"], float(rows[0]["val/f1_parts"])) == ("trial-0003", 0.9)
+    assert rows[-1]["error"] == "it | died"
+    text = (tmp_path / "sweep.md").read_text()
+    assert "16 of the 18 epochs" in text
+    assert "11% saved" in text
+    assert "Best setting (trial-0001): 0.735 ± 0.021" in text
+    assert "it / died" in text
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert pictures == ["curves.png", *(f"field_{s.name}.png" for s in (SIZE, RATE, SCHEDULE))]
+    for picture in pictures:
+        assert f"({picture})" in text
+        with Image.open(tmp_path / picture) as image:
+            assert min(image.size) > 400
+
+
+def test_a_value_s_bar_is_its_mean_and_deviation() -> None:
+    figure = field_chart(SIZE, "val/f1_parts", TRIALS, lambda score: score)
+    (bars,) = figure.axes[0].containers
+    line = bars.lines[0]
+    assert list(line.get_xdata()) == [33, 49]
+    assert list(line.get_ydata()) == pytest.approx([(0.8 + 0.6 + 0.9) / 3, 0.735])
+    low, high = bars.lines[2][0].get_segments()[1][:, 1]
+    assert high - low == pytest.approx(2 * 0.0212, abs=1e-4)
+
+
+def test_a_chart_of_nothing_is_a_chart() -> None:
+    for space in (SIZE, RATE, SCHEDULE):
+        field_chart(space, "val/f1_parts", [trial(0, "failed")], lambda score: score)

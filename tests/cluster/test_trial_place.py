@@ -1,0 +1,88 @@
+"""A trial's checkpoints and reports: whole or absent, wherever its process is killed."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.trial_place import TrialPlace, checkpoint_name
+
+
+def folder_with(path: Path, text: str) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "model.pt").write_text(text)
+    (path / "state.pt").write_text(text)
+    return path
+
+
+def report(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "step": 0, "val/f1_parts": epoch / 10}
+
+
+def content(place: TrialPlace) -> set[str]:
+    with place.checkpoint() as folder:
+        assert folder is not None
+        return {(folder / name).read_text() for name in ("model.pt", "state.pt")}
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = str(tmp_path / "trial" / "fine")
+    if kind == "bucket":
+        url = f"{request.getfixturevalue('bucket')}/trial/fine"
+    place = TrialPlace(url)
+    with place.checkpoint() as folder:
+        assert folder is None
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        place.model()
+    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    place.keep(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
+    assert content(place) == {"within"}
+    place.keep(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
+    assert content(TrialPlace(url)) == {"two"}
+    assert place.model() == b"two"
+    assert TrialPlace(url).reports() == [report(1), report(2)]
+    assert {path.split("/")[0] for path in place._place.list()} == {
+        "epoch_0002",
+        "latest.json",
+        "reports.json",
+    }
+
+
+def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = TrialPlace(str(tmp_path / "fine"))
+    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    write = type(place._place).write
+    written = []
+
+    def dies_at_the_second(self, path: str, data: bytes) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(self, path, data)
+
+    monkeypatch.setattr(type(place._place), "write", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+    monkeypatch.undo()
+    assert content(place) == {"one"}
+    assert place.reports() == [report(1)]
+    place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+    assert content(place) == {"two"}
+
+
+def test_an_epoch_that_is_trained_again_replaces_its_report(tmp_path: Path) -> None:
+    place = TrialPlace(str(tmp_path))
+    for epoch in (1, 2, 3, 2):
+        place.add_report(report(epoch))
+    assert place.reports() == [report(1), report(2)]
+
+
+def test_checkpoints_are_named_in_order() -> None:
+    places = [(0, 3), (1, 0), (1, 12), (2, 0), (11, 0)]
+    found = [checkpoint_name({"epoch": epoch, "step": step}) for epoch, step in places]
+    assert found == sorted(found)
+    assert found[2] == "epoch_0001_step_00012"
