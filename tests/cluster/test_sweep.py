@@ -2,6 +2,11 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +15,7 @@ from typing import Any
 import mlflow
 import pytest
 import ray
+import torch
 
 from cluster.config import JobConfig, ScalingConfig
 from cluster.sweep import run_sweep
@@ -22,9 +28,10 @@ from cluster.sweep_config import (
     SweepJobConfig,
 )
 from cluster.sweep_record import SweepRecord, Trial
+from cluster.trial import TrialPlan, run_trial
 from jobs.options import parse_job
 from stn_icnn.checkpoint import load_checkpoint
-from stn_icnn.config import FineConfig, TrainConfig
+from stn_icnn.config import FineConfig, TrainConfig, to_dict
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -36,9 +43,11 @@ NUM_EPOCHS = 3
 def _cluster() -> Iterator[None]:
     """A local cluster with room for two trials; its dashboard ends the workers of stopped ones."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.init(address="local", num_cpus=2)
     yield
     ray.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +158,182 @@ def test_other_settings_under_the_name_are_refused_by_field(
         run_sweep(other, "demo")
     assert "seeds: 2, was 1" in str(e.value)
     assert "--run-name" in str(e.value)
+
+
+def test_trials_that_can_never_fit_are_refused_with_the_arithmetic(
+    done: dict[str, Any], settings: SweepJobConfig
+) -> None:
+    for scaling, needed in [
+        (ScalingConfig(num_workers=3, cpus_per_worker=1, wait_s=0), "3 x 1 CPU needed"),
+        (ScalingConfig(num_workers=1, cpus_per_worker=3, wait_s=0), "1 x 3 CPU needed"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{needed}, the cluster's nodes have 2 CPUs"):
+            run_sweep(replace(settings, scaling=scaling, run_name="large"), "demo")
+    assert not (Path(str(settings.storage)) / "large").exists()
+
+
+def test_a_start_that_does_not_fit_a_trial_is_refused(
+    done: dict[str, Any], settings: SweepJobConfig, tiny_model: Path
+) -> None:
+    sweep = SweepConfig(phases=("coarse", "localizer"), start=str(tiny_model))
+    larger = replace(settings.model, kernel_size=5)
+    with pytest.raises(ValueError, match=r"sweep\.start: its coarse network was made for other"):
+        run_sweep(replace(settings, sweep=sweep, space=SpaceConfig(), model=larger), "demo")
+    alone = SweepConfig(phases=("end_to_end",))
+    with pytest.raises(ValueError, match=r"begins with end_to_end, which needs trained"):
+        run_sweep(replace(settings, sweep=alone, space=SpaceConfig()), "demo")
+
+
+def only_rates(*words: str) -> SpaceConfig:
+    return SpaceConfig(optim=OptimSpaces(lr_fine=words))
+
+
+GRID = SweepConfig(search="grid", scheduler="none")
+
+
+def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
+    """Dies once after the first epoch of trial-0000; trial-0001 raises while a file is there."""
+    folder = Path(plan.storage)
+    if trial["trial"] == "trial-0001" and (folder / "raises").exists():
+        raise RuntimeError("no such luck")
+    if trial["trial"] == "trial-0000" and not (folder / "died").exists():
+
+        def die() -> None:
+            while not plan.place("trial-0000", "fine").reports():
+                time.sleep(0.01)
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=die, daemon=True).start()
+    run_trial(trial, plan)
+
+
+def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
+    done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.sweep.run_trial", run_and_misbehave)
+    folder = Path(str(settings.storage)) / "faulty"
+    folder.mkdir()
+    (folder / "raises").touch()
+    faulty = replace(
+        settings,
+        run_name="faulty",
+        num_trials=3,
+        space=only_rates("1e-2", "1e-3", "1e30"),
+        sweep=GRID,
+        scaling=replace(settings.scaling, max_failures=1),
+    )
+    result = run_sweep(faulty, "demo")
+    assert (folder / "died").exists()
+    killed, failed, diverged = trials_of(settings, "faulty")
+    assert (killed.state, sorted(killed.curve)) == ("finished", [1, 2, 3])
+    assert (failed.state, failed.curve, failed.error) == (
+        "failed",
+        {},
+        "RuntimeError: no such luck",
+    )
+    assert diverged.state == "diverged"
+    assert "fine: the loss is nan at step" in str(diverged.error)
+    assert result["trials"] == {"finished": 1, "failed": 1, "diverged": 1}
+    tracked = children(settings, result["run_id"])
+    assert [run.info.status for run in tracked] == ["FINISHED", "FAILED", "FAILED"]
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    history = client.get_metric_history(tracked[0].info.run_id, "train/loss")
+    assert [m.step for m in history] == [1, 2, 3]
+
+    (folder / "raises").unlink()
+    again = run_sweep(faulty, "demo")
+    assert again["trials"] == {"finished": 2, "diverged": 1}
+    assert trials_of(settings, "faulty")[0] == killed
+    statuses = [run.info.status for run in children(settings, again["run_id"])]
+    assert statuses == ["FINISHED", "FINISHED", "FAILED"]
+
+
+def test_trials_of_two_workers_on_two_cpus_come_to_their_end(
+    done: dict[str, Any], settings: SweepJobConfig
+) -> None:
+    """One at a time; the second needs the CPUs of the first one's workers."""
+    two = replace(
+        settings,
+        run_name="two-workers",
+        num_trials=2,
+        space=only_rates("1e-2", "1e-3"),
+        sweep=GRID,
+        scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
+    )
+    result = run_sweep(two, "demo")
+    assert result["trials"] == {"finished": 2}
+    assert [sorted(trial.curve) for trial in trials_of(settings, "two-workers")] == [[1, 2, 3]] * 2
+
+
+def test_all_phases_from_a_start_with_seeds(
+    done: dict[str, Any], settings: SweepJobConfig, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The coarse network is taken from a model, so a trial trains the two other phases alone."""
+    optim = replace(settings.optim, epochs_localizer=1, epochs_end_to_end=1)
+    whole = replace(
+        settings,
+        run_name="seeds",
+        optim=optim,
+        num_trials=1,
+        seeds=2,
+        space=only_rates("1e-2", "1e-3"),
+        sweep=SweepConfig(phases=("localizer", "end_to_end"), start=str(tiny_model)),
+    )
+    result = run_sweep(whole, "demo")
+    trials = trials_of(settings, "seeds")
+    assert [(t.name, t.seed, t.state) for t in trials] == [
+        ("trial-0000", 0, "finished"),
+        ("trial-0000-seed-1", 1, "finished"),
+    ]
+    first, second = children(settings, result["run_id"])
+    assert {"localizer/val/loss", "val/f1_overall"} <= set(first.data.metrics)
+    assert (first.data.params["seed"], second.data.params["seed"]) == ("0", "1")
+    scores = [trial.score for trial in trials]
+    assert result["best"]["val/f1_overall"] == pytest.approx(sum(scores) / 2)
+    start = load_checkpoint(tiny_model).model.coarse.state_dict()
+    model = load_checkpoint(
+        Path(str(settings.storage), "seeds", "trial-0000-seed-1", "localizer", "epoch_0001")
+    ).model.coarse.state_dict()
+    assert all(torch.equal(start[name], model[name]) for name in start)
+
+
+def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
+    settings: SweepJobConfig, tmp_path: Path
+) -> None:
+    """Twice, at whatever moment it is when a first and a third trial have reported."""
+    config = tmp_path / "config.json"
+    plain = {name: to_dict(settings)[name] for name in to_dict(TrainConfig())}
+    config.write_text(json.dumps(plain))
+    arguments = [
+        *("--config", str(config), "--data", str(settings.data), "--run-name", "killed"),
+        *("--storage", str(settings.storage), "--tracking-uri", str(settings.tracking_uri)),
+        *("--num-trials", "4", "--sweep.scheduler", "none"),
+    ]
+    command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *arguments]
+    folder = Path(str(settings.storage)) / "killed" / "trials"
+    for reported in (1, 3):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
+            deadline = time.monotonic() + 120
+            while sum('"1":' in path.read_text() for path in folder.glob("*.json")) < reported:
+                assert driver.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            driver.kill()
+    before = {trial.name: trial.values for trial in trials_of(settings, "killed")}
+    assert 3 <= len(before) <= 4
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["trials"] == {"finished": 4}
+    trials = trials_of(settings, "killed")
+    assert [trial.name for trial in trials] == [f"trial-{i:04d}" for i in range(4)]
+    assert all(sorted(trial.curve) == [1, 2, 3] for trial in trials)
+    assert before.items() <= {trial.name: trial.values for trial in trials}.items()
+    tracked = children(settings, result["run_id"])
+    assert [run.info.run_name for run in tracked] == [trial.name for trial in trials]
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    for run, trial in zip(tracked, trials, strict=True):
+        history = client.get_metric_history(run.info.run_id, "val/f1_parts")
+        assert {m.step: m.value for m in history} == trial.curve
+        assert len(history) == NUM_EPOCHS
+        assert run.info.status == "FINISHED"
