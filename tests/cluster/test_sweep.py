@@ -249,21 +249,40 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     assert statuses == ["FINISHED", "FINISHED", "FAILED"]
 
 
-def test_trials_of_two_workers_on_two_cpus_come_to_their_end(
-    done: dict[str, Any], settings: SweepJobConfig
+def run_and_score_by_number(trial: dict[str, Any], plan: TrialPlan) -> None:
+    """Trains, but reports scores that are known: 0, -1, 1."""
+    import cluster.trial
+
+    score = {"trial-0000": 0.0, "trial-0001": -1.0, "trial-0002": 1.0}[trial["trial"]]
+    report = ray.tune.report
+    cluster.trial.tune.report = lambda values: report({**values, "score": score})
+    run_trial(trial, plan)
+
+
+def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
+    done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One at a time; the second needs the CPUs of the first one's workers."""
+    """One at a time; the third needs the CPUs of the workers whose trial was stopped."""
+    monkeypatch.setattr("cluster.sweep.run_trial", run_and_score_by_number)
     two = replace(
         settings,
         run_name="two-workers",
-        num_trials=2,
-        space=only_rates("1e-2", "1e-3"),
-        sweep=GRID,
+        space=only_rates("1e-2", "1e-3", "1e-4"),
+        sweep=SweepConfig(search="grid", reduction_factor=2),
         scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
     )
     result = run_sweep(two, "demo")
-    assert result["trials"] == {"finished": 2}
-    assert [sorted(trial.curve) for trial in trials_of(settings, "two-workers")] == [[1, 2, 3]] * 2
+    assert result["trials"] == {"finished": 2, "pruned": 1}
+    trials = trials_of(settings, "two-workers")
+    assert [trial.curve for trial in trials] == [
+        {1: 0.0, 2: 0.0, 3: 0.0},
+        {1: -1.0},
+        {1: 1.0, 2: 1.0, 3: 1.0},
+    ]
+    assert result["epochs"] == {"trained": 7, "to_the_end": 9, "saved": pytest.approx(2 / 9)}
+    assert result["best"]["trial"] == "trial-0002"
+    statuses = [run.info.status for run in children(settings, result["run_id"])]
+    assert statuses == ["FINISHED", "KILLED", "FINISHED"]
 
 
 def test_all_phases_from_a_start_with_seeds(
