@@ -2,15 +2,10 @@
 
 import hashlib
 import json
-import logging
-import os
 import tempfile
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from ray import tune
 
 from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
@@ -24,41 +19,21 @@ from cluster.pipeline import (
     require_canvas,
     training_of,
 )
-from cluster.proposals import propose, require_grid, require_search
-from cluster.resources import Share, num_fitting
+from cluster.proposals import require_grid, require_search
 from cluster.run_record import new_run_name
 from cluster.spaces import Space, applied, read_spaces
 from cluster.sweep_config import SweepJobConfig
-from cluster.sweep_listener import SweepListener
 from cluster.sweep_record import SweepRecord
-from cluster.sweep_report import SweepReport, write_sweep_report
-from cluster.sweep_search import Pruner, SweepSearch
-from cluster.tracking import Run, run_tags
-from cluster.trial import JUDGED_BY, TrialPlan, fitted, run_trial
+from cluster.sweep_report import Setting, SweepReport, write_sweep_report
+from cluster.sweep_trials import Sweep, try_all
+from cluster.tracking import run_tags
+from cluster.trial import JUDGED_BY, TrialPlan, fitted
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE, find_model_file
 from stn_icnn.config import TrainConfig, to_dict
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
-TUNE_FOLDER = "tune"
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep that has all it needs."""
-
-    settings: SweepJobConfig
-    spaces: tuple[Space, ...]
-    num_settings: int
-    plan: TrialPlan
-    record: SweepRecord
-    run: Run
-
-    @property
-    def num_epochs(self) -> int:
-        """Of the last phase of a trial that is not stopped."""
-        return self.plan.config.optim.epochs(self.plan.phases[-1])
 
 
 def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
@@ -108,7 +83,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     )
     with run.finishing():
         ours = Sweep(settings, spaces, num_settings, plan, record, run)
-        _try_all(ours)
+        try_all(ours)
         result = _conclude(ours)
     return places.tracker.last_line(result)
 
@@ -179,104 +154,6 @@ def _params(settings: SweepJobConfig, spaces: tuple[Space, ...]) -> dict[str, An
     }
 
 
-def _try_all(sweep: Sweep) -> None:
-    """Runs the trials that are not done.
-
-    Raises:
-        PhaseFailedError: where Tune ends before they are.
-    """
-    settings, plan, record = sweep.settings, sweep.plan, sweep.record
-    listener = SweepListener(record, plan, sweep.run)
-    listener.track_ends()
-    search = SweepSearch(
-        record,
-        partial(propose, settings.sweep, sweep.spaces, plan.config),
-        num_settings=sweep.num_settings,
-        seeds=settings.seeds,
-        first_seed=plan.config.seed,
-        on_start=listener.start,
-    )
-    concurrent = _concurrency(settings, plan.share)
-    print(_described(sweep, concurrent), flush=True)
-    _set_tune_up()
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, plan=plan), _resources(plan.share)),
-        tune_config=tune.TuneConfig(
-            search_alg=search,
-            scheduler=_scheduler(sweep),
-            num_samples=-1,
-            max_concurrent_trials=concurrent,
-            trial_name_creator=_name_of,
-            trial_dirname_creator=_name_of,
-        ),
-        run_config=tune.RunConfig(
-            name=TUNE_FOLDER,
-            storage_path=record.storage,
-            callbacks=[listener],
-            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
-            verbose=0,
-        ),
-    )
-    try:
-        tuner.fit()
-    except tune.TuneError as error:
-        raise PhaseFailedError(f"{sweep.run.name}: {error}") from error
-    left = [trial.name for trial in record.trials if trial.state == "running"]
-    if left:
-        raise PhaseFailedError(
-            f"the sweep ended before {', '.join(left)} did: the same command with --run-name "
-            f"{sweep.run.name} goes on with it"
-        )
-
-
-def _scheduler(sweep: Sweep) -> Pruner | None:
-    if sweep.settings.sweep.scheduler == "none":
-        return None
-    return Pruner(sweep.settings.sweep, sweep.num_epochs, sweep.record.trials)
-
-
-def _set_tune_up() -> None:
-    """Keeps Tune from writing its own tables and logs, and from taking Ctrl-C for a wish to end
-    well: what it would save is in the record already."""
-    for name, value in (
-        ("RAY_AIR_NEW_OUTPUT", "0"),
-        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
-        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
-    ):
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-
-
-def _resources(share: Share) -> dict[str, float]:
-    """Of a trial's own process. Workers of their own have theirs: were it to hold CPUs while it
-    waits for them, trials could wait for each other for ever."""
-    if share.num_workers > 1:
-        return {"memory": 1}  # a byte; Tune refuses to ask for nothing
-    return {"cpu": share.cpus_per_worker, **({"gpu": 1} if share.use_gpu else {})}
-
-
-def _concurrency(settings: SweepJobConfig, share: Share) -> int:
-    fitting = num_fitting(share)
-    most = settings.sweep.max_concurrent
-    return fitting if most == "auto" else min(most, fitting)
-
-
-def _name_of(trial: Any) -> str:
-    return str(trial.config["trial"])
-
-
-def _described(sweep: Sweep, concurrent: int) -> str:
-    settings = sweep.settings
-    done = sum(trial.state != "running" for trial in sweep.record.trials)
-    lines = [
-        f"sweep of {sweep.num_settings} settings x {settings.seeds} seeds by "
-        f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
-        f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
-        *(f"space {space.name}: {space}" for space in sweep.spaces),
-    ]
-    return "\n".join(lines)
-
-
 def _conclude(sweep: Sweep) -> dict[str, Any]:
     """Reports on the sweep and keeps its best setting and model."""
     report = SweepReport(
@@ -287,37 +164,42 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
         num_epochs=sweep.num_epochs,
         seeds=sweep.settings.seeds,
     )
-    best = report.best
-    if best is None:
-        errors = {trial.name: trial.error for trial in sweep.record.trials}
-        raise PhaseFailedError(f"no trial of {sweep.run.name} came to its end: {errors}")
-    config = applied(sweep.plan.config, best.values)
-    text = json.dumps(to_dict(config), indent=1) + "\n"
-    open_place(sweep.record.storage).write(BEST_FILE, text.encode())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sweep_report(folder, report)
         sweep.run.log_artifacts(folder, REPORT_ARTIFACT)
         print((folder / "sweep.md").read_text(), flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / BEST_FILE).write_text(text)
-        sweep.run.log_artifacts(Path(name) / BEST_FILE)
-        model = sweep.plan.model(best.trials[0].name, sweep.plan.phases[-1])
-        (Path(name) / MODEL_FILE).write_bytes(model)
-        sweep.run.log_artifacts(Path(name) / MODEL_FILE, MODEL_ARTIFACT)
-    sweep.run.log_metrics({**report.numbers, f"best_{report.metric}": best.shown.mean}, step=0)
-    sweep.run.set_tags({"best_trial": best.trials[0].name})
+    best = report.best
+    if best is None:
+        errors = {trial.name: trial.error for trial in sweep.record.trials}
+        raise PhaseFailedError(f"no trial of {sweep.run.name} came to its end: {errors}")
+    _keep_best(sweep, best)
+    numbers = {**report.numbers, f"best_{report.metric}": best.shown.mean}
+    # A metric of a step counts once, and a sweep that goes on has others.
+    sweep.run.log_metrics(numbers, step=int(report.epochs["trained"]))
+    trial = best.trials[0].name
     return {
         "run_id": sweep.run.run_id,
         "run_name": sweep.run.name,
-        "best": {
-            "trial": best.trials[0].name,
-            report.metric: best.shown.mean,
-            "values": best.values,
-        },
+        "best": {"trial": trial, report.metric: best.shown.mean, "values": best.values},
         "config": f"{sweep.record.storage}/{BEST_FILE}",
         "trials": report.states,
         "epochs": report.epochs,
         "storage": sweep.record.storage,
         "data_fingerprint": sweep.plan.data.fingerprint,
     }
+
+
+def _keep_best(sweep: Sweep, best: Setting) -> None:
+    """Stores the best setting, as a file that `--config` takes, and its first trial's model."""
+    config = applied(sweep.plan.config, best.values)
+    text = json.dumps(to_dict(config), indent=1) + "\n"
+    open_place(sweep.record.storage).write(BEST_FILE, text.encode())
+    trial = best.trials[0].name
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / BEST_FILE).write_text(text)
+        sweep.run.log_artifacts(folder / BEST_FILE)
+        (folder / MODEL_FILE).write_bytes(sweep.plan.model(trial, sweep.plan.phases[-1]))
+        sweep.run.log_artifacts(folder / MODEL_FILE, MODEL_ARTIFACT)
+    sweep.run.set_tags({"best_trial": trial})

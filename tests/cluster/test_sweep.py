@@ -211,7 +211,7 @@ def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
 def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.sweep.run_trial", run_and_misbehave)
+    monkeypatch.setattr("cluster.sweep_trials.run_trial", run_and_misbehave)
     folder = Path(str(settings.storage)) / "faulty"
     folder.mkdir()
     (folder / "raises").touch()
@@ -263,7 +263,7 @@ def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time; the third needs the CPUs of the workers whose trial was stopped."""
-    monkeypatch.setattr("cluster.sweep.run_trial", run_and_score_by_number)
+    monkeypatch.setattr("cluster.sweep_trials.run_trial", run_and_score_by_number)
     two = replace(
         settings,
         run_name="two-workers",

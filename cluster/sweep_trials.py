@@ -1,0 +1,137 @@
+"""The trials of a sweep under Ray Tune, as many at a time as the cluster holds."""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ray import tune
+
+from cluster.launch import PhaseFailedError
+from cluster.proposals import propose
+from cluster.resources import Share, num_fitting
+from cluster.spaces import Space
+from cluster.sweep_config import SweepJobConfig
+from cluster.sweep_listener import SweepListener
+from cluster.sweep_record import SweepRecord
+from cluster.sweep_search import Pruner, SweepSearch
+from cluster.tracking import Run
+from cluster.trial import TrialPlan, run_trial
+
+TUNE_FOLDER = "tune"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that has all it needs."""
+
+    settings: SweepJobConfig
+    spaces: tuple[Space, ...]
+    num_settings: int
+    plan: TrialPlan
+    record: SweepRecord
+    run: Run
+
+    @property
+    def num_epochs(self) -> int:
+        """Of the last phase of a trial that is not stopped."""
+        return self.plan.config.optim.epochs(self.plan.phases[-1])
+
+
+def try_all(sweep: Sweep) -> None:
+    """Runs the trials that are not done.
+
+    Raises:
+        PhaseFailedError: where Tune ends before they are.
+    """
+    settings, plan, record = sweep.settings, sweep.plan, sweep.record
+    listener = SweepListener(record, plan, sweep.run)
+    listener.track_ends()
+    search = SweepSearch(
+        record,
+        partial(propose, settings.sweep, sweep.spaces, plan.config),
+        num_settings=sweep.num_settings,
+        seeds=settings.seeds,
+        first_seed=plan.config.seed,
+        on_start=listener.start,
+    )
+    concurrent = _concurrency(settings, plan.share)
+    print(_described(sweep, concurrent), flush=True)
+    _set_tune_up()
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), _resources(plan.share)),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=_scheduler(sweep),
+            num_samples=-1,
+            max_concurrent_trials=concurrent,
+            trial_name_creator=_name_of,
+            trial_dirname_creator=_name_of,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE_FOLDER,
+            storage_path=record.storage,
+            callbacks=[listener],
+            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except tune.TuneError as error:
+        raise PhaseFailedError(f"{sweep.run.name}: {error}") from error
+    left = [trial.name for trial in record.trials if trial.state == "running"]
+    if left:
+        raise PhaseFailedError(
+            f"the sweep ended before {', '.join(left)} did: the same command with --run-name "
+            f"{sweep.run.name} goes on with it"
+        )
+
+
+def _scheduler(sweep: Sweep) -> Pruner | None:
+    if sweep.settings.sweep.scheduler == "none":
+        return None
+    return Pruner(sweep.settings.sweep, sweep.num_epochs, sweep.record.trials)
+
+
+def _set_tune_up() -> None:
+    """Keeps Tune from writing its own tables and logs, and from taking Ctrl-C for a wish to end
+    well: what it would save is in the record already."""
+    for name, value in (
+        ("RAY_AIR_NEW_OUTPUT", "0"),
+        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
+        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
+    ):
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+def _resources(share: Share) -> dict[str, float]:
+    """Of a trial's own process. Workers of their own have theirs: were it to hold CPUs while it
+    waits for them, trials could wait for each other for ever."""
+    if share.num_workers > 1:
+        return {"memory": 1}  # a byte; Tune refuses to ask for nothing
+    return {"cpu": share.cpus_per_worker, **({"gpu": 1} if share.use_gpu else {})}
+
+
+def _concurrency(settings: SweepJobConfig, share: Share) -> int:
+    fitting = num_fitting(share)
+    most = settings.sweep.max_concurrent
+    return fitting if most == "auto" else min(most, fitting)
+
+
+def _name_of(trial: Any) -> str:
+    return str(trial.config["trial"])
+
+
+def _described(sweep: Sweep, concurrent: int) -> str:
+    settings = sweep.settings
+    done = sum(trial.state != "running" for trial in sweep.record.trials)
+    lines = [
+        f"sweep of {sweep.num_settings} settings x {settings.seeds} seeds by "
+        f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
+        f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
+        *(f"space {space.name}: {space}" for space in sweep.spaces),
+    ]
+    return "\n".join(lines)
