@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cluster.spaces import Space
 from cluster.sweep_record import Trial
@@ -12,7 +13,8 @@ from cluster.sweep_record import Trial
 FINISHED = "#1f5fa8"
 BEST = "#d1495b"
 PRUNED = "#b8bec6"
-NUM_BINS = 5
+MOST_GROUPS = 5
+LEAST_OF_A_GROUP = 3
 
 Shown = Callable[[float], float]
 """A score as the metric that it is made of."""
@@ -33,6 +35,7 @@ def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown)
         axes.plot(epochs, values, color=colour, linewidth=2 if trial.name == best else 1)
         axes.plot(epochs[-1], values[-1], "o" if finished else "x", color=colour, markersize=4)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for label, colour in (("best", BEST), ("finished", FINISHED), ("stopped", PRUNED)):
         axes.plot([], [], color=colour, label=label)
     axes.legend(frameon=False, fontsize=8)
@@ -44,7 +47,7 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
 
     A dot a finished trial, a cross one that was stopped (of fewer epochs: it says no more than that
     it was behind). The bars are mean and standard deviation of the finished trials at a value, or,
-    over a range, in each of up to five groups of equally many.
+    over a range, in each of two to five groups of equally many, where there are enough.
     """
     figure, axes = _figure(f"{metric} against {space.name}", metric)
     by_name = space.kind == "values" and not all(_is_number(v) for v in space.values)
@@ -79,11 +82,10 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
 def _spread(xs: np.ndarray, ys: np.ndarray, in_groups: bool) -> list[tuple[float, float, float]]:
     """Place, mean and standard deviation of each value's points, or of groups of them; of those
     alone the deviation is 0."""
-    if len(xs) == 0:
-        return []
     if in_groups:
+        num_groups = min(MOST_GROUPS, len(xs) // LEAST_OF_A_GROUP)
         order = np.argsort(xs, kind="stable")
-        groups = np.array_split(order, max(1, min(NUM_BINS, len(xs) // 2)))
+        groups = np.array_split(order, num_groups) if num_groups > 1 else []
     else:
         groups = [np.flatnonzero(xs == x) for x in np.unique(xs)]
     return [

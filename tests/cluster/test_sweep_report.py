@@ -1,6 +1,7 @@
 """The report of a sweep from trials made up for it."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,13 @@ def test_a_value_s_bar_is_its_mean_and_deviation() -> None:
 def test_a_chart_of_nothing_is_a_chart() -> None:
     for space in (SIZE, RATE, SCHEDULE):
         field_chart(space, "val/f1_parts", [trial(0, "failed")], lambda score: score)
+
+
+def test_over_a_range_bars_are_of_groups_of_equally_many() -> None:
+    trials = [
+        replace(trial(i, "finished", i / 10), values={"optim.lr_fine": 10.0**-i}) for i in range(7)
+    ]
+    (bars,) = field_chart(RATE, "val/f1_parts", trials, lambda score: score).axes[0].containers
+    assert list(bars.lines[0].get_ydata()) == pytest.approx([0.45, 0.1])
+    few = field_chart(RATE, "val/f1_parts", trials[:5], lambda score: score)
+    assert not few.axes[0].containers
