@@ -74,6 +74,13 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
     assert content(place) == {"two"}
 
 
+def test_a_checkpoint_that_comes_again_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    place = TrialPlace(str(tmp_path / "fine"))
+    for text in ("one", "again"):
+        place.keep(folder_with(tmp_path / text, text), "epoch_0001", report(1))
+    assert content(place) == {"again"}
+
+
 def test_an_epoch_that_is_trained_again_replaces_its_report(tmp_path: Path) -> None:
     place = TrialPlace(str(tmp_path))
     for epoch in (1, 2, 3, 2):

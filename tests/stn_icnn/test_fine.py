@@ -1,5 +1,6 @@
 """The phase `fine`: what it trains, what it scores, and what a window that is too small costs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +8,26 @@ from pathlib import Path
 import pytest
 import torch
 
+from stn_icnn.augment import Dice, draw
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.config import FineConfig, ModelConfig, PartSizes, TrainConfig, from_dict, to_dict
+from stn_icnn.config import (
+    AugmentConfig,
+    FineConfig,
+    ModelConfig,
+    PartSizes,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 from stn_icnn.context import LocalContext
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import true_labels
-from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth
-from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth, true_windows_loss
+from stn_icnn.geometry import crop_labels, theta_from_windows
+from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
 from stn_icnn.metrics import confusion
-from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.model import Parsing, STNiCNN, build_model
 from stn_icnn.pasting import label_maps
 from stn_icnn.phases import PhaseLoss, set_trained
 from stn_icnn.train import PhaseRun, run_phase
@@ -74,12 +85,13 @@ def test_a_gradient_reaches_each_trained_parameter_and_no_other(
     faces = tiny_faces("train", augmented=True)
     model = build_model(tiny_config.model)
     set_trained(model, {"fine": 1.0}, fine=("eye", "mouth"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
     module = PhaseLoss(model, "fine", tiny_config.loss, FineConfig(networks=("eye", "mouth")))
     module(collate([faces[Request(i)] for i in range(4)])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
-    trained = ("fine.eye.", "fine.mouth.")
-    assert reached == {n for n, _ in model.named_parameters() if n.startswith(trained)}
+    parts = ("fine.eye.", "fine.mouth.")
+    assert reached == trained == {n for n, _ in model.named_parameters() if n.startswith(parts)}
 
 
 def test_only_the_named_networks_change_and_f1_is_theirs(
@@ -158,6 +170,34 @@ def test_windows_lie_where_the_parts_are_and_off_them_by_the_same_pixels_for_eve
         for px in (41, 81)
     ]
     assert torch.equal(moved[0].windows[..., :2], moved[1].windows[..., :2])
+
+
+def test_a_part_whose_centre_has_left_the_frame_is_cut_where_it_is() -> None:
+    batch = square_nose(20, (30, 70))
+    plain = draw(AugmentConfig(operations=False), [(100, 100)], [0], Dice.throw([[0]]))
+    shifted = torch.tensor([[[1.0, 0, 60], [0, 1, 0]]])  # the frame begins 60 px to the right
+    gone = replace(batch, augmentation=replace(plain, affine=shifted))
+    assert locate_truly(gone)[0, 4].tolist() == pytest.approx([-0.3, 0.7, 0])
+    model = build_model(ModelConfig(window_px=PartSizes.same(21), patch_px=PartSizes.same(21)))
+    theta = parse_at_truth(model, gone, ("nose",)).theta["nose"]
+    assert int((crop_labels(batch.labels, theta, 21) == NOSE).sum()) >= 20**2
+
+
+def test_the_loss_is_a_mean_over_the_parts_that_are_labelled() -> None:
+    batch = square_nose(20)
+    located = locate_truly(batch)
+    windows = torch.full((1, 6, 4), 21.0)
+    theta = theta_from_windows(windows, batch.canvas_size)
+    for networks in (("eye",), ("eye", "nose")):
+        logits = {name: torch.zeros(1, len(PARTS_OF_NETWORK[name]), 2, 9, 9) for name in networks}
+        thetas = {name: theta[:, list(PARTS_OF_NETWORK[name])] for name in networks}
+        parsing = Parsing(located.new_empty(0), located, windows, thetas, logits)
+        assert true_windows_loss(parsing, batch).item() == pytest.approx(math.log(2))
+
+
+def test_networks_that_are_not_named_are_not_computed(tiny_config: TrainConfig) -> None:
+    model = build_model(tiny_config.model).eval()
+    assert set(parse_at_truth(model, square_nose(20), ("eye",)).part_logits) == {"eye"}
 
 
 @pytest.mark.parametrize(
