@@ -18,6 +18,9 @@ STATUS: dict[State, Status] = {
 }
 """MLflow's word for how a trial ended; the tag `trial_state` has ours."""
 
+LONGEST_ERROR = 200
+"""Characters; what Ray says of a process that died is a paragraph."""
+
 
 class SweepListener(tune.Callback):
     """Records every report before anything else is done with it, then tracks it in MLflow.
@@ -61,6 +64,7 @@ class SweepListener(tune.Callback):
         if ours.state != "running":
             return  # it is on its way out
         epoch = int(result["epoch"])
+        is_new = epoch not in ours.curve
         if "diverged" in result:
             ours.state, ours.error = "diverged", result["diverged"]
         elif epoch > 0:
@@ -71,6 +75,8 @@ class SweepListener(tune.Callback):
                 ours.state = "pruned"
         self._record.save(ours)
         self._track_report(ours, result)
+        if is_new:
+            self._say(ours, result)
         if ours.state != "running":
             self._track_end(ours)
 
@@ -102,14 +108,12 @@ class SweepListener(tune.Callback):
         before = "" if phase == self._plan.phases[-1] else f"{phase}/"
         values = {f"{before}{k}": v for k, v in result.items() if k.startswith(("train/", "val/"))}
         self._run_of(trial).log_metrics(values, step=epoch)
-        metric = JUDGED_BY[phase]
+
+    def _say(self, trial: Trial, result: dict[str, Any]) -> None:
+        phase, metric = result["phase"], JUDGED_BY[result["phase"]]
         if metric in result:
-            num_epochs = self._plan.config.optim.epochs(phase)
-            print(
-                f"{trial.name}: {phase}: epoch {epoch} of {num_epochs}: {metric} "
-                f"{result[metric]:.4f}",
-                flush=True,
-            )
+            place = f"epoch {result['phase_epoch']} of {self._plan.config.optim.epochs(phase)}"
+            print(f"{trial.name}: {phase}: {place}: {metric} {result[metric]:.4f}", flush=True)
 
     def _metric(self, score: float) -> dict[str, float]:
         metric = JUDGED_BY[self._plan.phases[-1]]
@@ -133,7 +137,8 @@ def _shown(value: object) -> str:
 
 
 def _last_line(trial: Any) -> str:
-    """Of the traceback that Tune has kept of a trial's last error."""
+    """Of the traceback that Tune has kept of a trial's last error; a paragraph is cut."""
     file = trial.error_file
     text = Path(file).read_text().strip() if file and Path(file).exists() else "no reason given"
-    return text.splitlines()[-1]
+    line = text.splitlines()[-1]
+    return line if len(line) <= LONGEST_ERROR else f"{line[:LONGEST_ERROR]} …"
