@@ -82,9 +82,7 @@ class AugmentSpaces:
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceConfig:
-    """What is searched. A space is `log LOW HIGH`, `uniform LOW HIGH`, `steps LOW HIGH STEP`, or
-    the values themselves. Where none is given: the learning rates of the trained networks, from a
-    tenth of the preset's to ten times it."""
+    """What is searched: a space a setting, by the setting's own name."""
 
     model: ModelSpaces = field(default_factory=ModelSpaces)
     """Sizes of the networks' inputs."""
@@ -176,7 +174,9 @@ class SweepJobConfig(JobConfig):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """How it searches, and what a trial trains."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
-    """What it searches."""
+    """What it searches. A space is `log LOW HIGH`, `uniform LOW HIGH`, `steps LOW HIGH STEP`, or
+    the values themselves. Where none is given: the learning rates of the trained networks, from a
+    tenth of the preset's to ten times it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

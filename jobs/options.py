@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import tyro
 
 from cluster.config import JobConfig
 from cluster.launch import PhaseFailedError
+from sharding.storage import split_url
 from stn_icnn.config import PRESETS, TrainConfig, from_dict, to_dict
 
 DEFAULT_PRESET = "demo"
@@ -40,7 +41,7 @@ def parse_job(
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
     before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    before_tyro.add_argument("--config", type=Path)
+    before_tyro.add_argument("--config")
     try:
         given, rest = before_tyro.parse_known_args(rest)
     except argparse.ArgumentError as error:
@@ -50,7 +51,7 @@ def parse_job(
         default = _preset_job(preset, kind)
     else:
         default = _read_config(given.config, _preset_job(preset, kind) if preset else kind())
-        preset = preset or given.config.stem
+        preset = preset or PurePosixPath(given.config).stem
     prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
     job = tyro.cli(kind, prog=prog, description=description, default=default, args=rest)
     return job, preset
@@ -61,14 +62,13 @@ def _preset_job(preset: str, kind: type[Job]) -> Job:
     return kind(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
 
 
-def _read_config(path: Path, base: Job) -> Job:
-    """The settings of a file, over others."""
+def _read_config(url: str, base: Job) -> Job:
+    """The settings of a file, also of a bucket's, over others."""
     try:
-        values = json.loads(path.read_text())
+        place, name = split_url(url)
+        values = json.loads(place.read(name))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--config must be a JSON file of settings, got {path}: {error}"
-        ) from error
+        raise ValueError(f"--config must be a JSON file of settings, got {url}: {error}") from error
     return from_dict(type(base), _laid_over(to_dict(base), values))
 
 

@@ -164,7 +164,13 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
     with pytest.raises(SystemExit):
         parse_job("A sweep.", ["--help"], SweepJobConfig)
     shown = capsys.readouterr().out
-    for text in ("--space.model.window-px.mouth", "px of the image", "degrees", "--seeds"):
+    for text in (
+        "steps LOW HIGH STEP",
+        "--space.model.window-px.mouth",
+        "px of the image",
+        "degrees",
+        "--seeds",
+    ):
         assert text in shown
 
 

@@ -8,6 +8,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.places import TrackingUnavailableError
 from jobs.options import parse_job, run_job
+from sharding.storage import open_place
 from stn_icnn.config import PRESETS, to_dict
 
 
@@ -70,6 +71,14 @@ def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_pat
     assert again == config
     over, _ = parse("--config", str(tmp_path / "config.json"), "--seed", "4")
     assert (over.seed, over.optim) == (4, config.optim)
+
+
+def test_a_config_file_may_lie_in_a_bucket(bucket: str):
+    open_place(f"{bucket}/sweep").write("best.json", b'{"seed": 3}')
+    config, name = parse("--config", f"{bucket}/sweep/best.json")
+    assert (config.seed, name) == (3, "best")
+    with pytest.raises(ValueError, match=r"--config must be .* got s3://faces/sweep/gone\.json"):
+        parse("--config", f"{bucket}/sweep/gone.json")
 
 
 @pytest.mark.parametrize(
