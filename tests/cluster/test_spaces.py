@@ -163,7 +163,7 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
     assert (job.num_trials, job.sweep.phases) == (7, ("coarse", "localizer"))
     with pytest.raises(SystemExit):
         parse_job("A sweep.", ["--help"], SweepJobConfig)
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for text in (
         "steps LOW HIGH STEP",
         "--space.model.window-px.mouth",
