@@ -1,7 +1,7 @@
 """What is measured: faces, a parser, a phase's training; sizes as in the preset that is benched."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches
 from stn_icnn.model import STNiCNN, build_model, prepare_model
 from stn_icnn.parser import FaceParser
-from stn_icnn.phases import PhaseLoss, set_trained
+from stn_icnn.phases import PhaseLoss, needs_labels, set_trained
 from stn_icnn.state import Progress, TrainState
 from stn_icnn.train import PhaseRun, build_optimizer, train_epoch, train_step
 
@@ -75,10 +75,10 @@ def procedural_shards(scratch: Path) -> Path:
     return scratch / "shards"
 
 
-def train_faces(setup: Setup, num: int) -> ShardedFaces:
+def train_faces(setup: Setup, num: int, with_labels: bool = True) -> ShardedFaces:
     """So many faces of the training split, augmented; the same ones again if there are fewer."""
-    paths = sorted((setup.shards / "train").glob("*.tar"))
-    faces = ShardedFaces([str(path) for path in paths], augment=setup.config.augment)
+    paths = [str(path) for path in sorted((setup.shards / "train").glob("*.tar"))]
+    faces = ShardedFaces(paths, augment=setup.config.augment, with_labels=with_labels)
     faces.places = list(itertools.islice(itertools.cycle(faces.places), num))
     return faces
 
@@ -136,7 +136,7 @@ class Training:
         config = setup.config
         self.batch = config.optim.global_batch
         self.num_images = setup.steps * self.batch
-        faces = train_faces(setup, self.num_images)
+        faces = train_faces(setup, self.num_images, needs_labels(phase))
         context = context or LocalContext(device=DEVICE)
         self.run = PhaseRun(
             phase=phase,
@@ -154,12 +154,15 @@ class Training:
         self.state = TrainState(self.model, optimizer)
         self.module = context.wrap(PhaseLoss(self.model, phase, config.loss))
         self.wait_shares: list[float] = []
-        self.memory = replace(self._first_batch(faces), augmentation=None)
         self.steps = setup.steps
+        self.memory = replace(next(self._load()).to(context.device), augmentation=None)
 
-    def _first_batch(self, faces: ShardedFaces) -> Batch:
-        plan = [[Request(i) for i in range(self.batch)]]
-        return next(load_batches(faces, plan)).to(self.run.context.device)
+    def _load(self) -> Iterator[Batch]:
+        """This process' share of the batches."""
+        starts = range(0, self.num_images, self.batch)
+        plan = [[Request(i) for i in range(at, at + self.batch)] for at in starts]
+        context = self.run.context
+        return load_batches(self.run.train_faces, plan, context.rank, context.world_size)
 
     def from_shards(self) -> None:
         """An epoch of a few batches, read and augmented, as training does it."""
@@ -169,14 +172,13 @@ class Training:
 
     def read(self) -> None:
         """Only reads what `from_shards` reads."""
-        batches = [range(at, at + self.batch) for at in range(0, self.num_images, self.batch)]
-        plan = [[Request(i) for i in batch] for batch in batches]
-        for _ in load_batches(self.run.train_faces, plan):
+        for _ in self._load():
             pass
 
     def step(self) -> None:
         """A step on the batch in memory, not augmented."""
-        train_step(self.module, self.state.optimizer, self.memory, self.batch, 1)
+        world_size = self.run.context.world_size
+        train_step(self.module, self.state.optimizer, self.memory, self.batch, world_size)
 
     def from_memory(self) -> None:
         """As many steps as `from_shards` makes."""

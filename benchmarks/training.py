@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from benchmarks.inference import NO_REFERENCE
 from benchmarks.measure import Row, Times, Work, in_turn
 from benchmarks.reference import Reference
-from benchmarks.subjects import Setup, Training, photographs
+from benchmarks.subjects import Setup, photographs
+from benchmarks.team import team, usual_workers
 from stn_icnn.phases import PHASES
 
 
@@ -18,39 +19,39 @@ def training(setup: Setup) -> Iterator[Row]:
         authors = Reference(setup.reference)
         steps["coarse"] = authors.coarse_step(photos)
         steps["end_to_end"] = authors.end_to_end_step(photos)
+    num_images = setup.steps * setup.config.optim.global_batch
     for phase in PHASES:
-        subject = Training(setup, phase)
-        works: dict[str, Work] = {
-            "shards": subject.from_shards,
-            "memory": subject.from_memory,
-            "reading": subject.read,
-        }
-        if phase in steps:
-            works["authors"] = steps[phase]
-        times = in_turn(works, setup.rounds)
-        rate = times.rate("shards", subject.num_images)
+        with team(setup, phase, usual_workers(setup)) as ours:
+            works = {
+                "shards": ours.work("from_shards"),
+                "memory": ours.work("from_memory"),
+                "reading": ours.work("read"),
+            }
+            if phase in steps:
+                works["authors"] = steps[phase]
+            times = in_turn(works, setup.rounds)
         if phase != "localizer":  # the authors train theirs on other labels, by another loss
-            yield _against_authors(phase, times, subject, setup.reference is not None)
+            yield _against_authors(phase, times, setup)
         yield Row(
             figure=f"{phase}: images/s read from shards and augmented / fed from memory",
             rounds=times.ratio("memory", "shards"),
             absolute={
-                "from shards, images/s": rate,
-                "from memory, images/s": times.rate("memory", subject.num_images),
-                "reading, share of a core": statistics.median(times.ratio("reading", "shards")),
-                "data_wait_fraction": statistics.median(subject.wait_shares[-setup.rounds :]),
+                "from shards, images/s": times.rate("shards", num_images),
+                "from memory, images/s": times.rate("memory", num_images),
+                "reading, share of the cores": statistics.median(times.ratio("reading", "shards")),
+                "data_wait_fraction": statistics.median(ours.wait_shares[-setup.rounds :]),
             },
         )
 
 
-def _against_authors(phase: str, times: Times, subject: Training, measured: bool) -> Row:
+def _against_authors(phase: str, times: Times, setup: Setup) -> Row:
     figure = f"{phase}: our images/s, from shards and augmented / the authors', from memory"
-    ours = {"ours, images/s": times.rate("shards", subject.num_images)}
-    if not measured:
-        return Row(figure=figure, absolute=ours, note=NO_REFERENCE)
-    more = subject.num_images / subject.batch
+    batch = setup.config.optim.global_batch
+    rate = {"ours, images/s": times.rate("shards", setup.steps * batch)}
+    if setup.reference is None:
+        return Row(figure=figure, absolute=rate, note=NO_REFERENCE)
     return Row(
         figure=figure,
-        rounds=times.ratio("authors", "shards", more),
-        absolute={"authors, images/s": times.rate("authors", subject.batch), **ours},
+        rounds=times.ratio("authors", "shards", setup.steps),
+        absolute={"authors, images/s": times.rate("authors", batch), **rate},
     )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from stn_icnn.evaluate import (
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
 from stn_icnn.model import build_model, prepare_model
+from stn_icnn.phases import needs_labels
 from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
 
 MODEL = "STN-iCNN"
@@ -65,6 +67,7 @@ def read_faces(
     config: TrainConfig,
     *,
     augmented: bool = False,
+    with_labels: bool = True,
     quiet: bool = False,
 ) -> ShardedFaces:
     """The faces of some shards, as training or evaluation reads them, once they are on this node.
@@ -79,6 +82,7 @@ def read_faces(
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,
+        with_labels=with_labels,
     )
     require_samples(shards, paths, Counter(place.shard for place in faces.places))
     return faces
@@ -106,11 +110,14 @@ def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | 
     model = (
         build_model(task.config.model) if task.start is None else load_checkpoint(task.start).model
     )
+    read = partial(
+        read_faces, config=task.config, with_labels=needs_labels(task.phase), quiet=quiet
+    )
     run = PhaseRun(
         phase=task.phase,
         config=task.config,
-        train_faces=read_faces(task.train_shards, task.config, augmented=True, quiet=quiet),
-        val_faces=read_faces(task.val_shards, task.config, quiet=quiet),
+        train_faces=read(task.train_shards, augmented=True),
+        val_faces=read(task.val_shards),
         data=task.data,
         context=context,
         say=say,

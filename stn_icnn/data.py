@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, FileIO
@@ -97,6 +98,7 @@ class ShardedFaces(Dataset[Sample]):
         augment: None to read faces as they are.
         seed: of the augmentation.
         canvas_px: limit on an image's side.
+        with_labels: whether label maps are read; without, a batch knows its centres alone.
     """
 
     def __init__(
@@ -105,11 +107,13 @@ class ShardedFaces(Dataset[Sample]):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         canvas_px: int = 1024,
+        with_labels: bool = True,
     ) -> None:
         self.places = [place for shard in shards for place in index_shard(shard)]
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
+        self.with_labels = with_labels
         self._files: dict[str, FileIO] = {}
 
     def __len__(self) -> int:
@@ -129,13 +133,12 @@ class ShardedFaces(Dataset[Sample]):
             ValueError: naming shard and key, where it can't be decoded or is too large.
         """
         one = self.__getitems__([request])
-        assert one.labels is not None
         assert one.centres is not None
         assert one.present is not None
         return Sample(
             one.keys[0],
             one.images[0],
-            one.labels[0],
+            None if one.labels is None else one.labels[0],
             one.centres[0],
             one.present[0],
             one.augmentation and one.augmentation.map(itemgetter(0)),
@@ -152,18 +155,19 @@ class ShardedFaces(Dataset[Sample]):
         width, height = (max(sides) for sides in zip(*sizes, strict=True))
         canvas = np.empty if len(set(sizes)) == 1 else np.zeros  # 0 beyond an image
         images = canvas((len(requests), height, width, 3), np.uint8)
-        labels = canvas((len(requests), height, width), np.uint8)
+        labels = canvas((len(requests), height, width), np.uint8) if self.with_labels else None
         for i, face in enumerate(encoded):
             own = np.s_[i, : face.size[1], : face.size[0]]
             with _named(face.place):
                 _decode_jpeg(face.members["jpg"], images[own])
-                _decode_labels(face.members["png"], labels[own])
+                if labels is not None:
+                    _decode_labels(face.members["png"], labels[own])
         return Batch(
             keys=tuple(face.place.key for face in encoded),
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             sizes=torch.tensor(sizes, dtype=torch.float32),
             host_sizes=sizes,
-            labels=torch.from_numpy(labels),
+            labels=None if labels is None else torch.from_numpy(labels),
             centres=torch.from_numpy(np.stack([face.centres for face in encoded])),
             present=torch.tensor([face.present for face in encoded]),
             augmentation=self._drawn(requests, sizes),
@@ -274,6 +278,15 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made by a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "reader") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
 def load_batches(
     faces: ShardedFaces,
     plan: Sequence[Sequence[Request]],
@@ -288,14 +301,14 @@ def load_batches(
         plan: global batches; each must have a sample for every rank.
         rank: of this reader.
         world_size: number of readers.
-        num_processes: that decode ahead; 0: decode here (on a CPU that trains, no slower).
+        num_processes: that decode ahead; 0: a thread of this one decodes the next batch while a
+            batch is used (on a CPU that trains, no slower).
     """
     shares = [list(batch[rank::world_size]) for batch in plan]
     pinned = torch.cuda.is_available()
-    if num_processes == 0:  # without the loader's own work, which is 2 % of the reading
-        for share in shares:
-            batch = faces.__getitems__(share)
-            yield batch.pin_memory() if pinned else batch
+    if num_processes == 0:
+        read = (faces.__getitems__(share) for share in shares)
+        yield from _ahead(batch.pin_memory() if pinned else batch for batch in read)
         return
     yield from DataLoader(
         faces,

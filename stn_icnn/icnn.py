@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from stn_icnn.channels_last import BatchNorm2d, concatenate
 
 ROW_CHANNELS = (8, 16, 24, 32)
 NUM_INTERLINKED_LAYERS = 3
@@ -21,7 +22,7 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
     """A convolution that keeps the size, batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
+        BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 
@@ -61,7 +62,7 @@ class InterlinkedLayer(nn.Module):
                 seen.insert(0, downsample(features[i - 1]))
             if i + 1 < len(features):
                 seen.append(upsample_to(features[i + 1], own))
-            out.append(row(torch.cat(seen, dim=1)))
+            out.append(row(concatenate(seen)))
         return out
 
 
@@ -107,5 +108,5 @@ class ICNN(nn.Module):
             rows = layer(rows)
         out = rows[-1]
         for integrate, row in zip(reversed(self.integrate), reversed(rows[:-1]), strict=True):
-            out = integrate(torch.cat([row, upsample_to(out, row)], dim=1))
+            out = integrate(concatenate([row, upsample_to(out, row)]))
         return cast(Tensor, self.head(out))

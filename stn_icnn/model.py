@@ -84,7 +84,7 @@ class STNiCNN(nn.Module):
         """The coarse network's logits (equation 1), `[N, 9, coarse_px, coarse_px]` float32."""
         theta = theta_from_windows(whole_image(batch.sizes), batch.sizes, batch.affine)
         coarse_px = self.config.coarse_px
-        squared = crop(batch.reduced(coarse_px).float() / 255, theta, coarse_px)
+        squared = crop(batch.reduced(coarse_px).float(), theta, coarse_px) / 255
         if batch.augmentation is not None:
             squared = batch.augmentation.appearance(squared, stream=0)
         return self._run(self.coarse, squared[:, 0])

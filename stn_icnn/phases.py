@@ -17,6 +17,11 @@ PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
 it needs no model to start from."""
 
 
+def needs_labels(phase: PhaseName) -> bool:
+    """Whether a phase's loss and score need label maps; the localizer learns centres alone."""
+    return phase != "localizer"
+
+
 class PhaseLoss(nn.Module):
     """A model and a phase's loss: the module whose gradients are averaged over ranks."""
 
