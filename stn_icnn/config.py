@@ -14,6 +14,7 @@ from stn_icnn.labels import FINE_NETWORKS, PARTS
 
 PhaseName = Literal["coarse", "localizer", "end_to_end"]
 Network = Literal["coarse", "localizer", "fine"]
+Precision = Literal["auto", "fp32", "bf16"]
 Config = TypeVar("Config")
 
 
@@ -237,7 +238,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     seed: int = 0
     """Of weights, order of samples, and augmentation."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device computes
     in it, else fp32. Centres, theta, grids, losses and paste are float32 always."""
     channels_last: bool = True
