@@ -1,11 +1,17 @@
-"""What a face costs by size of image, number at a time and size of the patches; and memory."""
+"""What a face costs by image, number at a time, patches and parts; and memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from benchmarks.measure import Row, Work, in_turn, peak_mib
-from benchmarks.subjects import Setup, face_parser, photographs
+import torch
+
+from benchmarks.measure import DEVICE, Row, Work, in_turn, peak_mib
+from benchmarks.networks import Inputs, inputs_of
+from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 from stn_icnn.config import PartSizes, TrainConfig
+from stn_icnn.labels import PARTS_OF_NETWORK
+from stn_icnn.model import STNiCNN, autocast_bf16
 
 IMAGE_PX = (512, 256, 1024)
 BATCHES = (1, 4, 16)
@@ -35,7 +41,28 @@ def scaling(setup: Setup) -> Iterator[Row]:
         setup,
         {f"patches of {px} px": (_parsing(setup, sized[px], 1), 1) for px in PATCH_PX},
     )
+    yield from _compare(setup, _by_parts(setup))
     yield from _memory(setup)
+
+
+def _by_parts(setup: Setup) -> dict[str, tuple[Work, int]]:
+    """The bare fine networks of six parts, and of fewer."""
+    model = plain_parser(setup.config, photographs(setup, 1)).model
+    inputs = inputs_of(model, 1)["fine"]
+    works = {}
+    for start, name in enumerate(model.fine):
+        num_parts = sum(len(PARTS_OF_NETWORK[left]) for left in list(model.fine)[start:])
+        what = f"fine networks of {num_parts} parts" if num_parts > 1 else f"that of the {name}"
+        works[what] = (partial(_label, model, inputs[start:]), 1)
+    return works
+
+
+@torch.inference_mode()
+def _label(model: STNiCNN, inputs: Inputs) -> None:
+    for network, patches in inputs:
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        with autocast_bf16(DEVICE, model.bf16):
+            network(patches)
 
 
 def _with_patches(config: TrainConfig, px: int) -> TrainConfig:

@@ -29,7 +29,7 @@ from stn_icnn.train import PhaseRun, build_optimizer, train_epoch, train_step
 NUM_FACES = 32
 """Procedural ones, three fifths of them for training."""
 BATCH = 16
-STEPS = 8
+STEPS = 16
 FACTS = DataFacts(dataset="bench", fingerprint="", scale_px=1024, scale_fit="at_most")
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.config import Precision, TrainConfig, require
 from stn_icnn.results import ALL_KINDS
 
 
@@ -73,6 +73,8 @@ class EvaluateConfig(PlacesConfig):
     """Shards: a folder or s3://BUCKET/PREFIX."""
     split: Literal["train", "val", "test"] = "test"
     """Which split of them."""
+    precision: Precision | None = None
+    """Arithmetic to score in: auto, fp32 or bf16. None: the model's own setting."""
     run_name: str | None = None
     """Begins the run's name in MLflow; each scoring is a run of its own."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)

@@ -20,6 +20,7 @@ from cluster.tracking import Run, run_tags
 from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
 from stn_icnn.batch import collate
 from stn_icnn.checkpoint import find_model_file, load_checkpoint
+from stn_icnn.config import Precision
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import parse_batch
 from stn_icnn.model import STNiCNN
@@ -58,6 +59,7 @@ def score(
     storage: str,
     share: Share,
     max_failures: int,
+    precision: Precision | None = None,
 ) -> Scores:
     """Scores a model, its coarse network and the training faces' mean label map on a split.
 
@@ -71,10 +73,11 @@ def score(
         storage: for the Ray run that does the scoring.
         share: of the cluster.
         max_failures: restarts after a worker's death.
+        precision: arithmetic to score in; None: the model's own setting.
     """
     result = run_on_workers(
         evaluate,
-        EvaluateTask(model, data.shards(split), data.shards_or_none("train")),
+        EvaluateTask(model, data.shards(split), data.shards_or_none("train"), precision),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,
@@ -134,6 +137,8 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
     share = join(places, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
+    if job.precision is not None:
+        tags["precision"] = job.precision
     run = places.tracker.start_or_resume_run(places.run_name, tags=tags)
     with run.finishing():
         scores = score(
@@ -144,6 +149,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
             storage=places.storage,
             share=share,
             max_failures=job.scaling.max_failures,
+            precision=job.precision,
         )
     return places.tracker.last_line(
         {

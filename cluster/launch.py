@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -146,4 +147,7 @@ def _call(config: dict[str, Any]) -> Any:
 
 def quieten() -> None:
     """Keeps Ray Train's own line a report, and the like, out of the job's log."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    folder = str(Path(ray.train.__file__).parent)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("ray.train", folder)):  # some of its loggers bear their file's name
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from cluster.context import RayContext
 from cluster.shard_cache import PlacedShard, bring_here, require_samples
 from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces
 from stn_icnn.evaluate import (
@@ -60,6 +60,8 @@ class EvaluateTask:
     """Of the split that is scored."""
     train_shards: tuple[PlacedShard, ...]
     """Of the split whose mean label map is the floor; none: no such floor."""
+    precision: Precision | None = None
+    """Arithmetic to score in; None: the model's own setting."""
 
 
 def read_faces(
@@ -155,6 +157,8 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
     quiet = context.rank > 0
     checkpoint = load_checkpoint(task.model)
     config = scoring_config(checkpoint.config)
+    if task.precision is not None:
+        config = replace(config, precision=task.precision)
     model = prepare_model(checkpoint.model, config, context.device)
     labellers: dict[str, Labeller] = {
         MODEL: lambda batch: parse_batch(model, batch),

@@ -15,6 +15,7 @@ from stn_icnn.labels import FINE_NETWORKS, PARTS
 PhaseName = Literal["coarse", "localizer", "end_to_end", "fine"]
 Network = Literal["coarse", "localizer", "fine"]
 FineNetwork = Literal["brow", "eye", "nose", "mouth"]
+Precision = Literal["auto", "fp32", "bf16"]
 Config = TypeVar("Config")
 
 
@@ -262,7 +263,7 @@ class TrainConfig:
     fine: FineConfig = field(default_factory=FineConfig)
     seed: int = 0
     """Of weights, order of samples, and augmentation."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device computes
     in it, else fp32. Centres, theta, grids, losses and paste are float32 always."""
     channels_last: bool = True

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -210,8 +211,38 @@ def test_loader_processes_read_the_same_and_pass_errors_on(twelve: list[str], tm
         assert torch.equal(ours.images, theirs.images)
         assert torch.equal(ours.augmentation.affine, theirs.augmentation.affine)
     broken = one_sample(tmp_path, jpg=b"not a JPEG")
-    with pytest.raises(ValueError, match=r"000007\.tar, sample face42"):
-        next(load_batches(broken, [[Request(0)]], num_processes=1))
+    for num_processes in (0, 1):
+        with pytest.raises(ValueError, match=r"000007\.tar, sample face42"):
+            next(load_batches(broken, [[Request(0)]], num_processes=num_processes))
+
+
+def test_the_next_batch_is_read_while_one_is_used(twelve: list[str]):
+    second_is_read = threading.Event()
+
+    class Watched(ShardedFaces):
+        def __getitems__(self, requests: Sequence[Request]) -> Batch:
+            batch = super().__getitems__(requests)
+            if requests[0].index == 1:
+                second_is_read.set()
+            assert requests[0].index < 2, "no further ahead"
+            return batch
+
+    batches = load_batches(Watched(twelve), [[Request(i)] for i in range(4)])
+    next(batches)
+    assert second_is_read.wait(timeout=60)
+    batches.close()
+
+
+def test_without_labels_the_rest_is_the_same(tmp_path: Path):
+    (tmp_path / "whole").mkdir()
+    whole = one_sample(tmp_path / "whole")[Request(0)]
+    broken = one_sample(tmp_path, png=b"not a PNG")
+    broken.with_labels = False
+    sample = broken[Request(0)]
+    assert sample.labels is None
+    assert torch.equal(sample.image, whole.image)
+    assert torch.equal(sample.centres, whole.centres)
+    assert torch.equal(sample.present, whole.present)
 
 
 # --- what is wrong

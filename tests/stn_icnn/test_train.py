@@ -250,9 +250,9 @@ def test_overfits_two_faces(tiny_config: TrainConfig, tiny_faces) -> None:
         lr_localizer_end_to_end=2e-3,
     )
     config = replace(
-        epochs(replace(tiny_config, optim=optim), 20),
+        epochs(replace(tiny_config, optim=optim), 30),
         loss=LossConfig(coarse_weight=1.0, localizer_weight=1.0),
-        validate_every_epochs=20,
+        validate_every_epochs=30,
     )
     context = LocalContext()
     run = phase_run("end_to_end", config, tiny_faces, context)
