@@ -239,8 +239,9 @@ class FineConfig:
     networks: tuple[FineNetwork, ...] = FINE_NETWORKS
     """Which of them are trained, and scored on their own classes."""
     window_error: float = 0.01
-    """How far validation's windows lie off the parts' centres: standard deviation as a share of
-    the image's sides, as a localizer's error would be; 0: exactly on them."""
+    """How far windows lie off the parts' centres, in training (where `augment.window_shift` adds
+    to it) and validation: standard deviation as a share of the image's sides, as a localizer's
+    error would be; 0: exactly on them."""
 
     def __post_init__(self) -> None:
         require(

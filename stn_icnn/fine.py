@@ -6,10 +6,10 @@ localizer whose error is known, in which three things are as they would be there
 
 - A window that is too small loses what it cuts off: pixels are scored in the whole image, and
   those of a part that lie in no window count as missed.
-- Validation's windows lie off the centres by `fine.window_error`, a share of the *image*, drawn
-  from the sample's key alone: the same pixels for every setting, seed and epoch. Windows that lie
-  exactly on the centres would favour sizes that leave no margin, and an error that is a share of
-  the window would make large windows pay for their size.
+- Windows lie off the centres by `fine.window_error`, a share of the *image*. In validation it is
+  drawn from the sample's key alone: the same pixels for every setting, seed and epoch; in training
+  anew for each epoch. Windows that lie exactly on the centres would favour sizes that leave no
+  margin, and an error that is a share of the window would make large windows pay for their size.
 - The window of a part that is not there lies at the image's centre: what is labelled in it is
   wrong, and counts.
 """
@@ -33,7 +33,8 @@ def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:
 
     Args:
         batch: with truth.
-        window_error: standard deviation of the centres, as a share of the image's sides.
+        window_error: standard deviation of the centres, as a share of the image's sides; drawn from
+            each sample's key, or, where it is augmented, from its augmentation's own seed.
 
     Returns:
         `[N, 6, 3]` float32: centre as a share of width and height (0.5 for a part that is not
@@ -42,13 +43,16 @@ def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:
     centres, present = batch.framed_centres()
     centres = torch.where(present[..., None], centres, centres.new_tensor(0.5))
     if window_error:
-        centres = centres + window_error * _errors(batch.keys).to(centres.device)
+        if batch.augmentation is None:
+            seeds = [zlib.crc32(key.encode()) for key in batch.keys]
+        else:
+            seeds = batch.augmentation.noise_seed.tolist()
+        centres = centres + window_error * _errors(seeds).to(centres.device)
     return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
 
 
-def _errors(keys: Sequence[str]) -> Tensor:
-    """Standard normal numbers that depend on a sample's key alone, `[N, 6, 2]` float32."""
-    seeds = (zlib.crc32(key.encode()) for key in keys)
+def _errors(seeds: Sequence[int]) -> Tensor:
+    """Standard normal numbers, each sample's from its seed, `[N, 6, 2]` float32."""
     drawn = [np.random.default_rng(seed).standard_normal((NUM_PARTS, 2)) for seed in seeds]
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
@@ -63,7 +67,7 @@ def parse_at_truth(
 
     Args:
         model: whose fine networks are used; its other networks are not asked.
-        batch: with truth. Where it is augmented, the windows are jittered as
+        batch: with truth. Where it is augmented, the windows are also jittered as
             `augment.window_shift` and `augment.window_scale` say.
         networks: of `labels.FINE_NETWORKS`.
         window_error: as `locate_truly` takes it.

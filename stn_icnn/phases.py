@@ -48,7 +48,8 @@ class PhaseLoss(nn.Module):
                 coarse_logits = model.label_coarsely(batch)
             return localizer_loss(model.locate(coarse_logits), batch)
         if self.phase == "fine":
-            return true_windows_loss(parse_at_truth(model, batch, self.fine.networks), batch)
+            parsing = parse_at_truth(model, batch, self.fine.networks, self.fine.window_error)
+            return true_windows_loss(parsing, batch)
         return end_to_end_loss(model(batch), batch, self.weights)
 
 
