@@ -1,6 +1,6 @@
 """Training's view of a Ray Train worker."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster.trial_place import checkpoint_name
 from stn_icnn.context import Metrics
 
 
@@ -62,3 +61,9 @@ class RayContext:
             return
         with checkpoint.as_directory() as folder:
             yield Path(folder)
+
+
+def checkpoint_name(metrics: Mapping[str, float]) -> str:
+    """Of a checkpoint; in the order of their names they were written."""
+    name = f"epoch_{int(metrics['epoch']):04d}"
+    return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

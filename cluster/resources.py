@@ -32,8 +32,11 @@ class Share:
         return f"{self.num_workers} x {self.cpus_per_worker} CPU{gpu}"
 
 
-def join_cluster() -> bool:
+def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
     """Joins the cluster that this job runs in, or one of this machine, or starts a local one.
+
+    Args:
+        worker_env: variables of the job's processes on the cluster, not of this one.
 
     Returns:
         Whether it was there before: then others use it too, and it may grow.
@@ -50,6 +53,7 @@ def join_cluster() -> bool:
     if ray.is_initialized():
         return True
     address = "auto" if os.environ.get("RAY_ADDRESS") else _head_of_this_machine()
+    missing |= {k: v for k, v in (worker_env or {}).items() if k not in os.environ}
     ray.init(address=address or "local", runtime_env={"env_vars": missing})
     return address is not None
 

@@ -13,7 +13,7 @@ import ray.train
 
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE
-from stn_icnn.config import PhaseName, TrainConfig, differences, to_dict
+from stn_icnn.config import PhaseName, TrainConfig, differences, from_dict, to_dict
 
 FILE = "run.json"
 
@@ -36,6 +36,12 @@ def require_name(run_name: str) -> None:
         )
 
 
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(to_dict(config)))
+    return values
+
+
 def take_up(
     storage: str, file: str, content: dict[str, Any], settings: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -44,7 +50,8 @@ def take_up(
     Args:
         storage: the run's own folder or `s3://` address.
         file: name of the record in it.
-        content: of a new record; of types that JSON holds.
+        content: of a new record; of types that JSON holds. Its `config` is a `TrainConfig`, which
+            an earlier version of this program may have written with fewer fields.
         settings: the parts of it that a run must be gone on with as it was started; None: all.
 
     Returns:
@@ -59,8 +66,9 @@ def take_up(
         return content
     earlier: dict[str, Any] = json.loads(place.read(file))
     names = list(content) if settings is None else settings
+    ours, theirs = _whole(content), _whole(earlier)
     changed = differences(
-        {name: content[name] for name in names}, {name: earlier.get(name) for name in names}
+        {name: ours[name] for name in names}, {name: theirs.get(name) for name in names}
     )
     if changed:
         raise ValueError(
@@ -68,6 +76,11 @@ def take_up(
             "repeat them to go on with it, or give another --run-name"
         )
     return earlier
+
+
+def _whole(content: dict[str, Any]) -> dict[str, Any]:
+    """A record with the settings' defaults where it lacks them."""
+    return content | {"config": plain(from_dict(TrainConfig, content["config"]))}
 
 
 def kept_model(run: str) -> bytes:
@@ -102,7 +115,7 @@ class RunRecord:
             ValueError: naming the settings in which the run of this name was started otherwise.
         """
         content = {
-            "config": json.loads(json.dumps(to_dict(config))),
+            "config": plain(config),
             "data_fingerprint": data_fingerprint,
         }
         return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))

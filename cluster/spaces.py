@@ -19,7 +19,8 @@ KINDS = {"log": 2, "uniform": 2, "steps": 3}
 """Numbers that follow each."""
 FORMS = "log LOW HIGH, uniform LOW HIGH, steps LOW HIGH STEP, or two or more values"
 MOST_STEPS = 1000
-MOST_CORNERS = 4096
+MOST_CHECKED = 1024
+"""Values of a space, and combinations of ends."""
 
 USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
     "model.coarse_px": ("coarse", "localizer", "end_to_end"),
@@ -66,9 +67,18 @@ class Space:
     """Between those values; 0 where they were listed."""
 
     @property
+    def every(self) -> Sequence[Value]:
+        """All values; none of a range that is not of whole numbers."""
+        if self.kind == "values":
+            return self.values
+        return range(int(self.low), int(self.high) + 1) if self.whole else ()
+
+    @property
     def ends(self) -> tuple[Value, ...]:
-        """All values, or of a range both ends."""
-        return self.values or (self._typed(self.low), self._typed(self.high))
+        """The values that are listed, or of a range or of steps both ends."""
+        if self.kind == "values":
+            return (self.values[0], self.values[-1]) if self.step else self.values
+        return self._typed(self.low), self._typed(self.high)
 
     def contains(self, value: object) -> bool:
         """Whether it may take a value."""
@@ -91,15 +101,17 @@ class Space:
 
     def __str__(self) -> str:
         if self.kind == "values":
-            return " ".join(map(_shown, self.values))
+            return " ".join(map(shown, self.values))
         return f"{self.kind} {self.low:g} {self.high:g}"
 
 
-def _shown(value: Value) -> str:
+def shown(value: object) -> str:
+    """A value as it is printed everywhere."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is one that a range can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -123,7 +135,7 @@ def parse_space(name: str, words: Sequence[str], current: object) -> Space:
         require(len(values) >= 2, what, FORMS, given)
         require(len(set(values)) == len(values), what, "of values given once", given)
         return Space(name, "values", whole, values=values)
-    require(_is_number(current), what, "a list of values, as it is not a number", given)
+    require(is_number(current), what, "a list of values, as it is not a number", given)
     kind, *numbers = words
     require(len(numbers) == KINDS[kind], what, FORMS, given)
     low, high, *step = (float(_value(what, word, current)) for word in numbers)
@@ -201,34 +213,43 @@ def read_spaces(
     """Reads all spaces and checks each value and combination that can be.
 
     Args:
-        given: words, by dotted name of a setting; none: the learning rates that `phases` use.
+        given: words, by dotted name of a setting.
         config: the settings that trials start from.
         phases: that trials train.
 
     Raises:
-        ValueError: naming the setting.
+        ValueError: naming the setting, and where there is no space.
     """
-    given = given or _default_spaces(config, phases)
+    require(len(given) > 0, "space", "given for one setting or more", "none")
     spaces = []
     for name, words in given.items():
         current = setting_of(config, name)
         _require_searchable(name, current)
-        _require_used(name, config, phases)
+        reason = why_unused(name, config, phases)
+        if reason:
+            raise ValueError(f"space.{name} has no effect: {reason}")
         spaces.append(parse_space(name, words, current))
-    for space in spaces:
-        for value in space.ends:
-            _require_valid(config, {space.name: value})
-    corners = itertools.product(*(space.ends for space in spaces))
     names = [space.name for space in spaces]
-    for corner in itertools.islice(corners, MOST_CORNERS):
+    for one, other in itertools.permutations(names, 2):
+        require(not other.startswith(f"{one}."), f"space.{one}", f"given without {other}", "both")
+    for space in spaces:
+        for value in itertools.islice(space.every or space.ends, MOST_CHECKED):
+            _require_valid(config, {space.name: value}, space)
+    corners = itertools.product(*(space.ends for space in spaces))
+    for corner in itertools.islice(corners, MOST_CHECKED):
         _require_valid(config, dict(zip(names, corner, strict=True)))
     return tuple(spaces)
 
 
-def _default_spaces(config: TrainConfig, phases: Sequence[PhaseName]) -> dict[str, tuple[str, ...]]:
-    rates = (name for name in USED_BY if name.startswith("optim.lr_"))
-    used = {name: setting_of(config, name) for name in rates if set(USED_BY[name]) & set(phases)}
-    return {name: ("log", f"{lr / 10:g}", f"{lr * 10:g}") for name, lr in used.items() if lr > 0}
+def used_spaces(
+    given: Mapping[str, Sequence[str]], config: TrainConfig, phases: Sequence[PhaseName]
+) -> dict[str, Sequence[str]]:
+    """Those that would change anything; a rate of 0 is left, as it freezes a network."""
+    return {
+        name: words
+        for name, words in given.items()
+        if setting_of(config, name) and not why_unused(name, config, phases)
+    }
 
 
 def _require_searchable(name: str, current: object) -> None:
@@ -244,27 +265,25 @@ def _require_searchable(name: str, current: object) -> None:
     )
 
 
-def _require_used(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> None:
-    """Refuses a search in which nothing would change."""
+def why_unused(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> str:
+    """Why a search of a setting would change nothing; empty where it would."""
     group = max((n for n in USED_BY if f"{name}.".startswith(f"{n}.")), key=len, default=None)
     used_by = USED_BY[group] if group else tuple(phases)
     if not set(used_by) & set(phases):
-        raise ValueError(
-            f"space.{name} has no effect in sweep.phases {' '.join(phases)}: it has in "
-            f"{', '.join(used_by)}"
-        )
+        return f"sweep.phases is {' '.join(phases)}, and it has one in {', '.join(used_by)}"
     if name in PAPERS_OPERATIONS and not config.augment.operations:
-        raise ValueError(f"space.{name} has no effect: augment.operations is off")
+        return "augment.operations is off"
     part = name.rpartition(".")[2]
     if set(phases) == {"fine"} and part in FINE_NETWORKS and part not in config.fine.networks:
-        raise ValueError(
-            f"space.{name} has no effect: fine.networks is {' '.join(config.fine.networks)}"
-        )
+        return f"fine.networks is {' '.join(config.fine.networks)}"
+    return ""
 
 
-def _require_valid(config: TrainConfig, values: Mapping[str, Value]) -> None:
+def _require_valid(config: TrainConfig, values: Values, space: Space | None = None) -> None:
     try:
         applied(config, values)
     except ValueError as error:
         given = ", ".join(f"{name} = {value}" for name, value in values.items())
-        raise ValueError(f"space: {given} can't be tried: {error}") from error
+        is_range = space is not None and space.kind != "values"
+        instead = "; give the values, or steps LOW HIGH STEP" if is_range else ""
+        raise ValueError(f"space: {given} can't be tried: {error}{instead}") from error

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
 from cluster.datasets import ShardedData
-from cluster.launch import PhaseFailedError
+from cluster.launch import KEEP_MEMORY, PhaseFailedError
 from cluster.models import resolve_model
 from cluster.pipeline import (
     MODEL_ARTIFACT,
@@ -19,15 +20,15 @@ from cluster.pipeline import (
     require_canvas,
     training_of,
 )
-from cluster.proposals import require_grid, require_search
+from cluster.proposals import num_combinations, require_grid, require_search
 from cluster.run_record import new_run_name
-from cluster.spaces import Space, applied, read_spaces
+from cluster.spaces import Space, applied, read_spaces, used_spaces
 from cluster.sweep_config import SweepJobConfig
 from cluster.sweep_record import SweepRecord
 from cluster.sweep_report import Setting, SweepReport, write_sweep_report
 from cluster.sweep_trials import Sweep, try_all
 from cluster.tracking import run_tags
-from cluster.trial import JUDGED_BY, TrialPlan, fitted
+from cluster.trial import JUDGED_BY, TrialPlan, fitted, require_trained
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE, find_model_file
 from stn_icnn.config import TrainConfig, to_dict
@@ -54,16 +55,21 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     """
     config, sweep = training_of(settings), settings.sweep
     require_search(sweep)
-    spaces = read_spaces(settings.space.given(), config, sweep.phases)
-    num_settings = settings.num_trials
+    given = settings.space.given()
+    if not given:
+        given = used_spaces(settings.space.defaults(), config, sweep.phases)
+    spaces = read_spaces(given, config, sweep.phases)
+    num_settings = int(min(settings.num_trials, num_combinations(spaces)))
     if sweep.search == "grid":
-        num_settings = require_grid(spaces, settings.num_trials)
+        require_grid(spaces, settings.num_trials)
     places = open_places(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
     data = open_data(settings, preset, places.storage)
-    require_canvas(config, data)
+    for canvas in _with_values(spaces, config, "model.canvas_px"):
+        require_canvas(canvas, data)
     start = _start_model(settings, spaces, config, places)
-    share = join(places, data, _trial_scaling(settings.scaling), most_workers=1)
-    for batch in _batches(spaces, config):
+    scaling = _trial_scaling(settings.scaling)
+    share = join(places, data, scaling, most_workers=1, worker_env=KEEP_MEMORY)
+    for batch in _with_values(spaces, config, "optim.global_batch", "augment.copies"):
         require_batches(batch, data, share)
     plan = TrialPlan(
         config=config,
@@ -101,29 +107,26 @@ def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
 def _start_model(
     settings: SweepJobConfig, spaces: tuple[Space, ...], config: TrainConfig, places: JobPlaces
 ) -> bytes | None:
-    """The model that trials start from, if it fits them."""
-    if settings.sweep.start is None:
-        if settings.sweep.phases[0] in ("localizer", "end_to_end"):
-            raise ValueError(
-                f"sweep.phases begins with {settings.sweep.phases[0]}, which needs trained "
-                "networks: give sweep.start, or begin with coarse (or fine, which needs none)"
-            )
-        return None
-    path = resolve_model(settings.sweep.start, places.tracker.uri)
-    start = find_model_file(path).read_bytes()
-    for config_of_corner in _corners(spaces, config):
-        fitted(start, config_of_corner)
+    """The model that trials start from, if it fits them and their phases."""
+    start = None
+    if settings.sweep.start is not None:
+        path = resolve_model(settings.sweep.start, places.tracker.uri)
+        start = find_model_file(path).read_bytes()
+        sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
+        for sized in _with_values(spaces, config, *sizes):
+            fitted(start, sized)
+    require_trained(settings.sweep.phases, start)
     return start
 
 
-def _corners(spaces: tuple[Space, ...], config: TrainConfig) -> list[TrainConfig]:
-    """The settings with each searched one at its ends."""
-    return [config, *(applied(config, {s.name: end}) for s in spaces for end in s.ends)]
-
-
-def _batches(spaces: tuple[Space, ...], config: TrainConfig) -> list[TrainConfig]:
-    of_batches = tuple(space for space in spaces if space.name == "optim.global_batch")
-    return _corners(of_batches, config)
+def _with_values(
+    spaces: tuple[Space, ...], config: TrainConfig, *names: str
+) -> Iterator[TrainConfig]:
+    """The settings, and with each value, or end, of those of some names that are searched."""
+    yield config
+    for space in spaces:
+        if space.name in names:
+            yield from (applied(config, {space.name: v}) for v in space.every or space.ends)
 
 
 def _content(
@@ -176,7 +179,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     _keep_best(sweep, best)
     numbers = {**report.numbers, f"best_{report.metric}": best.shown.mean}
     # A metric of a step counts once, and a sweep that goes on has others.
-    sweep.run.log_metrics(numbers, step=int(report.epochs["trained"]))
+    sweep.run.log_metrics(numbers, step=sum(trial.epochs for trial in report.trials))
     trial = best.trials[0].name
     return {
         "run_id": sweep.run.run_id,

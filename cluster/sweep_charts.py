@@ -7,12 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cluster.spaces import Space
+from cluster.spaces import Space, is_number
 from cluster.sweep_record import Trial
 
 FINISHED = "#1f5fa8"
 BEST = "#d1495b"
 PRUNED = "#b8bec6"
+MOST_VALUES = 16
+"""That each have a bar of their own."""
 MOST_GROUPS = 5
 LEAST_OF_A_GROUP = 3
 
@@ -46,34 +48,46 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
     """The metric against a searched setting.
 
     A dot a finished trial, a cross one that was stopped (of fewer epochs: it says no more than that
-    it was behind). The bars are mean and standard deviation of the finished trials at a value, or,
-    over a range, in each of two to five groups of equally many, where there are enough.
+    it was behind). The bars are mean and standard deviation at a value or, where there are many,
+    in each of two to five groups of equally many trials, where there are enough; of all trials
+    after as many epochs as each of them has had, since a mean over those that were not stopped
+    would flatter the values of which most were.
     """
     figure, axes = _figure(f"{metric} against {space.name}", metric)
-    by_name = space.kind == "values" and not all(_is_number(v) for v in space.values)
+    by_name = space.kind == "values" and not all(is_number(v) for v in space.values)
     place = {value: float(i) for i, value in enumerate(space.values)} if by_name else None
 
-    def points(*states: str) -> tuple[list[float], list[float]]:
-        chosen = [t for t in trials if t.state in states and t.score is not None]
+    def points(chosen: Sequence[Trial], epochs: int) -> tuple[list[float], list[float]]:
         xs = [t.values[space.name] for t in chosen]
-        ys = [shown(t.score) for t in chosen if t.score is not None]
-        return [place[x] if place else float(x) for x in xs], ys
+        best = [max(score for epoch, score in t.curve.items() if epoch <= epochs) for t in chosen]
+        return [place[x] if place else float(x) for x in xs], [shown(score) for score in best]
 
-    axes.plot(*points("pruned", "running"), "x", color=PRUNED, markersize=5, label="stopped")
-    xs, ys = points("finished")
-    axes.plot(xs, ys, "o", color=FINISHED, markersize=5, alpha=0.6, label="finished")
-    bars = _spread(np.array(xs), np.array(ys), in_groups=space.kind != "values")
+    compared = [t for t in trials if t.curve and t.state in ("finished", "pruned")]
+    finished = [t for t in compared if t.state == "finished"]
+    pruned = [t for t in compared if t.state == "pruned"]
+    whole = max((t.epochs for t in compared), default=0)
+    axes.plot(*points(pruned, whole), "x", color=PRUNED, markersize=5, label="stopped")
+    axes.plot(
+        *points(finished, whole), "o", color=FINISHED, markersize=5, alpha=0.6, label="finished"
+    )
+    if pruned:  # repeats are of settings that were not
+        compared = [t for t in compared if t.repeat == 0]
+    shared = min((t.epochs for t in compared), default=0)
+    xs, ys = points(compared, shared)
+    in_groups = place is None and not 0 < len(space.every) <= MOST_VALUES
+    bars = _spread(np.array(xs), np.array(ys), in_groups)
     if bars:
         at, means, deviations = zip(*bars, strict=True)
+        label = f"mean, sd of all up to epoch {shared}"
         axes.errorbar(
-            at, means, deviations, color=BEST, capsize=4, marker="_", linewidth=1, label="mean, sd"
+            at, means, deviations, color=BEST, capsize=4, marker="_", linewidth=1, label=label
         )
     if place is not None:
         axes.set_xticks(list(place.values()), [str(value) for value in place])
     elif space.kind == "log":
         axes.set_xscale("log")
-    elif space.kind == "values":
-        axes.set_xticks([float(value) for value in space.values])
+    elif not in_groups:
+        axes.set_xticks([float(value) for value in space.every])
     axes.set_xlabel(space.name)
     axes.legend(frameon=False, fontsize=8)
     return figure
@@ -106,7 +120,3 @@ def _figure(title: str, metric: str) -> tuple[Figure, Axes]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
     return figure, axes
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

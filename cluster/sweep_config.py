@@ -1,15 +1,26 @@
 """What a sweep is given beyond a training job: what it searches, how, and what a trial trains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cluster.config import JobConfig
 from stn_icnn.config import PhaseName, require
+from stn_icnn.labels import FINE_NETWORKS
 
 Words = tuple[str, ...]
 """A space as on the command line; `spaces.parse_space` reads it. Empty: the field is not searched.
 """
+
+
+PHASE_ORDER: tuple[PhaseName, ...] = ("coarse", "localizer", "fine", "end_to_end")
+DEFAULT_SPACES = (
+    *(f"optim.{name}=log 1e-4 1e-1" for name in ("lr_coarse", "lr_localizer", "lr_fine")),
+    *(f"optim.{name}_end_to_end=log 1e-7 1e-3" for name in ("lr_coarse", "lr_localizer")),
+    *(f"model.patch_px.{network}=steps 33 129 2" for network in FINE_NETWORKS),
+    *(f"model.window_px.{network}=steps 33 177 2" for network in FINE_NETWORKS),
+)
+"""They hold the presets' own values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +104,9 @@ class SpaceConfig:
     other: tuple[str, ...] = ()
     """Of any other settings, by name, each in quotes: 'loss.localizer_weight=log 1 100'. A name
     that stands for four sizes gives all parts one: 'model.patch_px=49 65 81'."""
+    default: tuple[str, ...] = DEFAULT_SPACES
+    """Searched where no other space is given: those of them that change anything in
+    `sweep.phases` and `fine.networks`."""
 
     def given(self) -> dict[str, Words]:
         """The spaces that are given, by the dotted name of their setting.
@@ -102,12 +116,22 @@ class SpaceConfig:
         """
         values = asdict(self)
         found = dict(_leaves({name: values[name] for name in ("model", "optim", "augment")}))
-        for text in self.other:
-            name, is_one, space = text.partition("=")
-            require(bool(is_one), "space.other", "NAME=SPACE", repr(text))
-            require(name.strip() not in found, "space.other", "of settings given once", name)
-            found[name.strip()] = tuple(space.split())
-        return found
+        return _named(self.other, "space.other", found)
+
+    def defaults(self) -> dict[str, Words]:
+        """The spaces of `default`; errors as of `given`."""
+        return _named(self.default, "space.default", {})
+
+
+def _named(texts: Sequence[str], what: str, found: Mapping[str, Words]) -> dict[str, Words]:
+    """Spaces that are written NAME=SPACE, added to others."""
+    spaces = dict(found)
+    for text in texts:
+        name, is_one, space = text.partition("=")
+        require(bool(is_one), what, "NAME=SPACE", repr(text))
+        require(name.strip() not in spaces, what, "of settings given once", name)
+        spaces[name.strip()] = tuple(space.split())
+    return spaces
 
 
 def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Words]]:
@@ -123,7 +147,8 @@ class SweepConfig:
     """How a sweep searches, and what a trial trains."""
 
     phases: tuple[PhaseName, ...] = ("fine",)
-    """Phases that each trial trains, one after another; by the last it is judged and pruned."""
+    """Phases that each trial trains, in this order: coarse, localizer, fine, end_to_end; by the
+    last it is judged and pruned."""
     start: str | None = None
     """Model that trials start from: a checkpoint file or folder, runs:/… or models:/…. Networks
     that it has trained are taken from it. None: freshly initialised ones."""
@@ -145,7 +170,13 @@ class SweepConfig:
     """Trials at a time, at most. `auto`: as many as the cluster holds."""
 
     def __post_init__(self) -> None:
-        require(len(self.phases) > 0, "sweep.phases", "at least one", "none")
+        in_order = tuple(phase for phase in PHASE_ORDER if phase in self.phases)
+        require(
+            len(in_order) > 0 and in_order == self.phases,
+            "sweep.phases",
+            f"one or more of {', '.join(PHASE_ORDER)}, in this order, each once",
+            " ".join(self.phases) or "none",
+        )
         for name, least in (
             ("grace_epochs", 1),
             ("reduction_factor", 2),
@@ -167,7 +198,7 @@ class SweepJobConfig(JobConfig):
     """
 
     num_trials: int = 20
-    """Settings that are tried."""
+    """Settings that are tried; all that the spaces hold, where those are fewer."""
     seeds: int = 1
     """Trainings of each setting that came to its end, with seeds one apart; the report has their
     mean, deviation and interval."""
@@ -175,8 +206,7 @@ class SweepJobConfig(JobConfig):
     """How it searches, and what a trial trains."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
     """What it searches. A space is `log LOW HIGH`, `uniform LOW HIGH`, `steps LOW HIGH STEP`, or
-    the values themselves. Where none is given: the learning rates of the trained networks, from a
-    tenth of the preset's to ten times it."""
+    the values themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,9 +5,10 @@ from typing import Any
 
 from ray import tune
 
+from cluster.spaces import shown
 from cluster.sweep_record import State, SweepRecord, Trial
 from cluster.tracking import Run, Status
-from cluster.trial import JUDGED_BY, TrialPlan
+from cluster.trial import JUDGED_BY, TrialPlan, as_metric
 from stn_icnn.config import to_dict
 
 STATUS: dict[State, Status] = {
@@ -42,10 +43,17 @@ class SweepListener(tune.Callback):
         return {}  # Tune writes one down, which nobody reads
 
     def start(self, trial: Trial) -> None:
-        """Tracks a trial that is about to start, or to go on."""
+        """Tracks a trial that is to start or to go on; one whose settings can't be has failed."""
+        try:
+            self._plan.config_of(trial.values, trial.seed)
+        except ValueError as error:
+            trial.state, trial.error = "failed", str(error)
+            self._record.save(trial)
+            self._track_end(trial)
+            return
         self._run_of(trial)
         going_on = f", goes on after epoch {trial.epochs}" if trial.curve else ""
-        values = ", ".join(f"{name} {_shown(value)}" for name, value in trial.values.items())
+        values = ", ".join(f"{name} {shown(value)}" for name, value in trial.values.items())
         print(f"{trial.name}: {values}, seed {trial.seed}{going_on}", flush=True)
 
     def track_ends(self) -> None:
@@ -94,14 +102,20 @@ class SweepListener(tune.Callback):
 
     def _run_of(self, trial: Trial) -> Run:
         if trial.name not in self._runs:
-            config = self._plan.config_of(trial.values, trial.seed)
             self._runs[trial.name] = self._run.tracker.start_or_resume_run(
                 trial.name,
                 self._run.run_id,
                 tags={"trial_state": trial.state, "phases": " ".join(self._plan.phases)},
-                params=to_dict(config),
+                params=self._settings(trial),
             )
         return self._runs[trial.name]
+
+    def _settings(self, trial: Trial) -> dict[str, Any]:
+        """All of a trial's; where they can't be, those that are searched."""
+        try:
+            return to_dict(self._plan.config_of(trial.values, trial.seed))
+        except ValueError:
+            return dict(trial.values)
 
     def _track_report(self, trial: Trial, result: dict[str, Any]) -> None:
         phase, epoch = result["phase"], int(result["phase_epoch"])
@@ -117,7 +131,7 @@ class SweepListener(tune.Callback):
 
     def _metric(self, score: float) -> dict[str, float]:
         metric = JUDGED_BY[self._plan.phases[-1]]
-        return {metric: -score if metric == "val/loss" else score}
+        return {metric: as_metric(metric, score)}
 
     def _track_end(self, trial: Trial) -> None:
         error = f": {trial.error}" if trial.error else ""
@@ -126,14 +140,11 @@ class SweepListener(tune.Callback):
         if trial.score is not None:
             best = {f"best_{k}": v for k, v in self._metric(trial.score).items()}
             run.log_metrics(best, step=trial.epochs)
-        run.set_tags({"trial_state": trial.state, "error": trial.error})
+        # Empty where there is none: an earlier driver may have told of one.
+        run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
         run.finish(STATUS[trial.state])
         trial.tracked = True
         self._record.save(trial)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _last_line(trial: Any) -> str:

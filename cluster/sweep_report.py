@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.spaces import Space, Values
+from cluster.repeats import Repeats
+from cluster.spaces import Space, Values, shown
 from cluster.sweep_charts import curves_chart, field_chart
 from cluster.sweep_record import Trial
-from stn_icnn.repeats import Repeats
+from cluster.trial import as_metric
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class SweepReport:
     seeds: int
     """Trainings of each setting that came to its end."""
 
-    def shown(self, score: float) -> float:
+    def as_metric(self, score: float) -> float:
         """A score as the metric that it is made of."""
-        return -score if self.metric == "val/loss" else score
+        return as_metric(self.metric, score)
 
     @property
     def ranked(self) -> list[Setting]:
@@ -54,12 +55,11 @@ class SweepReport:
             Setting(
                 trials[0].values,
                 tuple(trials),
-                Repeats.of([self.shown(t.score) for t in trials if t.score is not None]),
+                Repeats.of([self.as_metric(t.score) for t in trials if t.score is not None]),
             )
             for trials in finished.values()
         ]
-        sign = -1 if self.metric == "val/loss" else 1
-        return sorted(settings, key=lambda s: (-len(s.trials), -sign * s.shown.mean))
+        return sorted(settings, key=lambda s: (-len(s.trials), -self.as_metric(s.shown.mean)))
 
     @property
     def best(self) -> Setting | None:
@@ -75,10 +75,11 @@ class SweepReport:
     def epochs(self) -> dict[str, float]:
         """What was trained of the last phase, and what stopping trials early has saved.
 
-        `trained` epochs of `to_the_end`, which all trials but those that failed or diverged would
-        have taken; `saved` is the share of these that was not trained.
+        `trained` epochs of `to_the_end`, which the settings' first trainings would have taken, but
+        for those that failed or diverged; `saved` is the share of these that was not trained.
+        Repeats are never stopped.
         """
-        compared = [t for t in self.trials if t.state in ("finished", "pruned")]
+        compared = [t for t in self.trials if t.repeat == 0 and t.state in ("finished", "pruned")]
         trained, whole = sum(t.epochs for t in compared), len(compared) * self.num_epochs
         saved = 1 - trained / whole if whole else 0.0
         return {"trained": trained, "to_the_end": whole, "saved": saved}
@@ -95,13 +96,13 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
     lines = _trial_lines(report)
     with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
-    curves_chart(report.title, report.metric, report.trials, report.shown).savefig(
+    curves_chart(report.title, report.metric, report.trials, report.as_metric).savefig(
         folder / "curves.png", dpi=150
     )
     pictures = ["curves.png"]
     for space in report.spaces:
         pictures.append(f"field_{space.name}.png")
-        chart = field_chart(space, report.metric, report.trials, report.shown)
+        chart = field_chart(space, report.metric, report.trials, report.as_metric)
         chart.savefig(folder / pictures[-1], dpi=150)
     (folder / "sweep.md").write_text(_markdown(report, lines, pictures), encoding="utf-8")
 
@@ -116,7 +117,7 @@ def _trial_lines(report: SweepReport) -> list[list[Any]]:
         return order.index(trial.state), -(trial.score if trial.score is not None else -1e9)
 
     for trial in sorted(report.trials, key=place):
-        score = None if trial.score is None else report.shown(trial.score)
+        score = None if trial.score is None else report.as_metric(trial.score)
         values = [trial.values[name] for name in names]
         lines.append(
             [trial.name, *values, trial.seed, trial.state, trial.epochs, score, trial.error or ""]
@@ -129,12 +130,15 @@ def _markdown(report: SweepReport, lines: list[list[Any]], pictures: Sequence[st
     text = [f"# {report.title}", ""]
     text.append(", ".join(f"{number} {state}" for state, number in report.states.items()) + ".")
     text.append(
-        f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all trials "
-        f"would have taken to the end: {epochs['saved']:.0%} saved."
+        f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all settings "
+        f"would have taken to the end: {epochs['saved']:.0%} saved. Repeats with other seeds, and "
+        "trials that failed or diverged, are not counted in this."
     )
     text.append(
         f"`{report.metric}` is the best epoch's, on the validation split, which chose it: of the "
-        "best of many trials it is a little flattering. Pruned trials had fewer epochs."
+        "best of many trials it is a little flattering. Pruned trials had fewer epochs: in the "
+        "charts of settings, bars are of all trials after as many epochs as each of them has had, "
+        "without those that failed or diverged and, where any was pruned, without repeats."
     )
     if best is not None:
         text += ["", f"Best setting ({best.trials[0].name}): {best.shown}", ""]
@@ -166,6 +170,4 @@ def _table(heading: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")
+    return "-" if value is None else shown(value).replace("|", "/")

@@ -1,5 +1,6 @@
 """What Tune asks a sweep: which trial is next, and whether one is to go on."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,8 @@ class SweepSearch(Searcher):
         num_settings: to be tried in all.
         seeds: trainings of each setting that came to its end.
         first_seed: of a setting's first training.
-        on_start: called with each trial before it starts.
+        on_start: called with each trial before it starts. Where it leaves the trial's state other
+            than `running`, the next one is handed out.
     """
 
     def __init__(
@@ -51,12 +53,12 @@ class SweepSearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, `FINISHED`, or None where that depends on those that are running."""
-        trial = self._next_trial()
-        if trial is None:
-            waits = self._seeds > 1 and any(t.state == "running" for t in self._record.trials)
-            return None if waits else Searcher.FINISHED
-        self._on_start(trial)
-        return {"trial": trial.name, "values": trial.values, "seed": trial.seed}
+        while trial := self._next_trial():
+            self._on_start(trial)
+            if trial.state == "running":
+                return {"trial": trial.name, "values": trial.values, "seed": trial.seed}
+        waits = self._seeds > 1 and any(t.state == "running" for t in self._record.trials)
+        return None if waits else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -100,7 +102,11 @@ class SweepSearch(Searcher):
 
 
 class Pruner(ASHAScheduler):
-    """ASHA over the first training of each setting; its repeats train to their end."""
+    """ASHA over the first training of each setting; its repeats train to their end.
+
+    It knows trials by our names, so that one that goes on is the one that it was: what it reports
+    again has been judged, and is not judged by what the others have come to since.
+    """
 
     def __init__(self, sweep: SweepConfig, num_epochs: int, trials: Sequence[Trial]) -> None:
         """Knows what earlier drivers' trials have come to, as if it had seen them.
@@ -108,7 +114,7 @@ class Pruner(ASHAScheduler):
         Args:
             sweep: least epochs, and how many go on.
             num_epochs: of a trial that is not stopped.
-            trials: of the sweep; what those that still run have reported comes again.
+            trials: of the sweep.
         """
         super().__init__(
             time_attr=EPOCH,
@@ -117,19 +123,26 @@ class Pruner(ASHAScheduler):
             max_t=num_epochs,
             grace_period=sweep.grace_epochs,
             reduction_factor=sweep.reduction_factor,
-            stop_last_trials=False,
+            stop_last_trials=False,  # else what comes again is judged again
         )
         for trial in trials:
-            if trial.repeat == 0 and trial.state not in ("running", "failed"):
-                seen = SimpleNamespace(trial_id=trial.name, config={"trial": trial.name})
-                self.on_trial_add(None, seen)
-                for epoch, score in sorted(trial.curve.items()):
-                    self.on_trial_result(None, seen, {EPOCH: epoch, SCORE: score})
+            seen = SimpleNamespace(config={"trial": trial.name})
+            self.on_trial_add(None, seen)
+            for epoch, score in sorted(trial.curve.items()):
+                self.on_trial_result(None, seen, {EPOCH: epoch, SCORE: score})
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Takes a trial up."""
+        super().on_trial_add(tune_controller, _by_name(trial))
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Forgets a trial, but not what it has come to."""
+        super().on_trial_remove(tune_controller, _by_name(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """Whether a trial is to go on."""
         if self._is_judged(trial, result):
-            return str(super().on_trial_result(tune_controller, trial, dict(result)))
+            return str(super().on_trial_result(tune_controller, _by_name(trial), dict(result)))
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(
@@ -137,7 +150,12 @@ class Pruner(ASHAScheduler):
     ) -> None:
         """Counts the last result of a trial."""
         if self._is_judged(trial, result):
-            super().on_trial_complete(tune_controller, trial, dict(result))
+            super().on_trial_complete(tune_controller, _by_name(trial), dict(result))
 
     def _is_judged(self, trial: Any, result: Mapping[str, Any]) -> bool:
-        return "-seed-" not in trial.config["trial"] and result.get(EPOCH, 0) > 0
+        """The score is infinite before the last phase, and where the loss has diverged."""
+        return "-seed-" not in trial.config["trial"] and math.isfinite(result.get(SCORE, -math.inf))
+
+
+def _by_name(trial: Any) -> Any:
+    return SimpleNamespace(trial_id=trial.config["trial"])

@@ -127,7 +127,7 @@ def _name_of(trial: Any) -> str:
 
 def _described(sweep: Sweep, concurrent: int) -> str:
     settings = sweep.settings
-    done = sum(trial.state != "running" for trial in sweep.record.trials)
+    done = sum(trial.state not in ("running", "failed") for trial in sweep.record.trials)
     lines = [
         f"sweep of {sweep.num_settings} settings x {settings.seeds} seeds by "
         f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "

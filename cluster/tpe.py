@@ -19,21 +19,21 @@ from cluster.sweep_record import Trial
 
 
 def tpe_values(
-    sweep: SweepConfig, spaces: Sequence[Space], number: int, tried: Sequence[Trial]
+    sweep: SweepConfig, spaces: Sequence[Space], seed: Sequence[int], tried: Sequence[Trial]
 ) -> Values:
     """The values of a setting, from everything that was tried.
 
     Args:
         sweep: how to search.
         spaces: what to search.
-        number: of the setting, from 0.
+        seed: of this setting and no other.
         tried: the trials so far, also those that are running.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
-            seed=_seed(sweep.search_seed, number),
+            seed=int(np.random.SeedSequence(seed).generate_state(1)[0]),
             n_startup_trials=sweep.random_trials,
             constant_liar=True,  # a setting that is being tried is not proposed again
         )
@@ -43,11 +43,6 @@ def tpe_values(
         if trial.repeat == 0 and trial.state != "failed":  # which says nothing of its setting
             study.add_trial(_told(trial, distributions))
     return dict(study.ask(distributions).params)
-
-
-def _seed(search_seed: int, number: int) -> int:
-    """Of a setting's own: with one for all, each would be drawn alike."""
-    return int(np.random.SeedSequence([search_seed, number]).generate_state(1)[0])
 
 
 def _distribution(space: Space) -> BaseDistribution:

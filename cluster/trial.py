@@ -1,7 +1,7 @@
 """What runs in one trial of a sweep: its phases, each gone on with where it stopped."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +11,13 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
+from cluster.context import checkpoint_name
 from cluster.launch import PhaseFailedError, quieten, run_on_workers
 from cluster.resources import Share
 from cluster.run_record import kept_model
 from cluster.shard_cache import PlacedShard
 from cluster.spaces import applied
-from cluster.trial_place import Report, TrialPlace, checkpoint_name
+from cluster.trial_place import Report, TrialPlace
 from cluster.worker import TrainTask, train, train_in
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
@@ -33,11 +34,27 @@ JUDGED_BY: dict[PhaseName, str] = {
 }
 """The metric by which trials are judged, by the last phase that they train."""
 
+
+def as_metric(metric: str, score: float) -> float:
+    """A score, of which more is better, as the metric that trials are judged by; and back."""
+    return -score if metric == "val/loss" else score
+
+
 TRAINED_BY: dict[str, tuple[str, ...]] = {
     "coarse": ("coarse",),
     "localizer": ("coarse", "localizer"),
+    "end_to_end": ("coarse", "localizer", "fine"),
+    "fine": ("fine",),
 }
-"""Networks that have learnt something by the end of a phase; of the others: all."""
+"""Networks that have learnt something by the end of a phase, whatever came before it."""
+
+NEEDED_BY: dict[PhaseName, tuple[str, ...]] = {
+    "coarse": (),
+    "localizer": ("coarse",),
+    "end_to_end": ("coarse", "localizer"),
+    "fine": (),
+}
+"""Networks that a phase must find trained."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +180,7 @@ class _Reporter:
                 f"{metric} is undefined: the validation split has none of the parts that "
                 f"{self._phase} is scored on"
             )
-        sign = -1 if metric == "val/loss" else 1
-        self._send(sign * report[metric] if self._last else None, report)
+        self._send(as_metric(metric, report[metric]) if self._last else None, report)
 
     def diverged(self, reason: str) -> None:
         """Says that there is no more to come."""
@@ -202,7 +218,7 @@ def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnRep
         name=phase,
         storage=storage,
         share=plan.share,
-        max_failures=plan.max_failures,
+        max_failures=0,  # Tune tries the trial again, from the same checkpoint
         on_report=keep,
     )
     if result.return_value is None:
@@ -210,6 +226,28 @@ def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnRep
             raise PhaseFailedError(f"{place.url}: the workers ended without a report")
         keep(result.metrics)  # where this process died before it heard of the last epoch
     return result.return_value
+
+
+def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:
+    """Refuses phases that would go on from networks that have learnt nothing.
+
+    Args:
+        phases: that a trial trains, in order.
+        start: a model file.
+
+    Raises:
+        ValueError: naming the phase and the networks.
+    """
+    trained = set(TRAINED_BY[load_checkpoint(start).phase]) if start else set()
+    for phase in phases:
+        missing = [name for name in NEEDED_BY[phase] if name not in trained]
+        if missing:
+            raise ValueError(
+                f"sweep.phases {' '.join(phases)}: {phase} needs {' and '.join(missing)} trained: "
+                "train the phases before it too, or give a sweep.start that has (a model of the "
+                "phase fine has its fine networks trained, and no others)"
+            )
+        trained |= set(TRAINED_BY[phase])
 
 
 def fitted(start: bytes, config: TrainConfig) -> bytes:
@@ -221,7 +259,7 @@ def fitted(start: bytes, config: TrainConfig) -> bytes:
     checkpoint = load_checkpoint(start)
     torch.manual_seed(config.seed)
     model = build_model(config.model)
-    for name in TRAINED_BY.get(checkpoint.phase, ("coarse", "localizer", "fine")):
+    for name in TRAINED_BY[checkpoint.phase]:
         try:
             model.get_submodule(name).load_state_dict(
                 checkpoint.model.get_submodule(name).state_dict()

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,9 @@ class TrialPlace:
             self._place.write(f"{name}/{file.name}", file.read_bytes())
         if report is not None:
             self.add_report(report)
-        before = self._read(LATEST, {}).get("folder")
         self._place.write(LATEST, json.dumps({"folder": name}).encode())
-        if before not in (None, name):
-            for path in self._place.list(before):
+        for path in self._place.list():  # also what a process that was killed here has left
+            if path not in (LATEST, REPORTS) and not path.startswith(f"{name}/"):
                 self._place.delete(path)
 
     @contextmanager
@@ -80,9 +79,3 @@ class TrialPlace:
 
     def _read(self, file: str, otherwise: Any) -> Any:
         return json.loads(self._place.read(file)) if self._place.exists(file) else otherwise
-
-
-def checkpoint_name(metrics: Mapping[str, float]) -> str:
-    """Of a checkpoint; in the order of their names they were written."""
-    name = f"epoch_{int(metrics['epoch']):04d}"
-    return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

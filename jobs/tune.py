@@ -3,8 +3,8 @@
     ray job submit --working-dir . -- python jobs/tune.py PRESET --data OUT --num-trials N
 
 A space follows the name of its setting: `--space.optim.lr-fine log 1e-4 1e-1`,
-`--space.model.patch-px.eye 33 49 65 81 97`. The same command with the same --run-name goes on where
-it was stopped.
+`--space.model.patch-px.eye 33 49 65 81 97`; without one, `space.default` is searched. The same
+command with the same --run-name goes on where it was stopped.
 """
 
 import sys

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.proposals import propose, require_grid, require_search
+from cluster.proposals import num_combinations, propose, require_grid, require_search
 from cluster.spaces import Space, Values
 from cluster.sweep_config import SweepConfig
 from cluster.sweep_record import State, Trial, trial_name
@@ -25,7 +25,7 @@ def tried(number: int, values: Values, score: float | None, state: State = "fini
 
 def test_a_grid_has_every_combination_once() -> None:
     grid = SweepConfig(search="grid")
-    assert require_grid([SIZE, SCHEDULE], 6) == 6
+    require_grid([SIZE, SCHEDULE], 6)
     found = [propose(grid, [SIZE, SCHEDULE], TrainConfig(), i, []) for i in range(6)]
     assert [tuple(values.values()) for values in found] == [
         (size, schedule) for size in (33, 49, 65) for schedule in ("halving", "one_cycle")
@@ -45,6 +45,20 @@ def test_the_presets_own_values_come_first_where_they_lie_in_the_spaces(search) 
     assert propose(sweep, [RATE], TrainConfig(), 0, []) == {"optim.lr_fine": 0.01}
     other = propose(sweep, [SIZE], TrainConfig(), 0, [])  # 81 is none of them
     assert other["model.patch_px.eye"] in SIZE.values
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_what_has_been_tried_is_not_tried_again(search) -> None:
+    """Nine settings, each once: a training of one again would be the same to the last bit."""
+    batch = Space("optim.global_batch", "uniform", True, 8, 10)
+    sweep, trials = SweepConfig(search=search, random_trials=2), list[Trial]()
+    assert num_combinations([SIZE, batch]) == 9
+    for number in range(9):
+        values = propose(sweep, [SIZE, batch], TrainConfig(), number, trials)
+        assert values not in [trial.values for trial in trials]
+        state: State = "failed" if number == 4 else "finished"
+        trials.append(tried(number, values, 0.5, state))
+    assert math.isinf(num_combinations([SIZE, RATE]))
 
 
 @pytest.mark.parametrize("search", ["random", "optuna"])

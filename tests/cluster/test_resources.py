@@ -1,13 +1,16 @@
 """Which cluster a job joins, and what it takes of clusters of several shapes."""
 
+import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster import resources
 from cluster.config import ScalingConfig
-from cluster.resources import Share, settle, take_share
+from cluster.launch import KEEP_MEMORY
+from cluster.resources import Share, join_cluster, settle, take_share
 
 LAPTOP = [{"CPU": 8.0}]
 TWO_NODES = [{"CPU": 8.0}, {"CPU": 4.0}]
@@ -58,3 +61,17 @@ def test_a_head_that_was_killed_is_not_joined(
         (tmp_path / "ray" / "ray_current_cluster").write_text(address)
         assert resources._head_of_this_machine() == address
     assert resources._head_of_this_machine() is None
+
+
+def test_variables_of_the_workers_are_not_the_driver_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that the job was submitted with stay as they are."""
+    given: dict[str, Any] = {}
+    environ = {"PATH": os.environ["PATH"], "MALLOC_TOP_PAD_": "1"}
+    monkeypatch.setattr(os, "environ", environ)
+    monkeypatch.setattr("cluster.resources._head_of_this_machine", lambda: None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **arguments: given.update(arguments))
+    join_cluster(KEEP_MEMORY)
+    of_workers = given["runtime_env"]["env_vars"]
+    assert KEEP_MEMORY.keys() - of_workers.keys() == {"MALLOC_TOP_PAD_"}
+    assert KEEP_MEMORY.keys() & environ.keys() == {"MALLOC_TOP_PAD_"}

@@ -1,12 +1,13 @@
 """A run's record: the same command goes on, another one is refused by the setting's name."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.run_record import RunRecord
-from stn_icnn.config import TrainConfig
+from stn_icnn.config import FineConfig, TrainConfig
 
 
 def test_the_same_run_is_taken_up_where_it_stopped(tmp_path: Path, tiny_config: TrainConfig):
@@ -29,6 +30,20 @@ def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: T
     assert "--run-name" in str(error.value)
     assert "lr_coarse" not in str(error.value)
     assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
+    tmp_path: Path, tiny_config: TrainConfig
+):
+    RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
+    file = tmp_path / "run.json"
+    content = json.loads(file.read_text())
+    del content["config"]["fine"], content["config"]["optim"]["epochs_fine"]
+    file.write_text(json.dumps(content))
+    assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
+    other = replace(tiny_config, fine=FineConfig(window_error=0.02))
+    with pytest.raises(ValueError, match=r"fine\.window_error: 0\.02, was 0\.01"):
+        RunRecord.open(str(tmp_path), other, "abc")
 
 
 def test_other_data_is_refused(tmp_path: Path, tiny_config: TrainConfig):

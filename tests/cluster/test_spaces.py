@@ -5,10 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cluster.spaces import Space, applied, parse_space, read_spaces
-from cluster.sweep_config import ModelSpaces, OptimSpaces, PartSpaces, SpaceConfig, SweepJobConfig
+from cluster.spaces import Space, applied, own_value, parse_space, read_spaces, used_spaces
+from cluster.sweep_config import (
+    ModelSpaces,
+    OptimSpaces,
+    PartSpaces,
+    SpaceConfig,
+    SweepConfig,
+    SweepJobConfig,
+)
 from jobs.options import parse_job
-from stn_icnn.config import AugmentConfig, FineConfig, TrainConfig
+from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig
+from stn_icnn.labels import FINE_NETWORKS
 
 CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
 
@@ -65,13 +73,21 @@ def test_words_that_are_no_space_are_refused(words: str, current: object, messag
         ({"optim__lr_fin": "log 1 2"}, r"space must be of a setting, got optim\.lr_fin"),
         ({"optim": "log 1 2"}, r"space\.optim must be of one setting, got a group: lr_coarse"),
         ({"optim__schedule": "halving cosine"}, r"optim\.schedule must be 'halving' or"),
-        ({"optim__lr_coarse": "log 1e-3 1"}, r"lr_coarse has no effect in sweep\.phases fine"),
-        ({"model__coarse_px": "64 128"}, r"it has in coarse, localizer, end_to_end"),
+        ({"optim__lr_coarse": "log 1e-3 1"}, r"lr_coarse has no effect: sweep\.phases is fine"),
+        ({"model__coarse_px": "64 128"}, r"it has one in coarse, localizer, end_to_end"),
         ({"loss__coarse_weight": "0 1"}, "no effect"),
         ({"model__patch_px__nose": "33 65"}, None),
         ({"optim__epochs_fine": "5 10"}, "what a trial costs"),
         ({"fine__window_error": "0 0.1"}, "what is scored"),
         ({"seed": "1 2"}, r"--seeds repeats"),
+        ({"model__patch_px__eye": "uniform 33 97"}, r"eye = 34 can't .* got 34; .* or steps LOW"),
+        ({"model__kernel_size": "log 3 5"}, r"kernel_size = 4 can't be tried"),
+        ({"augment__copies": "uniform 1 5"}, r"copies = 2 can't be tried"),
+        ({"optim__global_batch": "log 8 64"}, None),
+        (
+            {"model__patch_px": "33 65", "model__patch_px__eye": "33 65"},
+            r"space\.model\.patch_px must be given without model\.patch_px\.eye",
+        ),
         (
             {"augment__scale_min": "uniform 0.5 1.5", "augment__scale_max": "uniform 1 2"},
             r"scale_min = 1\.5.* must be positive and in order",
@@ -108,13 +124,33 @@ def test_one_size_for_all_parts() -> None:
     assert sizes.per_part() == (33,) * 6
 
 
-def test_without_a_space_it_is_the_learning_rates_of_the_phases() -> None:
-    assert [str(space) for space in read()] == ["log 0.001 0.1"]
-    both = read(phases=("coarse", "localizer", "end_to_end"))
-    assert [space.name for space in both] == [
-        f"optim.lr_{name}"
-        for name in ("coarse", "localizer", "coarse_end_to_end", "localizer_end_to_end", "fine")
-    ]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_without_a_space_it_is_rates_and_sizes_around_the_preset_s(preset: str) -> None:
+    config = PRESETS[preset]()
+    for phases, rates in [
+        (("fine",), ["fine"]),
+        (
+            ("coarse", "localizer", "end_to_end"),
+            ["coarse", "localizer", "fine", "coarse_end_to_end", "localizer_end_to_end"],
+        ),
+    ]:
+        spaces = read_spaces(used_spaces(SpaceConfig().defaults(), config, phases), config, phases)
+        assert [space.name for space in spaces] == [
+            *(f"optim.lr_{name}" for name in rates),
+            *(f"model.{size}_px.{n}" for size in ("patch", "window") for n in FINE_NETWORKS),
+        ]
+        assert all(space.contains(own_value(config, space.name)) for space in spaces)
+
+
+def test_of_the_default_spaces_those_that_change_nothing_are_left_out() -> None:
+    eyes = replace(CONFIG, fine=FineConfig(networks=("eye",)))
+    names = ["optim.lr_fine", "model.patch_px.eye", "model.window_px.eye"]
+    assert list(used_spaces(SpaceConfig().defaults(), eyes, ("fine",))) == names
+    frozen = replace(CONFIG, optim=replace(CONFIG.optim, lr_coarse_end_to_end=0))
+    used = used_spaces(SpaceConfig().defaults(), frozen, ("end_to_end",))
+    assert "optim.lr_coarse_end_to_end" not in used
+    with pytest.raises(ValueError, match="space must be given for one setting or more, got none"):
+        read()
 
 
 @pytest.mark.parametrize("words", ["log 1e-4 1e-1", "uniform 2 5", "steps 3 9 2", "log 4 64"])
@@ -169,9 +205,20 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
         "--space.model.window-px.mouth",
         "px of the image",
         "degrees",
+        "optim.lr_fine=log 1e-4 1e-1",
+        "model.window_px.eye=steps 33 177 2",
         "--seeds",
     ):
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [(), ("coarse", "coarse"), ("end_to_end", "coarse"), ("end_to_end", "fine"), ("fine", "fine")],
+)
+def test_phases_come_in_their_order_and_once(phases: tuple) -> None:
+    with pytest.raises(ValueError, match=r"sweep\.phases must be one or more of coarse, local"):
+        SweepConfig(phases=phases)
 
 
 def test_a_space_given_twice_or_without_a_name_is_refused() -> None:

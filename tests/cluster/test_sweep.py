@@ -180,7 +180,7 @@ def test_a_start_that_does_not_fit_a_trial_is_refused(
     with pytest.raises(ValueError, match=r"sweep\.start: its coarse network was made for other"):
         run_sweep(replace(settings, sweep=sweep, space=SpaceConfig(), model=larger), "demo")
     alone = SweepConfig(phases=("end_to_end",))
-    with pytest.raises(ValueError, match=r"begins with end_to_end, which needs trained"):
+    with pytest.raises(ValueError, match="end_to_end needs coarse and localizer trained"):
         run_sweep(replace(settings, sweep=alone, space=SpaceConfig()), "demo")
 
 
@@ -245,8 +245,9 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     again = run_sweep(faulty, "demo")
     assert again["trials"] == {"finished": 2, "diverged": 1}
     assert trials_of(settings, "faulty")[0] == killed
-    statuses = [run.info.status for run in children(settings, again["run_id"])]
-    assert statuses == ["FINISHED", "FINISHED", "FAILED"]
+    tracked = children(settings, again["run_id"])
+    assert [run.info.status for run in tracked] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [bool(run.data.tags.get("error")) for run in tracked] == [False, False, True]
 
 
 def run_and_score_by_number(trial: dict[str, Any], plan: TrialPlan) -> None:
@@ -328,6 +329,7 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
         *("--config", str(config), "--data", str(settings.data), "--run-name", "killed"),
         *("--storage", str(settings.storage), "--tracking-uri", str(settings.tracking_uri)),
         *("--num-trials", "4", "--sweep.scheduler", "none"),
+        *("--space.optim.lr-fine", "log", "1e-3", "1e-1"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *arguments]
     folder = Path(str(settings.storage)) / "killed" / "trials"

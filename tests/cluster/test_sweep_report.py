@@ -64,7 +64,7 @@ def test_less_loss_is_better() -> None:
 
 
 def test_what_stopping_has_saved_is_counted_in_epochs_of_those_that_could_end() -> None:
-    assert report_of().epochs == {"trained": 16, "to_the_end": 18, "saved": pytest.approx(2 / 18)}
+    assert report_of().epochs == {"trained": 10, "to_the_end": 12, "saved": pytest.approx(2 / 12)}
     assert report_of().states == {"finished": 5, "pruned": 1, "failed": 1, "diverged": 1}
     assert report_of([trial(0, "failed")]).epochs["saved"] == 0
     assert report_of([trial(0, "failed")]).best is None
@@ -79,8 +79,8 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
     assert (rows[0]["trial"], float(rows[0]["val/f1_parts"])) == ("trial-0003", 0.9)
     assert rows[-1]["error"] == "it | died"
     text = (tmp_path / "sweep.md").read_text()
-    assert "16 of the 18 epochs" in text
-    assert "11% saved" in text
+    assert "10 of the 12 epochs" in text
+    assert "17% saved. Repeats with other seeds, and trials that failed" in text
     assert "Best setting (trial-0001): 0.735 ± 0.021" in text
     assert "it / died" in text
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
@@ -91,14 +91,33 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
             assert min(image.size) > 400
 
 
-def test_a_value_s_bar_is_its_mean_and_deviation() -> None:
-    figure = field_chart(SIZE, "val/f1_parts", TRIALS, lambda score: score)
-    (bars,) = figure.axes[0].containers
+def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:
+    """After one epoch, as the one that was stopped had no more; without repeats, of which it had
+    none: over those that came to their end, its size would look the better one."""
+    (axes,) = field_chart(SIZE, "val/f1_parts", TRIALS, lambda score: score).axes
+    (bars,) = axes.containers
     line = bars.lines[0]
     assert list(line.get_xdata()) == [33, 49]
-    assert list(line.get_ydata()) == pytest.approx([(0.8 + 0.6 + 0.9) / 3, 0.735])
-    low, high = bars.lines[2][0].get_segments()[1][:, 1]
-    assert high - low == pytest.approx(2 * 0.0212, abs=1e-4)
+    assert list(line.get_ydata()) == pytest.approx([(0.5 + 0.3 + 0.5) / 3, 0.4])
+    low, high = bars.lines[2][0].get_segments()[0][:, 1]
+    assert high - low == pytest.approx(2 * 0.1155, abs=1e-4)
+    assert bars.get_label() == "mean, sd of all up to epoch 1"
+    stopped, finished = axes.get_lines()[:2]
+    assert (list(stopped.get_ydata()), max(finished.get_ydata())) == ([0.3], 0.9)
+
+
+def test_where_none_was_stopped_bars_are_of_all_trials_at_their_best() -> None:
+    finished = [trial for trial in TRIALS if trial.state == "finished"]
+    (axes,) = field_chart(SIZE, "val/f1_parts", finished, lambda score: score).axes
+    (bars,) = axes.containers
+    assert list(bars.lines[0].get_ydata()) == pytest.approx([(0.8 + 0.6 + 0.9) / 3, 0.735])
+
+
+def test_many_sizes_are_shown_in_groups() -> None:
+    sizes = Space("model.patch_px.eye", "values", True, values=tuple(range(33, 131, 2)), step=2)
+    trials = [trial(i, "finished", i / 10, size=33 + 8 * i) for i in range(7)]
+    (bars,) = field_chart(sizes, "val/f1_parts", trials, lambda score: score).axes[0].containers
+    assert list(bars.lines[0].get_ydata()) == pytest.approx([0.15, 0.5])
 
 
 def test_a_chart_of_nothing_is_a_chart() -> None:

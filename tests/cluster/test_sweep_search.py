@@ -1,6 +1,8 @@
 """Which trial is next, and which goes on: across drivers, without Ray's cluster."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +11,13 @@ import pytest
 from ray.tune.search import Searcher
 
 from cluster.spaces import Values
-from cluster.sweep_config import SweepConfig
+from cluster.sweep_config import SweepConfig, SweepJobConfig
+from cluster.sweep_listener import SweepListener
 from cluster.sweep_record import SweepRecord, Trial
 from cluster.sweep_search import Pruner, SweepSearch
+from cluster.sweep_trials import Sweep, _described
+from cluster.trial import TrialPlan
+from stn_icnn.config import TrainConfig
 
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}
 
@@ -20,14 +26,19 @@ def propose(number: int, trials: Sequence[Trial]) -> Values:
     return {"optim.lr_fine": float(number)}
 
 
-def search_of(record: SweepRecord, num_settings: int, seeds: int = 1) -> SweepSearch:
+def search_of(
+    record: SweepRecord,
+    num_settings: int,
+    seeds: int = 1,
+    on_start: Callable[[Trial], None] = lambda trial: None,
+) -> SweepSearch:
     return SweepSearch(
         record,
         propose,
         num_settings=num_settings,
         seeds=seeds,
         first_seed=7,
-        on_start=lambda trial: None,
+        on_start=on_start,
     )
 
 
@@ -66,6 +77,52 @@ def test_another_driver_goes_on_with_what_was_left_and_adds_only_what_is_missing
     ]
 
 
+def test_a_trial_that_may_not_start_makes_way_for_the_next_one(tmp_path: Path) -> None:
+    def forbid_the_second(trial: Trial) -> None:
+        if trial.setting == 1:
+            trial.state = "failed"
+
+    record = SweepRecord.open(str(tmp_path), CONTENT)
+    search = search_of(record, 3, on_start=forbid_the_second)
+    assert [search.suggest("x")["trial"] for _ in range(2)] == ["trial-0000", "trial-0002"]
+    assert search.suggest("x") == Searcher.FINISHED
+
+
+class NotTracked:
+    """A run in MLflow, its children too."""
+
+    run_id = "r"
+
+    def __init__(self) -> None:
+        self.tracker, self.params, self.tags = self, {}, {}
+
+    def start_or_resume_run(self, name: str, parent: str, tags: Any, params: Any) -> "NotTracked":
+        self.params[name] = params
+        return self
+
+    def set_tags(self, tags: Any) -> None:
+        self.tags |= tags
+
+    def finish(self, status: str) -> None:
+        self.tags["status"] = status
+
+
+def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = TrialPlan(TrainConfig(), ("fine",), None, (), (), None, "", None, max_failures=0)
+    trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
+    record, run = SweepRecord.open(str(tmp_path), CONTENT), NotTracked()
+    record.add(trial)
+    SweepListener(record, plan, run).start(trial)
+    (kept,) = SweepRecord.open(str(tmp_path), CONTENT).trials
+    assert (kept.state, kept.tracked) == ("failed", True)
+    assert "model.patch_px.eye must be odd" in str(kept.error)
+    assert run.params == {"trial-0000": trial.values}
+    assert (run.tags["status"], run.tags["trial_state"]) == ("FAILED", "failed")
+    assert "trial-0000: failed after 0 epochs: model.patch_px.eye" in capsys.readouterr().out
+
+
 def test_settings_that_came_to_their_end_are_repeated_with_other_seeds(tmp_path: Path) -> None:
     record = SweepRecord.open(str(tmp_path), CONTENT)
     search = search_of(record, 2, seeds=3)
@@ -89,6 +146,14 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     other = {"config": {"optim": {"lr_fine": 0.5}}, "seeds": 1}
     with pytest.raises(ValueError, match=r"config\.optim\.lr_fine: 0\.5, was 0\.01"):
         SweepRecord.open(str(tmp_path), other)
+
+
+def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: Path) -> None:
+    record = SweepRecord.open(str(tmp_path), CONTENT)
+    for number, state in enumerate(("finished", "failed", "running")):
+        record.add(replace(done(number, 0.5), state=state))
+    plan = TrialPlan(TrainConfig(), ("fine",), None, (), (), None, "", None, max_failures=0)
+    assert "1 trials are done" in _described(Sweep(SweepJobConfig(), (), 3, plan, record, None), 1)
 
 
 def told(name: str, epoch: int, score: float) -> tuple[Any, dict[str, float]]:
@@ -121,6 +186,38 @@ def test_the_worse_half_is_stopped_also_after_another_driver() -> None:
         assert decision(asha, "trial-0004", 1, 0.8) == "CONTINUE"
     assert decision(pruner(earlier), "trial-0005", 2, 0.6) == "STOP"  # of 0.5 and 0.9 at epoch 2
     assert decision(pruner([]), "trial-0003", 1, 0.3) == "CONTINUE"  # nothing to compare with
+
+
+def test_what_has_been_judged_is_not_judged_again_by_what_came_since() -> None:
+    """A trial that was the first at its epoch, as one that failed after it or is at its end."""
+    left = [replace(done(0, 0.3, epochs=2), state="running"), done(1, 0.9), done(2, 0.8)]
+    for state in ("running", "failed"):
+        asha = pruner([replace(left[0], state=state), *left[1:]])
+        assert decision(asha, "trial-0000", 1, 0.3) == "CONTINUE"
+        assert decision(asha, "trial-0000", 2, 0.3) == "CONTINUE"
+        assert decision(asha, "trial-0000", 4, 0.3) == "STOP"  # not judged before
+    assert decision(pruner(left), "trial-0003", 1, 0.82) == "CONTINUE"  # it is one of three to beat
+
+
+def test_a_trial_that_diverged_is_no_measure_for_the_others() -> None:
+    """Three that did would let any other go on."""
+    asha = pruner([])
+    for number in range(3):
+        assert decision(asha, f"trial-{number:04d}", 1, -math.inf) == "CONTINUE"
+    assert decision(asha, "trial-0003", 1, 0.9) == "CONTINUE"
+    assert decision(asha, "trial-0004", 1, 0.1) == "STOP"
+
+
+def test_tune_s_own_names_of_trials_say_nothing() -> None:
+    asha = pruner([done(0, 0.9)])
+    trial = SimpleNamespace(trial_id="5f3a_00001", config={"trial": "trial-0001"})
+    asha.on_trial_add(None, trial)
+    result = {"epoch": 1, "score": 0.95}
+    assert asha.on_trial_result(None, trial, result) == "CONTINUE"
+    asha.on_trial_complete(None, trial, result)
+    asha.on_trial_add(None, trial)
+    asha.on_trial_remove(None, trial)
+    asha.on_trial_complete(None, trial, {})  # it had not reported
 
 
 def test_repeats_and_the_phases_before_the_last_are_not_judged() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.trial_place import TrialPlace, checkpoint_name
+from cluster.context import checkpoint_name
+from cluster.trial_place import TrialPlace
 
 
 def folder_with(path: Path, text: str) -> Path:
@@ -72,6 +73,28 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
     assert place.reports() == [report(1)]
     place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     assert content(place) == {"two"}
+
+
+def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = TrialPlace(str(tmp_path / "fine"))
+    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+
+    def dies(self, path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(place._place), "delete", dies)
+    with pytest.raises(KeyboardInterrupt):
+        place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+    monkeypatch.undo()
+    assert content(place) == {"two"}
+    place.keep(folder_with(tmp_path / "c", "three"), "epoch_0003", report(3))
+    assert {path.split("/")[0] for path in place._place.list()} == {
+        "epoch_0003",
+        "latest.json",
+        "reports.json",
+    }
 
 
 def test_a_checkpoint_that_comes_again_is_not_taken_for_the_one_before(tmp_path: Path) -> None:

@@ -8,14 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from scipy import stats
+
 LEVEL = 0.95
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""Student's t at 0.975, for 1 to 30 degrees of freedom."""
-Z_975 = 1.96
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,10 @@ class Repeats:
         if num == 1:
             return cls(1, mean, None, None)
         deviation = stdev(values)
-        half = (T_975[num - 2] if num - 2 < len(T_975) else Z_975) * deviation / math.sqrt(num)
-        return cls(num, mean, deviation, (mean - half, mean + half))
+        if deviation == 0:
+            return cls(num, mean, deviation, (mean, mean))
+        low, high = stats.t.interval(LEVEL, num - 1, loc=mean, scale=deviation / math.sqrt(num))
+        return cls(num, mean, deviation, (float(low), float(high)))
 
     def __str__(self) -> str:
         """`0.901`, or `0.901 ± 0.004 (0.891 to 0.911, 3 runs)`."""
