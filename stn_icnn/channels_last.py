@@ -9,6 +9,7 @@ numbers, up to rounding, in a fraction of the time.
 them up does so a few values at a time. Here they are copied first, which costs less.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 WIDE_CHANNELS = 256
 """At most as many channels as k pixels are to have together: a few full vector registers."""
+LEAST_VALUES = 2**18
+"""Of a map: with fewer, the many small operations of this way cost more than it saves."""
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -114,13 +117,14 @@ class _Concatenate(torch.autograd.Function):
 
 
 def _pixels_together(x: Tensor) -> int:
-    """k, a divisor of the number of pixels; 1 where device or layout are others."""
-    dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    if x.device.type != "cpu" or not dense:
+    """k, a power of 2 that divides the number of pixels; 1 where this way is not for x."""
+    if x.device.type != "cpu" or x.numel() < LEAST_VALUES:
         return 1
-    pixels = x.numel() // x.shape[1]
-    most = max(1, WIDE_CHANNELS // x.shape[1])
-    return next(k for k in range(most, 0, -1) if pixels % k == 0)
+    if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+        return 1
+    channels = x.shape[1]
+    most = 2 ** int(math.log2(max(1, WIDE_CHANNELS // channels)))
+    return math.gcd(x.numel() // channels, most)
 
 
 def _widened(x: Tensor, together: int) -> Tensor:

@@ -4,9 +4,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stn_icnn import channels_last
 from stn_icnn.channels_last import BatchNorm2d, _WideBatchNorm, concatenate
 
 SHAPES = ((4, 8, 27, 16), (2, 26, 9, 9), (1, 3, 5, 14))
+
+
+@pytest.fixture(autouse=True)
+def _small_maps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels_last, "LEAST_VALUES", 1)
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pixels together, of each map that was normalised this way."""
+    taken: list[int] = []
+    widened = channels_last._widened
+
+    def noted(x: Tensor, together: int) -> Tensor:
+        taken.append(together)
+        return widened(x, together)
+
+    monkeypatch.setattr(channels_last, "_widened", noted)
+    return taken
 
 
 def random_maps(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -31,7 +51,7 @@ def gradients(norm: nn.Module, x: Tensor, pull: Tensor) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_equals_pytorch(shape: tuple[int, ...]) -> None:
+def test_training_equals_pytorch(shape: tuple[int, ...], wide: list[int]) -> None:
     torch.manual_seed(0)
     theirs, ours = norms(shape[1], torch.float64)
     for _ in range(2):
@@ -41,6 +61,7 @@ def test_training_equals_pytorch(shape: tuple[int, ...]) -> None:
             assert a.stride() == b.stride()
     for a, b in zip(ours.buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(a, b)
+    assert min(wide) > 1
 
 
 def test_bf16_keeps_float32_statistics() -> None:
