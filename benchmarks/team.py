@@ -11,6 +11,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -18,12 +19,11 @@ import torch.distributed as dist
 from benchmarks.measure import DEVICE, Work
 from benchmarks.subjects import Setup, Training
 from cluster.context import RayContext
-from cluster.launch import KEEP_MEMORY
 from cluster.pipeline import LEAST_IMAGES_A_WORKER
+from cluster.resources import KEEP_MEMORY
 from stn_icnn.config import PhaseName
 from stn_icnn.context import Metrics
 
-CORES = os.cpu_count() or 1
 TIMEOUT = timedelta(minutes=5)
 
 
@@ -31,7 +31,9 @@ def usual_workers(setup: Setup) -> int:
     """As many as a job on this machine has if nothing is said."""
     if DEVICE.type == "cuda":
         return 1
-    return max(1, min(CORES, setup.config.optim.global_batch // LEAST_IMAGES_A_WORKER))
+    return max(
+        1, min(torch.get_num_threads(), setup.config.optim.global_batch // LEAST_IMAGES_A_WORKER)
+    )
 
 
 class BenchContext(RayContext):
@@ -70,15 +72,15 @@ class Team:
 
 
 @contextmanager
-def team(setup: Setup, phase: PhaseName, world_size: int) -> Iterator[Team]:
-    """Starts workers, in the environment that a job's have."""
+def team(setup: Setup, phase: PhaseName, world_size: int, cores: int) -> Iterator[Team]:
+    """Starts workers with a share each of some cores, in the environment that a job's have."""
     spawn = multiprocessing.get_context("spawn")
     connections, processes = [], []
-    with TemporaryDirectory() as folder, _environment(KEEP_MEMORY):
+    with TemporaryDirectory() as folder, patch.dict(os.environ, KEEP_MEMORY):
         try:
             for rank in range(world_size):
                 ours, theirs = spawn.Pipe()
-                arguments = (setup, phase, rank, world_size, f"file://{folder}/met", theirs)
+                arguments = (setup, phase, rank, world_size, cores, f"file://{folder}/met", theirs)
                 processes.append(spawn.Process(target=_worker, args=arguments, daemon=True))
                 processes[-1].start()
                 theirs.close()
@@ -90,25 +92,17 @@ def team(setup: Setup, phase: PhaseName, world_size: int) -> Iterator[Team]:
                 process.join()
 
 
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
-
-
 def _worker(
-    setup: Setup, phase: PhaseName, rank: int, world_size: int, meet_at: str, parent: Connection
+    setup: Setup,
+    phase: PhaseName,
+    rank: int,
+    world_size: int,
+    cores: int,
+    meet_at: str,
+    parent: Connection,
 ) -> None:
     """Does a round of what it is told, with its share of the cores."""
-    torch.set_num_threads(max(1, CORES // world_size))
+    torch.set_num_threads(max(1, cores // world_size))
     if world_size > 1:
         dist.init_process_group(
             "gloo", init_method=meet_at, rank=rank, world_size=world_size, timeout=TIMEOUT
@@ -116,4 +110,6 @@ def _worker(
     subject = Training(setup, phase, BenchContext(rank, world_size))
     while name := parent.recv():
         getattr(subject, name)()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         parent.send(subject.wait_shares[-1] if subject.wait_shares else 0.0)

@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Iterator
 
+import torch
+
 from benchmarks.inference import NO_REFERENCE
 from benchmarks.measure import Row, Times, Work, in_turn
 from benchmarks.reference import Reference
@@ -21,7 +23,7 @@ def training(setup: Setup) -> Iterator[Row]:
         steps["end_to_end"] = authors.end_to_end_step(photos)
     num_images = setup.steps * setup.config.optim.global_batch
     for phase in PHASES:
-        with team(setup, phase, usual_workers(setup)) as ours:
+        with team(setup, phase, usual_workers(setup), torch.get_num_threads()) as ours:
             works = {
                 "shards": ours.work("from_shards"),
                 "memory": ours.work("from_memory"),

@@ -7,6 +7,8 @@ from benchmarks.subjects import Setup
 from benchmarks.team import team
 from stn_icnn.phases import PHASES
 
+CORES = 2
+
 
 def workers(setup: Setup) -> Iterator[Row]:
     """For each phase, the same global batches read from the same shards."""
@@ -14,7 +16,7 @@ def workers(setup: Setup) -> Iterator[Row]:
         yield Row(figure="two workers / one", note="not measured: it is about the cores of a CPU")
         return
     for phase in PHASES:
-        with team(setup, phase, 2) as two, team(setup, phase, 1) as one:
+        with team(setup, phase, 2, CORES) as two, team(setup, phase, 1, CORES) as one:
             works = {"two": two.work("from_shards"), "one": one.work("from_shards")}
             times = in_turn(works, setup.rounds)
         num_images = setup.steps * setup.config.optim.global_batch

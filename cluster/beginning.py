@@ -1,12 +1,18 @@
 """How every job begins: its name and places, then, once its input is known, the cluster."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.config import PlacesConfig, ScalingConfig
 from cluster.datasets import ShardedData
 from cluster.places import resolve_storage
-from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
+from cluster.resources import (
+    KEEP_MEMORY,
+    Share,
+    join_cluster,
+    require_readable,
+    require_shared,
+    take_share,
+)
 from cluster.run_record import require_name
 from cluster.tracking import Tracker
 from sharding.manifest import MANIFEST
@@ -35,13 +41,7 @@ def open_places(settings: PlacesConfig, run_name: str) -> JobPlaces:
     return JobPlaces(run_name, storage, tracker)
 
 
-def join(
-    places: JobPlaces,
-    data: ShardedData,
-    scaling: ScalingConfig,
-    most_workers: int,
-    worker_env: Mapping[str, str] | None = None,
-) -> Share:
+def join(places: JobPlaces, data: ShardedData, scaling: ScalingConfig, most_workers: int) -> Share:
     """Joins the cluster, waits for the job's share of it, and prints that.
 
     Args:
@@ -49,12 +49,11 @@ def join(
         data: that all nodes must be able to read.
         scaling: what the user asked for.
         most_workers: that the work keeps busy, where the number is `auto`.
-        worker_env: variables of the job's processes on the cluster.
 
     Raises:
         ValueError: where there are not the resources, or a node does not see storage or data.
     """
-    share = take_share(scaling, most_workers, may_grow=join_cluster(worker_env))
+    share = take_share(scaling, most_workers, may_grow=join_cluster(KEEP_MEMORY))
     require_shared(places.storage)
     require_readable(data.place, MANIFEST)
     print(f"working on {share}", flush=True)

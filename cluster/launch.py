@@ -23,16 +23,6 @@ START_ATTEMPTS = 60
 """Of a minute each: jobs that share a cluster wait for one another's phases to end."""
 
 
-KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TOP_PAD_": str(2**26),
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}
-"""With these glibc keeps what a step frees for the next one. By default it gives it back, and each
-page that is asked for again is cleared and mapped anew: a tenth of a CPU's time in training."""
-
-
 class PhaseFailedError(RuntimeError):
     """Workers failed more often than allowed, or say that trying again is of no use."""
 
@@ -131,7 +121,6 @@ def run_on_workers(
                     max_failures=max_failures, controller_failure_limit=START_ATTEMPTS
                 ),
                 callbacks=[ToDriver(queue)],
-                worker_runtime_env={"env_vars": KEEP_MEMORY},
             ),
         )
         try:

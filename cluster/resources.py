@@ -18,6 +18,16 @@ from cluster.config import ScalingConfig
 HEAD_TIMEOUT_S = 5.0
 
 
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+"""For workers that train or score: glibc then keeps what a step frees for the next one. By default
+it gives it back, and each page that is asked for again is cleared and mapped anew."""
+
+
 @dataclass(frozen=True)
 class Share:
     """What a job takes of the cluster."""

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
 from cluster.datasets import ShardedData
-from cluster.launch import KEEP_MEMORY, PhaseFailedError
+from cluster.launch import PhaseFailedError
 from cluster.models import resolve_model
 from cluster.pipeline import (
     MODEL_ARTIFACT,
@@ -68,7 +68,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         require_canvas(canvas, data)
     start = _start_model(settings, spaces, config, places)
     scaling = _trial_scaling(settings.scaling)
-    share = join(places, data, scaling, most_workers=1, worker_env=KEEP_MEMORY)
+    share = join(places, data, scaling, most_workers=1)
     for batch in _with_values(spaces, config, "optim.global_batch", "augment.copies"):
         require_batches(batch, data, share)
     plan = TrialPlan(

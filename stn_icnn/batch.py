@@ -17,7 +17,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Sample:
-    """One face. Without truth (`labels` and what follows) it is a photograph to be parsed."""
+    """One face. Without truth (`labels`, `centres`, `present`) it is a photograph to be parsed; the
+    localizer learns from centres alone."""
 
     key: str
     image: Tensor
@@ -138,6 +139,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     }
     if samples[0].labels is not None:
         batch["labels"] = _lay([_given(s.labels) for s in samples], height, width)
+    if samples[0].centres is not None:
         batch["centres"] = torch.stack([_given(s.centres) for s in samples])
         batch["present"] = torch.stack([_given(s.present) for s in samples])
     if samples[0].augmentation is not None:

@@ -3,7 +3,8 @@
 **Batch norm.** Its kernel for that layout works a pixel at a time: with 8 channels it fills part of
 a vector register, and its threads' sums share a cache line. Here k pixels that lie side by side in
 memory are taken for one of k times the channels, and their sums are joined afterwards: the same
-numbers, up to rounding, in a fraction of the time.
+numbers, up to rounding, in a fraction of the time. k is a power of 2 that divides the number of
+pixels: an odd batch of odd patches goes PyTorch's way.
 
 **Concatenation.** Its gradient is views of the whole, whose pixels lie apart in memory: what takes
 them up does so a few values at a time. Here they are copied first, which costs less.
@@ -94,7 +95,7 @@ class _WideBatchNorm(torch.autograd.Function):
 
 def concatenate(maps: Sequence[Tensor]) -> Tensor:
     """Maps `[N, C_i, H, W]` of one layout to `[N, sum of C_i, H, W]`."""
-    if torch.is_grad_enabled() and maps[0].device.type == "cpu":
+    if torch.is_grad_enabled() and _is_channels_last(maps[0]):
         return cast(Tensor, _Concatenate.apply(*maps))  # type: ignore[no-untyped-call]
     return torch.cat(list(maps), dim=1)
 
@@ -118,13 +119,17 @@ class _Concatenate(torch.autograd.Function):
 
 def _pixels_together(x: Tensor) -> int:
     """k, a power of 2 that divides the number of pixels; 1 where this way is not for x."""
-    if x.device.type != "cpu" or x.numel() < LEAST_VALUES:
-        return 1
-    if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+    if x.numel() < LEAST_VALUES or not _is_channels_last(x):
         return 1
     channels = x.shape[1]
-    most = 2 ** int(math.log2(max(1, WIDE_CHANNELS // channels)))
+    most = 1 << max(1, WIDE_CHANNELS // channels).bit_length() - 1
     return math.gcd(x.numel() // channels, most)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether a map lies so in a CPU's memory, and not by chance in the default layout too."""
+    dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return x.device.type == "cpu" and dense
 
 
 def _widened(x: Tensor, together: int) -> Tensor:

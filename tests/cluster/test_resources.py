@@ -9,8 +9,7 @@ import pytest
 
 from cluster import resources
 from cluster.config import ScalingConfig
-from cluster.launch import KEEP_MEMORY
-from cluster.resources import Share, join_cluster, settle, take_share
+from cluster.resources import KEEP_MEMORY, Share, join_cluster, settle, take_share
 
 LAPTOP = [{"CPU": 8.0}]
 TWO_NODES = [{"CPU": 8.0}, {"CPU": 4.0}]
