@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from ray import tune
-from torch import Tensor, nn
 
 from cluster.context import checkpoint_name
 from cluster.launch import PhaseFailedError, quieten, run_on_workers
@@ -21,7 +20,7 @@ from cluster.trial_place import Report, TrialPlace
 from cluster.worker import TrainTask, train, train_in
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.context import Metrics
+from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.model import build_model
 
 OnReport = Callable[[Report], None]
@@ -89,7 +88,7 @@ class TrialPlan:
         return place.model() if self.share.num_workers == 1 else kept_model(place.url)
 
 
-class TrialContext:
+class TrialContext(LocalContext):
     """The `TrainContext` of a trial that is one process.
 
     Args:
@@ -97,21 +96,11 @@ class TrialContext:
         on_report: called with each epoch's report, once it is kept.
     """
 
-    rank = 0
-    world_size = 1
-
     def __init__(self, place: TrialPlace, on_report: OnReport) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        super().__init__(device=torch.device(device))
         self._place = place
         self._on_report = on_report
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module itself."""
-        return module
-
-    def sum_(self, tensor: Tensor) -> Tensor:
-        """The tensor itself."""
-        return tensor
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
         """Keeps the folder, and hands an epoch's metrics on."""
