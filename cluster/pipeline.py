@@ -18,7 +18,8 @@ from cluster.run_record import RunRecord, new_run_name
 from cluster.tracking import Run, run_tags
 from cluster.worker import TrainTask, train
 from stn_icnn.checkpoint import MODEL_FILE, load_checkpoint
-from stn_icnn.config import PhaseName, TrainConfig, to_dict
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config_dict import to_dict
 from stn_icnn.data import plan_epoch
 from stn_icnn.phases import PHASES
 

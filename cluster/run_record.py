@@ -13,7 +13,8 @@ import ray.train
 
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE
-from stn_icnn.config import PhaseName, TrainConfig, differences, from_dict, to_dict
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config_dict import differences, from_dict, to_dict
 
 FILE = "run.json"
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stn_icnn.config import PhaseName, TrainConfig, from_dict, require, to_dict
+from stn_icnn.config import PhaseName, TrainConfig, require
+from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.labels import FINE_NETWORKS
 
 Value = float | int | str | bool
@@ -22,18 +23,21 @@ MOST_STEPS = 1000
 MOST_CHECKED = 1024
 """Values of a space, and combinations of ends."""
 
+CUTTING: tuple[PhaseName, ...] = ("end_to_end", "frozen", "baseline", "fine")
+"""Phases that train on windows."""
+
 USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
-    "model.coarse_px": ("coarse", "localizer", "end_to_end"),
-    "model.learn_scale": ("localizer", "end_to_end"),
-    "model.window_px": ("end_to_end", "fine"),
-    "model.patch_px": ("end_to_end", "fine"),
-    "augment.window_shift": ("end_to_end", "fine"),
-    "augment.window_scale": ("end_to_end", "fine"),
+    "model.coarse_px": ("coarse", "localizer", "end_to_end", "frozen", "baseline"),
+    "model.learn_scale": ("localizer", "end_to_end", "frozen"),
+    "model.window_px": CUTTING,
+    "model.patch_px": CUTTING,
+    "augment.window_shift": CUTTING,
+    "augment.window_scale": CUTTING,
     "optim.lr_coarse": ("coarse",),
     "optim.lr_localizer": ("localizer",),
     "optim.lr_coarse_end_to_end": ("end_to_end",),
     "optim.lr_localizer_end_to_end": ("end_to_end",),
-    "optim.lr_fine": ("end_to_end", "fine"),
+    "optim.lr_fine": CUTTING,
     "loss": ("end_to_end",),
 }
 """Phases that a setting, or a group of them, has an effect in; those not named: in all."""

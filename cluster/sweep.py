@@ -28,10 +28,11 @@ from cluster.sweep_record import SweepRecord
 from cluster.sweep_report import Setting, SweepReport, write_sweep_report
 from cluster.sweep_trials import Sweep, try_all
 from cluster.tracking import run_tags
-from cluster.trial import JUDGED_BY, TrialPlan, fitted, require_trained
+from cluster.trial import JUDGED_BY, TrialPlan, require_trained
 from sharding.storage import open_place
-from stn_icnn.checkpoint import MODEL_FILE, find_model_file
-from stn_icnn.config import TrainConfig, to_dict
+from stn_icnn.checkpoint import MODEL_FILE, find_model_file, load_checkpoint, started_from
+from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import to_dict
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
@@ -114,7 +115,7 @@ def _start_model(
         start = find_model_file(path).read_bytes()
         sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
         for sized in _with_values(spaces, config, *sizes):
-            fitted(start, sized)
+            started_from(load_checkpoint(start), sized)
     require_trained(settings.sweep.phases, start)
     return start
 

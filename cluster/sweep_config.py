@@ -13,7 +13,14 @@ Words = tuple[str, ...]
 """
 
 
-PHASE_ORDER: tuple[PhaseName, ...] = ("coarse", "localizer", "fine", "end_to_end")
+PHASE_ORDER: tuple[PhaseName, ...] = (
+    "coarse",
+    "localizer",
+    "fine",
+    "baseline",
+    "frozen",
+    "end_to_end",
+)
 DEFAULT_SPACES = (
     *(f"optim.{name}=log 1e-4 1e-1" for name in ("lr_coarse", "lr_localizer", "lr_fine")),
     *(f"optim.{name}_end_to_end=log 1e-7 1e-3" for name in ("lr_coarse", "lr_localizer")),
@@ -147,8 +154,8 @@ class SweepConfig:
     """How a sweep searches, and what a trial trains."""
 
     phases: tuple[PhaseName, ...] = ("fine",)
-    """Phases that each trial trains, in this order: coarse, localizer, fine, end_to_end; by the
-    last it is judged and pruned."""
+    """Phases that each trial trains, in this order: coarse, localizer, fine, baseline, frozen,
+    end_to_end; by the last it is judged and pruned."""
     start: str | None = None
     """Model that trials start from: a checkpoint file or folder, runs:/… or models:/…. Networks
     that it has trained are taken from it. None: freshly initialised ones."""

@@ -9,7 +9,7 @@ from cluster.spaces import shown
 from cluster.sweep_record import State, SweepRecord, Trial
 from cluster.tracking import Run, Status
 from cluster.trial import JUDGED_BY, TrialPlan, as_metric
-from stn_icnn.config import to_dict
+from stn_icnn.config_dict import to_dict
 
 STATUS: dict[State, Status] = {
     "finished": "FINISHED",

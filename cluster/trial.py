@@ -1,6 +1,5 @@
 """What runs in one trial of a sweep: its phases, each gone on with where it stopped."""
 
-import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -17,11 +16,11 @@ from cluster.run_record import kept_model
 from cluster.shard_cache import PlacedShard
 from cluster.spaces import applied
 from cluster.trial_place import Report, TrialPlace
-from cluster.worker import TrainTask, train, train_in
-from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from cluster.worker import Start, TrainTask, train, train_in
+from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.model import build_model
+from stn_icnn.phases import NEEDED_BY, TRAINED_BY
 
 OnReport = Callable[[Report], None]
 
@@ -29,6 +28,8 @@ JUDGED_BY: dict[PhaseName, str] = {
     "coarse": "val/f1_overall",
     "localizer": "val/loss",
     "end_to_end": "val/f1_overall",
+    "frozen": "val/f1_overall",
+    "baseline": "val/f1_overall",
     "fine": "val/f1_parts",
 }
 """The metric by which trials are judged, by the last phase that they train."""
@@ -37,23 +38,6 @@ JUDGED_BY: dict[PhaseName, str] = {
 def as_metric(metric: str, score: float) -> float:
     """A score, of which more is better, as the metric that trials are judged by; and back."""
     return -score if metric == "val/loss" else score
-
-
-TRAINED_BY: dict[str, tuple[str, ...]] = {
-    "coarse": ("coarse",),
-    "localizer": ("coarse", "localizer"),
-    "end_to_end": ("coarse", "localizer", "fine"),
-    "fine": ("fine",),
-}
-"""Networks that have learnt something by the end of a phase, whatever came before it."""
-
-NEEDED_BY: dict[PhaseName, tuple[str, ...]] = {
-    "coarse": (),
-    "localizer": ("coarse",),
-    "end_to_end": ("coarse", "localizer"),
-    "fine": (),
-}
-"""Networks that a phase must find trained."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +112,8 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
     """
     quieten()
     config = plan.config_of(trial["values"], trial["seed"])
-    start = plan.start and fitted(plan.start, config)
+    start = plan.start
+    trained = set() if start is None else set(TRAINED_BY[load_checkpoint(start).phase])
     for phase in plan.phases:
         last = phase == plan.phases[-1]
         on_report = _Reporter(phase, last)
@@ -141,14 +126,16 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             data=plan.data,
             train_shards=plan.train_shards,
             val_shards=plan.val_shards,
-            start=start or None,
+            start=None if start is None else Start(start, tuple(trained)),
             loader_processes=plan.share.loader_processes,
         )
         diverged = _train(plan, place, task, on_report)
         if diverged is not None:
             on_report.diverged(diverged)
             return
-        start = None if last else plan.model(trial["trial"], phase)
+        if not last:
+            start = plan.model(trial["trial"], phase)
+            trained |= set(TRAINED_BY[phase])
 
 
 class _Reporter:
@@ -237,29 +224,3 @@ def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:
                 "phase fine has its fine networks trained, and no others)"
             )
         trained |= set(TRAINED_BY[phase])
-
-
-def fitted(start: bytes, config: TrainConfig) -> bytes:
-    """A model file with the sizes of other settings, and of its networks those that were trained.
-
-    Raises:
-        ValueError: naming the network that these sizes do not fit.
-    """
-    checkpoint = load_checkpoint(start)
-    torch.manual_seed(config.seed)
-    model = build_model(config.model)
-    for name in TRAINED_BY[checkpoint.phase]:
-        try:
-            model.get_submodule(name).load_state_dict(
-                checkpoint.model.get_submodule(name).state_dict()
-            )
-        except RuntimeError as error:
-            raise ValueError(
-                f"sweep.start: its {name} network was made for other settings than the trial's "
-                "(model.coarse_px, model.kernel_size, model.learn_scale): keep its, or train "
-                f"that network in the trials: {error}"
-            ) from error
-    content = io.BytesIO()
-    kept = Checkpoint(model, config, checkpoint.data, checkpoint.phase, checkpoint.metrics)
-    save_checkpoint(content, kept)
-    return content.getvalue()

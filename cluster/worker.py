@@ -13,7 +13,7 @@ from torch import Tensor
 from cluster.context import RayContext
 from cluster.shard_cache import PlacedShard, bring_here, require_samples
 from stn_icnn.batch import Batch
-from stn_icnn.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.checkpoint import DataFacts, load_checkpoint, started_from
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces
@@ -25,8 +25,8 @@ from stn_icnn.evaluate import (
 )
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
-from stn_icnn.model import build_model, prepare_model
-from stn_icnn.phases import needs_labels
+from stn_icnn.model import prepare_model
+from stn_icnn.phases import needs_labels, settings_of
 from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
 
 MODEL = "STN-iCNN"
@@ -34,6 +34,16 @@ COARSE = "coarse network"
 MEAN_MAP = "mean label map"
 MEAN_MAP_PX = 128
 UNLIMITED_PX = 2**16
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a phase goes on from."""
+
+    model: bytes
+    """A model file's content."""
+    networks: tuple[str, ...]
+    """Those of its networks that are taken up; the others begin afresh."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,8 @@ class TrainTask:
     data: DataFacts
     train_shards: tuple[PlacedShard, ...]
     val_shards: tuple[PlacedShard, ...]
-    start: bytes | None
-    """The model file of the phase before; None: freshly initialised networks."""
+    start: Start | None
+    """None: all networks begin afresh."""
     loader_processes: int
 
 
@@ -108,16 +118,16 @@ def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | 
         must fail again.
     """
     quiet = context.rank > 0
-    torch.manual_seed(task.config.seed)
-    model = (
-        build_model(task.config.model) if task.start is None else load_checkpoint(task.start).model
-    )
-    read = partial(
-        read_faces, config=task.config, with_labels=needs_labels(task.phase), quiet=quiet
-    )
+    config = settings_of(task.phase, task.config)
+    start = task.start
+    if start is None:
+        model = started_from(None, config)
+    else:
+        model = started_from(load_checkpoint(start.model), config, start.networks)
+    read = partial(read_faces, config=config, with_labels=needs_labels(task.phase), quiet=quiet)
     run = PhaseRun(
         phase=task.phase,
-        config=task.config,
+        config=config,
         train_faces=read(task.train_shards, augmented=True),
         val_faces=read(task.val_shards),
         data=task.data,

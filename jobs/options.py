@@ -13,7 +13,8 @@ import tyro
 from cluster.config import JobConfig
 from cluster.launch import PhaseFailedError
 from sharding.storage import split_url
-from stn_icnn.config import PRESETS, TrainConfig, from_dict, to_dict
+from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config_dict import from_dict, to_dict
 
 DEFAULT_PRESET = "demo"
 

@@ -7,16 +7,16 @@ gives the reason.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Literal, Self
 
 from stn_icnn.labels import FINE_NETWORKS, PARTS
 
-PhaseName = Literal["coarse", "localizer", "end_to_end", "fine"]
+PhaseName = Literal["coarse", "localizer", "end_to_end", "frozen", "baseline", "fine"]
+Cropper = Literal["localizer", "centroid"]
 Network = Literal["coarse", "localizer", "fine"]
 FineNetwork = Literal["brow", "eye", "nose", "mouth"]
 Precision = Literal["auto", "fp32", "bf16"]
-Config = TypeVar("Config")
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -71,6 +71,9 @@ class ModelConfig:
     learn_scale: bool = True
     """Whether the localizer also predicts a log factor on `window_px`; its pre-training target is
     0."""
+    cropper: Cropper = "localizer"
+    """What finds the parts in the rough labels: the paper's network, or the `centroid` of each
+    part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
     canvas_px: int = 1024
     """Limit on the side of an image, px: a larger one is refused in training."""
 
@@ -165,7 +168,8 @@ class OptimConfig:
     epochs_localizer: int = 25
     """Epochs of the localizer's pre-training."""
     epochs_end_to_end: int = 25
-    """Epochs of the end-to-end phase."""
+    """Epochs of the end-to-end phase, and of the phases that it is compared with: `frozen` and
+    `baseline`."""
     epochs_fine: int = 10
     """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
     global_batch: int = 32
@@ -200,7 +204,8 @@ class OptimConfig:
 
     def epochs(self, phase: PhaseName) -> int:
         """Epochs of a phase."""
-        return int(getattr(self, f"epochs_{phase}"))
+        as_long_as = "end_to_end" if phase in ("frozen", "baseline") else phase
+        return int(getattr(self, f"epochs_{as_long_as}"))
 
     def learning_rates(self, phase: PhaseName) -> dict[Network, float]:
         """Learning rate of each network that a phase trains; those at 0 are left out."""
@@ -212,6 +217,8 @@ class OptimConfig:
                 "localizer": self.lr_localizer_end_to_end,
                 "fine": self.lr_fine,
             },
+            "frozen": {"fine": self.lr_fine},
+            "baseline": {"fine": self.lr_fine},
             "fine": {"fine": self.lr_fine},
         }
         return {network: lr for network, lr in rates[phase].items() if lr > 0}
@@ -334,68 +341,3 @@ PRESETS: Mapping[str, Callable[[], TrainConfig]] = {
     "helen": helen,
     "celebamask": celebamask,
 }
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as nested dicts of plain types, for JSON, checkpoints and MLflow."""
-    return asdict(config)
-
-
-def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
-    """The inverse of `to_dict`; fields that are missing keep their defaults.
-
-    Raises:
-        ValueError: for a field that does not exist, naming it and the ones that do, and for a value
-            that is of another type or that the config refuses.
-    """
-    require(isinstance(values, Mapping), path[:-1] or "settings", "names with values", values)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    hints = get_type_hints(kind)
-    arguments = {}
-    for name, value in values.items():
-        if name not in known:
-            raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
-        hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            value = from_dict(hint, value, f"{path}{name}.")
-        else:
-            if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
-                value = tuple(value)
-            require(_fits(value, hint), f"{path}{name}", _described(hint), value)
-        arguments[name] = value
-    return kind(**arguments)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a plain value is of a field's type; a whole number may stand for a float."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
-    if get_args(hint):  # a union
-        return any(_fits(value, one) for one in get_args(hint))
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _described(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return f"a list, each {_described(get_args(hint)[0])}"
-    if get_args(hint):
-        return " or ".join(_described(one) for one in get_args(hint))
-    return "None" if hint is type(None) else str(hint.__name__)
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
-    """Settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
-    found = []
-    for name in sorted({*ours, *theirs}):
-        a, b = ours.get(name), theirs.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{path}{name}.")
-        elif a != b:
-            found.append(f"{path}{name}: {a}, was {b}")
-    return found

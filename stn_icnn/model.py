@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stn_icnn.batch import Batch
 from stn_icnn.config import ModelConfig, TrainConfig
 from stn_icnn.crew import Crew, is_alone
+from stn_icnn.cropper import CentroidCropper
 from stn_icnn.geometry import crop, theta_from_windows, whole_image
 from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (
@@ -50,7 +51,7 @@ class STNiCNN(nn.Module):
 
     Args:
         coarse: labels the squared copy with nine classes (K).
-        localizer: finds the parts in the rough labelling (L).
+        localizer: finds the parts in the rough labelling (L), or the baseline's cropper.
         fine: the networks that label patches, by name of `labels.FINE_NETWORKS` (K_i).
         config: the sizes they were built for.
 
@@ -61,7 +62,11 @@ class STNiCNN(nn.Module):
     """
 
     def __init__(
-        self, coarse: ICNN, localizer: Localizer, fine: Mapping[str, ICNN], config: ModelConfig
+        self,
+        coarse: ICNN,
+        localizer: Localizer | CentroidCropper,
+        fine: Mapping[str, ICNN],
+        config: ModelConfig,
     ) -> None:
         super().__init__()
         self.coarse = coarse
@@ -193,9 +198,12 @@ def build_model(config: ModelConfig) -> STNiCNN:
     for name in FINE_NETWORKS:
         num_classes = 1 + len(PARTS[PARTS_OF_NETWORK[name][0]].classes)
         fine[name] = ICNN(num_classes, config.kernel_size)
+    is_baseline = config.cropper == "centroid"
     return STNiCNN(
         coarse=ICNN(len(MODEL_CLASSES), config.kernel_size),
-        localizer=Localizer(config.coarse_px, config.learn_scale),
+        localizer=CentroidCropper()
+        if is_baseline
+        else Localizer(config.coarse_px, config.learn_scale),
         fine=fine,
         config=config,
     )

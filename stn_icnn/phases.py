@@ -1,20 +1,61 @@
 """The phases of training (paper section 2.5.2): what each trains, and on which loss."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
-from stn_icnn.config import FineConfig, LossConfig, Network, PhaseName
+from stn_icnn.config import FineConfig, LossConfig, Network, PhaseName, TrainConfig
 from stn_icnn.fine import parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
 from stn_icnn.model import Parsing, STNiCNN
 
 PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
-"""In the order of training: each starts from the model of the one before. `fine` is none of them:
-it needs no model to start from."""
+"""Of the paper's model, in the order of training."""
+
+STARTS_FROM: Mapping[PhaseName, PhaseName] = {
+    "localizer": "coarse",
+    "end_to_end": "localizer",
+    "frozen": "localizer",
+    "baseline": "coarse",
+}
+"""The phase whose model each goes on from; those that are not here need none."""
+
+TRAINED_BY: Mapping[str, tuple[str, ...]] = {
+    "coarse": ("coarse",),
+    "localizer": ("coarse", "localizer"),
+    "end_to_end": ("coarse", "localizer", "fine"),
+    "frozen": ("coarse", "localizer", "fine"),
+    "baseline": ("coarse", "fine"),
+    "fine": ("fine",),
+}
+"""Networks that have learnt something by the end of a phase, whatever came before it."""
+
+NEEDED_BY: Mapping[PhaseName, tuple[str, ...]] = {
+    "coarse": (),
+    "localizer": ("coarse",),
+    "end_to_end": ("coarse", "localizer"),
+    "frozen": ("coarse", "localizer"),
+    "baseline": ("coarse",),
+    "fine": (),
+}
+"""Networks that a phase must find trained."""
+
+
+def settings_of(phase: PhaseName, config: TrainConfig) -> TrainConfig:
+    """The settings that a phase of a training has.
+
+    `frozen` (the paper's STN-iCNN*) and `baseline` (its iCNN) are `end_to_end` with fine networks
+    alone to train, so with no other loss; the baseline has the centroid cropper.
+    """
+    if phase in ("frozen", "baseline"):
+        config = replace(config, loss=LossConfig())
+    if phase == "baseline":
+        config = replace(config, model=replace(config.model, cropper="centroid"))
+    return config
 
 
 def needs_labels(phase: PhaseName) -> bool:

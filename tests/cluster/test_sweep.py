@@ -31,7 +31,8 @@ from cluster.sweep_record import SweepRecord, Trial
 from cluster.trial import TrialPlan, run_trial
 from jobs.options import parse_job
 from stn_icnn.checkpoint import load_checkpoint
-from stn_icnn.config import FineConfig, TrainConfig, to_dict
+from stn_icnn.config import FineConfig, TrainConfig
+from stn_icnn.config_dict import to_dict
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

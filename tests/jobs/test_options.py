@@ -9,7 +9,8 @@ from cluster.config import JobConfig
 from cluster.places import TrackingUnavailableError
 from jobs.options import parse_job, run_job
 from sharding.storage import open_place
-from stn_icnn.config import PRESETS, to_dict
+from stn_icnn.config import PRESETS
+from stn_icnn.config_dict import to_dict
 
 
 def parse(*arguments: str) -> tuple[JobConfig, str]:

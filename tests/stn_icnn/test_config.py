@@ -12,10 +12,8 @@ from stn_icnn.config import (
     OptimConfig,
     PartSizes,
     TrainConfig,
-    differences,
-    from_dict,
-    to_dict,
 )
+from stn_icnn.config_dict import differences, from_dict, to_dict
 
 # Table 1: Lr1, Lr2 of the pre-training; Lr1, Lr2, Lr3 of end-to-end; batch; patch of section 3.
 TABLE_1 = {

@@ -17,9 +17,8 @@ from stn_icnn.config import (
     ModelConfig,
     PartSizes,
     TrainConfig,
-    from_dict,
-    to_dict,
 )
+from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import true_labels

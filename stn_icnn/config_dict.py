@@ -1,0 +1,74 @@
+"""Settings as nested dicts of plain types: written, read back with checks, compared."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from stn_icnn.config import require
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as nested dicts of plain types, for JSON, checkpoints and MLflow."""
+    return asdict(config)
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
+    """The inverse of `to_dict`; fields that are missing keep their defaults.
+
+    Raises:
+        ValueError: for a field that does not exist, naming it and the ones that do, and for a value
+            that is of another type or that the config refuses.
+    """
+    require(isinstance(values, Mapping), path[:-1] or "settings", "names with values", values)
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            value = from_dict(hint, value, f"{path}{name}.")
+        else:
+            if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
+                value = tuple(value)
+            require(_fits(value, hint), f"{path}{name}", _described(hint), value)
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a plain value is of a field's type; a whole number may stand for a float."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if get_args(hint):  # a union
+        return any(_fits(value, one) for one in get_args(hint))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _described(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list, each {_described(get_args(hint)[0])}"
+    if get_args(hint):
+        return " or ".join(_described(one) for one in get_args(hint))
+    return "None" if hint is type(None) else str(hint.__name__)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
+    """Settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
+    found = []
+    for name in sorted({*ours, *theirs}):
+        a, b = ours.get(name), theirs.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{path}{name}.")
+        elif a != b:
+            found.append(f"{path}{name}: {a}, was {b}")
+    return found
