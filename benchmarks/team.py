@@ -19,8 +19,8 @@ import torch.distributed as dist
 from benchmarks.measure import DEVICE, Work
 from benchmarks.subjects import Setup, Training
 from cluster.context import RayContext
-from cluster.pipeline import LEAST_IMAGES_A_WORKER
 from cluster.resources import KEEP_MEMORY
+from cluster.training import LEAST_IMAGES_A_WORKER
 from stn_icnn.config import PhaseName
 from stn_icnn.context import Metrics
 

@@ -77,7 +77,7 @@ def score(
     """
     result = run_on_workers(
         evaluate,
-        EvaluateTask(model, data.shards(split), data.shards_or_none("train"), precision),
+        EvaluateTask({MODEL: model}, data.shards(split), data.shards_or_none("train"), precision),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,

@@ -13,13 +13,6 @@ from cluster.config import ScalingConfig
 from cluster.datasets import ShardedData
 from cluster.launch import PhaseFailedError
 from cluster.models import resolve_model
-from cluster.pipeline import (
-    MODEL_ARTIFACT,
-    open_data,
-    require_batches,
-    require_canvas,
-    training_of,
-)
 from cluster.proposals import num_combinations, require_grid, require_search
 from cluster.run_record import new_run_name
 from cluster.spaces import Space, applied, read_spaces, used_spaces
@@ -28,6 +21,14 @@ from cluster.sweep_record import SweepRecord
 from cluster.sweep_report import Setting, SweepReport, write_sweep_report
 from cluster.sweep_trials import Sweep, try_all
 from cluster.tracking import run_tags
+from cluster.training import (
+    MODEL_ARTIFACT,
+    open_data,
+    require_batches,
+    require_canvas,
+    require_localizer,
+    training_of,
+)
 from cluster.trial import JUDGED_BY, TrialPlan, require_trained
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE, find_model_file, load_checkpoint, started_from
@@ -60,6 +61,8 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     if not given:
         given = used_spaces(settings.space.defaults(), config, sweep.phases)
     spaces = read_spaces(given, config, sweep.phases)
+    if set(sweep.phases) & {"localizer", "frozen", "end_to_end"}:
+        require_localizer(config)
     num_settings = int(min(settings.num_trials, num_combinations(spaces)))
     if sweep.search == "grid":
         require_grid(spaces, settings.num_trials)

@@ -62,16 +62,17 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class EvaluateTask:
-    """One model, to be scored beside its coarse network and the mean label map."""
+    """Models, to be scored beside the coarse network of the first and the mean label map."""
 
-    model: bytes
-    """A model file's content: not every worker may see the driver's disk."""
+    models: Mapping[str, bytes]
+    """Model files' contents, by the names of the systems: not every worker may see the driver's
+    disk."""
     shards: tuple[PlacedShard, ...]
     """Of the split that is scored."""
     train_shards: tuple[PlacedShard, ...]
     """Of the split whose mean label map is the floor; none: no such floor."""
     precision: Precision | None = None
-    """Arithmetic to score in; None: the model's own setting."""
+    """Arithmetic to score in; None: each model's own setting."""
 
 
 def read_faces(
@@ -158,26 +159,27 @@ def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
 
 
 def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
-    """Scores a model on a split.
+    """Scores models on a split.
 
     Returns:
         By system, confusion counts of each image in the split's order, `[M, 11, 11]`.
     """
     context = RayContext()
     quiet = context.rank > 0
-    checkpoint = load_checkpoint(task.model)
-    config = scoring_config(checkpoint.config)
-    if task.precision is not None:
-        config = replace(config, precision=task.precision)
-    model = prepare_model(checkpoint.model, config, context.device)
-    labellers: dict[str, Labeller] = {
-        MODEL: lambda batch: parse_batch(model, batch),
-        COARSE: lambda batch: parse_batch_coarsely(model, batch),
-    }
+    checkpoints = {name: load_checkpoint(model) for name, model in task.models.items()}
+    first = next(iter(checkpoints.values()))
+    labellers: dict[str, Labeller] = {}
+    for name, checkpoint in checkpoints.items():
+        precision = task.precision or checkpoint.config.precision
+        config = replace(checkpoint.config, precision=precision)
+        model = prepare_model(checkpoint.model, config, context.device)
+        labellers[name] = partial(parse_batch, model)
+    labellers[COARSE] = partial(parse_batch_coarsely, first.model)
+    config = scoring_config(first.config)
     if task.train_shards:
         train_faces = read_faces(task.train_shards, config, quiet=quiet)
         mean_map = mean_map_of(train_faces, context)
-        labellers[MEAN_MAP] = lambda batch: _labels_everywhere(mean_map, batch)
+        labellers[MEAN_MAP] = partial(_labels_everywhere, mean_map)
     faces = read_faces(task.shards, config, quiet=quiet)
     counts = count_confusions(labellers, faces, context)
     return {name: value.numpy() for name, value in counts.items()}

@@ -1,0 +1,232 @@
+"""Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
+
+import json
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cluster.beginning import JobPlaces, join
+from cluster.config import JobConfig
+from cluster.datasets import ShardedData, demo_data
+from cluster.launch import PhaseFailedError, Report, run_on_workers
+from cluster.resources import Share
+from cluster.run_record import RunRecord
+from cluster.tracking import Run, run_tags
+from cluster.worker import Start, TrainTask, train
+from stn_icnn.checkpoint import MODEL_FILE
+from stn_icnn.config import PhaseName, TrainConfig, require
+from stn_icnn.config_dict import to_dict
+from stn_icnn.data import plan_epoch
+from stn_icnn.phases import STARTS_FROM, TRAINED_BY
+
+MODEL_ARTIFACT = "model"
+CONFIG_FILE = "config.json"
+LEAST_IMAGES_A_WORKER = 4
+"""Of a batch, where the number of workers is `auto`: batch norm has no use for fewer."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that has all it needs: its phases share settings, data, place and resources."""
+
+    config: TrainConfig
+    data: ShardedData
+    record: RunRecord
+    share: Share
+    max_failures: int
+    run: Run
+    """That its phases are children of."""
+
+    @property
+    def num_images(self) -> int:
+        """That it trains on."""
+        return self.data.manifest.num_samples["train"]
+
+
+def open_training(settings: JobConfig, preset: str, places: JobPlaces) -> Training:
+    """Settles all that a training needs: data, a share of the cluster, its record and its run.
+
+    Args:
+        settings: all of the job's.
+        preset: that they started from, for the record.
+        places: of the job.
+
+    Raises:
+        ValueError: for settings, data or resources that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    data = open_data(settings, preset, places.storage)
+    config = training_of(settings)
+    require_canvas(config, data)
+    require_localizer(config)
+    most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
+    share = join(places, data, settings.scaling, most_workers)
+    require_batches(config, data, share)
+    fingerprint = data.manifest.fingerprint
+    record = RunRecord.open(f"{places.storage}/{places.run_name}", config, fingerprint)
+    run = places.tracker.start_or_resume_run(
+        places.run_name, tags=run_tags(fingerprint, preset), params=to_dict(config)
+    )
+    return Training(config, data, record, share, settings.scaling.max_failures, run)
+
+
+def training_of(settings: JobConfig) -> TrainConfig:
+    """The part of a job's settings that its result depends on."""
+    return TrainConfig(**{f.name: getattr(settings, f.name) for f in fields(TrainConfig)})
+
+
+def open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
+    """The data that a job trains on; the demo's own where it is given none.
+
+    Raises:
+        ValueError: where there are none, or a split of them is empty.
+    """
+    if settings.data is not None:
+        data = ShardedData.open(settings.data)
+    elif preset == "demo":
+        data = demo_data(storage)
+    else:
+        raise ValueError(
+            f"the preset {preset} needs --data: a folder or s3://BUCKET/PREFIX of shards, made "
+            "with: python -m sharding celebamask|helen --source RAW --out OUT"
+        )
+    for split in ("train", "val", "test"):
+        data.shards(split)
+    print(f"data {data.place}: {data.manifest.num_samples}", flush=True)
+    return data
+
+
+def require_localizer(config: TrainConfig) -> None:
+    """Refuses the baseline's cropper where the paper's model is trained.
+
+    Raises:
+        ValueError: saying where it belongs.
+    """
+    require(
+        config.model.cropper == "localizer",
+        "model.cropper",
+        "localizer (the phase baseline, of jobs/paper.py table, has the other one)",
+        config.model.cropper,
+    )
+
+
+def require_canvas(config: TrainConfig, data: ShardedData) -> None:
+    """Refuses images that a worker would refuse later, one by one.
+
+    Raises:
+        ValueError: with the limit.
+    """
+    side, limit = data.manifest.scale.px, config.model.canvas_px
+    if side > limit:
+        raise ValueError(
+            f"{data.place} has images of up to {side} px, over the canvas limit model.canvas_px = "
+            f"{limit}: raise it"
+        )
+
+
+def require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:
+    """Refuses more workers than the smallest global batch has images.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    num_images, optim = data.manifest.num_samples["train"], config.optim
+    plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
+    smallest = min(map(len, plan))
+    if smallest < share.num_workers:
+        raise ValueError(
+            f"each worker needs an image of every batch: {share.num_workers} workers, but "
+            f"{num_images} training images in batches of optim.global_batch = "
+            f"{optim.global_batch} leave batches of {smallest}; raise it, or lower "
+            "scaling.num_workers"
+        )
+
+
+def train_phase(training: Training, phase: PhaseName, start: Start | None = None) -> None:
+    """Trains a phase as one Ray run and one child run, unless it is finished.
+
+    Args:
+        training: that it belongs to.
+        phase: to be trained.
+        start: what it goes on from; None: the model of the phase before, where it needs one.
+
+    Raises:
+        PhaseFailedError: where its loss is not finite any more, or workers failed too often.
+    """
+    record = training.record
+    if record.has_finished(phase):
+        print(f"{phase}: finished before", flush=True)
+        return
+    before = STARTS_FROM.get(phase)
+    if start is None and before is not None:
+        start = Start(record.model(before), TRAINED_BY[before])
+    task = TrainTask(
+        phase=phase,
+        config=training.config,
+        data=training.data.facts,
+        train_shards=training.data.shards("train"),
+        val_shards=training.data.shards("val"),
+        start=start,
+        loader_processes=training.share.loader_processes,
+    )
+    run = training.run
+    child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
+    with child.finishing():
+        result = run_on_workers(
+            train,
+            task,
+            name=phase,
+            storage=record.storage,
+            share=training.share,
+            max_failures=training.max_failures,
+            on_report=_Listener(phase, training.config.optim.epochs(phase), child),
+        )
+        if result.return_value is not None:
+            raise PhaseFailedError(result.return_value)
+        log_model(child, record.model(phase))
+        record.finish(phase)
+
+
+class _Listener:
+    """Logs the epochs that a phase reports, and prints a line for each report."""
+
+    def __init__(self, phase: PhaseName, num_epochs: int, run: Run) -> None:
+        self.phase = phase
+        self.num_epochs = num_epochs
+        self.run = run
+
+    def __call__(self, report: Report) -> None:
+        if "failed" in report:
+            print(f"{self.phase}: workers failed: {report['failed']}", flush=True)
+            return
+        epoch, step = int(report["epoch"]), int(report["step"])
+        if step:
+            print(f"{self.phase}: epoch {epoch + 1}, checkpoint after step {step}", flush=True)
+            return
+        self.run.log_metrics({k: v for k, v in report.items() if "/" in k}, step=epoch)
+        shown = ", ".join(
+            f"{name} {report[key]:.4g}"
+            for key, name in (
+                ("train/loss", "loss"),
+                ("train/images_per_second", "images/s"),
+                ("val/loss", "val loss"),
+                ("val/f1_overall", "val F1"),
+            )
+            if key in report
+        )
+        print(f"{self.phase}: epoch {epoch} of {self.num_epochs}: {shown}", flush=True)
+
+
+def log_config(run: Run, config: TrainConfig) -> None:
+    """Stores the settings as a file that `--config` takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CONFIG_FILE
+        path.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+        run.log_artifacts(path)
+
+
+def log_model(run: Run, model: bytes) -> None:
+    """Stores a model file's content as a run's model."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MODEL_FILE).write_bytes(model)
+        run.log_artifacts(folder, MODEL_ARTIFACT)
