@@ -220,7 +220,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
     result = run_on_workers(
         evaluate,
         # All 12 faces in batches of 8 and 4: one for each worker.
-        EvaluateTask(model_file.read_bytes(), every_shard, data.shards("val")),
+        EvaluateTask({MODEL: model_file.read_bytes()}, every_shard, data.shards("val")),
         name="evaluate",
         storage=str(tmp_path),
         share=TWO_WORKERS,

@@ -1,0 +1,40 @@
+"""What an experiment leaves: files in MLflow and in storage, and its tables as Markdown and CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.tracking import Run
+from sharding.storage import open_place
+
+ARTIFACT = "paper"
+
+
+def publish(folder: Path, run: Run, storage: str) -> None:
+    """Puts an experiment's files where they can be found.
+
+    Args:
+        folder: whose files they are; none in folders of it.
+        run: which gets them as artifacts.
+        storage: the run's own folder or `s3://` address.
+    """
+    run.log_artifacts(folder, ARTIFACT)
+    place = open_place(storage)
+    for path in sorted(folder.iterdir()):
+        place.write(path.name, path.read_bytes())
+
+
+def markdown_table(heading: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines of a Markdown table; None is `-`."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |"
+
+    return [line(heading), "|---" * len(heading) + "|", *map(line, rows)]
+
+
+def write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Writes a table as a CSV file; None is an empty field."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([heading, *rows])
