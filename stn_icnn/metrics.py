@@ -101,6 +101,59 @@ def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
     return None if math.isnan(f1) else f1
 
 
+def bootstrap_f1(
+    counts_per_image: Tensor,
+    row: str = "overall",
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Tensor:
+    """A row's F1 over test sets drawn, with replacement, from this one.
+
+    The same seed draws the same images: of systems that were scored on one test set, the n-th
+    numbers can be compared.
+
+    Args:
+        counts_per_image: int64 `[..., M, 11, 11]`, rows truth, columns prediction.
+        row: a key of `F1_ROWS`.
+        num_resamples: test sets drawn, of M images each.
+        seed: of the draw.
+
+    Returns:
+        float64 `[..., num_resamples]`; NaN where a drawn set has none of the row's classes.
+    """
+    if row not in F1_ROWS:
+        raise ValueError(f"row must be one of {', '.join(F1_ROWS)}, got {row!r}")
+    num_images = counts_per_image.shape[-3]
+    if num_images == 0:
+        raise ValueError("counts_per_image must hold at least one image, got none")
+    # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
+    sums = torch.stack(_agreement_and_size(counts_per_image, F1_ROWS[row]), dim=-1).double().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
+    weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
+    weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
+    agreement, size = (weights @ sums).unbind(dim=-1)
+    return agreement / size
+
+
+def percentile_interval(values: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Where the middle of some numbers lies.
+
+    Args:
+        values: float64 `[R]`; NaN are left out.
+        level: share of them between the ends, in (0, 1).
+
+    Returns:
+        Lower and upper end.
+    """
+    defined = values[~values.isnan()]
+    if defined.numel() == 0:
+        raise ValueError(f"values must hold a number that is defined, got {values.numel()} NaN")
+    tail = (1 - level) / 2
+    low, high = torch.quantile(defined, torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
+    return low, high
+
+
 def bootstrap_interval(
     counts_per_image: Tensor,
     row: str = "overall",
@@ -108,7 +161,7 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of a row's F1 over test sets drawn, with replacement, from this one.
+    """Percentile interval of `bootstrap_f1`.
 
     Args:
         counts_per_image: int64 `[M, 11, 11]`, rows truth, columns prediction.
@@ -120,24 +173,10 @@ def bootstrap_interval(
     Returns:
         Lower and upper end, in [0, 1].
     """
-    if row not in F1_ROWS:
-        raise ValueError(f"row must be one of {', '.join(F1_ROWS)}, got {row!r}")
-    num_images = len(counts_per_image)
-    if num_images == 0:
-        raise ValueError("counts_per_image must hold at least one image, got none")
-    # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
-    sums = torch.stack(_agreement_and_size(counts_per_image, F1_ROWS[row]), dim=-1).double().cpu()
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
-    weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
-    agreement, size = (weights @ sums).unbind(dim=-1)
-    f1 = (agreement / size)[size > 0]
-    if f1.numel() == 0:
+    f1 = bootstrap_f1(counts_per_image, row, num_resamples, seed)
+    if f1.isnan().all():
         raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
-    tail = (1 - level) / 2
-    low, high = torch.quantile(f1, torch.tensor([tail, 1 - tail], dtype=f1.dtype)).tolist()
-    return low, high
+    return percentile_interval(f1, level)
 
 
 def label_histogram(labels: Tensor, grid_px: int) -> Tensor:

@@ -1,0 +1,123 @@
+"""The paper's Figure 6: what the size of the coarse network's input is worth to both pipelines."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cluster.beginning import open_places
+from cluster.config import JobConfig
+from cluster.paper.results import markdown_table, publish, write_csv
+from cluster.paper.systems import System, branch, train_and_score
+from cluster.run_record import new_run_name
+from cluster.training import log_config, open_training
+from stn_icnn.config import ModelConfig, require
+from stn_icnn.metrics import f1_rows
+from stn_icnn.report import HEADINGS, Rows
+
+SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
+COLOURS = ("#7a8794", "#1f5fa8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseSizeConfig(JobConfig):
+    """The figure: a training job's settings, for all sizes alike."""
+
+    sizes: tuple[int, ...] = (64, 128)
+    """Sides of the coarse network's input, px (the paper: 64 and 128); they replace
+    `model.coarse_px`. More may be asked for when a run is gone on with."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        distinct = len(set(self.sizes)) == len(self.sizes) > 0
+        require(distinct, "sizes", "one or more, each once", list(self.sizes))
+        for px in self.sizes:
+            ModelConfig(coarse_px=px)  # refuses what can't be
+
+
+def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
+    """Trains and scores the two-stage iCNN and STN-iCNN with each size.
+
+    Args:
+        settings: all of the job's.
+        preset: that they started from, for the record.
+
+    Returns:
+        The job's last line: `run_id`, `run_name`, `overall` by size and system, `storage`, …
+
+    Raises:
+        ValueError: for settings, data or resources that can't be used, before any training.
+        TrackingUnavailableError: where the tracking server is away at the start.
+        PhaseFailedError: where a loss is not finite any more, or workers failed too often.
+    """
+    places = open_places(settings, settings.run_name or new_run_name(f"coarse-size-{preset}"))
+    whole = open_training(settings, preset, places)
+    found: dict[int, dict[str, Rows]] = {}
+    with whole.run.finishing():
+        whole.run.set_tags({"kind": "paper", "experiment": "coarse-size"})
+        log_config(whole.run, whole.config)
+        for px in settings.sizes:
+            print(f"coarse input of {px} px", flush=True)
+            model = replace(whole.config.model, coarse_px=px)
+            training = branch(whole, f"coarse-{px}", replace(whole.config, model=model))
+            counts = train_and_score(training, SYSTEMS)
+            found[px] = {name: f1_rows(of.sum(dim=0)) for name, of in counts.items()}
+        title = f"{whole.run.name}: size of the coarse input, {whole.data.name}"
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_coarse_size(folder, title, found)
+            publish(folder, whole.run, whole.record.storage)
+            print((folder / "coarse_size.md").read_text(), flush=True)
+    return places.tracker.last_line(
+        {
+            "run_id": whole.run.run_id,
+            "run_name": whole.run.name,
+            "storage": whole.record.storage,
+            "data_fingerprint": whole.data.manifest.fingerprint,
+            "overall": {
+                px: {name: rows["overall"] for name, rows in of_px.items()}
+                for px, of_px in found.items()
+            },
+        }
+    )
+
+
+def write_coarse_size(folder: Path, title: str, found: dict[int, dict[str, Rows]]) -> None:
+    """Writes `coarse_size.md`, `coarse_size.csv` and `coarse_size.png`.
+
+    Args:
+        folder: that exists.
+        title: heading of the report.
+        found: by size in px, then by system, the rows of `f1_rows`.
+    """
+    lines = [[px, name, rows] for px, of_px in found.items() for name, rows in of_px.items()]
+    shown = [
+        [px, name, *(None if rows[row] is None else f"{rows[row]:.3f}" for row in HEADINGS)]
+        for px, name, rows in lines
+    ]
+    text = [f"# {title}", "", *markdown_table(["px", "F1", *HEADINGS.values()], shown)]
+    text += ["", "![coarse_size.png](coarse_size.png)"]
+    (folder / "coarse_size.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    csv_rows = [[px, name, *(rows[row] for row in HEADINGS)] for px, name, rows in lines]
+    write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *HEADINGS], csv_rows)
+    _chart(title, found).savefig(folder / "coarse_size.png", dpi=150)
+
+
+def _chart(title: str, found: dict[int, dict[str, Rows]]) -> Figure:
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.35
+    for i, (system, colour) in enumerate(zip(SYSTEMS, COLOURS, strict=True)):
+        heights = [of_px[system]["overall"] for of_px in found.values()]
+        places = [x + i * width for x in range(len(found))]
+        bars = axes.bar(places, heights, width * 0.95, label=system, color=colour)
+        axes.bar_label(bars, fmt="%.3f", fontsize=8)
+    axes.set_xticks([x + width / 2 for x in range(len(found))], [f"{px} px" for px in found])
+    axes.set_ylim(0.5, 1)
+    axes.set_ylabel("F1 overall")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    return figure

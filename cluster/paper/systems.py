@@ -1,0 +1,117 @@
+"""The paper's three systems, trained from one coarse network and one localizer, and scored."""
+
+import io
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.launch import run_on_workers
+from cluster.run_record import RunRecord
+from cluster.training import Training, train_phase
+from cluster.worker import EvaluateTask, evaluate
+from sharding.storage import open_place
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config_dict import to_dict
+from stn_icnn.metrics import f1_rows
+from stn_icnn.phases import STARTS_FROM
+
+System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
+
+LAST_PHASE: Mapping[System, PhaseName] = {
+    "iCNN": "baseline",
+    "STN-iCNN*": "frozen",
+    "STN-iCNN": "end_to_end",
+}
+"""The paper's systems, each said to be better than the one before, and what makes them."""
+
+COUNTS_FILE = "counts.npz"
+
+
+def branch(whole: Training, name: str, config: TrainConfig) -> Training:
+    """A training of its own within another's run and storage, with other settings.
+
+    Args:
+        whole: whose data and resources it shares.
+        name: of its run, a child of the whole's, and of its folder.
+        config: its settings.
+
+    Raises:
+        ValueError: naming the settings in which a training of this name was started otherwise.
+    """
+    fingerprint = whole.data.manifest.fingerprint
+    record = RunRecord.open(f"{whole.record.storage}/{name}", config, fingerprint)
+    run = whole.run.tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
+    return replace(whole, config=config, record=record, run=run)
+
+
+def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
+    """Trains the systems as far as they are not, and scores them on the test split, once.
+
+    Args:
+        training: whose phases they are. They share the coarse network and the localizer.
+        systems: to be trained.
+
+    Returns:
+        By system, the coarse network and the mean label map among them, confusion counts of each
+        image, int64 `[M, 11, 11]`.
+
+    Raises:
+        PhaseFailedError: where a loss is not finite any more, or workers failed too often.
+    """
+    place = open_place(training.record.storage)
+    with training.run.finishing():
+        for phase in phases_of(systems):
+            train_phase(training, phase)
+        if place.exists(COUNTS_FILE):
+            counts = _from_npz(place.read(COUNTS_FILE))
+            if set(systems) <= set(counts):
+                return counts
+        counts = _score(training, systems)
+        place.write(COUNTS_FILE, _to_npz(counts))
+        for system in systems:
+            rows = f1_rows(counts[system].sum(dim=0))
+            values = {f"{LAST_PHASE[system]}/test/f1_{row}": f1 for row, f1 in rows.items()}
+            training.run.log_metrics(values, step=0)
+    return counts
+
+
+def phases_of(systems: Sequence[System]) -> list[PhaseName]:
+    """The phases that make some systems, each after the one that it starts from, none twice."""
+    phases: list[PhaseName] = []
+    for system in systems:
+        chain: list[PhaseName] = [LAST_PHASE[system]]
+        while chain[0] in STARTS_FROM:
+            chain.insert(0, STARTS_FROM[chain[0]])
+        phases += [phase for phase in chain if phase not in phases]
+    return phases
+
+
+def _score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
+    models = {system: training.record.model(LAST_PHASE[system]) for system in systems}
+    data = training.data
+    result = run_on_workers(
+        evaluate,
+        EvaluateTask(models, data.shards("test"), data.shards("train")),
+        name=f"evaluate-{uuid.uuid4().hex[:8]}",
+        storage=training.record.storage,
+        share=training.share,
+        max_failures=training.max_failures,
+        on_report=lambda report: print(f"evaluate: {report}", flush=True),
+    )
+    return {name: torch.from_numpy(counts) for name, counts in result.return_value.items()}
+
+
+def _to_npz(counts: Mapping[str, Tensor]) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: value.numpy() for name, value in counts.items()})
+    return content.getvalue()
+
+
+def _from_npz(content: bytes) -> dict[str, Tensor]:
+    with np.load(io.BytesIO(content)) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}

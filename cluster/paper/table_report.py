@@ -1,0 +1,209 @@
+"""The report of the paper's table: F1 a part, seeds' deviation, bootstrap, paired differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cluster.paper.results import markdown_table, write_csv
+from cluster.repeats import Repeats
+from stn_icnn.metrics import bootstrap_f1, f1_rows, f1_tensors, percentile_interval
+from stn_icnn.report import HEADINGS, PAPER, Rows
+
+COLOURS = ("#7a8794", "#e0a458", "#1f5fa8")
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What was measured.
+
+    Attributes:
+        title: heading of the report.
+        dataset: whose table of the paper it stands beside.
+        systems: the compared ones, each expected to be better than the one before.
+        counts: by seed, then by system (also others than the compared ones), confusion counts of
+            each test image, int64 `[M, 11, 11]`.
+    """
+
+    title: str
+    dataset: str
+    systems: Sequence[str]
+    counts: Mapping[int, Mapping[str, Tensor]]
+
+    @property
+    def names(self) -> list[str]:
+        """All scored systems, the compared ones first."""
+        others = [name for name in next(iter(self.counts.values())) if name not in self.systems]
+        return [*self.systems, *others]
+
+    @property
+    def num_images(self) -> int:
+        """Images of the test split."""
+        return len(next(iter(next(iter(self.counts.values())).values())))
+
+    def rows_of(self, system: str) -> dict[int, Rows]:
+        """F1 of each row, by seed."""
+        return {seed: f1_rows(counts[system].sum(dim=0)) for seed, counts in self.counts.items()}
+
+    def repeats(self, system: str, row: str) -> Repeats | None:
+        """A row's F1 over the seeds; None where the systems do not have it."""
+        values = [rows[row] for rows in self.rows_of(system).values()]
+        defined = [value for value in values if value is not None]
+        return Repeats.of(defined) if defined else None
+
+    def mean(self, system: str, row: str) -> float | None:
+        """The mean over the seeds; None where the systems do not have the row."""
+        repeats = self.repeats(system, row)
+        return None if repeats is None else repeats.mean
+
+    def stacked(self, system: str) -> Tensor:
+        """Counts of a system, int64 `[seeds, M, 11, 11]`."""
+        return torch.stack([counts[system] for counts in self.counts.values()])
+
+    def interval(self, system: str) -> tuple[float, float]:
+        """Of `overall`, mean over seeds: 95 % bootstrap interval over images."""
+        return percentile_interval(bootstrap_f1(self.stacked(system)).mean(dim=0))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a system is than another, in `overall`, on the same images and seeds."""
+
+    better: str
+    worse: str
+    of_seeds: Repeats
+    """Of the seeds' differences."""
+    interval: tuple[float, float]
+    """95 % bootstrap interval, over images, of their mean."""
+    images_better: float
+    """Share of the images, over all seeds, whose own F1 is higher; of those that differ."""
+
+    @classmethod
+    def between(cls, report: TableReport, better: str, worse: str) -> "Difference":
+        """Compares two systems of a report."""
+        ours, theirs = report.stacked(better), report.stacked(worse)
+        of_seeds = [
+            float(f1_tensors(a.sum(0))["overall"] - f1_tensors(b.sum(0))["overall"])
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+        drawn = (bootstrap_f1(ours) - bootstrap_f1(theirs)).mean(dim=0)
+        own = f1_tensors(ours)["overall"] - f1_tensors(theirs)["overall"]
+        differing = own[~own.isnan() & (own != 0)]
+        share = float((differing > 0).double().mean()) if differing.numel() else 0.0
+        return cls(better, worse, Repeats.of(of_seeds), percentile_interval(drawn), share)
+
+
+def differences_of(report: TableReport) -> list[Difference]:
+    """Of each system and each one before it, the next ones first."""
+    pairs = sorted(combinations(range(len(report.systems)), 2), key=lambda p: (p[1] - p[0], p))
+    return [
+        Difference.between(report, report.systems[after], report.systems[before])
+        for before, after in pairs
+    ]
+
+
+def write_table(folder: Path, report: TableReport) -> None:
+    """Writes `table.md`, `table.csv` and `table.png`."""
+    (folder / "table.md").write_text("\n".join(_markdown(report)) + "\n", encoding="utf-8")
+    heading = ["system", "source", "seed", *HEADINGS]
+    write_csv(folder / "table.csv", heading, _csv_rows(report))
+    _chart(report).savefig(folder / "table.png", dpi=150)
+
+
+def _markdown(report: TableReport) -> list[str]:
+    num_seeds = len(report.counts)
+    paper = PAPER.get(report.dataset)
+    lines = [f"# {report.title}", ""]
+    table = [
+        [_escaped(name), *(_number(report.mean(name, row)) for row in HEADINGS)]
+        for name in report.names
+    ]
+    for name, rows in (paper.rows() if paper else {}).items():
+        table.append([_escaped(name), *(_number(rows[row]) for row in HEADINGS)])
+    lines += markdown_table(["F1", *HEADINGS.values()], table)
+    lines += [
+        "",
+        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: means over them. "
+        "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
+        r"STN-iCNN\*: before end-to-end training; the systems of a seed share the coarse network "
+        "and the localizer.",
+        *([f"The paper's rows are from its {paper.source}."] if paper else []),
+        "",
+    ]
+    spread = []
+    for name in report.systems:
+        low, high = report.interval(name)
+        ends = f"{low:.3f} to {high:.3f}"
+        spread.append([_escaped(name), report.repeats(name, "overall"), ends])
+    heading = ["`overall`", "over seeds (deviation; 95 % of the mean)", "95 % over images"]
+    lines += [*markdown_table(heading, spread), ""]
+    compared = []
+    for one in differences_of(report):
+        low, high = one.interval
+        name = _escaped(f"{one.better} - {one.worse}")
+        ends = f"{low:+.4f} to {high:+.4f}"
+        compared.append([name, _signed(one.of_seeds), ends, f"{one.images_better:.0%}"])
+    heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
+    return [*lines, *markdown_table(heading, compared), "", "![table.png](table.png)"]
+
+
+def _signed(repeats: Repeats) -> str:
+    if repeats.deviation is None:
+        return f"{repeats.mean:+.4f}"
+    return f"{repeats.mean:+.4f} ± {repeats.deviation:.4f} ({repeats.num} runs)"
+
+
+def _csv_rows(report: TableReport) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for name in report.names:
+        for seed, of_seed in report.rows_of(name).items():
+            rows.append([name, "measured", seed, *(of_seed[row] for row in HEADINGS)])
+    paper = PAPER.get(report.dataset)
+    for name, theirs in (paper.rows() if paper else {}).items():
+        rows.append([name, paper and paper.source, None, *(theirs[row] for row in HEADINGS)])
+    return rows
+
+
+def _chart(report: TableReport) -> Figure:
+    """Bars of the seeds' means, a group a row; a dot a seed, a line where the paper's value is."""
+    shown = [row for row in HEADINGS if report.mean(report.systems[0], row) is not None]
+    paper = PAPER.get(report.dataset)
+    published = paper.rows() if paper else {}
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(report.systems)
+    for i, (name, colour) in enumerate(zip(report.systems, COLOURS, strict=False)):
+        places = [x + i * width for x in range(len(shown))]
+        axes.bar(
+            places,
+            [report.mean(name, row) or 0 for row in shown],
+            width * 0.92,
+            label=name,
+            color=colour,
+        )
+        for of_seed in report.rows_of(name).values():
+            axes.plot(places, [of_seed[row] for row in shown], ".", color="black", markersize=3)
+        theirs = published.get(f"{name} (paper)", {})
+        for place, row in zip(places, shown, strict=True):
+            if theirs.get(row) is not None:
+                axes.hlines(theirs[row], place - width / 2, place + width / 2, color="#d1495b")
+    axes.plot([], [], color="#d1495b", label="paper")
+    axes.set_xticks([x + 0.4 - width / 2 for x in range(len(shown))], [HEADINGS[r] for r in shown])
+    axes.set_ylim(0.5, 1)
+    axes.set_ylabel("F1")
+    axes.set_title(report.title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower left", ncols=len(report.systems) + 1, frameon=False)
+    return figure
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("*", r"\*")

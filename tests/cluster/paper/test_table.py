@@ -1,0 +1,231 @@
+"""The paper's table: its numbers from counts, and the job on real Ray workers."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import ray
+import torch
+from torch import Tensor
+
+from cluster.config import ScalingConfig
+from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
+from cluster.paper.systems import phases_of
+from cluster.paper.table import TableConfig, run_table
+from cluster.paper.table_report import Difference, TableReport, differences_of, write_table
+from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.config import TrainConfig
+from stn_icnn.cropper import CentroidCropper
+from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+
+NOSE = CLASS_ID["nose"]
+
+
+def counts_of(*right: int, missed: int | Sequence[int] = 10) -> Tensor:
+    """A face a number: so many pixels of a nose found, so many missed."""
+    counts = torch.zeros(len(right), NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    counts[:, NOSE, NOSE] = torch.tensor(right)
+    counts[:, NOSE, 0] = torch.tensor(missed)
+    return counts
+
+
+def report_of(counts: dict[int, dict[str, Tensor]], dataset: str = "helen") -> TableReport:
+    return TableReport("title", dataset, ("iCNN", "STN-iCNN"), counts)
+
+
+def test_phases_come_after_those_that_they_start_from_and_once() -> None:
+    assert phases_of(["iCNN"]) == ["coarse", "baseline"]
+    assert phases_of(["iCNN", "STN-iCNN*", "STN-iCNN"]) == [
+        "coarse",
+        "baseline",
+        "localizer",
+        "frozen",
+        "end_to_end",
+    ]
+
+
+def test_differences_are_paired() -> None:
+    """Faces differ far more among themselves than the systems do on each: paired, it shows."""
+    easy_and_hard = range(2, 82, 2)
+    worse = counts_of(*[100] * 40, missed=easy_and_hard)
+    better = counts_of(*[101] * 40, missed=[n - 1 for n in easy_and_hard])
+    report = report_of({0: {"iCNN": worse, "STN-iCNN": better}})
+    difference = Difference.between(report, "STN-iCNN", "iCNN")
+    low, high = difference.interval
+    assert 0 < low < difference.of_seeds.mean < high
+    assert difference.images_better == 1
+    ours, theirs = report.interval("STN-iCNN"), report.interval("iCNN")
+    assert ours[0] < theirs[1], "unpaired, the intervals overlap"
+    back = Difference.between(report, "iCNN", "STN-iCNN")
+    assert back.of_seeds.mean == pytest.approx(-difference.of_seeds.mean)
+    assert back.images_better == 0
+
+
+def test_means_are_over_seeds() -> None:
+    report = report_of(
+        {
+            0: {"iCNN": counts_of(10), "STN-iCNN": counts_of(90)},
+            1: {"iCNN": counts_of(30), "STN-iCNN": counts_of(90)},
+        }
+    )
+    of_seeds = [2 * 10 / 30, 2 * 30 / 70]
+    repeats = report.repeats("iCNN", "overall")
+    assert repeats is not None
+    assert repeats.mean == pytest.approx(sum(of_seeds) / 2)
+    assert repeats.num == 2
+    assert report.repeats("iCNN", "skin") is None
+    [difference] = differences_of(report)
+    assert difference.of_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
+
+
+def test_table_stands_beside_the_papers(tmp_path: Path) -> None:
+    systems = {"iCNN": counts_of(50), "STN-iCNN": counts_of(90), "coarse network": counts_of(40)}
+    write_table(tmp_path, report_of({3: systems}))
+    text = (tmp_path / "table.md").read_text()
+    assert r"| STN-iCNN\* (paper) |" in text
+    assert "0.910" in text
+    assert "| STN-iCNN - iCNN |" in text
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ours = {row["system"]: row for row in rows if row["source"] == "measured"}
+    assert list(ours) == list(systems)
+    assert ours["STN-iCNN"]["seed"] == "3"
+    assert float(ours["STN-iCNN"]["overall"]) == pytest.approx(2 * 90 / 190)
+    assert ours["STN-iCNN"]["skin"] == ""
+    assert (tmp_path / "table.png").stat().st_size > 5000
+
+
+def test_data_that_the_paper_does_not_have_bring_no_rows_of_it(tmp_path: Path) -> None:
+    systems = {"iCNN": counts_of(50), "STN-iCNN": counts_of(90)}
+    write_table(tmp_path, report_of({0: systems}, dataset="procedural"))
+    assert "(paper)" not in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.parametrize("systems", [(), ("STN-iCNN", "iCNN"), ("iCNN", "iCNN")])
+def test_systems_out_of_order_are_refused(systems: Any) -> None:
+    with pytest.raises(ValueError, match="systems must be one or more of iCNN, STN-iCNN"):
+        TableConfig(systems=systems)
+
+
+@pytest.mark.parametrize("sizes", [(), (64, 64), (64, 33)])
+def test_sizes_that_can_not_be_are_refused(sizes: Any) -> None:
+    with pytest.raises(ValueError, match=r"sizes|coarse_px"):
+        CoarseSizeConfig(sizes=sizes)
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.init(address="local", num_cpus=1)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def short(
+    shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Settings of a training of seconds."""
+    folder = tmp_path_factory.mktemp("paper")
+    optim = replace(tiny_config.optim, epochs_coarse=1, epochs_localizer=1, epochs_end_to_end=1)
+    config = replace(tiny_config, optim=optim)
+    return {
+        **{f.name: getattr(config, f.name) for f in fields(TrainConfig)},
+        "data": str(shards),
+        "storage": str(folder / "storage"),
+        "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "scaling": ScalingConfig(num_workers=1, cpus_per_worker=1),
+    }
+
+
+@pytest.fixture(scope="module")
+def one(short: dict[str, Any]) -> dict[str, Any]:
+    """The table's last line, of one seed."""
+    return run_table(TableConfig(**short, run_name="table", seeds=1), "demo")
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
+def test_systems_share_what_the_papers_share_and_differ_in_what_it_says(
+    one: dict[str, Any],
+) -> None:
+    storage = Path(one["storage"]) / "seed-0"
+    models = {
+        phase: load_checkpoint(max((storage / phase).glob("epoch_*")))
+        for phase in ("coarse", "localizer", "baseline", "frozen", "end_to_end")
+    }
+    weights = {name: dict(c.model.named_parameters()) for name, c in models.items()}
+
+    def same(a: str, b: str, network: str) -> bool:
+        names = [name for name in weights[a] if name.startswith(f"{network}.")]
+        assert names
+        return all(weights[a][name].equal(weights[b][name]) for name in names)
+
+    assert isinstance(models["baseline"].model.localizer, CentroidCropper)
+    for phase in ("baseline", "frozen"):
+        assert same("coarse", phase, "coarse"), f"{phase} trained the coarse network"
+        assert not same("coarse", phase, "fine"), f"{phase} did not train the fine networks"
+    assert same("localizer", "frozen", "localizer")
+    assert not same("localizer", "end_to_end", "coarse")
+    assert not same("localizer", "end_to_end", "localizer")
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
+def test_table_goes_on_with_more_seeds(
+    one: dict[str, Any], short: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = Path(one["storage"])
+    shutil.copytree(storage / "seed-0", storage / "seed-1")  # as if it had been trained
+    record = json.loads((storage / "seed-1" / "run.json").read_text())
+    record["config"]["seed"] = 1
+    (storage / "seed-1" / "run.json").write_text(json.dumps(record))
+    two = run_table(TableConfig(**short, run_name="table", seeds=2), "demo")
+    printed = capsys.readouterr().out
+    for phase in ("coarse", "localizer", "baseline", "frozen", "end_to_end"):
+        assert printed.count(f"{phase}: finished before") == 2
+    assert "evaluate" not in printed, "scored again"
+    assert two["run_id"] == one["run_id"]
+    for system, of_seeds in two["overall"].items():
+        assert of_seeds == 2 * one["overall"][system]
+    assert set(two["differences"]) == {
+        "STN-iCNN* - iCNN",
+        "STN-iCNN - STN-iCNN*",
+        "STN-iCNN - iCNN",
+    }
+    assert "2 seeds" in (storage / "table.md").read_text()
+    client = mlflow.MlflowClient(tracking_uri=short["tracking_uri"])
+    assert {f.path for f in client.list_artifacts(two["run_id"], "paper")} == {
+        f"paper/table.{suffix}" for suffix in ("md", "csv", "png")
+    }
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
+def test_coarse_sizes_are_compared_for_both_pipelines(
+    one: dict[str, Any], short: dict[str, Any]
+) -> None:
+    seed, run = Path(one["storage"]) / "seed-0", Path(short["storage"]) / "coarse-size"
+    for px in (32, 64):  # as if they had been trained
+        shutil.copytree(seed, run / f"coarse-{px}")
+        record = json.loads((seed / "run.json").read_text())
+        record["config"]["model"]["coarse_px"] = px
+        (run / f"coarse-{px}" / "run.json").write_text(json.dumps(record))
+    result = run_coarse_size(
+        CoarseSizeConfig(**short, run_name="coarse-size", sizes=(32, 64)), "demo"
+    )
+    for px in (32, 64):
+        for system in ("iCNN", "STN-iCNN"):
+            assert result["overall"][px][system] == one["overall"][system][0]
+    assert (run / "coarse_size.png").stat().st_size > 5000
+    assert "| 64 | STN-iCNN |" in (run / "coarse_size.md").read_text()
