@@ -1,0 +1,116 @@
+"""The phases that the paper compares its model with, and what a phase goes on from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stn_icnn.checkpoint import Checkpoint, DataFacts, started_from
+from stn_icnn.config import LossConfig, PartSizes, PhaseName, TrainConfig
+from stn_icnn.context import LocalContext
+from stn_icnn.cropper import CentroidCropper
+from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.phases import settings_of
+from stn_icnn.train import PhaseRun, run_phase
+
+FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+
+
+def trained_model(config: TrainConfig, phase: PhaseName) -> Checkpoint:
+    """A model with weights that no seed of 0 draws."""
+    torch.manual_seed(7)
+    return Checkpoint(build_model(config.model), config, FACTS, phase)
+
+
+def drawn(model: STNiCNN) -> dict[str, torch.Tensor]:
+    """Weights that are drawn at random, so that those of two models tell which is which."""
+    return {name: p for name, p in model.state_dict().items() if p.dim() > 1}
+
+
+def shared_networks(a: STNiCNN, b: STNiCNN) -> set[str]:
+    theirs = drawn(b)
+    return {
+        name.split(".")[0]
+        for name, weights in drawn(a).items()
+        if name in theirs and weights.equal(theirs[name])
+    }
+
+
+def test_frozen_and_baseline_have_no_loss_but_the_fine_networks(tiny_config: TrainConfig) -> None:
+    config = replace(tiny_config, loss=LossConfig(coarse_weight=1, localizer_weight=10))
+    assert settings_of("end_to_end", config) == config
+    assert settings_of("frozen", config) == replace(config, loss=LossConfig())
+    baseline = settings_of("baseline", config)
+    assert baseline.loss == LossConfig()
+    assert baseline.model == replace(config.model, cropper="centroid")
+
+
+@pytest.mark.parametrize("phase", ["frozen", "baseline"])
+def test_only_the_fine_networks_change(
+    phase: PhaseName, tiny_config: TrainConfig, tiny_faces
+) -> None:
+    config = settings_of(phase, tiny_config)
+    torch.manual_seed(0)
+    model = build_model(config.model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    context = LocalContext()
+    run = PhaseRun(
+        phase=phase,
+        config=config,
+        train_faces=tiny_faces("train", augmented=True),
+        val_faces=tiny_faces("val", augmented=False),
+        data=FACTS,
+        context=context,
+        say=lambda line: None,
+    )
+    run_phase(run, model)
+    changed = {
+        name.split(".")[0]
+        for name, value in model.state_dict().items()
+        if not value.equal(before[name])
+    }
+    assert changed == {"fine"}, "weights and batch norm's statistics of the others stay"
+    assert len(context.reports) == tiny_config.optim.epochs_end_to_end
+    assert "val/f1_overall" in context.reports[-1]
+
+
+def test_networks_are_taken_up_into_other_settings(tiny_config: TrainConfig) -> None:
+    """Windows of other sizes fit the same networks; they are those of the new settings."""
+    start = trained_model(tiny_config, "end_to_end")
+    model = replace(tiny_config.model, window_px=PartSizes.same(61))
+    ours = started_from(start, replace(tiny_config, model=model))
+    assert ours.config.window_px == PartSizes.same(61)
+    assert shared_networks(ours, start.model) == {"coarse", "localizer", "fine"}
+
+
+def test_networks_that_a_phase_has_not_trained_begin_by_the_seed(tiny_config: TrainConfig) -> None:
+    start = trained_model(tiny_config, "localizer")
+    ours = started_from(start, tiny_config)
+    assert shared_networks(ours, start.model) == {"coarse", "localizer"}
+    assert shared_networks(ours, started_from(None, tiny_config)) == {"fine"}
+    assert shared_networks(started_from(start, tiny_config, ["coarse"]), start.model) == {"coarse"}
+
+
+def test_the_systems_of_a_seed_begin_with_the_same_fine_networks(tiny_config: TrainConfig) -> None:
+    start = trained_model(tiny_config, "coarse")
+    baseline = started_from(start, settings_of("baseline", tiny_config))
+    assert isinstance(baseline.localizer, CentroidCropper)
+    ours = started_from(start, tiny_config)
+    assert shared_networks(baseline, ours) == {"coarse", "fine"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "change", "network"),
+    [
+        ("localizer", {"coarse_px": 48}, "localizer"),
+        ("coarse", {"kernel_size": 5}, "coarse"),
+        ("end_to_end", {"cropper": "centroid"}, "localizer"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_named(
+    phase: PhaseName, change: dict, network: str, tiny_config: TrainConfig
+) -> None:
+    start = trained_model(tiny_config, phase)
+    config = replace(tiny_config, model=replace(tiny_config.model, **change))
+    with pytest.raises(ValueError, match=f"the {network} network to start from was made for other"):
+        started_from(start, config)
