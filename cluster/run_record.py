@@ -115,8 +115,22 @@ class RunRecord:
     content: dict[str, Any]
 
     @classmethod
-    def open(cls, storage: str, config: TrainConfig, data_fingerprint: str) -> Self:
+    def open(
+        cls,
+        storage: str,
+        config: TrainConfig,
+        data_fingerprint: str,
+        num_images: int | None = None,
+        parent_sha256: str | None = None,
+    ) -> Self:
         """Starts a run's record, or takes it up.
+
+        Args:
+            storage: the run's own folder or `s3://` address.
+            config: its settings.
+            data_fingerprint: of the shards that it is trained on.
+            num_images: that it is trained on; None: all of the training split.
+            parent_sha256: of the model file that it goes on from; None: it begins afresh.
 
         Raises:
             ValueError: naming the settings in which the run of this name was started otherwise.
@@ -124,6 +138,8 @@ class RunRecord:
         content = {
             "config": plain(config),
             "data_fingerprint": data_fingerprint,
+            "num_images": num_images,
+            "parent_sha256": parent_sha256,
         }
         return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))
 
