@@ -21,7 +21,7 @@ from cluster.paper.results import publish
 from cluster.parent import Parent
 from cluster.pipeline import keep
 from cluster.run_record import new_run_name
-from cluster.scratch import open_scratch
+from cluster.scratch import open_scratch, require_goes_on
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
 from stn_icnn.phases import PHASES
@@ -49,6 +49,8 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     require(settings.data is not None, "--data", "the shards to fine-tune on", None)
     parent.require_fit(training_of(settings))
     places = open_places(settings, settings.run_name or new_run_name(HYBRID))
+    if settings.compare:
+        require_goes_on(f"{places.storage}/{places.run_name}", scratch_of(settings))
     training = open_training(
         settings,
         HYBRID,
@@ -86,7 +88,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
     """
     scores = _score(training, others, parent)
     report = HybridReport(
-        title=training.run.name,
+        title=f"{training.run.name}: {training.num_images} images of {training.data.name}",
         dataset=training.data.name,
         parent=parent.tags,
         num_images=training.num_images,

@@ -149,7 +149,8 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
                     None if f1 is None else f"{f1:.3f}",
                 ]
             )
-        rows.append([system, "all", None, f"{report.seconds[system]:.1f}", None, None])
+        if len(curves) > 1:
+            rows.append([system, "all", None, f"{report.seconds[system]:.1f}", None, None])
     return heading, rows
 
 
@@ -162,7 +163,7 @@ def _chart(report: HybridReport) -> Figure:
             whole = curve.phase == "end_to_end"
             axes.plot(
                 *(zip(*curve.points, strict=True) if curve.points else ((), ())),
-                "-o" if whole else "--",
+                "-o" if whole else "--s",
                 color=COLOURS[system],
                 markersize=3,
                 label=system if whole else None,

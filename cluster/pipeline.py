@@ -123,7 +123,7 @@ def _register(
         test_f1=scores.model,
         run_id=run.run_id,
         commit=git_commit(),
-        parent=", ".join(f"{key} {value}" for key, value in parent.items() if value) or None,
+        parent="{parent_model}, trained on {parent_dataset}".format(**parent) if parent else None,
     )
     return run.tracker.register_model(
         name,

@@ -5,6 +5,7 @@ first, and whole epochs chosen that come nearest to the time; what they took in 
 """
 
 import itertools
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ from typing import Any
 from cluster.context import RayContext
 from cluster.launch import PhaseFailedError, run_on_workers
 from cluster.places import unavailable
-from cluster.run_record import RunRecord, plain
+from cluster.run_record import FILE, RunRecord, plain
 from cluster.tracking import Run
 from cluster.training import Training, log_config, phase_task, require_batches, train_phase
 from cluster.worker import TrainTask, open_phase
+from sharding.storage import open_place
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_dict, to_dict
 from stn_icnn.phases import PHASES
@@ -40,25 +42,6 @@ class Scratch:
     run: Run
     """A child of the other's."""
 
-    def require_goes_on(self) -> None:
-        """Refuses what could only fail later, or was begun with other settings.
-
-        Raises:
-            ValueError: naming the settings.
-        """
-        beside = self.beside
-        require_batches(self.config, beside.data, beside.share, beside.chosen_images)
-        noted = beside.record.content.get(FOLDER)
-        if noted is None:
-            return
-        theirs = plain(from_dict(TrainConfig, noted["config"]))
-        changed = differences(plain(self.config), theirs, f"{FOLDER}.")
-        if changed:
-            raise ValueError(
-                f"the training from scratch of {beside.record.storage} was begun with other "
-                f"settings ({'; '.join(changed)}): repeat them, or give another --run-name"
-            )
-
     def train(self, budget_s: float) -> Training:
         """Trains the three phases, or what is left of them.
 
@@ -76,6 +59,8 @@ class Scratch:
         fingerprint = beside.data.manifest.fingerprint
         record = RunRecord.open(storage, config, fingerprint, beside.chosen_images)
         training = replace(beside, config=config, record=record, run=self.run)
+        tracker = self.run.tracker
+        tracker.start_or_resume_run(FOLDER, self.run.parent_id, params=to_dict(config))
         log_config(self.run, config)
         for phase in PHASES:
             train_phase(training, phase)
@@ -97,7 +82,7 @@ class Scratch:
         print(
             f"from scratch for {noted['budget_s']:.0f} s: "
             + ", ".join(
-                f"{phase} {number} epochs of {noted['seconds_per_epoch'][phase]:.3g} s"
+                f"{phase} {number} x {noted['seconds_per_epoch'][phase]:.3g} s"
                 for phase, number in noted["epochs"].items()
             ),
             flush=True,
@@ -124,6 +109,31 @@ class Scratch:
         return seconds
 
 
+def require_goes_on(storage: str, config: TrainConfig) -> None:
+    """Refuses to go on with a training from scratch that was begun with other settings.
+
+    Asked before anything else is done, so that a finished run is not marked as failed by it.
+
+    Args:
+        storage: the job's own folder or `s3://` address.
+        config: settings of its training from scratch.
+
+    Raises:
+        ValueError: naming the settings.
+    """
+    place = open_place(storage)
+    noted = json.loads(place.read(FILE)).get(FOLDER) if place.exists(FILE) else None
+    if noted is None:
+        return
+    theirs = plain(from_dict(TrainConfig, noted["config"]))
+    changed = differences(plain(config), theirs, f"{FOLDER}.")
+    if changed:
+        raise ValueError(
+            f"the training from scratch of {storage} was begun with other settings "
+            f"({'; '.join(changed)}): repeat them, or give another --run-name"
+        )
+
+
 def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any]) -> Scratch:
     """Gets a training from scratch ready, without beginning it: what can be refused is refused now.
 
@@ -133,19 +143,18 @@ def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any])
         tags: of its run.
 
     Raises:
-        ValueError: for settings that can't be used, or other ones than it was begun with.
+        ValueError: where its batches leave a worker none.
         TrackingUnavailableError: where the tracking server has gone away since the job's start.
     """
+    require_batches(config, beside.data, beside.share, beside.chosen_images)
     params = {**to_dict(config), "num_images": beside.chosen_images or "all"}
-    for phase in PHASES:  # these are chosen later
+    for phase in PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(f"epochs_{phase}")
     tracker = beside.run.tracker
     run = tracker.start_or_resume_run(FOLDER, beside.run.run_id, tags=tags, params=params)
     if run.run_id is None:  # the phases' own runs could not be put under it
         raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
-    scratch = Scratch(beside, config, run)
-    scratch.require_goes_on()
-    return scratch
+    return Scratch(beside, config, run)
 
 
 def time_phases(tasks: Sequence[TrainTask]) -> dict[PhaseName, float] | str:

@@ -182,3 +182,4 @@ def test_other_settings_for_scratch_are_refused_before_anything_else(done: Done)
     scratch = replace(done.settings.scratch, optim=optim)
     with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
         run_hybrid(replace(done.settings, scratch=scratch), done.parent)
+    assert done.client.get_run(done.result["run_id"]).info.status == "FINISHED"

@@ -11,7 +11,7 @@ import cluster.scratch
 from cluster.datasets import ShardedData
 from cluster.resources import Share
 from cluster.run_record import RunRecord
-from cluster.scratch import Scratch, choose_epochs
+from cluster.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
 from cluster.training import Training, phase_task, require_batches, require_images
 from cluster.worker import open_phase
 from stn_icnn.config import TrainConfig
@@ -26,7 +26,7 @@ SHARE = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=
         ((2, 1, 10), (10, 3, 20), 223.0, (10, 3, 20)),
         ((2, 1, 10), (10, 3, 20), 2230.0, (100, 30, 200)),
         ((2, 1, 10), (10, 3, 20), 100.0, (4, 2, 9)),  # exactly: 4.5, 1.3, 9.0
-        ((2, 1, 10), (10, 10, 20), 50.0, (2, 2, 4)),  # 2.17, 2.17, 4.35
+        ((2, 1, 10), (10, 10, 20), 50.0, (3, 3, 4)),  # 2.17, 2.17, 4.35: 49 s, not 46
         ((2, 1, 10), (1, 1, 100), 101.0, (1, 1, 10)),  # the first two get their epoch
         ((2, 1, 10), (25, 25, 25), 13.5, (1, 1, 1)),
         ((2, 1, 10), (25, 25, 25), 5.0, (1, 1, 1)),  # not even one of each: they take longer
@@ -87,7 +87,6 @@ def test_epochs_are_chosen_once_and_noted(
     file = Path(beside.record.storage) / "run.json"
     again = replace(beside, record=RunRecord(beside.record.storage, json.loads(file.read_text())))
     scratch = replace(scratch, beside=again)
-    scratch.require_goes_on()
     assert scratch._epochs(1000.0) == expected
 
 
@@ -106,15 +105,22 @@ def test_other_settings_than_it_was_begun_with_are_refused_by_name(
 ) -> None:
     timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
     Scratch(beside, beside.config, run=None)._epochs(48.0)  # type: ignore[arg-type]
+    require_goes_on(beside.record.storage, beside.config)
     other = replace(beside.config, optim=replace(beside.config.optim, lr_fine=0.5))
     with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
-        Scratch(beside, other, run=None).require_goes_on()  # type: ignore[arg-type]
+        require_goes_on(beside.record.storage, other)
+
+
+def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
+    other = replace(beside.config, seed=9)
+    require_goes_on(beside.record.storage, other)
+    require_goes_on(str(tmp_path / "new"), other)
 
 
 def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(beside: Training) -> None:
     config = replace(beside.config, optim=replace(beside.config.optim, global_batch=1))
     with pytest.raises(ValueError, match="2 workers, but 5 training images"):
-        Scratch(beside, config, run=None).require_goes_on()  # type: ignore[arg-type]
+        open_scratch(beside, config, {})
 
 
 def test_batches_are_of_the_images_that_are_chosen(shards: Path, tiny_config: TrainConfig) -> None:
