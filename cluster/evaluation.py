@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cluster.beginning import join, open_places
 from cluster.config import EvaluateConfig
@@ -37,12 +38,12 @@ class Scores:
     """What an evaluation found."""
 
     systems: Mapping[str, Mapping[str, float | None]]
-    """F1 of each row, by system."""
+    """F1 of each row, by system; that of the model which it is all about comes first."""
 
     @property
     def model(self) -> dict[str, float | None]:
         """F1 of each row, of the model."""
-        return dict(self.systems[MODEL])
+        return dict(next(iter(self.systems.values())))
 
     @property
     def overall(self) -> dict[str, float | None]:
@@ -60,6 +61,8 @@ def score(
     share: Share,
     max_failures: int,
     precision: Precision | None = None,
+    system: str = MODEL,
+    others: Mapping[str, bytes] | None = None,
 ) -> Scores:
     """Scores a model, its coarse network and the training faces' mean label map on a split.
 
@@ -74,10 +77,13 @@ def score(
         share: of the cluster.
         max_failures: restarts after a worker's death.
         precision: arithmetic to score in; None: the model's own setting.
+        system: the model's name in the report.
+        others: model files that it is compared with, by their names.
     """
+    models = {system: model, **(others or {})}
     result = run_on_workers(
         evaluate,
-        EvaluateTask({MODEL: model}, data.shards(split), data.shards_or_none("train"), precision),
+        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,
@@ -85,7 +91,22 @@ def score(
         on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
     counts = {name: torch.tensor(value) for name, value in result.return_value.items()}
+    scores = Scores(_report(counts, model, data, split, run))
+    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
+    print(table_text(scores.systems), flush=True)
+    return scores
+
+
+def _report(
+    counts: Mapping[str, Tensor], model: bytes, data: ShardedData, split: str, run: Run
+) -> dict[str, dict[str, float | None]]:
+    """Writes the report of confusion counts, those of `model` first, and logs it.
+
+    Returns:
+        F1 of each row, by system.
+    """
     checkpoint = load_checkpoint(model)
+    main = next(iter(counts.values()))
     faces = read_faces(data.shards(split), scoring_config(checkpoint.config))
     keys = [place.key for place in faces.places]
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
@@ -98,14 +119,12 @@ def score(
             metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
             examples={
                 kind: [_example(checkpoint.model, faces, index) for index in indices]
-                for kind, indices in pick_examples(counts[MODEL], keys, EXAMPLES_A_KIND).items()
+                for kind, indices in pick_examples(main, keys, EXAMPLES_A_KIND).items()
             },
         )
         run.log_artifacts(folder, REPORT)
-    scores = Scores(report["systems"])
-    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    print(table_text(report["systems"]), flush=True)
-    return scores
+    systems: dict[str, dict[str, float | None]] = report["systems"]
+    return systems
 
 
 @torch.inference_mode()

@@ -23,6 +23,12 @@ _LIMITS: Final = """\
   images; the photograph is brought to their scale first.
 - The figures hold for images like those of the data set; no others were measured."""
 
+_LOADING: Final = """\
+```
+stn-icnn parse PHOTO --model models:/{name}@champion --out DIR
+```
+`models:/{name}/VERSION` names one version."""
+
 _NON_COMMERCIAL: Final = """\
 - CelebAMask-HQ, and so a model trained on it, is for non-commercial research only."""
 
@@ -39,6 +45,7 @@ def model_card(
     test_f1: Mapping[str, float | None],
     run_id: str | None = None,
     commit: str | None = None,
+    parent: str | None = None,
 ) -> str:
     """The model card, Markdown, short enough for a model version's description.
 
@@ -53,10 +60,12 @@ def model_card(
         test_f1: on the test split; empty where it was not read.
         run_id: of the MLflow run.
         commit: of the code.
+        parent: the model that it was fine-tuned from, if there is one.
     """
     origin = {
         "Data set": f"{dataset}, {num_images} training images",
         "Data fingerprint": f"`{data_fingerprint}`",
+        "Fine-tuned from": parent,
         "Preset": preset,
         "MLflow run": f"`{run_id}`" if run_id else None,
         "Code": f"`{commit}`" if commit else None,
@@ -67,10 +76,7 @@ def model_card(
         "F1": _f1_table(val_f1, test_f1),
         "Intended use": _USE,
         "Limits": limits,
-        "How to load it": (
-            f"```\nstn-icnn parse PHOTO --model models:/{name}@champion --out DIR\n```\n"
-            f"`models:/{name}/VERSION` names one version."
-        ),
+        "How to load it": _LOADING.format(name=name),
         # Last, as the longest: a registry that must cut cuts here.
         "Settings": "\n".join(f"- `{key}`: {value}" for key, value in flatten(config).items()),
     }

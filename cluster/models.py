@@ -81,6 +81,29 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
     return _download(model, source, uri)
 
 
+def origin_of(model: str, tracking_uri: str | None = None) -> str | None:
+    """The id of the MLflow run that left a model; None where its name does not tell.
+
+    Args:
+        model: as `resolve_model` has taken it.
+        tracking_uri: likewise.
+
+    Raises:
+        TrackingUnavailableError: where the tracking server does not answer.
+    """
+    if model.startswith("runs:/"):
+        return model.removeprefix("runs:/").partition("/")[0]
+    if not model.startswith("models:/"):
+        return None
+    uri = resolve_tracking_uri(tracking_uri)
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        run_id: str | None = client.get_model_version(*_version(client, model)).run_id
+    except MlflowException as error:
+        raise unavailable(uri, error) from error
+    return run_id
+
+
 def _run_source(client: MlflowClient, model: str) -> str | None:
     if not model.startswith("runs:/"):
         return None
@@ -94,13 +117,18 @@ def _run_source(client: MlflowClient, model: str) -> str | None:
 
 
 def _version_source(client: MlflowClient, model: str) -> str:
+    return client.get_model_version_download_uri(*_version(client, model))
+
+
+def _version(client: MlflowClient, model: str) -> tuple[str, str]:
+    """The name and the version's number that `models:/…` stands for."""
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
     if not match:
         raise ValueError(f"model must be {_FORMS}, got {model!r}: it names no alias or version")
     name, alias, version = match.groups()
     if alias:
         version = client.get_model_version_by_alias(name, alias).version
-    return client.get_model_version_download_uri(name, version)
+    return name, version
 
 
 def _download(model: str, source: str, uri: str) -> Path:

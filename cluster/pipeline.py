@@ -1,5 +1,6 @@
 """The main job: phases one after another, evaluation, report and model, tracked in MLflow."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.beginning import open_places
@@ -52,21 +53,43 @@ def conclude(training: Training, phase: PhaseName, preset: str) -> dict[str, Any
     Returns:
         The job's last line.
     """
-    model, run, data = training.record.model(phase), training.run, training.data
     scores = score(
-        model,
-        data,
+        training.record.model(phase),
+        training.data,
         "test",
-        run=run,
+        run=training.run,
         storage=training.record.storage,
         share=training.share,
         max_failures=training.max_failures,
     )
+    return keep(training, phase, preset, scores)
+
+
+def keep(
+    training: Training,
+    phase: PhaseName,
+    preset: str,
+    scores: Scores,
+    parent: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """Logs and registers the model of a training's last phase.
+
+    Args:
+        training: whose model it is.
+        phase: the last.
+        preset: that its settings started from.
+        scores: of the test split, the model's first.
+        parent: tags that name the model that it was fine-tuned from.
+
+    Returns:
+        The job's last line.
+    """
+    model, run, data = training.record.model(phase), training.run, training.data
     val = load_checkpoint(model).metrics
     run.log_metrics(val, step=0)
     log_model(run, model)
     name = f"stn-icnn-{data.name}"
-    version = _register(training, name, preset, val, scores)
+    version = _register(training, name, preset, val, scores, parent or {})
     return {
         "run_id": run.run_id,
         "run_name": run.name,
@@ -79,7 +102,12 @@ def conclude(training: Training, phase: PhaseName, preset: str) -> dict[str, Any
 
 
 def _register(
-    training: Training, name: str, preset: str, val: dict[str, float], scores: Scores
+    training: Training,
+    name: str,
+    preset: str,
+    val: dict[str, float],
+    scores: Scores,
+    parent: Mapping[str, str | None],
 ) -> str | None:
     """Makes a version of the registered model, with its card."""
     run, manifest = training.run, training.data.manifest
@@ -95,6 +123,7 @@ def _register(
         test_f1=scores.model,
         run_id=run.run_id,
         commit=git_commit(),
+        parent="{parent_model}, trained on {parent_dataset}".format(**parent) if parent else None,
     )
     return run.tracker.register_model(
         name,
@@ -103,5 +132,5 @@ def _register(
         card=card,
         metrics=val,
         data_fingerprint=manifest.fingerprint,
-        tags={"preset": preset},
+        tags={"preset": preset, **parent},
     )

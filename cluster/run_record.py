@@ -15,6 +15,7 @@ from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_dict, to_dict
+from stn_icnn.state import STATE_FILE, load_history
 
 FILE = "run.json"
 
@@ -85,7 +86,12 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def kept_model(run: str) -> bytes:
-    """The model file in the last checkpoint of a Ray Train run that has finished.
+    """The model file of a Ray Train run that has finished; ValueError as for `kept_file`."""
+    return kept_file(run, MODEL_FILE)
+
+
+def kept_file(run: str, file: str) -> bytes:
+    """A file in the last checkpoint of a Ray Train run that has finished.
 
     Raises:
         ValueError: where its checkpoint is gone.
@@ -97,7 +103,7 @@ def kept_model(run: str) -> bytes:
             "another --run-name"
         )
     with checkpoint.as_directory() as folder:
-        return (Path(folder) / MODEL_FILE).read_bytes()
+        return (Path(folder) / file).read_bytes()
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,22 @@ class RunRecord:
     content: dict[str, Any]
 
     @classmethod
-    def open(cls, storage: str, config: TrainConfig, data_fingerprint: str) -> Self:
+    def open(
+        cls,
+        storage: str,
+        config: TrainConfig,
+        data_fingerprint: str,
+        num_images: int | None = None,
+        parent_sha256: str | None = None,
+    ) -> Self:
         """Starts a run's record, or takes it up.
+
+        Args:
+            storage: the run's own folder or `s3://` address.
+            config: its settings.
+            data_fingerprint: of the shards that it is trained on.
+            num_images: that it is trained on; None: all of the training split.
+            parent_sha256: of the model file that it goes on from; None: it begins afresh.
 
         Raises:
             ValueError: naming the settings in which the run of this name was started otherwise.
@@ -118,6 +138,8 @@ class RunRecord:
         content = {
             "config": plain(config),
             "data_fingerprint": data_fingerprint,
+            "num_images": num_images,
+            "parent_sha256": parent_sha256,
         }
         return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))
 
@@ -137,6 +159,19 @@ class RunRecord:
             ValueError: where its checkpoint is gone.
         """
         return kept_model(f"{self.storage}/{phase}")
+
+    def history(self, phase: PhaseName) -> list[dict[str, float]]:
+        """Metrics of each epoch of a finished phase, however often it was stopped.
+
+        Raises:
+            ValueError: where its checkpoint is gone.
+        """
+        return load_history(kept_file(f"{self.storage}/{phase}", STATE_FILE))
+
+    def note(self, name: str, value: Any) -> None:
+        """Records something that a run must go on with; of types that JSON holds."""
+        self.content[name] = value
+        self._write()
 
     def _write(self) -> None:
         open_place(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -36,20 +37,33 @@ class Training:
     max_failures: int
     run: Run
     """That its phases are children of."""
+    chosen_images: int | None = None
+    """How many of the training split it is trained on; None: all."""
 
     @property
     def num_images(self) -> int:
         """That it trains on."""
-        return self.data.manifest.num_samples["train"]
+        return self.chosen_images or self.data.manifest.num_samples["train"]
 
 
-def open_training(settings: JobConfig, preset: str, places: JobPlaces) -> Training:
+def open_training(
+    settings: JobConfig,
+    preset: str,
+    places: JobPlaces,
+    *,
+    num_images: int | None = None,
+    parent_sha256: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
+) -> Training:
     """Settles all that a training needs: data, a share of the cluster, its record and its run.
 
     Args:
         settings: all of the job's.
         preset: that they started from, for the record.
         places: of the job.
+        num_images: of the training split, that the seed chooses; None: all.
+        parent_sha256: of the model file that it goes on from, if it does not begin afresh.
+        tags: of the run, besides those that every run bears.
 
     Raises:
         ValueError: for settings, data or resources that can't be used.
@@ -59,15 +73,21 @@ def open_training(settings: JobConfig, preset: str, places: JobPlaces) -> Traini
     config = training_of(settings)
     require_canvas(config, data)
     require_localizer(config)
+    require_images(data, num_images)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
     share = join(places, data, settings.scaling, most_workers)
-    require_batches(config, data, share)
+    require_batches(config, data, share, num_images)
     fingerprint = data.manifest.fingerprint
-    record = RunRecord.open(f"{places.storage}/{places.run_name}", config, fingerprint)
-    run = places.tracker.start_or_resume_run(
-        places.run_name, tags=run_tags(fingerprint, preset), params=to_dict(config)
+    record = RunRecord.open(
+        f"{places.storage}/{places.run_name}", config, fingerprint, num_images, parent_sha256
     )
-    return Training(config, data, record, share, settings.scaling.max_failures, run)
+    run = places.tracker.start_or_resume_run(
+        places.run_name,
+        tags={**run_tags(fingerprint, preset), **(tags or {})},
+        params={**to_dict(config), "num_images": num_images or "all"},
+    )
+    failures = settings.scaling.max_failures
+    return Training(config, data, record, share, failures, run, num_images)
 
 
 def training_of(settings: JobConfig) -> TrainConfig:
@@ -124,13 +144,36 @@ def require_canvas(config: TrainConfig, data: ShardedData) -> None:
         )
 
 
-def require_batches(config: TrainConfig, data: ShardedData, share: Share) -> None:
-    """Refuses more workers than the smallest global batch has images.
+def require_images(data: ShardedData, num_images: int | None) -> None:
+    """Refuses to train on more images than there are.
 
     Raises:
         ValueError: with both numbers.
     """
-    num_images, optim = data.manifest.num_samples["train"], config.optim
+    most = data.manifest.num_samples["train"]
+    require(
+        num_images is None or num_images <= most,
+        "num_images",
+        f"at most the {most} of the training split of {data.place}",
+        num_images,
+    )
+
+
+def require_batches(
+    config: TrainConfig, data: ShardedData, share: Share, num_images: int | None = None
+) -> None:
+    """Refuses more workers than the smallest global batch has images.
+
+    Args:
+        config: of the training.
+        data: that it reads.
+        share: whose workers they are.
+        num_images: of the training split, that are used; None: all.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    num_images, optim = num_images or data.manifest.num_samples["train"], config.optim
     plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
     smallest = min(map(len, plan))
     if smallest < share.num_workers:
@@ -160,15 +203,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     before = STARTS_FROM.get(phase)
     if start is None and before is not None:
         start = Start(record.model(before), TRAINED_BY[before])
-    task = TrainTask(
-        phase=phase,
-        config=training.config,
-        data=training.data.facts,
-        train_shards=training.data.shards("train"),
-        val_shards=training.data.shards("val"),
-        start=start,
-        loader_processes=training.share.loader_processes,
-    )
+    task = phase_task(training, phase, start)
     run = training.run
     child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
     with child.finishing():
@@ -185,6 +220,20 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
             raise PhaseFailedError(result.return_value)
         log_model(child, record.model(phase))
         record.finish(phase)
+
+
+def phase_task(training: Training, phase: PhaseName, start: Start | None) -> TrainTask:
+    """A phase of a training, as a worker gets it."""
+    return TrainTask(
+        phase=phase,
+        config=training.config,
+        data=training.data.facts,
+        train_shards=training.data.shards("train"),
+        val_shards=training.data.shards("val"),
+        start=start,
+        loader_processes=training.share.loader_processes,
+        num_images=training.chosen_images,
+    )
 
 
 class _Listener:

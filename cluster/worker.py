@@ -25,7 +25,7 @@ from stn_icnn.evaluate import (
 )
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
-from stn_icnn.model import prepare_model
+from stn_icnn.model import STNiCNN, prepare_model
 from stn_icnn.phases import needs_labels, settings_of
 from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
 
@@ -58,6 +58,8 @@ class TrainTask:
     start: Start | None
     """None: all networks begin afresh."""
     loader_processes: int
+    num_images: int | None = None
+    """Of `train_shards`, that the seed chooses; None: all."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,16 @@ def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | 
         Why it can't be trained, where the loss diverged: raising would make Ray try again what
         must fail again.
     """
+    run, model = open_phase(context, task, say)
+    try:
+        run_phase(run, model)
+    except DivergedError as error:
+        return str(error)
+    return None
+
+
+def open_phase(context: TrainContext, task: TrainTask, say: Say) -> tuple[PhaseRun, STNiCNN]:
+    """A phase with its faces at hand, and the model that it starts from; see `train_in`."""
     quiet = context.rank > 0
     config = settings_of(task.phase, task.config)
     start = task.start
@@ -126,21 +138,20 @@ def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | 
     else:
         model = started_from(load_checkpoint(start.model), config, start.networks)
     read = partial(read_faces, config=config, with_labels=needs_labels(task.phase), quiet=quiet)
+    train_faces = read(task.train_shards, augmented=True)
+    if task.num_images is not None:
+        train_faces.choose(task.num_images, config.seed)
     run = PhaseRun(
         phase=task.phase,
         config=config,
-        train_faces=read(task.train_shards, augmented=True),
+        train_faces=train_faces,
         val_faces=read(task.val_shards),
         data=task.data,
         context=context,
         say=say,
         loader_processes=task.loader_processes,
     )
-    try:
-        run_phase(run, model)
-    except DivergedError as error:
-        return str(error)
-    return None
+    return run, model
 
 
 def scoring_config(config: TrainConfig) -> TrainConfig:

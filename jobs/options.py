@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import tyro
 
 from cluster.config import JobConfig
+from cluster.hybrid_config import HybridJobConfig, fine_tuning_of
 from cluster.launch import PhaseFailedError
+from cluster.parent import Parent
 from sharding.storage import split_url
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import from_dict, to_dict
@@ -41,21 +43,81 @@ def parse_job(
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    before_tyro.add_argument("--config")
-    try:
-        given, rest = before_tyro.parse_known_args(rest)
-    except argparse.ArgumentError as error:
-        raise ValueError("--config needs a JSON file, as a run's artifacts hold one") from error
-    if given.config is None:
+    given, rest = _taken(rest, "--config")
+    config = given["--config"]
+    if config is None:
         preset = preset or DEFAULT_PRESET
         default = _preset_job(preset, kind)
     else:
-        default = _read_config(given.config, _preset_job(preset, kind) if preset else kind())
-        preset = preset or PurePosixPath(given.config).stem
-    prog = f"{Path(sys.argv[0]).name} [{'|'.join(PRESETS)}] [--config FILE]"
-    job = tyro.cli(kind, prog=prog, description=description, default=default, args=rest)
-    return job, preset
+        default = _read_config(config, _preset_job(preset, kind) if preset else kind())
+        preset = preset or PurePosixPath(config).stem
+    usage = f"[{'|'.join(PRESETS)}] [--config FILE]"
+    return _options_over(default, usage, description, rest), preset
+
+
+def parse_fine_tuning(
+    description: str, argv: Sequence[str] | None = None
+) -> tuple[HybridJobConfig, Parent]:
+    """Reads `--from MODEL [--config FILE] [--FIELD VALUE ...]`; a file goes over MODEL's settings.
+
+    Args:
+        description: shown by `--help`, with MODEL's settings where one is named.
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The job's settings, and the model, which is fetched for its own.
+
+    Raises:
+        ValueError: for a model, file or value that can't be used.
+        TrackingUnavailableError: where the model is in MLflow, which does not answer.
+    """
+    rest = list(sys.argv[1:] if argv is None else argv)
+    if rest and not rest[0].startswith("-"):
+        raise ValueError(f"there are no presets here, but the settings of --from; got {rest[0]!r}")
+    given, rest = _taken(rest, "--from", "--config", "--tracking-uri")
+    if given["--tracking-uri"] is not None:
+        rest += ["--tracking-uri", given["--tracking-uri"]]
+    parent, default = None, HybridJobConfig()
+    if given["--from"] is not None:
+        parent = Parent.open(given["--from"], given["--tracking-uri"])
+        default = fine_tuning_of(parent.checkpoint.config)
+    elif not {"-h", "--help"} & set(rest):
+        raise ValueError(f"--from needs {_VALUES['--from']}")
+    if given["--config"] is not None:
+        default = _read_config(given["--config"], default)
+    settings = _options_over(default, "--from MODEL [--config FILE]", description, rest)
+    assert parent is not None  # or else the help was shown
+    return settings, parent
+
+
+_VALUES = {
+    "--config": "a JSON file, as a run's artifacts hold one",
+    "--from": "a model: a checkpoint file or folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS",
+    "--tracking-uri": "an address",
+}
+"""Of the options on which the others' defaults depend."""
+
+
+def _taken(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
+    """Takes some options' values out of a command line; None for those that are not there."""
+    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        as_tyro_has_it_too = "--" + name[2:].replace("-", "_")
+        before_tyro.add_argument(*dict.fromkeys((name, as_tyro_has_it_too)), dest=name)
+    try:
+        given, rest = before_tyro.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        name = str(error.argument_name).partition("/")[0]
+        raise ValueError(f"{name} needs {_VALUES[name]}") from error
+    return vars(given), rest
+
+
+def _options_over(default: Job, usage: str, description: str, arguments: Sequence[str]) -> Job:
+    """Settings with those of a command line over them."""
+    prog = f"{Path(sys.argv[0]).name} {usage}"
+    return tyro.cli(
+        type(default), prog=prog, description=description, default=default, args=arguments
+    )
 
 
 def _preset_job(preset: str, kind: type[Job]) -> Job:

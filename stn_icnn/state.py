@@ -4,6 +4,7 @@ An epoch's order of samples and their augmentation follow from seed and epoch, s
 steps done says what comes next: no reader has a state to be kept.
 """
 
+import io
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from stn_icnn.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.model import STNiCNN
 
 STATE_FILE = "state.pt"
+SECONDS = "train/seconds"
+"""Metric: what the steps of a phase have taken up to the end of an epoch; validation and
+checkpoints are not in it, nor steps that were lost in a stop and done again."""
 
 
 @dataclass
@@ -56,6 +60,20 @@ class TrainState:
     best_score: float = -math.inf
     best: Checkpoint | None = None
     """The model with the best validation so far."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """`epoch` and metrics of each of those that are done. Kept here, since a report may be lost
+    with the driver that it was for, and an epoch that is done is not reported again."""
+
+    def finish_epoch(self) -> float:
+        """Counts an epoch as done.
+
+        Returns:
+            The time that the phase's steps have taken so far, seconds.
+        """
+        before = self.history[-1][SECONDS] if self.history else 0.0
+        seconds = before + self.progress.train_s
+        self.epoch, self.progress = self.epoch + 1, Progress()
+        return seconds
 
 
 def save_state(folder: Path, state: TrainState) -> None:
@@ -65,6 +83,7 @@ def save_state(folder: Path, state: TrainState) -> None:
             "epoch": state.epoch,
             "progress": asdict(state.progress),
             "best_score": state.best_score,
+            "history": state.history,
             "weights": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
         },
@@ -79,5 +98,13 @@ def restore_state(folder: Path, state: TrainState, device: torch.device) -> None
     state.optimizer.load_state_dict(saved["optimizer"])
     state.epoch, state.progress = saved["epoch"], Progress(**saved["progress"])
     state.best_score = saved["best_score"]
+    state.history = saved.get("history", [])  # absent where an earlier version wrote it
     if math.isfinite(state.best_score):
         state.best = load_checkpoint(folder)
+
+
+def load_history(content: bytes) -> list[dict[str, float]]:
+    """`TrainState.history` from the content of a state file."""
+    saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    history: list[dict[str, float]] = saved.get("history", [])
+    return history

@@ -29,7 +29,7 @@ from stn_icnn.phases import (
     set_trained,
     trained_parameters,
 )
-from stn_icnn.state import Progress, TrainState, restore_state, save_state
+from stn_icnn.state import SECONDS, TrainState, restore_state, save_state
 
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10
@@ -322,13 +322,14 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     while state.epoch < run.num_epochs:
         set_trained(model, rates, run.config.optim.freeze_batch_stats, run.fine_networks)
         metrics = train_epoch(run, state, module)
-        state.epoch, state.progress = state.epoch + 1, Progress()
+        metrics[SECONDS] = state.finish_epoch()
         last = state.epoch == run.num_epochs
         if last or state.epoch % run.config.validate_every_epochs == 0:
             score, validation = validate(run, model)
             metrics |= validation
             if score > state.best_score:
                 state.best_score, state.best = score, _snapshot(run, model, validation)
+        state.history.append({"epoch": state.epoch, **metrics})
         _report(run, state, metrics)
 
 

@@ -85,6 +85,17 @@ def tiny_model(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
+def tiny_parent(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model that says it has been through all phases, on other faces."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("parent") / "model.pt"
+    data = DataFacts(dataset="elsewhere", fingerprint="xyz", scale_px=1024, scale_fit="at_most")
+    model = build_model(tiny_config.model)
+    save_checkpoint(path, Checkpoint(model, tiny_config, data, "end_to_end"))
+    return path
+
+
+@pytest.fixture(scope="session")
 def exported(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work.
 

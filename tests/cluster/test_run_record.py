@@ -39,6 +39,7 @@ def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
     file = tmp_path / "run.json"
     content = json.loads(file.read_text())
     del content["config"]["fine"], content["config"]["optim"]["epochs_fine"]
+    del content["num_images"], content["parent_sha256"]
     file.write_text(json.dumps(content))
     assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
     other = replace(tiny_config, fine=FineConfig(window_error=0.02))
@@ -50,6 +51,21 @@ def test_other_data_is_refused(tmp_path: Path, tiny_config: TrainConfig):
     RunRecord.open(str(tmp_path), tiny_config, "abc")
     with pytest.raises(ValueError, match=r"data_fingerprint: xyz, was abc"):
         RunRecord.open(str(tmp_path), tiny_config, "xyz")
+
+
+def test_other_images_or_another_parent_are_refused(tmp_path: Path, tiny_config: TrainConfig):
+    RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "aaaa")
+    assert RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "aaaa").content["finished"] == []
+    with pytest.raises(ValueError, match=r"\(num_images: 400, was 100\)"):
+        RunRecord.open(str(tmp_path), tiny_config, "abc", 400, "aaaa")
+    with pytest.raises(ValueError, match=r"\(parent_sha256: bbbb, was aaaa\)"):
+        RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "bbbb")
+
+
+def test_what_is_noted_is_there_when_the_run_goes_on(tmp_path: Path, tiny_config: TrainConfig):
+    RunRecord.open(str(tmp_path), tiny_config, "abc").note("scratch", {"epochs": {"coarse": 3}})
+    again = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    assert again.content["scratch"] == {"epochs": {"coarse": 3}}
 
 
 def test_runs_of_other_names_know_nothing_of_each_other(tmp_path: Path, tiny_config: TrainConfig):

@@ -7,9 +7,9 @@ import pytest
 
 from cluster.config import JobConfig
 from cluster.places import TrackingUnavailableError
-from jobs.options import parse_job, run_job
+from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage import open_place
-from stn_icnn.config import PRESETS
+from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import to_dict
 
 
@@ -127,6 +127,64 @@ def test_help_explains_every_setting(capsys):
     for setting in ("--optim.lr-coarse", "--model.window-px.eye", "--scaling.wait-s", "--data"):
         assert setting in shown
     assert "Learning rate of the coarse network" in shown
+
+
+def test_fine_tuning_starts_from_the_model_s_settings_at_lower_rates(
+    tiny_parent: Path, tiny_config: TrainConfig
+):
+    settings, parent = parse_fine_tuning("A job.", ["--data", "x", "--from", str(tiny_parent)])
+    assert (parent.given, settings.data, settings.num_images) == (str(tiny_parent), "x", None)
+    assert (settings.model, settings.augment) == (tiny_config.model, tiny_config.augment)
+    assert settings.optim.lr_fine == 3e-3
+    assert settings.optim.lr_coarse_end_to_end == settings.optim.lr_localizer_end_to_end == 3e-5
+    assert settings.optim.epochs_end_to_end == tiny_config.optim.epochs_end_to_end
+    assert settings.scratch.optim == tiny_config.optim
+    assert not settings.compare
+
+
+def test_a_file_and_options_go_over_the_model_s_settings(tiny_parent: Path, tmp_path: Path):
+    (tmp_path / "mine.json").write_text(
+        '{"optim": {"lr_fine": 0.5, "global_batch": 2}, "scratch": {"optim": {"lr_coarse": 0.25}}}'
+    )
+    settings, _ = parse_fine_tuning(
+        "A job.",
+        ["--config", str(tmp_path / "mine.json"), f"--from={tiny_parent}", "--compare",
+         "--num-images", "4", "--model.window-px.eye", "25", "--optim.global-batch", "3",
+         "--scratch.optim.lr-fine", "0.125", "--tracking_uri", "sqlite:////x/y.db"],
+    )  # fmt: skip
+    assert (settings.optim.lr_fine, settings.optim.global_batch) == (0.5, 3)
+    assert (settings.scratch.optim.lr_coarse, settings.scratch.optim.lr_fine) == (0.25, 0.125)
+    assert (settings.compare, settings.num_images) == (True, 4)
+    assert (settings.model.window_px.eye, settings.model.window_px.nose) == (25, 41)
+    assert settings.tracking_uri == "sqlite:////x/y.db"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--from needs a model"),
+        (["--from"], "--from needs a model"),
+        (["--from", "{folder}/gone.pt"], r"there is no .*gone\.pt"),
+        (["celebamask", "--from", "{model}"], "no presets here.* got 'celebamask'"),
+        (["--from", "{model}", "--config"], "--config needs a JSON file"),
+        (["--from", "{untrained}"], "phase coarse, in which localizer and fine were not"),
+    ],
+)
+def test_fine_tuning_from_nothing_is_refused(
+    tiny_parent: Path, tiny_model: Path, tmp_path: Path, arguments: list[str], message: str
+):
+    names = {"folder": tmp_path, "model": tiny_parent, "untrained": tiny_model}
+    with pytest.raises(ValueError, match=message):
+        parse_fine_tuning("A job.", [argument.format(**names) for argument in arguments])
+
+
+def test_help_of_fine_tuning_needs_no_model(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse_fine_tuning("A job.", ["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    for words in ("--from MODEL", "--num-images", "--compare", "--scratch.optim.lr-coarse"):
+        assert words in shown
 
 
 def test_the_result_is_the_last_line(capsys):

@@ -59,6 +59,37 @@ def twelve(tmp_path: Path) -> list[str]:
     ]
 
 
+def chosen(shards: list[str], num_images: int, seed: int) -> list[str]:
+    faces = ShardedFaces(shards)
+    faces.choose(num_images, seed)
+    assert len(faces) == num_images
+    return faces.keys([Request(i) for i in range(num_images)])
+
+
+def test_the_seed_alone_chooses_faces(twelve: list[str]) -> None:
+    all_keys = [place.key for place in ShardedFaces(twelve).places]
+    five = chosen(twelve, 5, seed=1)
+    assert five == chosen(twelve, 5, seed=1)
+    assert five == sorted(five, key=all_keys.index)
+    assert set(five) < set(chosen(twelve, 8, seed=1))
+    assert len({tuple(chosen(twelve, 5, seed)) for seed in range(20)}) > 15
+    assert chosen(twelve, 12, seed=1) == all_keys
+
+
+def test_the_same_faces_are_chosen_however_they_are_sharded(
+    twelve: list[str], tmp_path: Path
+) -> None:
+    order = [f"face{i:02d}" for shard in range(3) for i in range(shard, 12, 3)]
+    one = write_shard(tmp_path / "one.tar", {key: members(0) for key in order})
+    assert chosen([one], 5, seed=3) == chosen(twelve, 5, seed=3)
+
+
+@pytest.mark.parametrize("num_images", [0, 13])
+def test_no_more_faces_are_chosen_than_there_are(twelve: list[str], num_images: int) -> None:
+    with pytest.raises(ValueError, match=f"from 1 to the 12 faces, got {num_images}"):
+        ShardedFaces(twelve).choose(num_images, 0)
+
+
 def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
     return ShardedFaces([path])

@@ -15,7 +15,7 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.model import STNiCNN, build_model
 from stn_icnn.phases import PHASES, PhaseLoss, set_trained
-from stn_icnn.state import STATE_FILE
+from stn_icnn.state import STATE_FILE, load_history
 from stn_icnn.train import DivergedError, PhaseRun, lr_factor, num_pieces, run_phase, train_step
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -180,6 +180,26 @@ def test_a_resumed_epoch_counts_the_time_of_all_its_steps(
     epoch = resumed.reports[0]
     assert epoch["train/images_per_second"] == pytest.approx(8 / 8000, rel=0.05)
     assert epoch["train/data_wait_fraction"] == pytest.approx(0.25, rel=0.05)
+
+
+def test_a_phase_keeps_its_epochs_metrics_and_seconds_over_a_stop(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    stopped = StoppingContext(tmp_path, num_reports=5)  # in the second epoch of two
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
+    path = tmp_path / STATE_FILE
+    saved = torch.load(path, weights_only=True)
+    saved["history"][0]["train/seconds"] = 3000.0
+    saved["progress"]["train_s"] = 500.0
+    torch.save(saved, path)
+    resumed = LocalContext(tmp_path)
+    run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
+    history = load_history(path.read_bytes())
+    assert [epoch["epoch"] for epoch in history] == [1, 2]
+    assert history[0]["val/f1_overall"] == stopped.reports[3]["val/f1_overall"]
+    assert history[1] == {k: v for k, v in resumed.reports[-1].items() if k != "step"}
+    assert 3500 < history[1]["train/seconds"] < 3520
 
 
 @pytest.mark.parametrize(

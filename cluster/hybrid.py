@@ -1,0 +1,140 @@
+"""The hybrid job: a model of one data set fine-tuned on some images of another (paper, 3.1)."""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from cluster.beginning import open_places
+from cluster.evaluation import Scores, score
+from cluster.hybrid_config import HybridJobConfig, scratch_of
+from cluster.hybrid_report import (
+    HYBRID,
+    PARENT,
+    SCRATCH,
+    HybridReport,
+    curves_of,
+    write_hybrid_report,
+)
+from cluster.paper.results import publish
+from cluster.parent import Parent
+from cluster.pipeline import keep
+from cluster.run_record import new_run_name
+from cluster.scratch import open_scratch, require_goes_on
+from cluster.training import Training, log_config, open_training, train_phase, training_of
+from stn_icnn.config import PhaseName, require
+from stn_icnn.phases import PHASES
+
+PHASE: PhaseName = "end_to_end"
+
+
+def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
+    """Fine-tunes a model, compares it if asked to, scores it on the test split and registers it.
+
+    Args:
+        settings: all of the job's.
+        parent: the model.
+
+    Returns:
+        The job's last line: `run_id`, `run_name`, `model`, `parent`, `num_images`, `test` (F1
+        rows), `systems` (overall F1) and `seconds` of training by system, …
+
+    Raises:
+        ValueError: for a model, settings, data or resources that can't be used, before any
+            training.
+        TrackingUnavailableError: where the tracking server is away at the start.
+        PhaseFailedError: where a loss is not finite any more, or workers failed too often.
+    """
+    require(settings.data is not None, "--data", "the shards to fine-tune on", None)
+    parent.require_fit(training_of(settings))
+    places = open_places(settings, settings.run_name or new_run_name(HYBRID))
+    if settings.compare:
+        require_goes_on(f"{places.storage}/{places.run_name}", scratch_of(settings))
+    training = open_training(
+        settings,
+        HYBRID,
+        places,
+        num_images=settings.num_images,
+        parent_sha256=parent.sha256,
+        tags={"system": HYBRID, **parent.tags},
+    )
+    with ExitStack() as runs:
+        runs.enter_context(training.run.finishing())
+        log_config(training.run, training.config)
+        scratch = None
+        if settings.compare:
+            scratch = open_scratch(training, scratch_of(settings), {"system": SCRATCH})
+            runs.enter_context(scratch.run.finishing())
+        train_phase(training, PHASE, parent.start)
+        others = {}
+        if scratch is not None:
+            (own,) = curves_of(training, [PHASE])
+            others[SCRATCH] = scratch.train(own.seconds)
+        result = _conclude(training, others, parent)
+    return places.tracker.last_line(result)
+
+
+def _conclude(training: Training, others: Mapping[str, Training], parent: Parent) -> dict[str, Any]:
+    """Scores, reports and registers the fine-tuned model.
+
+    Args:
+        training: of it.
+        others: that it is compared with, by system.
+        parent: that it comes from.
+
+    Returns:
+        The job's last line.
+    """
+    scores = _score(training, others, parent)
+    report = HybridReport(
+        title=f"{training.run.name}: {training.num_images} images of {training.data.name}",
+        dataset=training.data.name,
+        parent=parent.tags,
+        num_images=training.num_images,
+        num_split=training.data.manifest.num_samples["train"],
+        curves={
+            HYBRID: curves_of(training, [PHASE]),
+            **{name: curves_of(other, PHASES) for name, other in others.items()},
+        },
+        test=scores.systems,
+    )
+    _publish(training, report)
+    return {
+        **keep(training, PHASE, HYBRID, scores, parent.tags),
+        "parent": parent.given,
+        "num_images": training.num_images,
+        "seconds": {system: round(value, 1) for system, value in report.seconds.items()},
+    }
+
+
+def _score(training: Training, others: Mapping[str, Training], parent: Parent) -> Scores:
+    """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
+    models = {name: other.record.model(PHASE) for name, other in others.items()}
+    scores = score(
+        training.record.model(PHASE),
+        training.data,
+        "test",
+        run=training.run,
+        storage=training.record.storage,
+        share=training.share,
+        max_failures=training.max_failures,
+        system=HYBRID,
+        others={**models, PARENT: parent.model},
+    )
+    for name, other in others.items():
+        rows = scores.systems[name]
+        other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)
+    return scores
+
+
+def _publish(training: Training, report: HybridReport) -> None:
+    """Puts the report into MLflow and storage, and the seconds into MLflow."""
+    with tempfile.TemporaryDirectory(prefix="stn-icnn-hybrid-") as name:
+        folder = Path(name)
+        write_hybrid_report(folder, report)
+        publish(folder, training.run, training.record.storage)
+        print((folder / "hybrid.md").read_text(encoding="utf-8"), flush=True)
+    training.run.log_metrics(
+        {f"seconds/{system}": value for system, value in report.seconds.items()}, step=0
+    )

@@ -1,0 +1,179 @@
+"""The report of a fine-tuning: F1 on the test split beside the paper's rows, curves over time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import harmonic_mean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cluster.paper.results import markdown_table, write_csv
+from cluster.training import Training
+from stn_icnn.config import PhaseName
+from stn_icnn.report import HEADINGS, PAPER, Rows
+from stn_icnn.state import SECONDS
+
+HYBRID = "hybrid"
+SCRATCH = "STN-iCNN from scratch"
+PARENT = "STN-iCNN not fine-tuned"
+
+F1 = "val/f1_overall"
+COLOURS = {HYBRID: "#1f5fa8", SCRATCH: "#d1495b"}
+CURVE_FIELDS = ("train/loss", "val/loss", F1, "train/images_per_second")
+
+
+@dataclass(frozen=True)
+class PhaseCurve:
+    """What a phase has come to, epoch by epoch."""
+
+    phase: PhaseName
+    began_s: float
+    """Training of the same system before it, seconds."""
+    history: Sequence[Mapping[str, float]]
+
+    @property
+    def seconds(self) -> float:
+        """Of training, up to its end and with what came before it."""
+        return self.began_s + self.history[-1][SECONDS]
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Minutes of training and validation F1, where it was validated and labels pixels."""
+        return [((self.began_s + e[SECONDS]) / 60, e[F1]) for e in self.history if F1 in e]
+
+
+def curves_of(training: Training, phases: Sequence[PhaseName]) -> list[PhaseCurve]:
+    """The curves of a training's finished phases, one after another."""
+    curves: list[PhaseCurve] = []
+    for phase in phases:
+        began_s = curves[-1].seconds if curves else 0.0
+        curves.append(PhaseCurve(phase, began_s, training.record.history(phase)))
+    return curves
+
+
+@dataclass(frozen=True)
+class HybridReport:
+    """All that the report says."""
+
+    title: str
+    dataset: str
+    parent: Mapping[str, str | None]
+    """Tags of the model that was fine-tuned."""
+    num_images: int
+    """That both were trained on."""
+    num_split: int
+    """Images of the training split."""
+    curves: Mapping[str, Sequence[PhaseCurve]]
+    """By system."""
+    test: Mapping[str, Rows]
+    """F1 on the test split, by system."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of training, by system."""
+        return {system: curves[-1].seconds for system, curves in self.curves.items()}
+
+
+def write_hybrid_report(folder: Path, report: HybridReport) -> None:
+    """Writes `hybrid.md`, `hybrid.csv` (test F1), `hybrid_curves.csv` and `hybrid_curves.png`."""
+    (folder / "hybrid.md").write_text(_markdown(report), encoding="utf-8")
+    write_csv(folder / "hybrid.csv", ["system", "source", *HEADINGS], _test_rows(report))
+    write_csv(
+        folder / "hybrid_curves.csv",
+        ["system", "phase", "epoch", "seconds", *CURVE_FIELDS],
+        [
+            [system, curve.phase, int(epoch["epoch"]), curve.began_s + epoch[SECONDS]]
+            + [epoch.get(name) for name in CURVE_FIELDS]
+            for system, curves in report.curves.items()
+            for curve in curves
+            for epoch in curve.history
+        ],
+    )
+    _chart(report).savefig(folder / "hybrid_curves.png", dpi=150)
+
+
+def _test_rows(report: HybridReport) -> list[list[Any]]:
+    rows = [[name, "measured", *(f1[row] for row in HEADINGS)] for name, f1 in report.test.items()]
+    paper = PAPER.get(report.dataset)
+    if paper:
+        rows += [
+            [name, paper.source, *(f1[row] for row in HEADINGS)]
+            for name, f1 in paper.rows().items()
+        ]
+    return rows
+
+
+def _markdown(report: HybridReport) -> str:
+    parent = report.parent
+    lines = [f"# {report.title}", ""]
+    lines.append(
+        f"A model of {parent['parent_dataset']} ({parent['parent_model']}), fine-tuned on "
+        f"{report.num_images} of {report.num_split} training images of {report.dataset}."
+    )
+    if SCRATCH in report.curves:
+        lines.append(
+            f"`{SCRATCH}` was trained on the same images for about the same time: whole epochs, "
+            "chosen from the seconds that an epoch of each phase took beforehand."
+        )
+    lines += ["", "F1 on the test split:", ""]
+    lines += markdown_table(
+        ["system", *HEADINGS.values()],
+        [
+            [name.replace("*", r"\*"), *(None if f1 is None else f"{f1:.3f}" for f1 in rows)]
+            for name, _, *rows in _test_rows(report)
+        ],
+    )
+    lines += ["", "Training (steps alone; neither validation, checkpoints nor the workers' start):"]
+    lines += ["", *markdown_table(*_training_table(report))]
+    lines += ["", "![validation F1 against minutes of training](hybrid_curves.png)", ""]
+    lines += [f"- {name}: {value}" for name, value in parent.items() if value]
+    return "\n".join(lines) + "\n"
+
+
+def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]]:
+    heading = ["system", "phase", "epochs", "seconds", "images/s", "best validation F1"]
+    rows: list[list[object]] = []
+    for system, curves in report.curves.items():
+        for curve in curves:
+            last, f1 = curve.history[-1], max((f1 for _, f1 in curve.points), default=None)
+            # Every epoch has as many images: this is all of them by all of their seconds.
+            rate = harmonic_mean(epoch["train/images_per_second"] for epoch in curve.history)
+            rows.append(
+                [
+                    system,
+                    curve.phase,
+                    int(last["epoch"]),
+                    f"{last[SECONDS]:.1f}",
+                    f"{rate:.1f}",
+                    None if f1 is None else f"{f1:.3f}",
+                ]
+            )
+        if len(curves) > 1:
+            rows.append([system, "all", None, f"{report.seconds[system]:.1f}", None, None])
+    return heading, rows
+
+
+def _chart(report: HybridReport) -> Figure:
+    """Validation F1 against minutes; dashed while there is a coarse network alone."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for system, curves in report.curves.items():
+        for curve in curves:
+            whole = curve.phase == "end_to_end"
+            axes.plot(
+                *(zip(*curve.points, strict=True) if curve.points else ((), ())),
+                "-o" if whole else "--s",
+                color=COLOURS[system],
+                markersize=3,
+                label=system if whole else None,
+            )
+        axes.axvline(report.seconds[system] / 60, color=COLOURS[system], linewidth=0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("minutes of training (dashed: the coarse network alone; lines: the ends)")
+    axes.set_ylabel("validation F1, overall")
+    axes.set_title(report.title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,23 @@
+"""Fine-tunes a model on N images of another data set: the paper's HELEN to CelebAMask-HQ.
+
+    ray job submit --working-dir . -- python jobs/hybrid.py --from MODEL --data OUT --num-images N
+
+The settings are MODEL's own, at lower rates; `--config` and options go over them. `--compare` then
+trains from scratch on the same images for the same time and reports both curves. The same command
+with the same --run-name goes on where it was stopped.
+"""
+
+import sys
+
+from cluster.hybrid import run_hybrid
+from jobs.options import parse_fine_tuning, run_job
+
+
+def job() -> dict[str, object]:
+    """The job, from the command line."""
+    settings, parent = parse_fine_tuning(__doc__)
+    return run_hybrid(settings, parent)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(job))

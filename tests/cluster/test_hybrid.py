@@ -1,0 +1,185 @@
+"""The hybrid job on real Ray workers, tracked in a real MLflow store."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import ray
+
+from cluster.config import ScalingConfig
+from cluster.hybrid import run_hybrid
+from cluster.hybrid_config import HybridJobConfig, fine_tuning_of
+from cluster.hybrid_report import HYBRID, PARENT, SCRATCH
+from cluster.parent import Parent
+from cluster.run_record import FILE, RunRecord
+from stn_icnn.config import PhaseName
+from stn_icnn.phases import PHASES
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    """A local cluster with room for one worker, whatever the machine has."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.init(address="local", num_cpus=1)  # not a head that happens to run on this machine
+    yield
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that has run."""
+
+    settings: HybridJobConfig
+    parent: Parent
+    result: dict[str, Any]
+    client: mlflow.MlflowClient
+
+    @property
+    def storage(self) -> Path:
+        return Path(self.result["storage"])
+
+    def children(self, run_id: str) -> dict[str, Any]:
+        """By name."""
+        experiment = self.client.get_run(run_id).info.experiment_id
+        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        return {run.info.run_name: run for run in self.client.search_runs([experiment], query)}
+
+
+@pytest.fixture(scope="module")
+def done(shards: Path, tiny_parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Fine-tuned on 6 of 8 images, with other windows, from a model in MLflow, and compared."""
+    folder = tmp_path_factory.mktemp("job")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("before", artifact_location=str(folder / "before"))
+    before = client.create_run(experiment).info.run_id
+    client.log_artifact(before, str(tiny_parent), "model")
+    parent = Parent.open(f"runs:/{before}/model", uri)
+    settings = fine_tuning_of(parent.checkpoint.config)
+    window_px = replace(settings.model.window_px, eye=25)
+    settings = replace(
+        settings,
+        data=str(shards),
+        num_images=6,
+        compare=True,
+        model=replace(settings.model, window_px=window_px),
+        run_name="tiny",
+        storage=str(folder / "storage"),
+        tracking_uri=uri,
+        scaling=ScalingConfig(num_workers=1, cpus_per_worker=1),
+    )
+    return Done(settings, parent, run_hybrid(settings, parent), client)
+
+
+def test_last_line_names_both_systems_and_their_seconds(done: Done) -> None:
+    result = json.loads(json.dumps(done.result))
+    assert (result["run_name"], result["num_images"]) == ("tiny", 6)
+    assert result["model"] == "models:/stn-icnn-helen/1"
+    assert result["parent"] == done.parent.given
+    assert list(result["systems"])[:3] == [HYBRID, SCRATCH, PARENT]
+    assert result["test"]["overall"] == result["systems"][HYBRID]
+    assert set(result["seconds"]) == {HYBRID, SCRATCH}
+    assert "undelivered" not in result
+
+
+def test_run_and_registered_model_bear_their_parent(done: Done) -> None:
+    run = done.client.get_run(done.result["run_id"])
+    version = done.client.get_model_version("stn-icnn-helen", "1")
+    for tags in (run.data.tags, version.tags):
+        assert tags["parent_model"] == done.parent.given
+        assert f"runs:/{tags['parent_run_id']}/model" == done.parent.given
+        assert (tags["parent_dataset"], tags["parent_data_fingerprint"]) == ("elsewhere", "xyz")
+        assert tags["parent_sha256"] == done.parent.sha256
+    assert run.data.params["num_images"] == "6"
+    assert "6 training images" in version.description
+    assert done.parent.given in version.description
+
+
+def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) -> None:
+    children = done.children(done.result["run_id"])
+    assert set(children) == {"end_to_end", "scratch"}
+    scratch = children["scratch"]
+    assert scratch.info.status == "FINISHED"
+    assert scratch.data.metrics["test/f1_overall"] == done.result["systems"][SCRATCH]
+    assert set(done.children(scratch.info.run_id)) == set(PHASES)
+
+
+def test_both_curves_are_there(done: Done) -> None:
+    with (done.storage / "hybrid_curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = {a.path for a in done.client.list_artifacts(done.result["run_id"], "paper")}
+    assert names == {
+        f"paper/{name}" for name in ("hybrid.md", "hybrid.csv", "hybrid_curves.csv")
+    } | {"paper/hybrid_curves.png"}
+    for system, phases in ((HYBRID, ["end_to_end"]), (SCRATCH, list(PHASES))):
+        own = [row for row in rows if row["system"] == system]
+        assert list(dict.fromkeys(row["phase"] for row in own)) == phases
+        seconds = [float(row["seconds"]) for row in own]
+        assert seconds == sorted(seconds)
+        assert seconds[-1] == pytest.approx(done.result["seconds"][system], abs=0.051)
+        assert all(row["val/f1_overall"] for row in own if row["phase"] != "localizer")
+
+
+def test_scratch_has_the_epochs_that_were_noted_before_it_began(done: Done) -> None:
+    noted = json.loads((done.storage / FILE).read_text())["scratch"]
+    record = json.loads((done.storage / "scratch" / FILE).read_text())
+    assert record["finished"] == list(PHASES)
+    assert record["num_images"] == 6
+    asked, optim = done.settings.scratch.optim, record["config"]["optim"]
+    assert {p: optim[f"epochs_{p}"] for p in PHASES} == noted["epochs"]
+    assert (optim["lr_fine"], optim["lr_coarse"]) == (asked.lr_fine, asked.lr_coarse)
+    assert record["config"]["model"]["window_px"]["eye"] == 25
+    own = RunRecord(str(done.storage), {}).history("end_to_end")
+    assert noted["budget_s"] == own[-1]["train/seconds"]
+
+
+def seconds_of(done: Done) -> dict[PhaseName, float]:
+    record = RunRecord(str(done.storage / "scratch"), {})
+    return {phase: record.history(phase)[-1]["train/seconds"] for phase in PHASES}
+
+
+def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:
+    before = seconds_of(done)
+    assert run_hybrid(done.settings, done.parent) == done.result
+    assert seconds_of(done) == before
+    lines = capsys.readouterr().out.splitlines()
+    finished = [line for line in lines if line.endswith(": finished before")]
+    assert len(finished) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_images": 5}, r"\(num_images: 5, was 6\)"),
+        ({"num_images": None}, r"\(num_images: None, was 6\)"),
+        ({"num_images": 9}, r"at most the 8 of the training split of .*, got 9"),
+        ({"seed": 3}, r"\(seed: 3, was 0\)"),
+    ],
+)
+def test_same_name_with_other_images_is_refused(
+    done: Done, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_hybrid(replace(done.settings, **change), done.parent)
+
+
+def test_same_name_from_another_model_is_refused(done: Done) -> None:
+    other = replace(done.parent, model=done.parent.model + b" ")
+    with pytest.raises(ValueError, match=r"parent_sha256: \w+, was \w+"):
+        run_hybrid(done.settings, other)
+
+
+def test_other_settings_for_scratch_are_refused_before_anything_else(done: Done) -> None:
+    optim = replace(done.settings.scratch.optim, lr_fine=0.5)
+    scratch = replace(done.settings.scratch, optim=optim)
+    with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
+        run_hybrid(replace(done.settings, scratch=scratch), done.parent)
+    assert done.client.get_run(done.result["run_id"]).info.status == "FINISHED"

@@ -1,0 +1,167 @@
+"""What a fine-tuning's report says, and the models and settings it refuses: without Ray."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster.hybrid import run_hybrid
+from cluster.hybrid_config import HybridJobConfig, fine_tuning_of, scratch_of
+from cluster.hybrid_report import (
+    HYBRID,
+    PARENT,
+    SCRATCH,
+    HybridReport,
+    PhaseCurve,
+    write_hybrid_report,
+)
+from cluster.parent import Parent
+from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.labels import F1_ROWS
+from stn_icnn.model import build_model
+
+FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+
+
+def epoch(number: int, seconds: float, f1: float | None) -> dict[str, float]:
+    measured = {"train/loss": 0.5, "train/images_per_second": 8.0, "train/seconds": seconds}
+    validated = {} if f1 is None else {"val/loss": 0.4, "val/f1_overall": f1}
+    return {"epoch": number, **measured, **validated}
+
+
+def rows(f1: float) -> dict[str, float | None]:
+    return {**dict.fromkeys(F1_ROWS, f1), "skin": None, "mean": f1}
+
+
+@pytest.fixture
+def report() -> HybridReport:
+    """Of 90 seconds of fine-tuning; from scratch 84, the localizer's F1 not being measured."""
+    return HybridReport(
+        title="a run",
+        dataset="celebamask",
+        parent={"parent_model": "m.pt", "parent_dataset": "helen", "parent_run_id": None},
+        num_images=100,
+        num_split=1200,
+        curves={
+            HYBRID: [PhaseCurve("end_to_end", 0.0, [epoch(1, 45, 0.6), epoch(2, 90, 0.7)])],
+            SCRATCH: [
+                PhaseCurve("coarse", 0.0, [epoch(1, 12, 0.3), epoch(2, 24, 0.4)]),
+                PhaseCurve("localizer", 24.0, [epoch(1, 10, None)]),
+                PhaseCurve("end_to_end", 34.0, [epoch(1, 50, 0.5)]),
+            ],
+        },
+        test={HYBRID: rows(0.7), SCRATCH: rows(0.5), PARENT: rows(0.2)},
+    )
+
+
+def test_seconds_are_those_of_all_phases(report: HybridReport) -> None:
+    assert report.seconds == {HYBRID: 90.0, SCRATCH: 84.0}
+
+
+def test_curves_lie_on_the_minutes_of_their_system(report: HybridReport, tmp_path: Path) -> None:
+    write_hybrid_report(tmp_path, report)
+    with (tmp_path / "hybrid_curves.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["seconds"]) for line in lines] == [45, 90, 12, 24, 34, 84]
+    assert [line["val/f1_overall"] for line in lines] == ["0.6", "0.7", "0.3", "0.4", "", "0.5"]
+    assert report.curves[SCRATCH][2].points == [(84 / 60, 0.5)]
+    assert (tmp_path / "hybrid_curves.png").stat().st_size > 10_000
+
+
+def test_test_f1_stands_beside_the_papers(report: HybridReport, tmp_path: Path) -> None:
+    write_hybrid_report(tmp_path, report)
+    text = (tmp_path / "hybrid.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    names = [line.split(" | ")[0].removeprefix("| ") for line in table[2:8]]
+    assert names == [
+        HYBRID,
+        SCRATCH,
+        PARENT,
+        "iCNN (paper)",
+        r"STN-iCNN\* (paper)",
+        "STN-iCNN (paper)",
+    ]
+    assert table[2].startswith("| hybrid | 0.700 |")
+    assert "| hybrid | end_to_end | 2 | 90.0 | 8.0 | 0.700 |" in table
+    assert f"| {SCRATCH} | localizer | 1 | 10.0 | 8.0 | - |" in table
+    assert f"| {SCRATCH} | all | - | 84.0 | - | - |" in table
+    assert "100 of 1200 training images of celebamask" in text
+    assert "for about the same time" in text
+
+
+def test_without_a_comparison_there_is_one_curve(report: HybridReport, tmp_path: Path) -> None:
+    alone = replace(
+        report,
+        curves={HYBRID: report.curves[HYBRID]},
+        test={HYBRID: rows(0.7), PARENT: rows(0.2)},
+    )
+    write_hybrid_report(tmp_path, alone)
+    assert "same time" not in (tmp_path / "hybrid.md").read_text()
+
+
+def model_file(folder: Path, phase: PhaseName, config: TrainConfig) -> Path:
+    content = io.BytesIO()
+    torch.manual_seed(0)
+    save_checkpoint(content, Checkpoint(build_model(config.model), config, FACTS, phase))
+    path = folder / f"{phase}.pt"
+    path.write_bytes(content.getvalue())
+    return path
+
+
+def test_all_networks_of_a_finished_model_are_taken_up(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    parent = Parent.open(str(model_file(tmp_path, "frozen", tiny_config)))
+    assert parent.start.networks == ("coarse", "localizer", "fine")
+    assert parent.tags["parent_dataset"] == "helen"
+    assert parent.tags["parent_run_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "missing"),
+    [
+        ("coarse", "localizer and fine"),
+        ("localizer", "fine"),
+        ("baseline", "localizer"),
+        ("fine", "coarse and localizer"),
+    ],
+)
+def test_a_model_that_lacks_a_trained_network_is_refused(
+    phase: PhaseName, missing: str, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"of the phase {phase}, in which {missing} were not"):
+        Parent.open(str(model_file(tmp_path, phase, tiny_config)))
+
+
+def test_windows_may_be_others_and_what_the_networks_do_not_fit_is_refused(
+    tiny_parent: Path,
+) -> None:
+    parent = Parent.open(str(tiny_parent))
+    model = parent.checkpoint.config.model
+    window_px = replace(model.window_px, nose=97)
+    parent.require_fit(replace(parent.checkpoint.config, model=replace(model, window_px=window_px)))
+    kernel = replace(parent.checkpoint.config, model=replace(model, kernel_size=5))
+    with pytest.raises(ValueError, match=r"coarse network .* model\.kernel_size"):
+        parent.require_fit(kernel)
+
+
+def test_scratch_has_its_rates_and_losses_and_all_else_of_the_fine_tuning(
+    tiny_config: TrainConfig,
+) -> None:
+    settings = replace(fine_tuning_of(tiny_config), seed=5, num_images=4)
+    scratch = scratch_of(settings)
+    assert (scratch.optim, scratch.loss) == (tiny_config.optim, tiny_config.loss)
+    assert (scratch.seed, scratch.augment) == (5, settings.augment)
+    assert scratch.validate_every_epochs == settings.validate_every_epochs == 1
+
+
+def test_without_data_or_images_it_is_refused(tiny_parent: Path) -> None:
+    parent = Parent.open(str(tiny_parent))
+    with pytest.raises(ValueError, match="--data must be the shards"):
+        run_hybrid(fine_tuning_of(parent.checkpoint.config), parent)
+    with pytest.raises(ValueError, match="num_images must be at least 1"):
+        HybridJobConfig(num_images=0)

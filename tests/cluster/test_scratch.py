@@ -1,0 +1,149 @@
+"""How long a training from scratch is, and what it goes on with: without Ray."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cluster.scratch
+from cluster.datasets import ShardedData
+from cluster.resources import Share
+from cluster.run_record import RunRecord
+from cluster.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
+from cluster.training import Training, phase_task, require_batches, require_images
+from cluster.worker import open_phase
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import LocalContext
+
+SHARE = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "proportions", "budget_s", "expected"),
+    [
+        ((2, 1, 10), (10, 3, 20), 223.0, (10, 3, 20)),
+        ((2, 1, 10), (10, 3, 20), 2230.0, (100, 30, 200)),
+        ((2, 1, 10), (10, 3, 20), 100.0, (4, 2, 9)),  # exactly: 4.5, 1.3, 9.0
+        ((2, 1, 10), (10, 10, 20), 50.0, (3, 3, 4)),  # 2.17, 2.17, 4.35: 49 s, not 46
+        ((2, 1, 10), (1, 1, 100), 101.0, (1, 1, 10)),  # the first two get their epoch
+        ((2, 1, 10), (25, 25, 25), 13.5, (1, 1, 1)),
+        ((2, 1, 10), (25, 25, 25), 5.0, (1, 1, 1)),  # not even one of each: they take longer
+    ],
+)
+def test_whole_epochs_come_nearest_to_the_time(
+    seconds: tuple[float, ...],
+    proportions: tuple[int, ...],
+    budget_s: float,
+    expected: tuple[int, ...],
+) -> None:
+    phases = ("coarse", "localizer", "end_to_end")
+    chosen = choose_epochs(
+        dict(zip(phases, seconds, strict=True)),
+        dict(zip(phases, proportions, strict=True)),
+        budget_s,
+    )
+    assert tuple(chosen) == phases
+    assert tuple(chosen.values()) == expected
+
+
+@pytest.fixture
+def beside(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Training:
+    """A training on five of eight images."""
+    record = RunRecord.open(str(tmp_path / "run"), tiny_config, "abc", 5)
+    data = ShardedData.open(str(shards))
+    return Training(tiny_config, data, record, SHARE, 0, run=None, chosen_images=5)  # type: ignore[arg-type]
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> list[Any]:
+    """What the workers are asked to time from now on; they say that it takes `seconds`."""
+    asked: list[Any] = []
+
+    class Result:
+        return_value = seconds
+
+    def run_on_workers(function: Any, task: Any, **_: Any) -> Result:
+        asked.append(task)
+        return Result()
+
+    monkeypatch.setattr(cluster.scratch, "run_on_workers", run_on_workers)
+    return asked
+
+
+def test_epochs_are_chosen_once_and_noted(
+    beside: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(beside.config, optim=replace(beside.config.optim, epochs_end_to_end=4))
+    asked = timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
+    scratch = Scratch(beside, config, run=None)  # type: ignore[arg-type]
+    expected = {"coarse": 4, "localizer": 4, "end_to_end": 8}
+    assert scratch._epochs(48.0) == expected
+    ((coarse, _, end_to_end),) = asked
+    assert (coarse.phase, end_to_end.phase, coarse.config) == ("coarse", "end_to_end", config)
+    assert (coarse.num_images, coarse.start) == (5, None)
+
+    timed(monkeypatch, {"coarse": 9.0, "localizer": 9.0, "end_to_end": 9.0})
+    file = Path(beside.record.storage) / "run.json"
+    again = replace(beside, record=RunRecord(beside.record.storage, json.loads(file.read_text())))
+    scratch = replace(scratch, beside=again)
+    assert scratch._epochs(1000.0) == expected
+
+
+def test_a_loss_that_diverges_while_it_is_timed_is_a_failed_training(
+    beside: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, "coarse: the loss is nan")
+    scratch = Scratch(beside, beside.config, run=None)  # type: ignore[arg-type]
+    with pytest.raises(cluster.scratch.PhaseFailedError, match="timed: coarse: the loss is nan"):
+        scratch._epochs(48.0)
+    assert "scratch" not in beside.record.content
+
+
+def test_other_settings_than_it_was_begun_with_are_refused_by_name(
+    beside: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
+    Scratch(beside, beside.config, run=None)._epochs(48.0)  # type: ignore[arg-type]
+    require_goes_on(beside.record.storage, beside.config)
+    other = replace(beside.config, optim=replace(beside.config.optim, lr_fine=0.5))
+    with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
+        require_goes_on(beside.record.storage, other)
+
+
+def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
+    other = replace(beside.config, seed=9)
+    require_goes_on(beside.record.storage, other)
+    require_goes_on(str(tmp_path / "new"), other)
+
+
+def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(beside: Training) -> None:
+    config = replace(beside.config, optim=replace(beside.config.optim, global_batch=1))
+    with pytest.raises(ValueError, match="2 workers, but 5 training images"):
+        open_scratch(beside, config, {})
+
+
+def test_batches_are_of_the_images_that_are_chosen(shards: Path, tiny_config: TrainConfig) -> None:
+    data = ShardedData.open(str(shards))
+    require_batches(tiny_config, data, SHARE)
+    with pytest.raises(ValueError, match=r"2 workers, but 1 training images .* batches of 1"):
+        require_batches(tiny_config, data, SHARE, 1)
+
+
+def test_no_more_images_are_asked_for_than_there_are(shards: Path) -> None:
+    data = ShardedData.open(str(shards))
+    require_images(data, None)
+    require_images(data, 8)
+    with pytest.raises(ValueError, match=r"num_images must be at most the 8 .*, got 9"):
+        require_images(data, 9)
+
+
+def test_a_phase_reads_the_chosen_images_and_validates_on_all(beside: Training) -> None:
+    run, _ = open_phase(LocalContext(), phase_task(beside, "coarse", None), say=print)
+    assert (len(run.train_faces), len(run.val_faces)) == (5, 2)
+    everything = phase_task(replace(beside, chosen_images=None), "coarse", None)
+    whole, _ = open_phase(LocalContext(), everything, say=print)
+    assert len(whole.train_faces) == 8
+    whole.train_faces.choose(5, beside.config.seed)
+    assert whole.train_faces.places == run.train_faces.places
+    assert (beside.num_images, replace(beside, chosen_images=None).num_images) == (5, 8)

@@ -1,0 +1,43 @@
+"""The time of an epoch from some of its steps."""
+
+from dataclasses import replace
+
+import pytest
+
+from stn_icnn.checkpoint import DataFacts
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.context import LocalContext
+from stn_icnn.model import build_model
+from stn_icnn.phases import PHASES
+from stn_icnn.timing import TIMED_STEPS, WARM_UP_STEPS, seconds_per_epoch
+from stn_icnn.train import PhaseRun, train_until
+
+FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_epoch_s_seconds_are_those_of_the_timed_steps_scaled(
+    phase: PhaseName, tiny_config: TrainConfig, tiny_faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight faces in batches of 3, 3 and 2: 23 steps are seven epochs and two steps."""
+    stops = []
+
+    def timed(run, state, module, plan, batches, stop) -> None:
+        num_images = sum(map(len, plan[state.progress.step : stop]))
+        train_until(run, state, module, plan, batches, stop)
+        stops.append(stop)
+        state.progress.train_s = num_images * (0.5 if stop > WARM_UP_STEPS else 1000.0)
+
+    monkeypatch.setattr("stn_icnn.timing.train_until", timed)
+    config = replace(tiny_config, optim=replace(tiny_config.optim, global_batch=3))
+    run = PhaseRun(
+        phase=phase,
+        config=config,
+        train_faces=tiny_faces("train", augmented=True),
+        val_faces=tiny_faces("val", augmented=False),
+        data=FACTS,
+        context=LocalContext(),
+        say=lambda line: None,
+    )
+    assert seconds_per_epoch(run, build_model(config.model)) == pytest.approx(4.0)
+    assert stops == [WARM_UP_STEPS, WARM_UP_STEPS + TIMED_STEPS]
