@@ -14,9 +14,9 @@ from typing import Any
 from cluster.context import RayContext
 from cluster.launch import PhaseFailedError, run_on_workers
 from cluster.places import unavailable
-from cluster.run_record import FILE, RunRecord, plain
+from cluster.run_record import FILE, plain
 from cluster.tracking import Run
-from cluster.training import Training, log_config, phase_task, require_batches, train_phase
+from cluster.training import Training, branch, log_config, phase_task, require_batches, train_phase
 from cluster.worker import TrainTask, open_phase
 from sharding.storage import open_place
 from stn_icnn.config import PhaseName, TrainConfig
@@ -55,13 +55,8 @@ class Scratch:
         epochs = self._epochs(budget_s)
         lengths = {f"epochs_{phase}": number for phase, number in epochs.items()}
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
-        storage = f"{beside.record.storage}/{FOLDER}"
-        fingerprint = beside.data.manifest.fingerprint
-        record = RunRecord.open(storage, config, fingerprint, beside.chosen_images)
-        training = replace(beside, config=config, record=record, run=self.run)
-        tracker = self.run.tracker
-        tracker.start_or_resume_run(FOLDER, self.run.parent_id, params=to_dict(config))
-        log_config(self.run, config)
+        training = branch(beside, FOLDER, config)
+        log_config(training.run, config)
         for phase in PHASES:
             train_phase(training, phase)
         return training

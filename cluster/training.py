@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cluster.beginning import JobPlaces, join
@@ -88,6 +88,23 @@ def open_training(
     )
     failures = settings.scaling.max_failures
     return Training(config, data, record, share, failures, run, num_images)
+
+
+def branch(whole: Training, name: str, config: TrainConfig) -> Training:
+    """A training of its own within another's run and storage, with other settings.
+
+    Args:
+        whole: whose data, images and resources it shares.
+        name: of its run, a child of the whole's, and of its folder.
+        config: its settings.
+
+    Raises:
+        ValueError: naming the settings in which a training of this name was started otherwise.
+    """
+    storage, fingerprint = f"{whole.record.storage}/{name}", whole.data.manifest.fingerprint
+    record = RunRecord.open(storage, config, fingerprint, whole.chosen_images)
+    run = whole.run.tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
+    return replace(whole, config=config, record=record, run=run)
 
 
 def training_of(settings: JobConfig) -> TrainConfig:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.paper.results import markdown_table, publish, write_csv
-from cluster.paper.systems import System, branch, train_and_score
+from cluster.paper.systems import System, train_and_score
 from cluster.run_record import new_run_name
-from cluster.training import log_config, open_training
+from cluster.training import branch, log_config, open_training
 from stn_icnn.config import ModelConfig, require
 from stn_icnn.metrics import f1_rows
 from stn_icnn.report import HEADINGS, Rows

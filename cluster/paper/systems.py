@@ -3,7 +3,6 @@
 import io
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from cluster.launch import run_on_workers
-from cluster.run_record import RunRecord
 from cluster.training import Training, train_phase
 from cluster.worker import EvaluateTask, evaluate
 from sharding.storage import open_place
-from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.config_dict import to_dict
+from stn_icnn.config import PhaseName
 from stn_icnn.metrics import f1_rows
 from stn_icnn.phases import STARTS_FROM
 
@@ -30,23 +27,6 @@ LAST_PHASE: Mapping[System, PhaseName] = {
 """The paper's systems, each said to be better than the one before, and what makes them."""
 
 COUNTS_FILE = "counts.npz"
-
-
-def branch(whole: Training, name: str, config: TrainConfig) -> Training:
-    """A training of its own within another's run and storage, with other settings.
-
-    Args:
-        whole: whose data and resources it shares.
-        name: of its run, a child of the whole's, and of its folder.
-        config: its settings.
-
-    Raises:
-        ValueError: naming the settings in which a training of this name was started otherwise.
-    """
-    fingerprint = whole.data.manifest.fingerprint
-    record = RunRecord.open(f"{whole.record.storage}/{name}", config, fingerprint)
-    run = whole.run.tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
-    return replace(whole, config=config, record=record, run=run)
 
 
 def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ from torch import Tensor
 from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.paper.results import publish
-from cluster.paper.systems import LAST_PHASE, System, branch, train_and_score
+from cluster.paper.systems import LAST_PHASE, System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.run_record import new_run_name
-from cluster.training import Training, log_config, open_training
+from cluster.training import Training, branch, log_config, open_training
 from stn_icnn.config import require
 
 SYSTEMS: tuple[System, ...] = get_args(System)
