@@ -66,7 +66,8 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
     finished = [t for t in compared if t.state == "finished"]
     pruned = [t for t in compared if t.state == "pruned"]
     whole = max((t.epochs for t in compared), default=0)
-    axes.plot(*points(pruned, whole), "x", color=PRUNED, markersize=5, label="stopped")
+    if pruned:
+        axes.plot(*points(pruned, whole), "x", color=PRUNED, markersize=5, label="stopped")
     axes.plot(
         *points(finished, whole), "o", color=FINISHED, markersize=5, alpha=0.6, label="finished"
     )
