@@ -127,16 +127,39 @@ def bootstrap_interval(
         raise ValueError("counts_per_image must hold at least one image, got none")
     # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
     sums = torch.stack(_agreement_and_size(counts_per_image, F1_ROWS[row]), dim=-1).double().cpu()
+    agreement, size = resampled_sums(sums, num_resamples, seed).unbind(dim=-1)
+    f1 = (agreement / size)[size > 0]
+    if f1.numel() == 0:
+        raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
+    low, high = percentile_interval(f1, level)
+    return float(low), float(high)
+
+
+def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
+    """Sums over sets of images drawn, with replacement, from these.
+
+    Args:
+        per_image: float64 `[M, K]`, on the CPU: what is added up.
+        num_resamples: sets drawn, of M images each.
+        seed: of the draw.
+
+    Returns:
+        float64 `[num_resamples, K]`.
+    """
+    num_images = len(per_image)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
     weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
     weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
-    agreement, size = (weights @ sums).unbind(dim=-1)
-    f1 = (agreement / size)[size > 0]
-    if f1.numel() == 0:
-        raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
+    return weights @ per_image
+
+
+def percentile_interval(drawn: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """What the middle `level` of values lie between, `[R, ...]` to two of `[...]`; without NaN."""
     tail = (1 - level) / 2
-    low, high = torch.quantile(f1, torch.tensor([tail, 1 - tail], dtype=f1.dtype)).tolist()
+    low, high = torch.nanquantile(
+        drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0
+    ).unbind()
     return low, high
 
 
