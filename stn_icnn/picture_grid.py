@@ -19,26 +19,30 @@ def picture_grid(rows: Sequence[Row]) -> Uint8Array:
 
     Returns:
         uint8 `[H, W, 3]`; a row is as high as its highest picture, a column as wide as its widest.
+        One picture alone in its row lies across the columns.
     """
     font = ImageFont.load_default(FONT_PX)
     names = max(int(font.getlength(name)) for name, _ in rows) + 2 * GAP_PX
-    num_columns = max(len(pictures) for _, pictures in rows)
-    widths = [
-        max((row[i].shape[1] for _, row in rows if i < len(row)), default=0)
-        for i in range(num_columns)
-    ]
-    heights = [max((p.shape[0] for p in row), default=2 * FONT_PX) for _, row in rows]
-    size = names + sum(widths) + GAP_PX * num_columns, sum(heights) + GAP_PX * (len(rows) + 1)
-    canvas = Image.new("RGB", size, "white")
+    widths = _column_widths([pictures for _, pictures in rows])
+    heights = [max((p.shape[0] for p in pictures), default=2 * FONT_PX) for _, pictures in rows]
+    across = max((p.shape[1] for _, pictures in rows for p in pictures[:1]), default=0)
+    width = names + max(sum(widths) + GAP_PX * len(widths), across + GAP_PX)
+    canvas = Image.new("RGB", (width, sum(heights) + GAP_PX * (len(rows) + 1)), "white")
     draw, y = ImageDraw.Draw(canvas), GAP_PX
     for (name, pictures), height in zip(rows, heights, strict=True):
         draw.text((GAP_PX, y + height / 2), name, "black", font, anchor="lm")
         x = names
-        for picture, width in zip(pictures, widths, strict=False):
+        for picture, column in zip(pictures, widths, strict=False):
             canvas.paste(Image.fromarray(picture), (x, y))
-            x += width + GAP_PX
+            x += column + GAP_PX
         y += height + GAP_PX
     return np.asarray(canvas)
+
+
+def _column_widths(rows: Sequence[Sequence[Uint8Array]]) -> list[int]:
+    num_columns = max(map(len, rows))
+    in_columns = [row for row in rows if len(row) > 1 or num_columns == 1]
+    return [max(row[i].shape[1] for row in in_columns if i < len(row)) for i in range(num_columns)]
 
 
 def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:
