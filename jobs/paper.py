@@ -4,42 +4,63 @@
 
 table        Tables 2 and 3: iCNN, STN-iCNN* and STN-iCNN over some seeds
 coarse-size  Figure 6: 64 px against 128 px for the coarse network
+occlusion    Figure 5: both croppers on faces of which parts are covered
+parity       Figures 7 and 8: even and odd patches beside integer slicing
+timing       section 3.1: milliseconds a face of both pipelines
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import tyro
+
+from cluster.config import JobConfig, PlacesConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
+from cluster.paper.occlusion import OcclusionConfig, run_occlusion
+from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.table import TableConfig, run_table
+from cluster.paper.timing import TimingConfig, run_timing
 from jobs.options import parse_job, run_job
 
-
-def table(argv: Sequence[str]) -> dict[str, Any]:
-    """The paper's Tables 2 and 3."""
-    return run_table(*parse_job(__doc__, argv, TableConfig))
-
-
-def coarse_size(argv: Sequence[str]) -> dict[str, Any]:
-    """The paper's Figure 6."""
-    return run_coarse_size(*parse_job(__doc__, argv, CoarseSizeConfig))
+Result = dict[str, Any]
+Training = TypeVar("Training", bound=JobConfig)
+Measuring = TypeVar("Measuring", bound=PlacesConfig)
 
 
-EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], dict[str, Any]]] = {
-    "table": table,
-    "coarse-size": coarse_size,
+def train(
+    run: Callable[[Training, str], Result], kind: type[Training], arguments: Sequence[str]
+) -> Result:
+    """An experiment with a training job's presets and settings."""
+    return run(*parse_job(__doc__, arguments, kind))
+
+
+def measure(
+    run: Callable[[Measuring], Result], kind: type[Measuring], arguments: Sequence[str]
+) -> Result:
+    """An experiment that trains nothing."""
+    return run(tyro.cli(kind, description=__doc__, args=arguments))
+
+
+EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Result]] = {
+    "table": partial(train, run_table, TableConfig),
+    "coarse-size": partial(train, run_coarse_size, CoarseSizeConfig),
+    "occlusion": partial(measure, run_occlusion, OcclusionConfig),
+    "parity": partial(measure, run_parity, ParityConfig),
+    "timing": partial(measure, run_timing, TimingConfig),
 }
 
 
-def job() -> dict[str, Any]:
+def job() -> Result:
     """The experiment that the command line names."""
-    name = sys.argv[1] if len(sys.argv) > 1 else None
+    name, *arguments = sys.argv[1:] or [""]
     if name in ("-h", "--help"):
         print(__doc__)
         sys.exit(0)
     if name not in EXPERIMENTS:
-        raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name}")
-    return EXPERIMENTS[name](sys.argv[2:])
+        raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name!r}")
+    return EXPERIMENTS[name](arguments)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def reduce_images(images: Tensor, coarse_px: int) -> Tensor:
     return out if out.dtype == torch.uint8 else out.round().to(torch.uint8)
 
 
-def _pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
+def pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
     """First and one-past-last pixel whose centre lies in a window, along one axis."""
     first = -int(-(centre - side / 2 - 0.5) // 1)
     last = int((centre + side / 2 - 0.5) // 1)
@@ -180,8 +180,8 @@ def paste(
         `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
     """
     x, y, w, h = window
-    x0, x1 = _pixels_inside(x, w, width)
-    y0, y1 = _pixels_inside(y, h, height)
+    x0, x1 = pixels_inside(x, w, width)
+    y0, y1 = pixels_inside(y, h, height)
     down, across = (
         interpolation(y0, y1, y, h, patch),
         interpolation(x0, x1, x, w, patch),

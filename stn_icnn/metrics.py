@@ -123,35 +123,12 @@ def bootstrap_f1(
     """
     if row not in F1_ROWS:
         raise ValueError(f"row must be one of {', '.join(F1_ROWS)}, got {row!r}")
-    num_images = counts_per_image.shape[-3]
-    if num_images == 0:
+    if counts_per_image.shape[-3] == 0:
         raise ValueError("counts_per_image must hold at least one image, got none")
     # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
     sums = torch.stack(_agreement_and_size(counts_per_image, F1_ROWS[row]), dim=-1).double().cpu()
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
-    weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
-    agreement, size = (weights @ sums).unbind(dim=-1)
+    agreement, size = resampled_sums(sums, num_resamples, seed).unbind(dim=-1)
     return agreement / size
-
-
-def percentile_interval(values: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """Where the middle of some numbers lies.
-
-    Args:
-        values: float64 `[R]`; NaN are left out.
-        level: share of them between the ends, in (0, 1).
-
-    Returns:
-        Lower and upper end.
-    """
-    defined = values[~values.isnan()]
-    if defined.numel() == 0:
-        raise ValueError(f"values must hold a number that is defined, got {values.numel()} NaN")
-    tail = (1 - level) / 2
-    low, high = torch.quantile(defined, torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
-    return low, high
 
 
 def bootstrap_interval(
@@ -176,7 +153,36 @@ def bootstrap_interval(
     f1 = bootstrap_f1(counts_per_image, row, num_resamples, seed)
     if f1.isnan().all():
         raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
-    return percentile_interval(f1, level)
+    low, high = percentile_interval(f1, level)
+    return float(low), float(high)
+
+
+def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
+    """Sums over sets of images drawn, with replacement, from these.
+
+    Args:
+        per_image: float64 `[..., M, K]`, on the CPU: what is added up.
+        num_resamples: sets drawn, of M images each.
+        seed: of the draw.
+
+    Returns:
+        float64 `[..., num_resamples, K]`.
+    """
+    num_images = per_image.shape[-2]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
+    weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
+    weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
+    return weights @ per_image
+
+
+def percentile_interval(drawn: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
+    """What the middle `level` of values lie between, `[R, ...]` to two of `[...]`; without NaN."""
+    tail = (1 - level) / 2
+    low, high = torch.nanquantile(
+        drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0
+    ).unbind()
+    return low, high
 
 
 def label_histogram(labels: Tensor, grid_px: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cluster.paper.experiment import in_markdown
 from cluster.paper.results import markdown_table, write_csv
 from cluster.repeats import Repeats
 from stn_icnn.metrics import bootstrap_f1, f1_rows, f1_tensors, percentile_interval
@@ -66,7 +67,7 @@ class TableReport:
 
     def interval(self, system: str) -> tuple[float, float]:
         """Of `overall`, mean over seeds: 95 % bootstrap interval over images."""
-        return percentile_interval(bootstrap_f1(self.stacked(system)).mean(dim=0))
+        return _interval(bootstrap_f1(self.stacked(system)).mean(dim=0))
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,13 @@ class Difference:
         own = f1_tensors(ours)["overall"] - f1_tensors(theirs)["overall"]
         differing = own[~own.isnan() & (own != 0)]
         share = float((differing > 0).double().mean()) if differing.numel() else 0.0
-        return cls(better, worse, Repeats.of(of_seeds), percentile_interval(drawn), share)
+        return cls(better, worse, Repeats.of(of_seeds), _interval(drawn), share)
+
+
+def _interval(drawn: Tensor) -> tuple[float, float]:
+    """The middle 95 % of resampled numbers, float64 `[R]`."""
+    low, high = percentile_interval(drawn)
+    return float(low), float(high)
 
 
 def differences_of(report: TableReport) -> list[Difference]:
@@ -119,11 +126,11 @@ def _markdown(report: TableReport) -> list[str]:
     paper = PAPER.get(report.dataset)
     lines = [f"# {report.title}", ""]
     table = [
-        [_escaped(name), *(_number(report.mean(name, row)) for row in HEADINGS)]
+        [in_markdown(name), *(_number(report.mean(name, row)) for row in HEADINGS)]
         for name in report.names
     ]
     for name, rows in (paper.rows() if paper else {}).items():
-        table.append([_escaped(name), *(_number(rows[row]) for row in HEADINGS)])
+        table.append([in_markdown(name), *(_number(rows[row]) for row in HEADINGS)])
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
@@ -138,13 +145,13 @@ def _markdown(report: TableReport) -> list[str]:
     for name in report.systems:
         low, high = report.interval(name)
         ends = f"{low:.3f} to {high:.3f}"
-        spread.append([_escaped(name), report.repeats(name, "overall"), ends])
+        spread.append([in_markdown(name), report.repeats(name, "overall"), ends])
     heading = ["`overall`", "over seeds (deviation; 95 % of the mean)", "95 % over images"]
     lines += [*markdown_table(heading, spread), ""]
     compared = []
     for one in differences_of(report):
         low, high = one.interval
-        name = _escaped(f"{one.better} - {one.worse}")
+        name = in_markdown(f"{one.better} - {one.worse}")
         ends = f"{low:+.4f} to {high:+.4f}"
         compared.append([name, _signed(one.of_seeds), ends, f"{one.images_better:.0%}"])
     heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
@@ -203,7 +210,3 @@ def _chart(report: TableReport) -> Figure:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
-
-
-def _escaped(name: str) -> str:
-    return name.replace("*", r"\*")

@@ -1,0 +1,166 @@
+"""What the experiments of one process share: how a model is opened, and how a result is kept.
+
+They train nothing and take seconds to minutes. A result is kept in storage with the settings that
+it came from, so that the same command with the same `--run-name` gives it again, and another one is
+refused.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from cluster.beginning import JobPlaces
+from cluster.config import PlacesConfig
+from cluster.models import resolve_model
+from cluster.paper.results import publish
+from cluster.tracking import run_tags
+from sharding.storage import Place, open_place
+from stn_icnn.checkpoint import Checkpoint, find_model_file, load_checkpoint
+from stn_icnn.config_dict import differences
+from stn_icnn.phases import TRAINED_BY
+
+RECORD: Final = "experiment.json"
+
+ICNN: Final = "iCNN"
+"""The paper's name of the two-stage parser, with the centroid cropper."""
+STN: Final = "STN-iCNN"
+STN_FROZEN: Final = "STN-iCNN*"
+"""Its name of ours before end-to-end training."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment found, beside the files that it wrote."""
+
+    table: Sequence[str]
+    """Lines of Markdown, printed."""
+    result: Mapping[str, Any]
+    """For the job's last line; of types that JSON holds."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """For MLflow."""
+
+
+Work = Callable[[Path], Findings]
+"""Writes its files into a folder: no folders in it."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that an experiment is about."""
+
+    name: str
+    """As the user names it."""
+    checkpoint: Checkpoint
+    sha256: str
+    """Of its file: what `models:/NAME@champion` stands for changes."""
+
+    @property
+    def system(self) -> str:
+        """The paper's name for it, where its localizer is trained."""
+        return STN if self.checkpoint.phase == "end_to_end" else STN_FROZEN
+
+
+def open_model(model: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:
+    """Fetches a model.
+
+    Args:
+        model: as `resolve_model` takes it.
+        tracking_uri: of the job.
+        needed: its networks that must have been trained.
+
+    Raises:
+        ValueError: where it is not there, not ours, or one of these networks is not in it or has
+            learnt nothing.
+    """
+    content = find_model_file(resolve_model(model, tracking_uri)).read_bytes()
+    checkpoint = load_checkpoint(content)
+    fit = [phase for phase, trained in TRAINED_BY.items() if set(needed) <= set(trained)]
+    if checkpoint.phase not in fit:
+        raise ValueError(
+            f"model must have trained networks {', '.join(needed)}, but {model} is of the phase "
+            f"{checkpoint.phase}: give one of the phase {' or '.join(fit)}"
+        )
+    return OpenedModel(model, checkpoint, hashlib.sha256(content).hexdigest())
+
+
+def own_device() -> torch.device:
+    """Where this process computes: a GPU where it sees one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def conduct(
+    name: str,
+    places: JobPlaces,
+    job: PlacesConfig,
+    facts: Mapping[str, str | None],
+    work: Work,
+) -> dict[str, Any]:
+    """Does an experiment as a run in MLflow, unless the run of this name has done it.
+
+    Args:
+        name: of the experiment.
+        places: of the job.
+        job: all of its settings.
+        facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
+        work: the experiment.
+
+    Returns:
+        The job's last line: `run_id`, `run_name`, `experiment`, and what it found.
+
+    Raises:
+        ValueError: naming the settings in which the run of this name was started otherwise.
+    """
+    settings = _settings(name, job, facts)
+    storage = f"{places.storage}/{places.run_name}"
+    place = open_place(storage)
+    record = _earlier(place, storage, settings)
+    tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
+    run = places.tracker.start_or_resume_run(places.run_name, tags=tags, params=settings)
+    with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as scratch:
+        folder = Path(scratch)
+        if record is None:
+            found = asdict(work(folder))
+            files = sorted(path.name for path in folder.iterdir())
+            record = {"settings": settings, "files": files, **found}
+        else:
+            print(f"{name}: finished before", flush=True)
+            for file in record["files"]:
+                (folder / file).write_bytes(place.read(file))
+        publish(folder, run, storage)
+        place.write(RECORD, json.dumps(record, indent=1).encode())  # last: all files are there
+        run.log_metrics(record["metrics"], step=0)
+    print("\n".join(record["table"]), flush=True)
+    line = {"run_id": run.run_id, "run_name": places.run_name, "experiment": name}
+    return places.tracker.last_line({**line, **record["result"]})
+
+
+def _settings(name: str, job: PlacesConfig, facts: Mapping[str, str | None]) -> dict[str, Any]:
+    """What a result depends on, as JSON gives it back."""
+    elsewhere = {*asdict(PlacesConfig()), "run_name"}
+    own = {key: value for key, value in asdict(job).items() if key not in elsewhere}
+    settings: dict[str, Any] = json.loads(json.dumps({"experiment": name, **own, **facts}))
+    return settings
+
+
+def _earlier(place: Place, storage: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run has left, if it is finished."""
+    if not place.exists(RECORD):
+        return None
+    record: dict[str, Any] = json.loads(place.read(RECORD))
+    if changed := differences(settings, record["settings"]):
+        raise ValueError(
+            f"the run at {storage} was started with other settings ({'; '.join(changed)}): "
+            "repeat them, or give another --run-name"
+        )
+    return record
+
+
+def in_markdown(text: str) -> str:
+    """A name with its asterisk as such."""
+    return text.replace("*", r"\*")

@@ -1,0 +1,54 @@
+"""A few faces in memory: of shards, or drawn, for experiments that need no more."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.datasets import DEMO_NAME, ShardedData
+from cluster.shard_cache import PlacedShard, bring_here
+from cluster.worker import UNLIMITED_PX
+from sharding.building import Recipe, build
+from sharding.faces import write_faces
+from sharding.splits import SPLITS
+from stn_icnn.batch import Sample
+from stn_icnn.data import Request, ShardedFaces
+
+
+@dataclass(frozen=True)
+class FewFaces:
+    """Faces, with truth."""
+
+    name: str
+    """Of their data set."""
+    fingerprint: str | None
+    """Of its manifest; None: drawn, and always the same."""
+    samples: list[Sample]
+
+
+def few_faces(data: str | None, split: str, num: int) -> FewFaces:
+    """Reads the first faces of a split, or draws some, 512 x 512 px.
+
+    Args:
+        data: shards, a folder or `s3://BUCKET/PREFIX`; None: faces are drawn.
+        split: of the shards.
+        num: of faces; fewer, if there are fewer.
+
+    Raises:
+        ValueError: where there is no such data set, or the split is empty.
+    """
+    if data is not None:
+        opened = ShardedData.open(data)
+        samples = _read(opened.shards(split), num)
+        return FewFaces(opened.name, opened.manifest.fingerprint, samples)
+    with tempfile.TemporaryDirectory(prefix="stn-icnn-faces-") as folder:
+        raw, out = Path(folder) / "raw", Path(folder) / "shards"
+        write_faces("celebamask", num, raw, workers=1)
+        build(raw, out, Recipe(layout="celebamask"))
+        drawn = ShardedData.open(str(out))
+        shards = [shard for some in SPLITS for shard in drawn.shards_or_none(some)]
+        return FewFaces(DEMO_NAME, None, _read(shards, num))
+
+
+def _read(shards: tuple[PlacedShard, ...] | list[PlacedShard], num: int) -> list[Sample]:
+    faces = ShardedFaces(bring_here(shards), canvas_px=UNLIMITED_PX)
+    return [faces[Request(i)] for i in range(min(num, len(faces)))]

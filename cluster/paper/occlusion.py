@@ -1,0 +1,192 @@
+"""Figure 5: both croppers on faces of which parts are covered. Trains nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cluster.beginning import open_places
+from cluster.config import PlacesConfig
+from cluster.datasets import ShardedData
+from cluster.paper.experiment import (
+    ICNN,
+    Findings,
+    OpenedModel,
+    conduct,
+    open_model,
+    own_device,
+)
+from cluster.paper.occlusion_examples import Example, examples_picture
+from cluster.paper.occlusion_report import Croppings, write_report
+from cluster.run_record import new_run_name
+from cluster.shard_cache import PlacedShard
+from cluster.worker import read_faces, scoring_config
+from sharding.progress import progress
+from stn_icnn.batch import Batch, collate
+from stn_icnn.config import require
+from stn_icnn.context import LocalContext
+from stn_icnn.cropper import centroids
+from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.evaluate import evaluation_batches
+from stn_icnn.labels import NUM_PARTS
+from stn_icnn.model import STNiCNN, prepare_model
+from stn_icnn.occlusion import cover_batch
+from stn_icnn.pasting import coarse_label_maps
+from stn_icnn.window_scores import score_windows
+
+NAME: Final = "occlusion"
+SET_SIZE: Final = ", set size"
+"""Behind the model's name: its centres, with windows of the size that was set, as the baseline has
+them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OcclusionConfig(PlacesConfig):
+    """A job that covers parts of faces and compares how both croppers then cut."""
+
+    model: str
+    """A model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
+    models:/NAME@ALIAS. Both croppers get the rough labels of its coarse network."""
+    data: str
+    """Shards: a folder or s3://BUCKET/PREFIX."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    num_covered: int = 2
+    """Parts covered a face, 1 to 5, of those that it has."""
+    num_faces: int | None = None
+    """Faces of the split that are taken, from its start. None: all."""
+    num_examples: int = 6
+    """Faces in the picture, drawn at random from those."""
+    seed: int = 0
+    """Of which parts are covered, which faces are shown, and the intervals."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+
+    def __post_init__(self) -> None:
+        allowed = f"1 to {NUM_PARTS - 1}"
+        require(1 <= self.num_covered < NUM_PARTS, "num_covered", allowed, self.num_covered)
+        fit = self.num_faces is None or self.num_faces >= 1
+        require(fit, "num_faces", "at least 1, or none for all", self.num_faces)
+        require(self.num_examples >= 1, "num_examples", "at least 1", self.num_examples)
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+
+def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
+    """The job.
+
+    Returns:
+        Its last line: `covered`, `covered_missing` (from the rough labels) and `not_covered`, each
+        with the measures of each cropper; `covered_whole_by`, how many parts which of them cut
+        whole.
+
+    Raises:
+        ValueError: for a model or data that can't be used; a model needs a trained localizer.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    places = open_places(config, config.run_name or new_run_name(NAME))
+    data = ShardedData.open(config.data)
+    shards = data.shards(config.split)
+    model = open_model(config.model, places.tracker.uri, ("coarse", "localizer"))
+    facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
+    work = partial(_measure, config, model, data.name, shards)
+    return conduct(NAME, places, config, facts, work)
+
+
+def _measure(
+    config: OcclusionConfig,
+    model: OpenedModel,
+    dataset: str,
+    shards: tuple[PlacedShard, ...],
+    folder: Path,
+) -> Findings:
+    faces = read_faces(shards, scoring_config(model.checkpoint.config))
+    faces.places = faces.places[: config.num_faces]
+    cropper = Croppers(model, config.num_covered, config.seed)
+    croppings = Croppings.joined(list(_cut_all(cropper, faces)))
+    shown = np.random.default_rng(config.seed).permutation(len(faces))[: config.num_examples]
+    examples = [cropper.example(faces, index) for index in sorted(shown.tolist())]
+    picture = examples_picture(examples, (ICNN, model.system))
+    Image.fromarray(picture).save(folder / "occlusion_examples.png")
+    sizes = model.checkpoint.config.model.window_px.per_part()
+    about = (
+        f"{len(faces)} faces of the {config.split} split of {dataset}; of each, up to "
+        f"{config.num_covered} parts covered (seed {config.seed}). Both croppers get the rough "
+        f"labels of the coarse network of {config.model}; windows are set to "
+        f"{min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to that."
+    )
+    return write_report(folder, croppings, (ICNN, model.system), about, config.seed)
+
+
+def _cut_all(cropper: "Croppers", faces: ShardedFaces) -> Iterator[Croppings]:
+    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
+    for batch in progress(batches, len(faces), "face", len):
+        yield cropper.cut(batch)
+
+
+class Croppers:
+    """A model's localizer and the centroid cropper, on the same rough labels.
+
+    Args:
+        model: whose networks they are.
+        num_covered: parts covered a face.
+        seed: of which ones.
+    """
+
+    def __init__(self, model: OpenedModel, num_covered: int, seed: int) -> None:
+        self.system = model.system
+        self.num_covered = num_covered
+        self.seed = seed
+        self.device = own_device()
+        checkpoint = model.checkpoint
+        self.model: STNiCNN = prepare_model(checkpoint.model, checkpoint.config, self.device)
+
+    def cut(self, batch: Batch) -> Croppings:
+        """Covers, cuts and scores a batch, with truth, on the CPU."""
+        assert batch.present is not None
+        batch, covered = cover_batch(batch, self.num_covered, self.seed)
+        windows, found, _ = self._windows(batch)
+        return Croppings(
+            keys=batch.keys,
+            present=batch.present,
+            covered=covered,
+            missing=~found,
+            scores={name: score_windows(of_name, batch) for name, of_name in windows.items()},
+            sides_px={name: of_name[..., 2] for name, of_name in windows.items()},
+        )
+
+    def example(self, faces: ShardedFaces, index: int) -> Example:
+        """A face as it is shown."""
+        photo = collate([faces[Request(index)]])
+        batch, covered = cover_batch(photo, self.num_covered, self.seed)
+        windows, _, coarse_logits = self._windows(batch)
+        (rough,) = coarse_label_maps(coarse_logits, batch.host_sizes)
+        shown = (ICNN, self.system)
+        return Example(
+            photo=photo.images[0],
+            covered_photo=batch.images[0],
+            rough=rough.cpu(),
+            covered=covered[0].tolist(),
+            windows={name: windows[name][0] for name in shown},
+        )
+
+    @torch.inference_mode()
+    def _windows(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Windows by cropper, `[N, 6, 4]`, and the parts that the rough labels have, `[N, 6]` bool,
+        on the CPU; the coarse logits."""
+        batch = batch.to(self.device)
+        coarse_logits = self.model.label_coarsely(batch)
+        shares, found = centroids(coarse_logits.softmax(dim=1))
+        located = self.model.locate(coarse_logits)
+        centred = torch.zeros_like(located)
+        centred[..., :2] = shares
+        set_size = located.clone()
+        set_size[..., 2] = 0
+        by_cropper = {ICNN: centred, self.system: located, self.system + SET_SIZE: set_size}
+        windows = {name: self.model.windows(at, batch).cpu() for name, at in by_cropper.items()}
+        return windows, found.cpu(), coarse_logits

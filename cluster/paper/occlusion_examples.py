@@ -1,0 +1,75 @@
+"""The picture of Figure 5: covered faces, their rough labels, and how each cropper cuts them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn_icnn.geometry import crop, theta_from_windows
+from stn_icnn.labels import PARTS
+from stn_icnn.overlay import Uint8Array, overlay
+from stn_icnn.picture_grid import fitted, framed, picture_grid
+
+TILE_PX: Final = 75
+"""Side of a patch as it is shown."""
+LAID_OUT: Final = (("right_brow", "left_brow"), ("right_eye", "left_eye"), ("nose", "mouth"))
+"""The patches of a face, as they lie in the photograph: the subject's right on the left."""
+COVERED: Final = (220, 40, 50)
+"""Colour of the frame around a covered part's patch."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A face of which parts were covered."""
+
+    photo: Tensor
+    """`[3, H, W]` uint8, before."""
+    covered_photo: Tensor
+    """`[3, H, W]` uint8."""
+    rough: Tensor
+    """`[H, W]` uint8: the coarse network's labels of the latter."""
+    covered: Sequence[bool]
+    """Which of `labels.PARTS`."""
+    windows: Mapping[str, Tensor]
+    """By cropper, `[6, 4]` float32 px."""
+
+
+def examples_picture(examples: Sequence[Example], croppers: Sequence[str]) -> Uint8Array:
+    """A column a face, as in the figure.
+
+    Patches are cut out of the photograph as it was before: so one sees whether the part that was
+    covered lies in its window. Those are framed in red.
+    """
+    width = 2 * TILE_PX
+    rows = [
+        ("covered", [fitted(_pixels(e.covered_photo), width) for e in examples]),
+        ("rough labels", [fitted(_rough(e), width) for e in examples]),
+        *((name, [_patches(e, e.windows[name]) for e in examples]) for name in croppers),
+    ]
+    return picture_grid(rows)
+
+
+def _rough(example: Example) -> Uint8Array:
+    return overlay(_pixels(example.covered_photo), example.rough.numpy(), alpha=0.7)
+
+
+def _patches(example: Example, windows: Tensor) -> Uint8Array:
+    """The six patches of a face, `[3 * TILE_PX, 2 * TILE_PX, 3]`."""
+    height, width = example.photo.shape[1:]
+    theta = theta_from_windows(windows[None], windows.new_tensor([width, height]))
+    patches = crop(example.photo[None].float(), theta, TILE_PX)[0].round().to(torch.uint8)
+    tiles = {}
+    for part, patch, covered in zip(PARTS, patches, example.covered, strict=True):
+        tile = _pixels(patch)
+        tiles[part.name] = framed(tile, COVERED) if covered else tile
+    lines = [np.concatenate([tiles[name] for name in line], axis=1) for line in LAID_OUT]
+    return np.concatenate(lines)
+
+
+def _pixels(image: Tensor) -> Uint8Array:
+    """`[3, H, W]` uint8 as a picture."""
+    pixels: Uint8Array = image.permute(1, 2, 0).contiguous().numpy()
+    return pixels

@@ -1,0 +1,199 @@
+"""Figures 7 and 8: patches cut by the grid transformer beside integer slicing. Trains nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from cluster.beginning import open_places
+from cluster.config import PlacesConfig
+from cluster.paper.experiment import Findings, conduct, own_device
+from cluster.paper.few_faces import FewFaces, few_faces
+from cluster.paper.results import markdown_table, write_csv
+from cluster.run_record import new_run_name
+from stn_icnn.batch import Sample
+from stn_icnn.config import require
+from stn_icnn.overlay import Uint8Array
+from stn_icnn.parity import (
+    Difference,
+    cut_both_ways,
+    differing,
+    on_corner,
+    on_pixel,
+    places_cut,
+)
+from stn_icnn.picture_grid import Row, fitted, picture_grid
+
+NAME: Final = "parity"
+ALIGNED: Final = {"pixel": on_pixel, "corner": on_corner}
+"""What the patches are centred on."""
+SHOWN_PX: Final = 96
+"""Side of a patch in the picture."""
+SCHEME: Final = (4, 5)
+"""Patch sizes whose sampling is drawn, as in Figure 7, px."""
+
+Differences = Mapping[tuple[int, str], Difference]
+"""By patch size, px, and what the patches are centred on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityConfig(PlacesConfig):
+    """A job that compares the model's cropper with integer slicing."""
+
+    data: str | None = None
+    """Shards: a folder or s3://BUCKET/PREFIX. None: faces are drawn."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    num_faces: int = 16
+    """Faces whose parts are cut."""
+    patch_px: tuple[int, ...] = (80, 81, 126, 127)
+    """Sides of the patches, px (the paper: 81 for HELEN, 127 for CelebAMask-HQ)."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+
+    def __post_init__(self) -> None:
+        require(self.num_faces >= 1, "num_faces", "at least 1", self.num_faces)
+        fit = bool(self.patch_px) and min(self.patch_px) >= 1
+        require(fit, "patch_px", "one or more sides of at least 1 px", self.patch_px)
+
+
+def run_parity(config: ParityConfig) -> dict[str, Any]:
+    """The job.
+
+    Returns:
+        Its last line: `largest_difference`, in levels of 255, by patch size, of patches centred on
+        a pixel.
+
+    Raises:
+        ValueError: for data that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    places = open_places(config, config.run_name or new_run_name(NAME))
+    faces = few_faces(config.data, config.split, config.num_faces)
+    facts = {"data_fingerprint": faces.fingerprint}
+    return conduct(NAME, places, config, facts, partial(_measure, config.patch_px, faces))
+
+
+def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> Findings:
+    device = own_device()
+    found = {
+        (px, aligned): _difference(faces.samples, px, aligned, device)
+        for px in sizes
+        for aligned in ALIGNED
+    }
+    table = _table(found)
+    text = [
+        "# Patches sampled by the grid transformer beside integer slicing (Figures 7 and 8)",
+        "",
+        f"The parts of {len(faces.samples)} faces ({faces.name}), each cut around the pixel that "
+        f"its centre lies in, on {device.type}. Levels are those of 8 bits, 0 to 255.",
+        "",
+        *table,
+        "",
+        "The paper: all zero for odd sizes; for even ones it says that there is no integer grid.",
+        "",
+        "An odd patch centred on a pixel covers whole pixels. An even one begins and ends in the "
+        "middle of pixels: sampling takes the mean of 2 x 2 neighbours, slicing moves by half a "
+        "pixel to the left and up, and the difference is what the photograph changes over half a "
+        "pixel. Around a corner between pixels it is the even patch that is exact.",
+        "",
+        "![patches](parity.png)",
+        "",
+        "![where they are sampled](parity_grid.png)",
+    ]
+    (folder / "parity.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    _write_csv(folder / "parity.csv", found)
+    Image.fromarray(_picture(faces.samples[0], sizes, device)).save(folder / "parity.png")
+    _scheme().savefig(folder / "parity_grid.png", dpi=150)
+    largest = {str(px): found[px, "pixel"].largest for px in sizes}
+    metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
+    return Findings(table, {"largest_difference": largest}, metrics)
+
+
+def _centres(sample: Sample) -> Tensor:
+    """Of the parts that a face has, `[P, 2]` px."""
+    assert sample.centres is not None
+    assert sample.present is not None
+    return sample.centres[sample.present]
+
+
+def _difference(
+    samples: Sequence[Sample], px: int, aligned: str, device: torch.device
+) -> Difference:
+    """Over all parts of some faces."""
+    cut = [
+        cut_both_ways(sample.image.to(device), ALIGNED[aligned](_centres(sample)).to(device), px)
+        for sample in samples
+    ]
+    sliced, sampled = (torch.cat(patches) for patches in zip(*cut, strict=True))
+    return differing(sliced, sampled)
+
+
+def _table(found: Differences) -> list[str]:
+    heading = (
+        "patch, px",
+        "centred on a",
+        "largest difference, levels",
+        "values that differ",
+        "largest before rounding, levels",
+        "mean before rounding, levels",
+    )
+    rows = [
+        (px, aligned, d.largest, f"{d.share:.1%}", f"{d.largest_unrounded:.2g}",
+         f"{d.mean_unrounded:.2g}")
+        for (px, aligned), d in found.items()
+    ]  # fmt: skip
+    return markdown_table(heading, rows)
+
+
+def _write_csv(path: Path, found: Differences) -> None:
+    fields = list(asdict(next(iter(found.values()))))
+    rows = [[px, aligned, *asdict(d).values()] for (px, aligned), d in found.items()]
+    write_csv(path, ["patch_px", "centred_on", *fields], rows)
+
+
+def _picture(sample: Sample, sizes: Sequence[int], device: torch.device) -> Uint8Array:
+    """Figure 8: a face, and for each size its parts sliced, sampled, and what differs."""
+    rows: list[Row] = [("face", [fitted(_pixels(sample.image), 2 * SHOWN_PX)])]
+    centres = on_pixel(_centres(sample)).to(device)
+    for px in sizes:
+        sliced, sampled = cut_both_ways(sample.image.to(device), centres, px)
+        rounded = sampled.round().to(torch.uint8)
+        apart = (rounded.int() - sliced.int()).abs().to(torch.uint8)
+        for name, patches in (("sliced", sliced), ("sampled", rounded), ("difference", apart)):
+            row = [fitted(_pixels(patch), SHOWN_PX) for patch in patches]
+            rows.append((f"{px} px, {name}", row))
+    return picture_grid(rows)
+
+
+def _pixels(image: Tensor) -> Uint8Array:
+    """`[3, H, W]` uint8 as a picture."""
+    pixels: Uint8Array = image.permute(1, 2, 0).contiguous().cpu().numpy()
+    return pixels
+
+
+def _scheme() -> Figure:
+    """Figure 7: the pixels that a slice takes, and where the sampler looks."""
+    figure = Figure(figsize=(3.4 * len(SCHEME), 3.8), layout="constrained")
+    for axes, px in zip(figure.subplots(1, len(SCHEME)), SCHEME, strict=True):
+        for places, colour, name in zip(
+            places_cut(px), ("#1f5fa8", "#2a9d4e"), ("sliced", "sampled"), strict=True
+        ):
+            x, y = zip(*((x, y) for x in places for y in places), strict=True)
+            size = 60 if name == "sliced" else 18
+            axes.scatter(x, y, s=size, color=colour, label=name)
+        edges = [i - px // 2 - 0.5 for i in range(px + 2)]
+        axes.set_xticks(edges, [])
+        axes.set_yticks(edges, [])
+        axes.grid(alpha=0.4)
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
+        axes.set_title(f"{px} x {px}, centred on a pixel", fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

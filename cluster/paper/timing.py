@@ -1,0 +1,200 @@
+"""Milliseconds a face of both pipelines (paper section 3.1), one face and many at a time."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from matplotlib.figure import Figure
+
+from cluster.beginning import open_places
+from cluster.config import PlacesConfig
+from cluster.paper.experiment import ICNN, STN, Findings, OpenedModel, conduct, open_model
+from cluster.paper.few_faces import FewFaces, few_faces
+from cluster.paper.results import markdown_table, write_csv
+from cluster.run_record import new_run_name
+from stn_icnn.checkpoint import Checkpoint, started_from
+from stn_icnn.config import require
+from stn_icnn.parser import FaceParser
+
+NAME: Final = "timing"
+PAPER_MS: Final = {ICNN: 86.0, STN: 80.0}
+"""Of a face, on a GTX 1080 Ti (paper 3.1)."""
+LEAST_S: Final = 0.3
+"""Parsing that is done sooner is repeated within a round."""
+COLOURS: Final = ("#b8bec6", "#1f5fa8")
+
+Times = Mapping[tuple[str, int], Sequence[float]]
+"""Milliseconds a face, a value a round, by system and faces at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingConfig(PlacesConfig):
+    """A job that times a model's pipeline, and the same networks with the centroid cropper."""
+
+    model: str
+    """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
+    data: str | None = None
+    """Shards with photographs: a folder or s3://BUCKET/PREFIX. None: faces are drawn."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    num_faces: int = 16
+    """Faces that are parsed at a time, beside one (the paper's batches are of 16 a GPU)."""
+    rounds: int = 11
+    """Times that each is timed, in turn."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+
+    def __post_init__(self) -> None:
+        require(self.num_faces >= 2, "num_faces", "at least 2", self.num_faces)
+        require(self.rounds >= 1, "rounds", "at least 1", self.rounds)
+
+
+def run_timing(config: TimingConfig) -> dict[str, Any]:
+    """The job.
+
+    Returns:
+        Its last line: `ms_a_face`, the medians by system and faces at a time, and `ratio`, STN-iCNN
+        to iCNN, the median of the rounds, by faces at a time.
+
+    Raises:
+        ValueError: for a model or data that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    places = open_places(config, config.run_name or new_run_name(NAME))
+    model = open_model(config.model, places.tracker.uri, ("localizer", "fine"))
+    faces = few_faces(config.data, config.split, config.num_faces)
+    facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}
+    return conduct(NAME, places, config, facts, partial(_measure, config, model, faces))
+
+
+def with_centroids(checkpoint: Checkpoint) -> Checkpoint:
+    """The same coarse and fine networks, with the centroid cropper between them."""
+    config = replace(checkpoint.config, model=replace(checkpoint.config.model, cropper="centroid"))
+    model = started_from(checkpoint, config, ("coarse", "fine"))
+    return replace(checkpoint, model=model.eval(), config=config)
+
+
+def timed_in_turn(
+    works: Mapping[tuple[str, int], Callable[[], object]], rounds: int
+) -> dict[tuple[str, int], list[float]]:
+    """Times works alternately, in every other round the other way about.
+
+    Args:
+        works: by system and faces at a time. They wait for their device themselves.
+        rounds: of all of them, after a first that does not count.
+
+    Returns:
+        Milliseconds a face, a value a round.
+    """
+    calls = {}
+    for key, work in works.items():
+        work()
+        calls[key] = max(1, round(LEAST_S / _seconds(work)))
+    taken: dict[tuple[str, int], list[float]] = {key: [] for key in works}
+    for i in range(rounds):
+        for key in list(works)[:: 1 if i % 2 == 0 else -1]:
+            seconds = sum(_seconds(works[key]) for _ in range(calls[key])) / calls[key]
+            taken[key].append(1000 * seconds / key[1])
+    return taken
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: Path) -> Findings:
+    parsers = {
+        ICNN: FaceParser(with_centroids(model.checkpoint)),
+        STN: FaceParser(model.checkpoint),
+    }
+    photos = [sample.image.permute(1, 2, 0).contiguous().numpy() for sample in faces.samples]
+    works = {
+        (system, num): partial(parser.parse_all, photos[:num])
+        for num in (1, len(photos))
+        for system, parser in parsers.items()
+    }
+    times = timed_in_turn(works, config.rounds)
+    where = _machine(parsers[STN])
+    table, ratios = _table(times), _ratios(times)
+    height, width = photos[0].shape[:2]
+    text = [
+        "# Milliseconds a face (section 3.1)",
+        "",
+        f"{where}. {len(photos)} photographs ({faces.name}), the first of {width} x {height} px, "
+        "from decoded pixels to label maps at their own size, by `FaceParser.parse_all`; the same "
+        f"coarse and fine networks in both. Median of {config.rounds} rounds in turn.",
+        "",
+        *table,
+        "",
+        *(f"- {STN} takes {r:.3f} of {ICNN}'s time, {n} at a time" for n, r in ratios.items()),
+        "",
+        "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
+        "",
+        "![timing](timing.png)",
+    ]
+    (folder / "timing.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
+    write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)
+    _chart(times, where).savefig(folder / "timing.png", dpi=150)
+    medians = {key: statistics.median(of_key) for key, of_key in times.items()}
+    by_system = {
+        system: {str(num): ms for (name, num), ms in medians.items() if name == system}
+        for system in parsers
+    }
+    result = {"ms_a_face": by_system, "ratio": {str(num): r for num, r in ratios.items()}}
+    metrics = {f"timing/{system}_{num}_ms": ms for (system, num), ms in medians.items()}
+    return Findings(table, {**result, "machine": where}, metrics)
+
+
+def _machine(parser: FaceParser) -> str:
+    """What has computed, and how."""
+    precision = "bf16" if parser.model.bf16 else "fp32"
+    if parser.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(parser.device)}, {precision}"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {precision}"
+
+
+def _ratios(times: Times) -> dict[int, float]:
+    """STN-iCNN's time to iCNN's, median over rounds, by faces at a time."""
+    return {
+        num: statistics.median(
+            stn / icnn for stn, icnn in zip(times[STN, num], times[ICNN, num], strict=True)
+        )
+        for num in sorted({num for _, num in times})
+    }
+
+
+def _table(times: Times) -> list[str]:
+    heading = ("system", "faces at a time", "ms a face", "rounds from", "to", "paper, ms a face")
+    rows = [
+        (system, num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}", f"{max(ms):.1f}",
+         f"{PAPER_MS[system]:.0f}")
+        for (system, num), ms in times.items()
+    ]  # fmt: skip
+    return markdown_table(heading, rows)
+
+
+def _chart(times: Times, where: str) -> Figure:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    nums = sorted({num for _, num in times})
+    for i, (system, colour) in enumerate(zip(PAPER_MS, COLOURS, strict=True)):
+        medians = [statistics.median(times[system, num]) for num in nums]
+        at = [place + 0.4 * i for place in range(len(nums) + 1)]
+        bars = axes.bar(at, [*medians, PAPER_MS[system]], 0.4, label=system, color=colour)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+    named = [f"{num} at a time" for num in nums]
+    axes.set_xticks([place + 0.2 for place in range(len(nums) + 1)], [*named, "paper"])
+    axes.set_ylabel("ms a face")
+    axes.set_title(where, loc="left", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure

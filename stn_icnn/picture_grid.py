@@ -1,0 +1,61 @@
+"""Pictures in named rows, as in the paper's Figures 5 and 8."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from stn_icnn.overlay import Uint8Array
+
+FONT_PX = 14
+GAP_PX = 6
+
+Row = tuple[str, Sequence[Uint8Array]]
+"""Its name, and its pictures, uint8 `[h, w, 3]` RGB, of any sizes."""
+
+
+def picture_grid(rows: Sequence[Row]) -> Uint8Array:
+    """Rows of pictures on white, the first of each row in the first column, and so on.
+
+    Returns:
+        uint8 `[H, W, 3]`; a row is as high as its highest picture, a column as wide as its widest.
+        One picture alone in its row lies across the columns.
+    """
+    font = ImageFont.load_default(FONT_PX)
+    names = max(int(font.getlength(name)) for name, _ in rows) + 2 * GAP_PX
+    widths = _column_widths([pictures for _, pictures in rows])
+    heights = [max((p.shape[0] for p in pictures), default=2 * FONT_PX) for _, pictures in rows]
+    across = max((p.shape[1] for _, pictures in rows for p in pictures[:1]), default=0)
+    width = names + max(sum(widths) + GAP_PX * len(widths), across + GAP_PX)
+    canvas = Image.new("RGB", (width, sum(heights) + GAP_PX * (len(rows) + 1)), "white")
+    draw, y = ImageDraw.Draw(canvas), GAP_PX
+    for (name, pictures), height in zip(rows, heights, strict=True):
+        draw.text((GAP_PX, y + height / 2), name, "black", font, anchor="lm")
+        x = names
+        for picture, column in zip(pictures, widths, strict=False):
+            canvas.paste(Image.fromarray(picture), (x, y))
+            x += column + GAP_PX
+        y += height + GAP_PX
+    return np.asarray(canvas)
+
+
+def _column_widths(rows: Sequence[Sequence[Uint8Array]]) -> list[int]:
+    num_columns = max(map(len, rows))
+    in_columns = [row for row in rows if len(row) > 1 or num_columns == 1]
+    return [max(row[i].shape[1] for row in in_columns if i < len(row)) for i in range(num_columns)]
+
+
+def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:
+    """A picture, `[h, w, 3]`, brought to a longer side of so many pixels."""
+    scale = side_px / max(picture.shape[:2])
+    height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def framed(picture: Uint8Array, colour: tuple[int, int, int], width_px: int = 3) -> Uint8Array:
+    """A picture, `[h, w, 3]`, with a frame over its edge."""
+    out = picture.copy()
+    inside = np.zeros(out.shape[:2], dtype=bool)
+    inside[width_px:-width_px, width_px:-width_px] = True
+    out[~inside] = colour
+    return out

@@ -1,0 +1,45 @@
+"""A tracking store and models that the experiments' tests share."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.model import build_model
+from stn_icnn.phases import settings_of
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """`storage` and `tracking_uri` of a job's settings."""
+    folder = tmp_path_factory.mktemp("paper")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    return {"storage": str(folder / "storage"), "tracking_uri": uri}
+
+
+@pytest.fixture(scope="session")
+def client(places: dict[str, str]) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=places["tracking_uri"])
+
+
+@pytest.fixture(scope="session")
+def model_of(
+    tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[PhaseName], Path]:
+    """model_of(phase): the file of a model that says it has come through that phase."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def model(phase: PhaseName) -> Path:
+        torch.manual_seed(0)
+        config = settings_of(phase, replace(tiny_config, precision="fp32"))
+        data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
+        path = folder / f"{phase}.pt"
+        save_checkpoint(path, Checkpoint(build_model(config.model), config, data, phase))
+        return path
+
+    return model
