@@ -29,8 +29,9 @@ type: $(READY)
 layers: $(READY)
 	lint-imports
 
+# Two at a time: most of a test of the cluster is waiting for Ray's processes to start.
 test: lint type layers
-	pytest
+	pytest -n 2 --dist loadfile
 
 demo: $(READY)
 	python jobs/e2e.py demo
