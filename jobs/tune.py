@@ -9,8 +9,8 @@ command with the same --run-name goes on where it was stopped.
 
 import sys
 
-from cluster.sweep import run_sweep
-from cluster.sweep_config import SweepJobConfig
+from cluster.sweep.config import SweepJobConfig
+from cluster.sweep.job import run_sweep
 from jobs.options import parse_job, run_job
 
 

@@ -18,8 +18,7 @@ import ray
 import torch
 
 from cluster.config import JobConfig, ScalingConfig
-from cluster.sweep import run_sweep
-from cluster.sweep_config import (
+from cluster.sweep.config import (
     ModelSpaces,
     OptimSpaces,
     PartSpaces,
@@ -27,8 +26,9 @@ from cluster.sweep_config import (
     SweepConfig,
     SweepJobConfig,
 )
-from cluster.sweep_record import SweepRecord, Trial
-from cluster.trial import TrialPlan, run_trial
+from cluster.sweep.job import run_sweep
+from cluster.sweep.record import SweepRecord, Trial
+from cluster.sweep.trial import TrialPlan, run_trial
 from jobs.options import parse_job
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import FineConfig, TrainConfig
@@ -212,7 +212,7 @@ def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
 def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.sweep_trials.run_trial", run_and_misbehave)
+    monkeypatch.setattr("cluster.sweep.trials.run_trial", run_and_misbehave)
     folder = Path(str(settings.storage)) / "faulty"
     folder.mkdir()
     (folder / "raises").touch()
@@ -253,11 +253,11 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
 
 def run_and_score_by_number(trial: dict[str, Any], plan: TrialPlan) -> None:
     """Trains, but reports scores that are known: 0, -1, 1."""
-    import cluster.trial
+    import cluster.sweep.trial
 
     score = {"trial-0000": 0.0, "trial-0001": -1.0, "trial-0002": 1.0}[trial["trial"]]
     report = ray.tune.report
-    cluster.trial.tune.report = lambda values: report({**values, "score": score})
+    cluster.sweep.trial.tune.report = lambda values: report({**values, "score": score})
     run_trial(trial, plan)
 
 
@@ -265,7 +265,7 @@ def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time; the third needs the CPUs of the workers whose trial was stopped."""
-    monkeypatch.setattr("cluster.sweep_trials.run_trial", run_and_score_by_number)
+    monkeypatch.setattr("cluster.sweep.trials.run_trial", run_and_score_by_number)
     two = replace(
         settings,
         run_name="two-workers",

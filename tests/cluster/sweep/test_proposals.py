@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.proposals import num_combinations, propose, require_grid, require_search
-from cluster.spaces import Space, Values
-from cluster.sweep_config import SweepConfig
-from cluster.sweep_record import State, Trial, trial_name
+from cluster.sweep.config import SweepConfig
+from cluster.sweep.proposals import num_combinations, propose, require_grid, require_search
+from cluster.sweep.record import State, Trial, trial_name
+from cluster.sweep.spaces import Space, Values
 from stn_icnn.config import TrainConfig
 
 RATE = Space("optim.lr_fine", "log", False, 1e-4, 1.0)

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cluster.spaces import Space, is_number
-from cluster.sweep_record import Trial
+from cluster.sweep.record import Trial
+from cluster.sweep.spaces import Space, is_number
 
 FINISHED = "#1f5fa8"
 BEST = "#d1495b"

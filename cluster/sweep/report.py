@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.repeats import Repeats
-from cluster.spaces import Space, Values, shown
-from cluster.sweep_charts import curves_chart, field_chart
-from cluster.sweep_record import Trial
-from cluster.trial import as_metric
+from cluster.sweep.charts import curves_chart, field_chart
+from cluster.sweep.record import Trial
+from cluster.sweep.spaces import Space, Values, shown
+from cluster.sweep.trial import as_metric
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.spaces import Values
-from cluster.sweep_config import SweepConfig
-from cluster.sweep_record import SweepRecord, Trial, trial_name
+from cluster.sweep.config import SweepConfig
+from cluster.sweep.record import SweepRecord, Trial, trial_name
+from cluster.sweep.spaces import Values
 
 SCORE = "score"
 EPOCH = "epoch"

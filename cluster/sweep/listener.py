@@ -5,10 +5,10 @@ from typing import Any
 
 from ray import tune
 
-from cluster.spaces import shown
-from cluster.sweep_record import State, SweepRecord, Trial
+from cluster.sweep.record import State, SweepRecord, Trial
+from cluster.sweep.spaces import shown
+from cluster.sweep.trial import JUDGED_BY, TrialPlan, as_metric
 from cluster.tracking import Run, Status
-from cluster.trial import JUDGED_BY, TrialPlan, as_metric
 from stn_icnn.config_dict import to_dict
 
 STATUS: dict[State, Status] = {

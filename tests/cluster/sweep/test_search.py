@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from cluster.spaces import Values
-from cluster.sweep_config import SweepConfig, SweepJobConfig
-from cluster.sweep_listener import SweepListener
-from cluster.sweep_record import SweepRecord, Trial
-from cluster.sweep_search import Pruner, SweepSearch
-from cluster.sweep_trials import Sweep, _described
-from cluster.trial import TrialPlan
+from cluster.sweep.config import SweepConfig, SweepJobConfig
+from cluster.sweep.listener import SweepListener
+from cluster.sweep.record import SweepRecord, Trial
+from cluster.sweep.search import Pruner, SweepSearch
+from cluster.sweep.spaces import Values
+from cluster.sweep.trial import TrialPlan
+from cluster.sweep.trials import Sweep, _described
 from stn_icnn.config import TrainConfig
 
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}

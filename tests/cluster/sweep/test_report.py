@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster.spaces import Space
-from cluster.sweep_charts import field_chart
-from cluster.sweep_record import State, Trial
-from cluster.sweep_report import SweepReport, write_sweep_report
+from cluster.sweep.charts import field_chart
+from cluster.sweep.record import State, Trial
+from cluster.sweep.report import SweepReport, write_sweep_report
+from cluster.sweep.spaces import Space
 
 SIZE = Space("model.patch_px.eye", "values", True, values=(33, 49), step=16)
 RATE = Space("optim.lr_fine", "log", False, 1e-4, 1e-1)

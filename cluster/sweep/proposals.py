@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.spaces import Space, Values, own_value
-from cluster.sweep_config import SweepConfig
-from cluster.sweep_record import Trial
+from cluster.sweep.config import SweepConfig
+from cluster.sweep.record import Trial
+from cluster.sweep.spaces import Space, Values, own_value
 from stn_icnn.config import TrainConfig, require
 
 ATTEMPTS = 10
@@ -55,7 +55,7 @@ def _drawn(
     if sweep.search == "random":
         rng = np.random.default_rng(seed)
         return {space.name: space.draw(rng) for space in spaces}
-    from cluster.tpe import tpe_values  # here: Optuna is an extra
+    from cluster.sweep.tpe import tpe_values  # here: Optuna is an extra
 
     return tpe_values(sweep, spaces, seed, tried)
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cluster.spaces import Space, applied, own_value, parse_space, read_spaces, used_spaces
-from cluster.sweep_config import (
+from cluster.sweep.config import (
     ModelSpaces,
     OptimSpaces,
     PartSpaces,
@@ -14,6 +13,7 @@ from cluster.sweep_config import (
     SweepConfig,
     SweepJobConfig,
 )
+from cluster.sweep.spaces import Space, applied, own_value, parse_space, read_spaces, used_spaces
 from jobs.options import parse_job
 from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig
 from stn_icnn.labels import FINE_NETWORKS

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from cluster.trial import require_trained
+from cluster.sweep.trial import require_trained
 from stn_icnn.checkpoint import (
     Checkpoint,
     DataFacts,

@@ -9,15 +9,15 @@ from typing import Any
 from ray import tune
 
 from cluster.launch import PhaseFailedError
-from cluster.proposals import propose
 from cluster.resources import Share, num_fitting
-from cluster.spaces import Space
-from cluster.sweep_config import SweepJobConfig
-from cluster.sweep_listener import SweepListener
-from cluster.sweep_record import SweepRecord
-from cluster.sweep_search import Pruner, SweepSearch
+from cluster.sweep.config import SweepJobConfig
+from cluster.sweep.listener import SweepListener
+from cluster.sweep.proposals import propose
+from cluster.sweep.record import SweepRecord
+from cluster.sweep.search import Pruner, SweepSearch
+from cluster.sweep.spaces import Space
+from cluster.sweep.trial import TrialPlan, run_trial
 from cluster.tracking import Run
-from cluster.trial import TrialPlan, run_trial
 
 TUNE_FOLDER = "tune"
 

@@ -14,8 +14,8 @@ from cluster.launch import PhaseFailedError, quieten, run_on_workers
 from cluster.resources import Share
 from cluster.run_record import kept_model
 from cluster.shard_cache import PlacedShard
-from cluster.spaces import applied
-from cluster.trial_place import Report, TrialPlace
+from cluster.sweep.spaces import applied
+from cluster.sweep.trial_place import Report, TrialPlace
 from cluster.worker import Start, TrainTask, train, train_in
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig

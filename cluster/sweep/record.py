@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from cluster.run_record import take_up
-from cluster.spaces import Values
+from cluster.sweep.spaces import Values
 from sharding.storage import open_place
 
 SWEEP_FILE = "sweep.json"

@@ -13,13 +13,14 @@ from cluster.config import ScalingConfig
 from cluster.datasets import ShardedData
 from cluster.launch import PhaseFailedError
 from cluster.models import resolve_model
-from cluster.proposals import num_combinations, require_grid, require_search
 from cluster.run_record import new_run_name
-from cluster.spaces import Space, applied, read_spaces, used_spaces
-from cluster.sweep_config import SweepJobConfig
-from cluster.sweep_record import SweepRecord
-from cluster.sweep_report import Setting, SweepReport, write_sweep_report
-from cluster.sweep_trials import Sweep, try_all
+from cluster.sweep.config import SweepJobConfig
+from cluster.sweep.proposals import num_combinations, require_grid, require_search
+from cluster.sweep.record import SweepRecord
+from cluster.sweep.report import Setting, SweepReport, write_sweep_report
+from cluster.sweep.spaces import Space, applied, read_spaces, used_spaces
+from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
+from cluster.sweep.trials import Sweep, try_all
 from cluster.tracking import run_tags
 from cluster.training import (
     MODEL_ARTIFACT,
@@ -29,7 +30,6 @@ from cluster.training import (
     require_localizer,
     training_of,
 )
-from cluster.trial import JUDGED_BY, TrialPlan, require_trained
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE, find_model_file, load_checkpoint, started_from
 from stn_icnn.config import TrainConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cluster.context import checkpoint_name
-from cluster.trial_place import TrialPlace
+from cluster.sweep.trial_place import TrialPlace
 
 
 def folder_with(path: Path, text: str) -> Path:

@@ -13,9 +13,9 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cluster.spaces import Space, Values
-from cluster.sweep_config import SweepConfig
-from cluster.sweep_record import Trial
+from cluster.sweep.config import SweepConfig
+from cluster.sweep.record import Trial
+from cluster.sweep.spaces import Space, Values
 
 
 def tpe_values(
