@@ -27,6 +27,8 @@ from stn_icnn.train import DivergedError
 
 FOLDER = "scratch"
 """Of its storage in the job's, its note in the job's record, and its run in MLflow."""
+OWN = ("optim", "loss")
+"""Its own settings; the job's record compares the others."""
 
 Epochs = dict[PhaseName, int]
 
@@ -120,8 +122,10 @@ def require_goes_on(storage: str, config: TrainConfig) -> None:
     noted = json.loads(place.read(FILE)).get(FOLDER) if place.exists(FILE) else None
     if noted is None:
         return
-    theirs = plain(from_dict(TrainConfig, noted["config"]))
-    changed = differences(plain(config), theirs, f"{FOLDER}.")
+    ours, theirs = plain(config), plain(from_dict(TrainConfig, noted["config"]))
+    changed = differences(
+        {name: ours[name] for name in OWN}, {name: theirs[name] for name in OWN}, f"{FOLDER}."
+    )
     if changed:
         raise ValueError(
             f"the training from scratch of {storage} was begun with other settings "

@@ -109,6 +109,7 @@ def test_other_settings_than_it_was_begun_with_are_refused_by_name(
     other = replace(beside.config, optim=replace(beside.config.optim, lr_fine=0.5))
     with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
         require_goes_on(beside.record.storage, other)
+    require_goes_on(beside.record.storage, replace(beside.config, seed=9))  # for the job to refuse
 
 
 def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
