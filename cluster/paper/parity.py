@@ -145,8 +145,8 @@ def _table(found: Differences) -> list[str]:
         "mean before rounding, levels",
     )
     rows = [
-        (px, aligned, d.largest, f"{d.share:.1%}", f"{d.largest_unrounded:.2g}",
-         f"{d.mean_unrounded:.2g}")
+        (px, aligned, d.largest, f"{d.share:.1%}", f"{d.largest_unrounded:.3g}",
+         f"{d.mean_unrounded:.3g}")
         for (px, aligned), d in found.items()
     ]  # fmt: skip
     return markdown_table(heading, rows)
@@ -180,7 +180,7 @@ def _pixels(image: Tensor) -> Uint8Array:
 
 def _scheme() -> Figure:
     """Figure 7: the pixels that a slice takes, and where the sampler looks."""
-    figure = Figure(figsize=(3.4 * len(SCHEME), 3.8), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(SCHEME), 4.2), layout="constrained")
     for axes, px in zip(figure.subplots(1, len(SCHEME)), SCHEME, strict=True):
         for places, colour, name in zip(
             places_cut(px), ("#1f5fa8", "#2a9d4e"), ("sliced", "sampled"), strict=True
@@ -188,12 +188,13 @@ def _scheme() -> Figure:
             x, y = zip(*((x, y) for x in places for y in places), strict=True)
             size = 60 if name == "sliced" else 18
             axes.scatter(x, y, s=size, color=colour, label=name)
-        edges = [i - px // 2 - 0.5 for i in range(px + 2)]
+        edges = [i - 0.5 for i in range(-(px // 2), px // 2 + 2)]
         axes.set_xticks(edges, [])
         axes.set_yticks(edges, [])
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(edges[-1], edges[0])  # downwards
         axes.grid(alpha=0.4)
         axes.set_aspect("equal")
-        axes.invert_yaxis()
         axes.set_title(f"{px} x {px}, centred on a pixel", fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
