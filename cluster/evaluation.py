@@ -25,6 +25,7 @@ from stn_icnn.config import Precision
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import parse_batch
 from stn_icnn.model import STNiCNN
+from stn_icnn.phases import system_of
 from stn_icnn.report import Example, pick_examples, table_text, write_report
 
 REPORT = "report"
@@ -49,6 +50,45 @@ class Scores:
     def overall(self) -> dict[str, float | None]:
         """F1 of all inner classes together, by system."""
         return {name: rows["overall"] for name, rows in self.systems.items()}
+
+
+def count(
+    models: Mapping[str, bytes],
+    data: ShardedData,
+    split: str,
+    *,
+    storage: str,
+    share: Share,
+    max_failures: int,
+    precision: Precision | None = None,
+) -> dict[str, Tensor]:
+    """Counts how models label a split, with the first one's coarse network and the mean label map.
+
+    Args:
+        models: contents of their files, by name.
+        data: the data set.
+        split: of it.
+        storage: for the Ray run that does it.
+        share: of the cluster.
+        max_failures: restarts after a worker's death.
+        precision: arithmetic to label in; None: each model's own setting.
+
+    Returns:
+        By system, confusion counts of each image in the split's order, int64 `[M, 11, 11]`.
+
+    Raises:
+        PhaseFailedError: where workers failed more often than allowed.
+    """
+    result = run_on_workers(
+        evaluate,
+        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision),
+        name=f"evaluate-{uuid.uuid4().hex[:8]}",
+        storage=storage,
+        share=share,
+        max_failures=max_failures,
+        on_report=lambda report: print(f"evaluate: {report}", flush=True),
+    )
+    return {name: torch.tensor(value) for name, value in result.return_value.items()}
 
 
 def score(
@@ -80,17 +120,15 @@ def score(
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
-    models = {system: model, **(others or {})}
-    result = run_on_workers(
-        evaluate,
-        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision),
-        name=f"evaluate-{uuid.uuid4().hex[:8]}",
+    counts = count(
+        {system: model, **(others or {})},
+        data,
+        split,
         storage=storage,
         share=share,
         max_failures=max_failures,
-        on_report=lambda report: print(f"evaluate: {report}", flush=True),
+        precision=precision,
     )
-    counts = {name: torch.tensor(value) for name, value in result.return_value.items()}
     scores = Scores(_report(counts, model, data, split, run))
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(table_text(scores.systems), flush=True)
@@ -152,7 +190,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     data = ShardedData.open(job.data)
     data.shards(job.split)
     model = find_model_file(resolve_model(job.model, places.tracker.uri)).read_bytes()
-    load_checkpoint(model)  # refuses what is not ours before any cluster work
+    phase = load_checkpoint(model).phase  # refuses what is not ours before any cluster work
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
     share = join(places, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
@@ -169,6 +207,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
             share=share,
             max_failures=job.scaling.max_failures,
             precision=job.precision,
+            system=system_of(phase),
         )
     return places.tracker.last_line(
         {

@@ -122,6 +122,7 @@ class RunRecord:
         data_fingerprint: str,
         num_images: int | None = None,
         parent_sha256: str | None = None,
+        kind: str | None = None,
     ) -> Self:
         """Starts a run's record, or takes it up.
 
@@ -131,6 +132,7 @@ class RunRecord:
             data_fingerprint: of the shards that it is trained on.
             num_images: that it is trained on; None: all of the training split.
             parent_sha256: of the model file that it goes on from; None: it begins afresh.
+            kind: of job, where it is another than the main one: a run is of one kind.
 
         Raises:
             ValueError: naming the settings in which the run of this name was started otherwise.
@@ -140,6 +142,7 @@ class RunRecord:
             "data_fingerprint": data_fingerprint,
             "num_images": num_images,
             "parent_sha256": parent_sha256,
+            "kind": kind,
         }
         return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))
 

@@ -10,6 +10,7 @@ from cluster.beginning import JobPlaces, join
 from cluster.config import JobConfig
 from cluster.datasets import ShardedData, demo_data
 from cluster.launch import PhaseFailedError, Report, run_on_workers
+from cluster.places import unavailable
 from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.tracking import Run, run_tags
@@ -53,6 +54,7 @@ def open_training(
     *,
     num_images: int | None = None,
     parent_sha256: str | None = None,
+    kind: str | None = None,
     tags: Mapping[str, str | None] | None = None,
 ) -> Training:
     """Settles all that a training needs: data, a share of the cluster, its record and its run.
@@ -63,6 +65,7 @@ def open_training(
         places: of the job.
         num_images: of the training split, that the seed chooses; None: all.
         parent_sha256: of the model file that it goes on from, if it does not begin afresh.
+        kind: of job, where it is another than the main one.
         tags: of the run, besides those that every run bears.
 
     Raises:
@@ -79,7 +82,7 @@ def open_training(
     require_batches(config, data, share, num_images)
     fingerprint = data.manifest.fingerprint
     record = RunRecord.open(
-        f"{places.storage}/{places.run_name}", config, fingerprint, num_images, parent_sha256
+        f"{places.storage}/{places.run_name}", config, fingerprint, num_images, parent_sha256, kind
     )
     run = places.tracker.start_or_resume_run(
         places.run_name,
@@ -100,10 +103,14 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
 
     Raises:
         ValueError: naming the settings in which a training of this name was started otherwise.
+        TrackingUnavailableError: where the tracking server is away: branch before training.
     """
     storage, fingerprint = f"{whole.record.storage}/{name}", whole.data.manifest.fingerprint
     record = RunRecord.open(storage, config, fingerprint, whole.chosen_images)
-    run = whole.run.tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
+    tracker = whole.run.tracker
+    run = tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
+    if run.run_id is None:  # its phases' own runs could not be put under it
+        raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
     return replace(whole, config=config, record=record, run=run)
 
 

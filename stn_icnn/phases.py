@@ -34,15 +34,24 @@ TRAINED_BY: Mapping[str, tuple[str, ...]] = {
 }
 """Networks that have learnt something by the end of a phase, whatever came before it."""
 
-NEEDED_BY: Mapping[PhaseName, tuple[str, ...]] = {
-    "coarse": (),
-    "localizer": ("coarse",),
-    "end_to_end": ("coarse", "localizer"),
-    "frozen": ("coarse", "localizer"),
-    "baseline": ("coarse",),
-    "fine": (),
+SYSTEMS: Mapping[str, PhaseName] = {
+    "iCNN": "baseline",
+    "STN-iCNN*": "frozen",
+    "STN-iCNN": "end_to_end",
 }
-"""Networks that a phase must find trained."""
+"""The paper's names of its systems, each said to be better than the one before, and the phases that
+make them."""
+
+
+def system_of(phase: str) -> str:
+    """The paper's name for the model of a phase; one that is not whole yet is called STN-iCNN."""
+    return next((system for system, last in SYSTEMS.items() if last == phase), "STN-iCNN")
+
+
+def needed_by(phase: PhaseName) -> tuple[str, ...]:
+    """Networks that a phase must find trained."""
+    before = STARTS_FROM.get(phase)
+    return () if before is None else TRAINED_BY[before]
 
 
 def settings_of(phase: PhaseName, config: TrainConfig) -> TrainConfig:

@@ -16,7 +16,7 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
 
     Args:
         run: the phase; its data are those of a training.
-        model: of its sizes; its weights change.
+        model: of its sizes; its weights stay, but not its batch norm's statistics.
 
     Returns:
         Seconds, of this rank, for as many images as an epoch has.
@@ -28,6 +28,8 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
     prepare_model(model, run.config, context.device)
     set_trained(model, rates, run.config.optim.freeze_batch_stats, run.fine_networks)
     state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
+    for group in state.optimizer.param_groups:
+        group["peak_lr"] = 0.0  # as much work, and fresh networks can't diverge in it
     module = context.wrap(PhaseLoss(model, run.phase, run.config.loss, run.config.fine))
     one_epoch, num_steps = run.plan(0), WARM_UP_STEPS + TIMED_STEPS
     epochs = range(-(-num_steps // len(one_epoch)))  # a small data set has few steps in each

@@ -19,19 +19,17 @@ from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
 from cluster.models import resolve_model
 from cluster.paper.results import publish
+from cluster.run_record import FILE as TRAINING_RECORD
 from cluster.tracking import run_tags
 from sharding.storage import Place, open_place
 from stn_icnn.checkpoint import Checkpoint, find_model_file, load_checkpoint
 from stn_icnn.config_dict import differences
-from stn_icnn.phases import TRAINED_BY
+from stn_icnn.phases import SYSTEMS, TRAINED_BY, system_of
 
 RECORD: Final = "experiment.json"
 
-ICNN: Final = "iCNN"
-"""The paper's name of the two-stage parser, with the centroid cropper."""
-STN: Final = "STN-iCNN"
-STN_FROZEN: Final = "STN-iCNN*"
-"""Its name of ours before end-to-end training."""
+ICNN, _, STN = SYSTEMS
+"""The paper's names of the two-stage parser, with the centroid cropper, and of its own."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,9 @@ class OpenedModel:
     @property
     def system(self) -> str:
         """The paper's name for it, where its localizer is trained."""
-        return STN if self.checkpoint.phase == "end_to_end" else STN_FROZEN
+        return system_of(
+            "frozen" if self.checkpoint.phase == "localizer" else self.checkpoint.phase
+        )
 
 
 def open_model(model: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:
@@ -150,6 +150,8 @@ def _settings(name: str, job: PlacesConfig, facts: Mapping[str, str | None]) -> 
 
 def _earlier(place: Place, storage: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the run has left, if it is finished."""
+    if place.exists(TRAINING_RECORD):
+        raise ValueError(f"the run at {storage} is a training: give another --run-name")
     if not place.exists(RECORD):
         return None
     record: dict[str, Any] = json.loads(place.read(RECORD))
@@ -159,8 +161,3 @@ def _earlier(place: Place, storage: str, settings: Mapping[str, Any]) -> dict[st
             "repeat them, or give another --run-name"
         )
     return record
-
-
-def in_markdown(text: str) -> str:
-    """A name with its asterisk as such."""
-    return text.replace("*", r"\*")

@@ -15,8 +15,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.paper.experiment import Findings, in_markdown
-from cluster.paper.results import markdown_table, write_csv
+from cluster.paper.experiment import Findings
+from cluster.paper.results import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
 from stn_icnn.window_scores import (
     ALL_PARTS,

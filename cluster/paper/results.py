@@ -38,3 +38,8 @@ def write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]])
     """Writes a table as a CSV file; None is an empty field."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([heading, *rows])
+
+
+def in_markdown(text: str) -> str:
+    """A name with its asterisk as such."""
+    return text.replace("*", r"\*")

@@ -1,7 +1,6 @@
 """The paper's three systems, trained from one coarse network and one localizer, and scored."""
 
 import io
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -9,36 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.launch import run_on_workers
+from cluster.evaluation import count
 from cluster.training import Training, train_phase
-from cluster.worker import EvaluateTask, evaluate
+from cluster.worker import COARSE, MEAN_MAP
 from sharding.storage import open_place
 from stn_icnn.config import PhaseName
 from stn_icnn.metrics import f1_rows
-from stn_icnn.phases import STARTS_FROM
+from stn_icnn.phases import STARTS_FROM, SYSTEMS
 
 System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
-
-LAST_PHASE: Mapping[System, PhaseName] = {
-    "iCNN": "baseline",
-    "STN-iCNN*": "frozen",
-    "STN-iCNN": "end_to_end",
-}
-"""The paper's systems, each said to be better than the one before, and what makes them."""
-
 COUNTS_FILE = "counts.npz"
 
 
 def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
-    """Trains the systems as far as they are not, and scores them on the test split, once.
+    """Trains the systems as far as they are not, and scores them on the test split, each once.
 
     Args:
         training: whose phases they are. They share the coarse network and the localizer.
         systems: to be trained.
 
     Returns:
-        By system, the coarse network and the mean label map among them, confusion counts of each
-        image, int64 `[M, 11, 11]`.
+        By system, confusion counts of each image, int64 `[M, 11, 11]`; then those of the coarse
+        network of the system that was scored first, and of the mean label map.
 
     Raises:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
@@ -47,43 +38,38 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
     with training.run.finishing():
         for phase in phases_of(systems):
             train_phase(training, phase)
-        if place.exists(COUNTS_FILE):
-            counts = _from_npz(place.read(COUNTS_FILE))
-            if set(systems) <= set(counts):
-                return counts
-        counts = _score(training, systems)
-        place.write(COUNTS_FILE, _to_npz(counts))
+        counts = _from_npz(place.read(COUNTS_FILE)) if place.exists(COUNTS_FILE) else {}
+        missing = [system for system in systems if system not in counts]
+        if missing:
+            counts = _counted(training, missing) | counts
+            place.write(COUNTS_FILE, _to_npz(counts))
         for system in systems:
             rows = f1_rows(counts[system].sum(dim=0))
-            values = {f"{LAST_PHASE[system]}/test/f1_{row}": f1 for row, f1 in rows.items()}
+            values = {f"{SYSTEMS[system]}/test/f1_{row}": f1 for row, f1 in rows.items()}
             training.run.log_metrics(values, step=0)
-    return counts
+    return {name: counts[name] for name in (*systems, COARSE, MEAN_MAP)}
 
 
 def phases_of(systems: Sequence[System]) -> list[PhaseName]:
     """The phases that make some systems, each after the one that it starts from, none twice."""
     phases: list[PhaseName] = []
     for system in systems:
-        chain: list[PhaseName] = [LAST_PHASE[system]]
+        chain: list[PhaseName] = [SYSTEMS[system]]
         while chain[0] in STARTS_FROM:
             chain.insert(0, STARTS_FROM[chain[0]])
         phases += [phase for phase in chain if phase not in phases]
     return phases
 
 
-def _score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
-    models = {system: training.record.model(LAST_PHASE[system]) for system in systems}
-    data = training.data
-    result = run_on_workers(
-        evaluate,
-        EvaluateTask(models, data.shards("test"), data.shards("train")),
-        name=f"evaluate-{uuid.uuid4().hex[:8]}",
+def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
+    return count(
+        {system: training.record.model(SYSTEMS[system]) for system in systems},
+        training.data,
+        "test",
         storage=training.record.storage,
         share=training.share,
         max_failures=training.max_failures,
-        on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
-    return {name: torch.from_numpy(counts) for name, counts in result.return_value.items()}
 
 
 def _to_npz(counts: Mapping[str, Tensor]) -> bytes:

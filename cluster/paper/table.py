@@ -11,13 +11,14 @@ from torch import Tensor
 from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.paper.results import publish
-from cluster.paper.systems import LAST_PHASE, System, train_and_score
+from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.run_record import new_run_name
 from cluster.training import Training, branch, log_config, open_training
 from stn_icnn.config import require
+from stn_icnn.phases import SYSTEMS
 
-SYSTEMS: tuple[System, ...] = get_args(System)
+ALL: tuple[System, ...] = get_args(System)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,18 @@ class TableConfig(JobConfig):
     seeds: int = 2
     """Trainings of each system, with seeds one apart from `seed`. More may be asked for when a run
     is gone on with."""
-    systems: tuple[System, ...] = SYSTEMS
+    systems: tuple[System, ...] = ALL
     """Which of the paper's systems: iCNN (two stages), STN-iCNN* (before end-to-end training),
     STN-iCNN."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
-        in_order = tuple(system for system in SYSTEMS if system in self.systems)
+        in_order = tuple(system for system in ALL if system in self.systems)
         require(
             len(in_order) > 0 and in_order == self.systems,
             "systems",
-            f"one or more of {', '.join(SYSTEMS)}, in this order, each once",
+            f"one or more of {', '.join(ALL)}, in this order, each once",
             " ".join(self.systems) or "none",
         )
 
@@ -60,14 +61,18 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
     places = open_places(settings, settings.run_name or new_run_name(f"table-{preset}"))
-    whole = open_training(settings, preset, places)
+    whole = open_training(settings, preset, places, kind="table")
     counts: dict[int, Mapping[str, Tensor]] = {}
     with whole.run.finishing():
         whole.run.set_tags({"kind": "paper", "experiment": "table"})
         log_config(whole.run, whole.config)
-        for seed in range(whole.config.seed, whole.config.seed + settings.seeds):
+        first = whole.config.seed
+        trainings = {
+            seed: branch(whole, f"seed-{seed}", replace(whole.config, seed=seed))
+            for seed in range(first, first + settings.seeds)
+        }
+        for seed, training in trainings.items():
             print(f"seed {seed}", flush=True)
-            training = branch(whole, f"seed-{seed}", replace(whole.config, seed=seed))
             counts[seed] = train_and_score(training, settings.systems)
             report = TableReport(
                 f"{whole.run.name}: the paper's systems on {whole.data.name}",
@@ -87,8 +92,9 @@ def _publish(whole: Training, report: TableReport) -> None:
         print((folder / "table.md").read_text(), flush=True)
     for system in report.systems:
         overall = report.mean(system, "overall")
-        phase = LAST_PHASE[system]
-        whole.run.log_metrics({f"{phase}/test/f1_overall": overall}, step=len(report.counts))
+        whole.run.log_metrics(
+            {f"{SYSTEMS[system]}/test/f1_overall": overall}, step=len(report.counts)
+        )
 
 
 def _last_line(whole: Training, report: TableReport) -> dict[str, Any]:

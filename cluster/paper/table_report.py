@@ -9,8 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.paper.experiment import in_markdown
-from cluster.paper.results import markdown_table, write_csv
+from cluster.paper.results import in_markdown, markdown_table, write_csv
 from cluster.repeats import Repeats
 from stn_icnn.metrics import bootstrap_f1, f1_rows, f1_tensors, percentile_interval
 from stn_icnn.report import HEADINGS, PAPER, Rows
@@ -114,10 +113,26 @@ def differences_of(report: TableReport) -> list[Difference]:
 
 
 def write_table(folder: Path, report: TableReport) -> None:
-    """Writes `table.md`, `table.csv` and `table.png`."""
+    """Writes `table.md`, `table.csv`, `table_differences.csv` and `table.png`."""
     (folder / "table.md").write_text("\n".join(_markdown(report)) + "\n", encoding="utf-8")
     heading = ["system", "source", "seed", *HEADINGS]
     write_csv(folder / "table.csv", heading, _csv_rows(report))
+    differences = [
+        [one.better, one.worse, one.of_seeds.num, one.of_seeds.mean, one.of_seeds.deviation]
+        + [*one.interval, one.images_better]
+        for one in differences_of(report)
+    ]
+    heading = [
+        "better",
+        "worse",
+        "seeds",
+        "difference",
+        "deviation",
+        "low",
+        "high",
+        "images_better",
+    ]
+    write_csv(folder / "table_differences.csv", heading, differences)
     _chart(report).savefig(folder / "table.png", dpi=150)
 
 
@@ -126,7 +141,7 @@ def _markdown(report: TableReport) -> list[str]:
     paper = PAPER.get(report.dataset)
     lines = [f"# {report.title}", ""]
     table = [
-        [in_markdown(name), *(_number(report.mean(name, row)) for row in HEADINGS)]
+        [in_markdown(name), *(_spread(report.repeats(name, row)) for row in HEADINGS)]
         for name in report.names
     ]
     for name, rows in (paper.rows() if paper else {}).items():
@@ -134,10 +149,11 @@ def _markdown(report: TableReport) -> list[str]:
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
-        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: means over them. "
+        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: mean and standard "
+        "deviation over them. "
         "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
         r"STN-iCNN\*: before end-to-end training; the systems of a seed share the coarse network "
-        "and the localizer.",
+        f"and the localizer; the coarse network alone is that of {in_markdown(report.systems[0])}.",
         *([f"The paper's rows are from its {paper.source}."] if paper else []),
         "",
     ]
@@ -156,6 +172,13 @@ def _markdown(report: TableReport) -> list[str]:
         compared.append([name, _signed(one.of_seeds), ends, f"{one.images_better:.0%}"])
     heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
     return [*lines, *markdown_table(heading, compared), "", "![table.png](table.png)"]
+
+
+def _spread(repeats: Repeats | None) -> str | None:
+    """Mean and, of several seeds, deviation."""
+    if repeats is None or repeats.deviation is None:
+        return _number(None if repeats is None else repeats.mean)
+    return f"{repeats.mean:.3f} ± {repeats.deviation:.3f}"
 
 
 def _signed(repeats: Repeats) -> str:
@@ -200,7 +223,8 @@ def _chart(report: TableReport) -> Figure:
                 axes.hlines(theirs[row], place - width / 2, place + width / 2, color="#d1495b")
     axes.plot([], [], color="#d1495b", label="paper")
     axes.set_xticks([x + 0.4 - width / 2 for x in range(len(shown))], [HEADINGS[r] for r in shown])
-    axes.set_ylim(0.5, 1)
+    lowest = min(report.mean(name, row) or 0 for name in report.systems for row in shown)
+    axes.set_ylim(max(0, lowest - 0.1), 1)
     axes.set_ylabel("F1")
     axes.set_title(report.title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

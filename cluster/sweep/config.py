@@ -17,7 +17,6 @@ PHASE_ORDER: tuple[PhaseName, ...] = (
     "coarse",
     "localizer",
     "fine",
-    "baseline",
     "frozen",
     "end_to_end",
 )
@@ -154,8 +153,8 @@ class SweepConfig:
     """How a sweep searches, and what a trial trains."""
 
     phases: tuple[PhaseName, ...] = ("fine",)
-    """Phases that each trial trains, in this order: coarse, localizer, fine, baseline, frozen,
-    end_to_end; by the last it is judged and pruned."""
+    """Phases that each trial trains, in this order: coarse, localizer, fine, frozen, end_to_end; by
+    the last it is judged and pruned."""
     start: str | None = None
     """Model that trials start from: a checkpoint file or folder, runs:/… or models:/…. Networks
     that it has trained are taken from it. None: freshly initialised ones."""

@@ -23,11 +23,11 @@ MOST_STEPS = 1000
 MOST_CHECKED = 1024
 """Values of a space, and combinations of ends."""
 
-CUTTING: tuple[PhaseName, ...] = ("end_to_end", "frozen", "baseline", "fine")
+CUTTING: tuple[PhaseName, ...] = ("end_to_end", "frozen", "fine")
 """Phases that train on windows."""
 
 USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
-    "model.coarse_px": ("coarse", "localizer", "end_to_end", "frozen", "baseline"),
+    "model.coarse_px": ("coarse", "localizer", "end_to_end", "frozen"),
     "model.learn_scale": ("localizer", "end_to_end", "frozen"),
     "model.window_px": CUTTING,
     "model.patch_px": CUTTING,

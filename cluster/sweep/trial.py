@@ -20,7 +20,7 @@ from cluster.worker import Start, TrainTask, train, train_in
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.phases import NEEDED_BY, TRAINED_BY
+from stn_icnn.phases import TRAINED_BY, needed_by
 
 OnReport = Callable[[Report], None]
 
@@ -29,7 +29,6 @@ JUDGED_BY: dict[PhaseName, str] = {
     "localizer": "val/loss",
     "end_to_end": "val/f1_overall",
     "frozen": "val/f1_overall",
-    "baseline": "val/f1_overall",
     "fine": "val/f1_parts",
 }
 """The metric by which trials are judged, by the last phase that they train."""
@@ -216,7 +215,7 @@ def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:
     """
     trained = set(TRAINED_BY[load_checkpoint(start).phase]) if start else set()
     for phase in phases:
-        missing = [name for name in NEEDED_BY[phase] if name not in trained]
+        missing = [name for name in needed_by(phase) if name not in trained]
         if missing:
             raise ValueError(
                 f"sweep.phases {' '.join(phases)}: {phase} needs {' and '.join(missing)} trained: "
