@@ -61,9 +61,8 @@ class OpenedModel:
     @property
     def system(self) -> str:
         """The paper's name for it, where its localizer is trained."""
-        return system_of(
-            "frozen" if self.checkpoint.phase == "localizer" else self.checkpoint.phase
-        )
+        phase = self.checkpoint.phase
+        return system_of("frozen" if phase == "localizer" else phase)
 
 
 def open_model(model: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:

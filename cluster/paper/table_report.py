@@ -117,22 +117,8 @@ def write_table(folder: Path, report: TableReport) -> None:
     (folder / "table.md").write_text("\n".join(_markdown(report)) + "\n", encoding="utf-8")
     heading = ["system", "source", "seed", *HEADINGS]
     write_csv(folder / "table.csv", heading, _csv_rows(report))
-    differences = [
-        [one.better, one.worse, one.of_seeds.num, one.of_seeds.mean, one.of_seeds.deviation]
-        + [*one.interval, one.images_better]
-        for one in differences_of(report)
-    ]
-    heading = [
-        "better",
-        "worse",
-        "seeds",
-        "difference",
-        "deviation",
-        "low",
-        "high",
-        "images_better",
-    ]
-    write_csv(folder / "table_differences.csv", heading, differences)
+    heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
+    write_csv(folder / "table_differences.csv", heading, _difference_rows(report))
     _chart(report).savefig(folder / "table.png", dpi=150)
 
 
@@ -149,8 +135,8 @@ def _markdown(report: TableReport) -> list[str]:
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
-        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: mean and standard "
-        "deviation over them. "
+        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: mean and "
+        "standard deviation over them. "
         "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
         r"STN-iCNN\*: before end-to-end training; the systems of a seed share the coarse network "
         f"and the localizer; the coarse network alone is that of {in_markdown(report.systems[0])}.",
@@ -195,6 +181,15 @@ def _csv_rows(report: TableReport) -> list[list[object]]:
     paper = PAPER.get(report.dataset)
     for name, theirs in (paper.rows() if paper else {}).items():
         rows.append([name, paper and paper.source, None, *(theirs[row] for row in HEADINGS)])
+    return rows
+
+
+def _difference_rows(report: TableReport) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for one in differences_of(report):
+        seeds = one.of_seeds
+        numbers = (seeds.num, seeds.mean, seeds.deviation, *one.interval, one.images_better)
+        rows.append([one.better, one.worse, *numbers])
     return rows
 
 
