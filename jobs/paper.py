@@ -25,19 +25,19 @@ from cluster.paper.timing import TimingConfig, run_timing
 from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]
-Training = TypeVar("Training", bound=JobConfig)
-Measuring = TypeVar("Measuring", bound=PlacesConfig)
+TrainingJob = TypeVar("TrainingJob", bound=JobConfig)
+MeasuringJob = TypeVar("MeasuringJob", bound=PlacesConfig)
 
 
 def train(
-    run: Callable[[Training, str], Result], kind: type[Training], arguments: Sequence[str]
+    run: Callable[[TrainingJob, str], Result], kind: type[TrainingJob], arguments: Sequence[str]
 ) -> Result:
     """An experiment with a training job's presets and settings."""
     return run(*parse_job(__doc__, arguments, kind))
 
 
 def measure(
-    run: Callable[[Measuring], Result], kind: type[Measuring], arguments: Sequence[str]
+    run: Callable[[MeasuringJob], Result], kind: type[MeasuringJob], arguments: Sequence[str]
 ) -> Result:
     """An experiment that trains nothing."""
     return run(tyro.cli(kind, description=__doc__, args=arguments))
@@ -60,6 +60,7 @@ def job() -> Result:
         sys.exit(0)
     if name not in EXPERIMENTS:
         raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name!r}")
+    sys.argv[0] += f" {name}"  # as --help calls the program
     return EXPERIMENTS[name](arguments)
 
 
