@@ -5,7 +5,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.model_card import model_card
-from cluster.models import register, resolve_model
+from cluster.models import origin_of, register, resolve_model
 from cluster.provenance import flatten, git_commit
 from cluster.tracking import Tracker
 
@@ -52,6 +52,17 @@ def test_champion_moves_only_to_the_better(tracker, run_id):
     assert decisions[0] == "the first"
     assert decisions[1] == "no: version 1 has val/f1_overall 0.5"
     assert decisions[2] == "since version 1"
+
+
+def test_a_model_s_name_tells_the_run_that_left_it(tracker, run_id, tmp_path):
+    version = enter(tracker, "from-a-run", run_id, 0.5)
+    for name in (
+        f"runs:/{run_id}/checkpoint",
+        f"models:/from-a-run/{version}",
+        "models:/from-a-run@champion",
+    ):
+        assert origin_of(name, tracker.uri) == run_id
+    assert origin_of(str(tmp_path / "made"), tracker.uri) is None
 
 
 def test_a_tie_leaves_the_champion(tracker, run_id):
