@@ -19,7 +19,7 @@ from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.data import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
 from stn_icnn.metrics import resize_labels
-from stn_icnn.occlusion import choose_parts
+from stn_icnn.occlusion import choose_parts, cover_batch
 
 ModelOf = Callable[[str], Path]
 SEED = 3
@@ -69,6 +69,20 @@ def cut(croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Cr
     )
     monkeypatch.setattr(croppers.model, "locate", lambda logits: located.to(logits.device))
     return croppers.cut(batch)
+
+
+def test_the_networks_see_the_covered_faces(
+    croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Batch] = []
+    label_coarsely = croppers.model.label_coarsely
+    monkeypatch.setattr(
+        croppers.model, "label_coarsely", lambda b: seen.append(b) or label_coarsely(b)
+    )
+    croppers.cut(batch)
+    covered, _ = cover_batch(batch, croppers.num_covered, SEED)
+    assert not covered.images.equal(batch.images)
+    assert seen[0].images.cpu().equal(covered.images)
 
 
 def test_the_localizer_finds_what_the_centroids_cannot(cut: Croppings, batch: Batch) -> None:

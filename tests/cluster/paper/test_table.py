@@ -15,11 +15,13 @@ import ray
 import torch
 from torch import Tensor
 
-from cluster.config import ScalingConfig
+from cluster.config import JobConfig, ScalingConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
+from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import phases_of
 from cluster.paper.table import TableConfig, run_table
 from cluster.paper.table_report import Difference, TableReport, differences_of, write_table
+from cluster.pipeline import run_end_to_end
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.cropper import CentroidCropper
@@ -123,7 +125,7 @@ def test_sizes_that_can_not_be_are_refused(sizes: Any) -> None:
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(address="local", num_cpus=1)
+    ray.init(address="local", num_cpus=2)
     yield
     ray.shutdown()
 
@@ -141,7 +143,7 @@ def short(
         "data": str(shards),
         "storage": str(folder / "storage"),
         "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
-        "scaling": ScalingConfig(num_workers=1, cpus_per_worker=1),
+        "scaling": ScalingConfig(num_workers=2, cpus_per_worker=1),
     }
 
 
@@ -207,6 +209,29 @@ def test_table_goes_on_with_more_seeds(
     assert {f.path for f in client.list_artifacts(two["run_id"], "paper")} == {
         f"paper/table{rest}" for rest in (".md", ".csv", ".png", "_differences.csv")
     }
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
+def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, Any]) -> None:
+    systems = ("iCNN", "STN-iCNN")
+    fewer = run_table(TableConfig(**short, run_name="table", seeds=1, systems=systems), "demo")
+    assert fewer["overall"] == {system: one["overall"][system] for system in systems}
+    assert list(fewer["differences"]) == ["STN-iCNN - iCNN"]
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="kind: coarse-size, was table"):
+        run_coarse_size(CoarseSizeConfig(**short, run_name="table"), "demo")
+    with pytest.raises(ValueError, match="kind: None, was table"):
+        run_end_to_end(JobConfig(**short, run_name="table"), "demo")
+    places = {name: short[name] for name in ("storage", "tracking_uri")}
+    with pytest.raises(ValueError, match="is a training: give another --run-name"):
+        run_parity(ParityConfig(**places, run_name="table", num_faces=1))
 
 
 @pytest.mark.usefixtures("_cluster")
