@@ -9,7 +9,7 @@ with the same --run-name goes on where it was stopped.
 
 import sys
 
-from cluster.hybrid import run_hybrid
+from cluster.hybrid.job import run_hybrid
 from jobs.options import parse_fine_tuning, run_job
 
 

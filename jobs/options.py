@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import tyro
 
 from cluster.config import JobConfig
-from cluster.hybrid_config import HybridJobConfig, fine_tuning_of
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
+from cluster.hybrid.parent import Parent
 from cluster.launch import PhaseFailedError
-from cluster.parent import Parent
 from sharding.storage import split_url
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import from_dict, to_dict

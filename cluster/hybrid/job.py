@@ -8,8 +8,9 @@ from typing import Any
 
 from cluster.beginning import open_places
 from cluster.evaluation import Scores, score
-from cluster.hybrid_config import HybridJobConfig, scratch_of
-from cluster.hybrid_report import (
+from cluster.hybrid.config import HybridJobConfig, scratch_of
+from cluster.hybrid.parent import Parent
+from cluster.hybrid.report import (
     HYBRID,
     PARENT,
     SCRATCH,
@@ -17,11 +18,10 @@ from cluster.hybrid_report import (
     curves_of,
     write_hybrid_report,
 )
+from cluster.hybrid.scratch import open_scratch, require_goes_on
 from cluster.paper.results import publish
-from cluster.parent import Parent
 from cluster.pipeline import keep
 from cluster.run_record import new_run_name
-from cluster.scratch import open_scratch, require_goes_on
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
 from stn_icnn.phases import PHASES

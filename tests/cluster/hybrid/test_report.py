@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.hybrid import run_hybrid
-from cluster.hybrid_config import HybridJobConfig, fine_tuning_of, scratch_of
-from cluster.hybrid_report import (
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_of, scratch_of
+from cluster.hybrid.job import run_hybrid
+from cluster.hybrid.parent import Parent
+from cluster.hybrid.report import (
     HYBRID,
     PARENT,
     SCRATCH,
@@ -18,7 +19,6 @@ from cluster.hybrid_report import (
     PhaseCurve,
     write_hybrid_report,
 )
-from cluster.parent import Parent
 from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.labels import F1_ROWS

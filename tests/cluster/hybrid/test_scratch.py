@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-import cluster.scratch
+import cluster.hybrid.scratch
 from cluster.datasets import ShardedData
+from cluster.hybrid.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
 from cluster.resources import Share
 from cluster.run_record import RunRecord
-from cluster.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
 from cluster.training import Training, phase_task, require_batches, require_images
 from cluster.worker import open_phase
 from stn_icnn.config import TrainConfig
@@ -67,7 +67,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> l
         asked.append(task)
         return Result()
 
-    monkeypatch.setattr(cluster.scratch, "run_on_workers", run_on_workers)
+    monkeypatch.setattr(cluster.hybrid.scratch, "run_on_workers", run_on_workers)
     return asked
 
 
@@ -95,7 +95,9 @@ def test_a_loss_that_diverges_while_it_is_timed_is_a_failed_training(
 ) -> None:
     timed(monkeypatch, "coarse: the loss is nan")
     scratch = Scratch(beside, beside.config, run=None)  # type: ignore[arg-type]
-    with pytest.raises(cluster.scratch.PhaseFailedError, match="timed: coarse: the loss is nan"):
+    with pytest.raises(
+        cluster.hybrid.scratch.PhaseFailedError, match="timed: coarse: the loss is nan"
+    ):
         scratch._epochs(48.0)
     assert "scratch" not in beside.record.content
 

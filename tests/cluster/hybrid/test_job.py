@@ -13,10 +13,10 @@ import pytest
 import ray
 
 from cluster.config import ScalingConfig
-from cluster.hybrid import run_hybrid
-from cluster.hybrid_config import HybridJobConfig, fine_tuning_of
-from cluster.hybrid_report import HYBRID, PARENT, SCRATCH
-from cluster.parent import Parent
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
+from cluster.hybrid.job import run_hybrid
+from cluster.hybrid.parent import Parent
+from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
 from cluster.run_record import FILE, RunRecord
 from stn_icnn.config import PhaseName
 from stn_icnn.phases import PHASES
