@@ -35,12 +35,16 @@ from stn_icnn.cropper import centroids
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import evaluation_batches
 from stn_icnn.labels import NUM_PARTS
+from stn_icnn.localizer import MEAN_CENTRES
 from stn_icnn.model import STNiCNN, prepare_model
 from stn_icnn.occlusion import cover_batch
 from stn_icnn.pasting import coarse_label_maps
 from stn_icnn.window_scores import score_windows
 
 NAME: Final = "occlusion"
+BLIND: Final = "average face"
+"""A cropper that looks at nothing: windows where an average face has its parts. On aligned faces it
+is good, and what a localizer is worth shows beside it."""
 SET_SIZE: Final = ", set size"
 """Behind the model's name: its centres, with windows of the size that was set, as the baseline has
 them."""
@@ -118,7 +122,8 @@ def _measure(
         f"{len(faces)} faces of the {config.split} split of {dataset}; of each, up to "
         f"{config.num_covered} parts covered (seed {config.seed}). Both croppers get the rough "
         f"labels of the coarse network of {config.model}; windows are set to "
-        f"{min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to that."
+        f"{min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to that "
+        f"(beside it: without). {BLIND}: a control that looks at nothing."
     )
     return write_report(folder, croppings, (ICNN, model.system), about, config.seed)
 
@@ -187,6 +192,13 @@ class Croppers:
         centred[..., :2] = shares
         set_size = located.clone()
         set_size[..., 2] = 0
-        by_cropper = {ICNN: centred, self.system: located, self.system + SET_SIZE: set_size}
+        blind = torch.zeros_like(located)
+        blind[..., :2] = located.new_tensor(MEAN_CENTRES)
+        by_cropper = {
+            ICNN: centred,
+            self.system: located,
+            self.system + SET_SIZE: set_size,
+            BLIND: blind,
+        }
         windows = {name: self.model.windows(at, batch).cpu() for name, at in by_cropper.items()}
         return windows, found.cpu(), coarse_logits

@@ -35,7 +35,7 @@ def model_of(
     folder = tmp_path_factory.mktemp("models")
 
     def model(phase: PhaseName) -> Path:
-        torch.manual_seed(0)
+        torch.manual_seed(7)  # not the config's: a model that is built anew differs
         config = settings_of(phase, replace(tiny_config, precision="fp32"))
         data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
         path = folder / f"{phase}.pt"

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,11 +14,12 @@ from PIL import Image
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.occlusion import Croppers, OcclusionConfig, run_occlusion
 from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples_picture
-from cluster.paper.occlusion_report import Croppings, whole_by_which
+from cluster.paper.occlusion_report import GROUPS, Croppings, whole_by_which
 from stn_icnn.batch import Batch, collate
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.data import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
+from stn_icnn.localizer import MEAN_CENTRES
 from stn_icnn.metrics import resize_labels
 from stn_icnn.occlusion import choose_parts, cover_batch
 
@@ -105,16 +107,32 @@ def test_the_localizer_finds_what_the_centroids_cannot(cut: Croppings, batch: Ba
 
 def test_parts_are_counted_by_who_cuts_them_whole(cut: Croppings) -> None:
     covered = cut.group("covered")
-    for name, share in (("iCNN", [1, 0.95, 0.9, 0.1]), ("STN-iCNN", [1, 0.5, 0.96, 0.1])):
+    for name, share in (("iCNN", [1, 0.95, 0.9, 0.1]), ("STN-iCNN", [1, 0.5, 0.96, 0.99])):
         scores = cut.scores[name].share_inside
         scores[covered] = torch.tensor([*share, 0.97, 0.97, 0.97, 0.97])
         scores[~covered] = 0
     assert whole_by_which(cut, ("iCNN", "STN-iCNN")) == {
         "both": 5,
         "iCNN alone": 1,
-        "STN-iCNN alone": 1,
-        "neither": 1,
+        "STN-iCNN alone": 2,
+        "neither": 0,
     }
+
+
+def test_the_control_looks_at_nothing(cut: Croppings, batch: Batch) -> None:
+    assert batch.centres is not None
+    off = (batch.centres - torch.tensor(MEAN_CENTRES) * batch.sizes[:, None]).norm(dim=-1)
+    error = cut.scores["average face"].error_px
+    torch.testing.assert_close(error[cut.present], off[cut.present])
+
+
+def test_a_part_that_is_not_there_is_in_no_group(cut: Croppings) -> None:
+    gone = cut.present.clone()
+    gone[1] = False
+    without = replace(cut, present=gone)
+    for group in GROUPS:
+        assert not bool(without.group(group)[1].any())
+        assert torch.equal(without.group(group)[[0, 2, 3]], cut.group(group)[[0, 2, 3]])
 
 
 def test_each_cropper_s_windows_have_their_size(cut: Croppings, croppers: Croppers) -> None:
@@ -162,7 +180,7 @@ def test_the_job(
     line = run_occlusion(settings(places, model_of("frozen"), shards, "occlusion"))
     assert line["num_faces"] == 2
     for group in ("covered", "not_covered"):
-        assert set(line[group]) == {"iCNN", "STN-iCNN*", "STN-iCNN*, set size"}
+        assert set(line[group]) == {"iCNN", "STN-iCNN*", "STN-iCNN*, set size", "average face"}
         assert 0 <= line[group]["iCNN"]["share_inside"] <= 1
         assert line[group]["iCNN"]["error_px"] != line[group]["STN-iCNN*"]["error_px"]
     assert sum(line["covered_whole_by"].values()) == 4
@@ -170,7 +188,7 @@ def test_the_job(
     folder = Path(places["storage"]) / "occlusion"
     with (folder / "occlusion.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 3 * 7
+    assert len(rows) == 3 * 4 * 7
     (row,) = (r for r in rows if (r["parts"], r["cropper"], r["part"]) ==
               ("covered", "iCNN", "all"))  # fmt: skip
     assert float(row["error_px"]) == line["covered"]["iCNN"]["error_px"]
