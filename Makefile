@@ -29,9 +29,9 @@ type: $(READY)
 layers: $(READY)
 	lint-imports
 
-# Two at a time: most of a test of the cluster is waiting for Ray's processes to start.
+# Two at a time: those with Ray workers, one after another, beside all the others (tests/conftest.py).
 test: lint type layers
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadgroup
 
 demo: $(READY)
 	python jobs/e2e.py demo

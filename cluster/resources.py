@@ -14,6 +14,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import ScalingConfig
+from cluster.own_cluster import SETUP_HOOK
 
 HEAD_TIMEOUT_S = 5.0
 
@@ -64,7 +65,8 @@ def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
         return True
     address = "auto" if os.environ.get("RAY_ADDRESS") else _head_of_this_machine()
     missing |= {k: v for k, v in (worker_env or {}).items() if k not in os.environ}
-    ray.init(address=address or "local", runtime_env={"env_vars": missing})
+    runtime_env = {"env_vars": missing, "worker_process_setup_hook": SETUP_HOOK}
+    ray.init(address=address or "local", runtime_env=runtime_env)
     return address is not None
 
 

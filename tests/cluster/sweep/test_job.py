@@ -18,6 +18,7 @@ import ray
 import torch
 
 from cluster.config import JobConfig, ScalingConfig
+from cluster.own_cluster import SETUP_HOOK
 from cluster.sweep.config import (
     ModelSpaces,
     OptimSpaces,
@@ -45,7 +46,9 @@ def _cluster() -> Iterator[None]:
     """A local cluster with room for two trials; its dashboard ends the workers of stopped ones."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(address="local", num_cpus=2)
+    ray.init(  # as a job does
+        address="local", num_cpus=2, runtime_env={"worker_process_setup_hook": SETUP_HOOK}
+    )
     yield
     ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
