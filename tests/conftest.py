@@ -24,6 +24,7 @@ from stn_icnn.model import build_model
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, a file's share its fixtures, and Ray has the CPUs to itself."""
     for item in items:
