@@ -29,9 +29,8 @@ type: $(READY)
 layers: $(READY)
 	lint-imports
 
-# Two at a time: those with Ray workers, one after another, beside all the others (tests/conftest.py).
 test: lint type layers
-	pytest -n 2 --dist loadgroup
+	pytest
 
 demo: $(READY)
 	python jobs/e2e.py demo

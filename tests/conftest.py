@@ -24,14 +24,6 @@ from stn_icnn.model import build_model
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, a file's share its fixtures, and Ray has the CPUs to itself."""
-    for item in items:
-        of_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if of_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny tensors are no faster on many threads, and sums no longer depend on how many."""
