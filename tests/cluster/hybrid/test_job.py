@@ -161,7 +161,7 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
         ({"num_images": 5}, r"\(num_images: 5, was 6\)"),
         ({"num_images": None}, r"\(num_images: None, was 6\)"),
         ({"num_images": 9}, r"at most the 8 of the training split of .*, got 9"),
-        ({"seed": 3}, r"\(seed: 3, was 0\)"),
+        ({"seed": 3}, r"\(config\.seed: 3, was 0\)"),
     ],
 )
 def test_same_name_with_other_images_is_refused(
