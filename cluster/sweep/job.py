@@ -118,7 +118,10 @@ def _start_model(
         start = find_model_file(path).read_bytes()
         sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
         for sized in _with_values(spaces, config, *sizes):
-            started_from(load_checkpoint(start), sized)
+            try:
+                started_from(load_checkpoint(start), sized)
+            except ValueError as error:
+                raise ValueError(f"sweep.start: {error}") from error
     require_trained(settings.sweep.phases, start)
     return start
 

@@ -181,7 +181,8 @@ def test_a_start_that_does_not_fit_a_trial_is_refused(
 ) -> None:
     sweep = SweepConfig(phases=("coarse", "localizer"), start=str(tiny_model))
     larger = replace(settings.model, kernel_size=5)
-    with pytest.raises(ValueError, match=r"sweep\.start: its coarse network was made for other"):
+    message = r"sweep\.start: the coarse network to start from was made for other settings"
+    with pytest.raises(ValueError, match=message):
         run_sweep(replace(settings, sweep=sweep, space=SpaceConfig(), model=larger), "demo")
     alone = SweepConfig(phases=("end_to_end",))
     with pytest.raises(ValueError, match="end_to_end needs coarse and localizer trained"):
