@@ -37,7 +37,7 @@ from stn_icnn.config_dict import to_dict
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NUM_EPOCHS = 3
 
 
