@@ -1,9 +1,7 @@
 """The hybrid job: a model of one data set fine-tuned on some images of another (paper, 3.1)."""
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from cluster.beginning import open_places
@@ -19,7 +17,7 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.hybrid.scratch import open_scratch, require_goes_on
-from cluster.paper.results import publish
+from cluster.paper.results import publishing
 from cluster.pipeline import keep
 from cluster.run_record import new_run_name
 from cluster.training import Training, log_config, open_training, train_phase, training_of
@@ -130,11 +128,8 @@ def _score(training: Training, others: Mapping[str, Training], parent: Parent) -
 
 def _publish(training: Training, report: HybridReport) -> None:
     """Puts the report into MLflow and storage, and the seconds into MLflow."""
-    with tempfile.TemporaryDirectory(prefix="stn-icnn-hybrid-") as name:
-        folder = Path(name)
+    with publishing(training.run, training.record.storage) as folder:
         write_hybrid_report(folder, report)
-        publish(folder, training.run, training.record.storage)
-        print((folder / "hybrid.md").read_text(encoding="utf-8"), flush=True)
     training.run.log_metrics(
         {f"seconds/{system}": value for system, value in report.seconds.items()}, step=0
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cluster.paper.results import markdown_table, write_csv
+from cluster.paper.results import in_markdown, markdown_table, write_csv
 from cluster.training import Training
 from stn_icnn.config import PhaseName
 from stn_icnn.report import HEADINGS, PAPER, Rows
@@ -120,7 +120,7 @@ def _markdown(report: HybridReport) -> str:
     lines += markdown_table(
         ["system", *HEADINGS.values()],
         [
-            [name.replace("*", r"\*"), *(None if f1 is None else f"{f1:.3f}" for f1 in rows)]
+            [in_markdown(name), *(None if f1 is None else f"{f1:.3f}" for f1 in rows)]
             for name, _, *rows in _test_rows(report)
         ],
     )

@@ -1,6 +1,5 @@
 """The paper's Figure 6: what the size of the coarse network's input is worth to both pipelines."""
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cluster.beginning import open_places
 from cluster.config import JobConfig
-from cluster.paper.results import markdown_table, publish, write_csv
+from cluster.paper.results import markdown_table, publishing, write_csv
 from cluster.paper.systems import System, train_and_score
 from cluster.run_record import new_run_name
 from cluster.training import Training, branch, log_config, open_training
@@ -68,11 +67,8 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
             counts = train_and_score(training, SYSTEMS)
             found[px] = {name: f1_rows(of.sum(dim=0)) for name, of in counts.items()}
         title = f"{whole.run.name}: size of the coarse input, {whole.data.name}"
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with publishing(whole.run, whole.record.storage) as folder:
             write_coarse_size(folder, title, found)
-            publish(folder, whole.run, whole.record.storage)
-            print((folder / "coarse_size.md").read_text(), flush=True)
     return places.tracker.last_line(
         {
             "run_id": whole.run.run_id,

@@ -1,7 +1,9 @@
 """What an experiment leaves: files in MLflow and in storage, and its tables as Markdown and CSV."""
 
 import csv
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,17 @@ def publish(folder: Path, run: Run, storage: str) -> None:
     place = open_place(storage)
     for path in sorted(folder.iterdir()):
         place.write(path.name, path.read_bytes())
+
+
+@contextmanager
+def publishing(run: Run, storage: str) -> Iterator[Path]:
+    """A folder for an experiment's files; they are published at the end, its Markdown printed."""
+    with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
+        folder = Path(name)
+        yield folder
+        publish(folder, run, storage)
+        for path in sorted(folder.glob("*.md")):
+            print(path.read_text(encoding="utf-8"), flush=True)
 
 
 def markdown_table(heading: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -1,16 +1,14 @@
 """The paper's Tables 2 and 3: iCNN, STN-iCNN* and STN-iCNN, each over some seeds."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from torch import Tensor
 
 from cluster.beginning import open_places
 from cluster.config import JobConfig
-from cluster.paper.results import publish
+from cluster.paper.results import publishing
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.run_record import new_run_name
@@ -85,11 +83,8 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
 
 
 def _publish(whole: Training, report: TableReport) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with publishing(whole.run, whole.record.storage) as folder:
         write_table(folder, report)
-        publish(folder, whole.run, whole.record.storage)
-        print((folder / "table.md").read_text(), flush=True)
     for system in report.systems:
         overall = report.mean(system, "overall")
         whole.run.log_metrics(
