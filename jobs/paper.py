@@ -7,6 +7,7 @@ coarse-size  Figure 6: 64 px against 128 px for the coarse network
 occlusion    Figure 5: both croppers on faces of which parts are covered
 parity       Figures 7 and 8: even and odd patches beside integer slicing
 timing       section 3.1: milliseconds a face of both pipelines
+windows      not in the paper: what better windows would be worth
 """
 
 import sys
@@ -22,6 +23,7 @@ from cluster.paper.occlusion import OcclusionConfig, run_occlusion
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.table import TableConfig, run_table
 from cluster.paper.timing import TimingConfig, run_timing
+from cluster.paper.windows import WindowsConfig, run_windows
 from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]
@@ -49,6 +51,7 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Result]] = {
     "occlusion": partial(measure, run_occlusion, OcclusionConfig),
     "parity": partial(measure, run_parity, ParityConfig),
     "timing": partial(measure, run_timing, TimingConfig),
+    "windows": partial(measure, run_windows, WindowsConfig),
 }
 
 

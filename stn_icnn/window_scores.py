@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ class WindowScores:
     """`[N, 6]` float32: the share of the true part's pixels whose centres lie in its window."""
     error_px: Tensor
     """`[N, 6]` float32: from the true part's centroid to the window's centre, px."""
+
+    @classmethod
+    def joined(cls, some: Sequence[Self]) -> Self:
+        """Those of several batches, in order."""
+        share, error = zip(*((one.share_inside, one.error_px) for one in some), strict=True)
+        return cls(torch.cat(share), torch.cat(error))
 
 
 def score_windows(windows: Tensor, batch: Batch) -> WindowScores:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cluster.beginning import open_places
 from cluster.config import PlacesConfig
 from cluster.datasets import ShardedData
+from cluster.paper.croppers import BLIND, locate
 from cluster.paper.experiment import (
     ICNN,
     Findings,
@@ -31,23 +32,15 @@ from sharding.progress import progress
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext
-from stn_icnn.cropper import centroids
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import evaluation_batches
 from stn_icnn.labels import NUM_PARTS
-from stn_icnn.localizer import MEAN_CENTRES
 from stn_icnn.model import STNiCNN, prepare_model
 from stn_icnn.occlusion import cover_batch
 from stn_icnn.pasting import coarse_label_maps
 from stn_icnn.window_scores import score_windows
 
 NAME: Final = "occlusion"
-BLIND: Final = "average face"
-"""A cropper that looks at nothing: windows where an average face has its parts. On aligned faces it
-is good, and what a localizer is worth shows beside it."""
-SET_SIZE: Final = ", set size"
-"""Behind the model's name: its centres, with windows of the size that was set, as the baseline has
-them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +178,9 @@ class Croppers:
         """Windows by cropper, `[N, 6, 4]`, and the parts that the rough labels have, `[N, 6]` bool,
         on the CPU; the coarse logits."""
         batch = batch.to(self.device)
-        coarse_logits = self.model.label_coarsely(batch)
-        shares, found = centroids(coarse_logits.softmax(dim=1))
-        located = self.model.locate(coarse_logits)
-        centred = torch.zeros_like(located)
-        centred[..., :2] = shares
-        set_size = located.clone()
-        set_size[..., 2] = 0
-        blind = torch.zeros_like(located)
-        blind[..., :2] = located.new_tensor(MEAN_CENTRES)
-        by_cropper = {
-            ICNN: centred,
-            self.system: located,
-            self.system + SET_SIZE: set_size,
-            BLIND: blind,
+        at = locate(self.model, batch, self.system)
+        windows = {
+            name: self.model.windows(located, batch).cpu()
+            for name, located in at.by_cropper.items()
         }
-        windows = {name: self.model.windows(at, batch).cpu() for name, at in by_cropper.items()}
-        return windows, found.cpu(), coarse_logits
+        return windows, at.found.cpu(), at.coarse_logits

@@ -60,11 +60,7 @@ class Croppings:
     def joined(cls, some: Sequence[Self]) -> Self:
         """Those of several batches, with the same croppers."""
         scores = {
-            name: WindowScores(
-                torch.cat([c.scores[name].share_inside for c in some]),
-                torch.cat([c.scores[name].error_px for c in some]),
-            )
-            for name in some[0].scores
+            name: WindowScores.joined([c.scores[name] for c in some]) for name in some[0].scores
         }
         return cls(
             keys=tuple(chain.from_iterable(c.keys for c in some)),

@@ -32,6 +32,7 @@ def test_without_an_experiment_the_names_are_given(
         ("occlusion", "--num-covered"),
         ("parity", "--patch-px"),
         ("timing", "--rounds"),
+        ("windows", "--errors"),
     ],
 )
 def test_each_experiment_explains_its_own_options(

@@ -1,0 +1,265 @@
+"""What better windows would be worth: a model's fine networks in windows that are found otherwise.
+
+Not in the paper. F1 in windows at the true centres bounds what any localizer, however it was
+trained, can still add to these fine networks; windows that lie off by a known error say how exact
+it must be. Trains nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cluster.beginning import open_places
+from cluster.config import PlacesConfig
+from cluster.datasets import ShardedData
+from cluster.paper.croppers import locate
+from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model, own_device
+from cluster.paper.results import in_markdown, markdown_table, write_csv
+from cluster.paper.table_report import Difference, TableReport
+from cluster.run_record import new_run_name
+from cluster.shard_cache import PlacedShard
+from cluster.worker import read_faces, scoring_config
+from sharding.progress import progress
+from stn_icnn.batch import Batch
+from stn_icnn.config import require
+from stn_icnn.context import LocalContext
+from stn_icnn.data import ShardedFaces
+from stn_icnn.evaluate import evaluation_batches, true_labels
+from stn_icnn.fine import locate_truly
+from stn_icnn.metrics import confusion, f1_rows
+from stn_icnn.model import Parsing, STNiCNN, prepare_model
+from stn_icnn.pasting import label_maps
+from stn_icnn.report import Rows
+from stn_icnn.window_scores import WindowScores, score_windows
+
+NAME: Final = "windows"
+TRUE: Final = "true centres"
+SHOWN: Final = ("eyes", "brows", "nose", "mouth", "overall", "mean")
+"""Rows of F1 in the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowsConfig(PlacesConfig):
+    """A job that labels the same faces in windows that are found in several ways."""
+
+    model: str
+    """A whole model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
+    models:/NAME@ALIAS."""
+    data: str
+    """Shards: a folder or s3://BUCKET/PREFIX."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    errors: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
+    """How far off the true centres windows are laid: standard deviations as shares of the image's
+    sides. Windows that lie exactly on them are always tried."""
+    num_faces: int | None = None
+    """Faces of the split that are taken, from its start. None: all."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+
+    def __post_init__(self) -> None:
+        fit = len(set(self.errors)) == len(self.errors) and all(0 < e < 1 for e in self.errors)
+        require(fit, "errors", "shares above 0 and below 1, each once", list(self.errors))
+        fit = self.num_faces is None or self.num_faces >= 1
+        require(fit, "num_faces", "at least 1, or none for all", self.num_faces)
+
+
+def run_windows(config: WindowsConfig) -> dict[str, Any]:
+    """The job.
+
+    Returns:
+        Its last line: `overall` and `error_px` by cropper, and `difference` of each to the model's
+        own windows: mean, and the ends of its 95 % bootstrap interval over images.
+
+    Raises:
+        ValueError: for a model or data that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    places = open_places(config, config.run_name or new_run_name(NAME))
+    data = ShardedData.open(config.data)
+    shards = data.shards(config.split)
+    model = open_model(config.model, places.tracker.uri, ("coarse", "localizer", "fine"))
+    facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
+    work = partial(_measure, config, model, data.name, shards)
+    return conduct(NAME, places, config, facts, work)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What comes of a cropper's windows on M faces."""
+
+    counts: Tensor
+    """Confusion counts, int64 `[M, 11, 11]`."""
+    scores: WindowScores
+    """Of the windows."""
+
+    @classmethod
+    def joined(cls, some: Sequence["Labelled"]) -> "Labelled":
+        """That of several batches."""
+        scores = WindowScores.joined([one.scores for one in some])
+        return cls(torch.cat([one.counts for one in some]), scores)
+
+    @property
+    def f1(self) -> Rows:
+        """The rows of `f1_rows`."""
+        return f1_rows(self.counts.sum(dim=0))
+
+    @property
+    def error_px(self) -> float:
+        """Of the windows' centres, mean over the parts that are there."""
+        return float(self.scores.error_px.nanmean())
+
+    @property
+    def share_inside(self) -> float:
+        """Of a part's true pixels in its window, mean over the parts that are there."""
+        return float(self.scores.share_inside.nanmean())
+
+
+def _measure(
+    config: WindowsConfig,
+    model: OpenedModel,
+    dataset: str,
+    shards: tuple[PlacedShard, ...],
+    folder: Path,
+) -> Findings:
+    checkpoint = model.checkpoint
+    faces = read_faces(shards, scoring_config(checkpoint.config))
+    faces.places = faces.places[: config.num_faces]
+    labelled = label_faces(model, faces, config.errors)
+    about = (
+        f"{len(faces)} faces of the {config.split} split of {dataset}, labelled by the fine "
+        f"networks of {config.model} ({in_markdown(model.system)}), which were trained on windows "
+        "of its own localizer."
+    )
+    return write_windows(folder, labelled, model.system, dataset, about)
+
+
+def label_faces(
+    model: OpenedModel, faces: ShardedFaces, errors: Sequence[float]
+) -> dict[str, Labelled]:
+    """Labels faces in each cropper's windows.
+
+    Args:
+        model: all of whose networks are used.
+        faces: with truth.
+        errors: as `WindowsConfig` says.
+
+    Returns:
+        By cropper; the model's own windows are under its system's name.
+    """
+    checkpoint, device = model.checkpoint, own_device()
+    prepared = prepare_model(checkpoint.model, checkpoint.config, device)
+    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
+    labelled = [
+        _label(prepared, batch, device, model.system, errors)
+        for batch in progress(batches, len(faces), "face", len)
+    ]
+    return {name: Labelled.joined([one[name] for one in labelled]) for name in labelled[0]}
+
+
+@torch.inference_mode()
+def _label(
+    model: STNiCNN, batch: Batch, device: torch.device, system: str, errors: Sequence[float]
+) -> dict[str, Labelled]:
+    """A batch on the CPU, labelled on a device."""
+    truths = [true_labels(batch, i) for i in range(len(batch))]
+    seen = batch.to(device)
+    at = locate(model, seen, system)
+    locations = {**at.by_cropper, TRUE: locate_truly(seen)}
+    locations |= {f"{TRUE} ± {error:g}": locate_truly(seen, error) for error in errors}
+    labelled = {}
+    for name, located in locations.items():
+        windows = model.windows(located, seen)
+        parsing = Parsing(at.coarse_logits, located, windows, *model.label_parts(seen, windows))
+        maps = label_maps(parsing, batch.host_sizes)
+        counts = [confusion(truth, of.cpu()) for truth, of in zip(truths, maps, strict=True)]
+        labelled[name] = Labelled(torch.stack(counts), score_windows(windows.cpu(), batch))
+    return labelled
+
+
+def write_windows(
+    folder: Path, labelled: Mapping[str, Labelled], system: str, dataset: str, about: str
+) -> Findings:
+    """Writes `windows.md`, `.csv` and `.png`.
+
+    Args:
+        folder: that exists.
+        labelled: by cropper.
+        system: the one that the others are compared with: the model's own windows.
+        dataset: its name.
+        about: what was measured, in a sentence or two.
+    """
+    counts = {name: one.counts for name, one in labelled.items()}
+    report = TableReport(about, dataset, tuple(labelled), {0: counts})
+    differences = {
+        name: Difference.between(report, name, system) for name in labelled if name != system
+    }
+    table = _table(labelled, differences)
+    text = [
+        "# What better windows would be worth",
+        "",
+        about,
+        "",
+        *table,
+        "",
+        "Error: from a part's true centroid to its window's centre; inside: the share of a part's "
+        "true pixels in its window; both are means over parts. ±: standard deviation of x and of "
+        "y, as a share of the image's sides. Difference: of `overall` to the model's own windows, "
+        "on the same images, with 95 % bootstrap intervals.",
+        "",
+        "![windows.png](windows.png)",
+    ]
+    (folder / "windows.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    heading = ["cropper", "error_px", "share_inside", *SHOWN]
+    rows = [
+        [name, one.error_px, one.share_inside, *(one.f1[row] for row in SHOWN)]
+        for name, one in labelled.items()
+    ]
+    write_csv(folder / "windows.csv", heading, rows)
+    _chart(labelled, system).savefig(folder / "windows.png", dpi=150)
+    overall = {name: one.f1["overall"] for name, one in labelled.items()}
+    result = {
+        "overall": overall,
+        "error_px": {name: one.error_px for name, one in labelled.items()},
+        "difference": {
+            name: [one.of_seeds.mean, *one.interval] for name, one in differences.items()
+        },
+    }
+    return Findings(table, result)
+
+
+def _table(labelled: Mapping[str, Labelled], differences: Mapping[str, Difference]) -> list[str]:
+    rows = []
+    for name, one in labelled.items():
+        f1 = (None if one.f1[row] is None else f"{one.f1[row]:.3f}" for row in SHOWN)
+        difference = None
+        if name in differences:
+            low, high = differences[name].interval
+            difference = f"{differences[name].of_seeds.mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        cells = (f"{one.error_px:.1f}", f"{one.share_inside:.3f}")
+        rows.append([in_markdown(name), *cells, *f1, difference])
+    return markdown_table(["windows", "error, px", "inside", *SHOWN, "difference"], rows)
+
+
+def _chart(labelled: Mapping[str, Labelled], system: str) -> Figure:
+    """F1 against the windows' error: a line for known errors, a point for each cropper."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    at = {name: (one.error_px, one.f1["overall"] or math.nan) for name, one in labelled.items()}
+    line = sorted(point for name, point in at.items() if name.startswith(TRUE))
+    axes.plot(*zip(*line, strict=True), "-o", color="#b8bec6", label=f"{TRUE} ± an error")
+    for name, point in at.items():
+        if not name.startswith(TRUE):
+            axes.plot(*point, "s" if name == system else "x", label=name)
+    axes.set_xlabel("windows' error, px")
+    axes.set_ylabel("F1 overall")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,97 @@
+"""What better windows would be worth: windows whose errors are known, and the whole job."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from PIL import Image
+
+from cluster.paper.experiment import OpenedModel
+from cluster.paper.windows import WindowsConfig, label_faces, run_windows
+from stn_icnn.batch import collate
+from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.context import LocalContext
+from stn_icnn.data import Request
+from stn_icnn.evaluate import count_confusions, parse_batch
+
+ModelOf = Callable[[str], Path]
+CROPPERS = ["iCNN", "STN-iCNN", "STN-iCNN, set size", "average face", "true centres"]
+
+
+@pytest.fixture
+def model(model_of: ModelOf) -> OpenedModel:
+    return OpenedModel("m", load_checkpoint(model_of("end_to_end")), "0")
+
+
+def test_the_models_own_windows_give_what_scoring_gives(model: OpenedModel, tiny_faces) -> None:
+    faces = tiny_faces("train", False)
+    labelled = label_faces(model, faces, [])
+    own = model.checkpoint.model.eval()
+    expected = count_confusions(
+        {"own": lambda batch: parse_batch(own, batch)}, faces, LocalContext()
+    )
+    assert list(labelled) == CROPPERS
+    assert torch.equal(labelled["STN-iCNN"].counts, expected["own"])
+    assert not torch.equal(labelled["iCNN"].counts, expected["own"])
+
+
+def test_windows_lie_as_far_off_as_they_are_said_to(model: OpenedModel, tiny_faces) -> None:
+    faces = tiny_faces("train", False)
+    labelled = label_faces(model, faces, [0.01, 0.1])
+    assert labelled["true centres"].error_px < 1e-3
+    near, far = labelled["true centres ± 0.01"], labelled["true centres ± 0.1"]
+    assert far.error_px == pytest.approx(10 * near.error_px, rel=1e-3)
+    sides = collate([faces[Request(i)] for i in range(len(faces))]).sizes.mean()
+    assert near.error_px == pytest.approx(0.01 * float(sides) * 1.25, rel=0.2)  # of two normals
+    assert labelled["true centres"].share_inside > far.share_inside
+
+
+def test_the_job(
+    shards: Path,
+    places: dict[str, str],
+    model_of: ModelOf,
+    client: mlflow.MlflowClient,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = WindowsConfig(
+        **places, model=str(model_of("frozen")), data=str(shards), run_name="windows", errors=(0.1,)
+    )
+    line = run_windows(settings)
+    own = "STN-iCNN*"
+    names = [name.replace("STN-iCNN", own) for name in CROPPERS] + ["true centres ± 0.1"]
+    assert list(line["overall"]) == list(line["error_px"]) == names
+    assert set(line["difference"]) == set(names) - {own}
+    for name, (mean, low, high) in line["difference"].items():
+        assert mean == pytest.approx(line["overall"][name] - line["overall"][own])
+        assert low <= mean <= high
+    printed = capsys.readouterr().out
+    assert "| STN-iCNN\\* |" in printed
+    assert "| true centres | 0.0 |" in printed
+    folder = Path(places["storage"]) / "windows"
+    with (folder / "windows.csv").open() as file:
+        rows = {row["cropper"]: row for row in csv.DictReader(file)}
+    assert float(rows["iCNN"]["overall"]) == line["overall"]["iCNN"]
+    with Image.open(folder / "windows.png") as image:
+        assert min(image.size) > 300
+    kept = {a.path for a in client.list_artifacts(line["run_id"], "paper")}
+    assert kept == {f"paper/windows.{end}" for end in ("csv", "md", "png")}
+
+
+def test_a_model_that_is_not_whole_is_refused(
+    shards: Path, places: dict[str, str], model_of: ModelOf
+) -> None:
+    settings = WindowsConfig(**places, model=str(model_of("localizer")), data=str(shards))
+    with pytest.raises(ValueError, match="trained networks coarse, localizer, fine"):
+        run_windows(settings)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("errors", (0.0,)), ("errors", (0.1, 0.1)), ("errors", (1.0,)), ("num_faces", 0)],
+)
+def test_bad_settings_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        WindowsConfig(model="m", data="d", **{field: value})
