@@ -14,8 +14,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from cluster import places
-from cluster.models import register
 from cluster.provenance import VALUE_LIMIT
+from cluster.registry import register
 from cluster.spool import Record, RefusedError
 
 _PARENT_TAG: Final = "mlflow.parentRunId"

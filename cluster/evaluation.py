@@ -14,13 +14,13 @@ from cluster.beginning import join, open_places
 from cluster.config import EvaluateConfig
 from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
-from cluster.models import resolve_model
+from cluster.models import FetchedModel
 from cluster.resources import Share
 from cluster.run_record import new_run_name
 from cluster.tracking import Run, run_tags
 from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
 from stn_icnn.batch import collate
-from stn_icnn.checkpoint import find_model_file, load_checkpoint
+from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import Precision
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import parse_batch
@@ -189,8 +189,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     places = open_places(job, new_run_name(job.run_name or "evaluate"))
     data = ShardedData.open(job.data)
     data.shards(job.split)
-    model = find_model_file(resolve_model(job.model, places.tracker.uri)).read_bytes()
-    phase = load_checkpoint(model).phase  # refuses what is not ours before any cluster work
+    model = FetchedModel.fetch(job.model, places.tracker.uri)
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
     share = join(places, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
@@ -199,7 +198,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
     run = places.tracker.start_or_resume_run(places.run_name, tags=tags)
     with run.finishing():
         scores = score(
-            model,
+            model.content,
             data,
             job.split,
             run=run,
@@ -207,7 +206,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
             share=share,
             max_failures=job.scaling.max_failures,
             precision=job.precision,
-            system=system_of(phase),
+            system=system_of(model.checkpoint.phase),
         )
     return places.tracker.last_line(
         {

@@ -1,18 +1,17 @@
-"""Finished models in MLflow: naming one, fetching it, and registering a new one."""
+"""Naming a trained model, as a file or in MLflow, and fetching it."""
 
 import atexit
-import logging
-import math
+import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import mlflow.artifacts
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cluster.places import (
@@ -23,24 +22,52 @@ from cluster.places import (
     set_client_defaults,
     unavailable,
 )
-
-CHAMPION: Final = "champion"
-"""The alias of the best model of a data set."""
-
-SCORE: Final = "val/f1_overall"
-FINGERPRINT_TAG: Final = "data_fingerprint"
-CHAMPION_TAG: Final = "champion"
-_PATH_TAG: Final = "artifact_path"
+from stn_icnn.checkpoint import Checkpoint, find_model_file, load_checkpoint
 
 NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """MLflow's answers where a run, model, version or alias is not there."""
 
-_DESCRIPTION_LIMIT: Final = 5000  # of the registry's column; sqlite would take more, others not
 _FORMS: Final = (
     "a checkpoint file or folder, runs:/RUN_ID/PATH, models:/NAME@ALIAS or models:/NAME/N"
 )
 
-_logger = logging.getLogger(__name__)
+_Source = tuple[str, str | None]
+"""Where MLflow keeps a model, and the run that left it."""
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """A model file, and where it came from."""
+
+    given: str
+    """As it was named."""
+    content: bytes
+    """The file's."""
+    checkpoint: Checkpoint
+    """The same, read."""
+    run_id: str | None = None
+    """Of the MLflow run that left it, where its name tells."""
+
+    @classmethod
+    def fetch(cls, given: str, tracking_uri: str | None = None) -> Self:
+        """Fetches and reads a model.
+
+        Args:
+            given: as `resolve_model` takes it.
+            tracking_uri: likewise.
+
+        Raises:
+            ValueError: where there is none, or it is not ours.
+            TrackingUnavailableError: where the tracking server does not answer.
+        """
+        path, run_id = _find(given, tracking_uri)
+        content = find_model_file(path).read_bytes()
+        return cls(given, content, load_checkpoint(content), run_id)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its file: what `models:/NAME@champion` stands for changes."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
@@ -58,10 +85,15 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
         ValueError: where there is no such file, run, model, version, alias or artifact.
         TrackingUnavailableError: where the tracking server does not answer.
     """
+    return _find(model, tracking_uri)[0]
+
+
+def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
+    """The same, and the id of the MLflow run that left it; None where its name does not tell."""
     if not model.startswith(("runs:/", "models:/")):
         path = Path(model).expanduser().absolute()
         if path.exists():
-            return path
+            return path, None
         lack = "that is no form of it" if "://" in model else f"there is no {path}"
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     uri = resolve_tracking_uri(tracking_uri)
@@ -70,7 +102,7 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
         probe_tracking(uri)
         client = MlflowClient(tracking_uri=uri)
     try:
-        source = _run_source(client, model) or _version_source(client, model)
+        source, run_id = _run_source(client, model) or _version_source(client, model)
     except MlflowException as error:
         if error.error_code not in NOT_FOUND:
             raise unavailable(uri, error) from error
@@ -78,33 +110,10 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
             f"there is no model {model!r} at {masked(uri, uri)}: {error}; "
             "look at its runs and models, or give another --tracking-uri"
         ) from error
-    return _download(model, source, uri)
+    return _download(model, source, uri), run_id
 
 
-def origin_of(model: str, tracking_uri: str | None = None) -> str | None:
-    """The id of the MLflow run that left a model; None where its name does not tell.
-
-    Args:
-        model: as `resolve_model` has taken it.
-        tracking_uri: likewise.
-
-    Raises:
-        TrackingUnavailableError: where the tracking server does not answer.
-    """
-    if model.startswith("runs:/"):
-        return model.removeprefix("runs:/").partition("/")[0]
-    if not model.startswith("models:/"):
-        return None
-    uri = resolve_tracking_uri(tracking_uri)
-    client = MlflowClient(tracking_uri=uri)
-    try:
-        run_id: str | None = client.get_model_version(*_version(client, model)).run_id
-    except MlflowException as error:
-        raise unavailable(uri, error) from error
-    return run_id
-
-
-def _run_source(client: MlflowClient, model: str) -> str | None:
+def _run_source(client: MlflowClient, model: str) -> _Source | None:
     if not model.startswith("runs:/"):
         return None
     match = re.fullmatch(r"runs:/([^/]+)/(.+)", model)
@@ -113,22 +122,18 @@ def _run_source(client: MlflowClient, model: str) -> str | None:
             f"model must be {_FORMS}, got {model!r}: the run's id or the path is missing"
         )
     client.get_run(match[1])
-    return model
+    return model, match[1]
 
 
-def _version_source(client: MlflowClient, model: str) -> str:
-    return client.get_model_version_download_uri(*_version(client, model))
-
-
-def _version(client: MlflowClient, model: str) -> tuple[str, str]:
-    """The name and the version's number that `models:/…` stands for."""
+def _version_source(client: MlflowClient, model: str) -> _Source:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
     if not match:
         raise ValueError(f"model must be {_FORMS}, got {model!r}: it names no alias or version")
     name, alias, version = match.groups()
     if alias:
         version = client.get_model_version_by_alias(name, alias).version
-    return name, version
+    source = client.get_model_version_download_uri(name, version)
+    return source, client.get_model_version(name, version).run_id
 
 
 def _download(model: str, source: str, uri: str) -> Path:
@@ -142,112 +147,3 @@ def _download(model: str, source: str, uri: str) -> Path:
             f"{masked(uri, uri)}: {masked(str(error), uri)}; check the path in the MLflow UI"
         ) from error
     return Path(path).absolute()
-
-
-def register(
-    client: MlflowClient,
-    *,
-    name: str,
-    run_id: str,
-    artifact_path: str,
-    card: str,
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float],
-    data_fingerprint: str,
-) -> str:
-    """Makes a version of the model `name` from a run's artifacts; it may become champion.
-
-    The same result of the same run is registered once, however often this is called.
-
-    Args:
-        client: of the tracking store.
-        name: `stn-icnn-DATASET`; made where it is not there.
-        run_id: the run that holds the artifacts.
-        artifact_path: the checkpoint's path in them.
-        card: the model card, Markdown; the version's description.
-        tags: of the version.
-        metrics: become tags too; `val/f1_overall` decides who is champion.
-        data_fingerprint: of the shards that the metrics were measured on.
-
-    Returns:
-        The version's number.
-    """
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    marks = {key: str(value) for key, value in {**tags, **metrics}.items()}
-    marks |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
-    version = _same_version(client, name, run_id, marks) or client.create_model_version(
-        name,
-        source=f"runs:/{run_id}/{artifact_path}",
-        run_id=run_id,
-        tags=marks,
-        description=_fitted(card),
-    )
-    _crown(client, version, metrics.get(SCORE), data_fingerprint)
-    return str(version.version)
-
-
-def _same_version(
-    client: MlflowClient, name: str, run_id: str, marks: Mapping[str, str]
-) -> ModelVersion | None:
-    keys = (FINGERPRINT_TAG, _PATH_TAG, SCORE)
-    for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if version.name == name and all(version.tags.get(k) == marks.get(k) for k in keys):
-            return version
-    return None
-
-
-def _crown(
-    client: MlflowClient, version: ModelVersion, score: float | None, data_fingerprint: str
-) -> None:
-    """Moves the alias `champion` to `version` if it is better, and tags it with what was decided.
-
-    Scores on different data do not compare, so a champion of other data stays: moving the alias
-    by hand is then the user's decision.
-    """
-    champion = _champion(client, version.name)
-    if champion is not None and champion.version == version.version:
-        return
-    refusal = _refusal(champion, score, data_fingerprint)
-    if refusal is None:
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
-    decision = refusal or (f"since version {champion.version}" if champion else "the first")
-    client.set_model_version_tag(version.name, version.version, CHAMPION_TAG, decision)
-    _logger.info("%s version %s as champion: %s", version.name, version.version, decision)
-
-
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise
-        return None
-
-
-def _refusal(
-    champion: ModelVersion | None, score: float | None, data_fingerprint: str
-) -> str | None:
-    """Why a model of this score is not to be champion; None if it is."""
-    if score is None or not math.isfinite(score):
-        return f"no: {SCORE} is {score}"
-    if champion is None:
-        return None
-    if champion.tags.get(FINGERPRINT_TAG) != data_fingerprint:
-        return f"no: version {champion.version} was scored on other data; move it by hand"
-    best = champion.tags.get(SCORE)
-    if best is None:
-        return f"no: version {champion.version} has no {SCORE}; move it by hand"
-    if score <= float(best):
-        return f"no: version {champion.version} has {SCORE} {best}"
-    return None
-
-
-def _fitted(card: str) -> str:
-    if len(card) <= _DESCRIPTION_LIMIT:
-        return card
-    notice = "\n\n(cut to the registry's limit)"
-    return card[: _DESCRIPTION_LIMIT - len(notice)] + notice

@@ -1,6 +1,5 @@
 """Parsing the photographs of a folder or bucket over the cluster."""
 
-import hashlib
 import json
 import logging
 import math
@@ -19,7 +18,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
 from cluster.launch import PhaseFailedError
-from cluster.models import resolve_model
+from cluster.models import FetchedModel
 from cluster.photos import (
     RECORD,
     THREADS,
@@ -35,7 +34,7 @@ from cluster.places import own_folder
 from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
 from sharding.progress import progress
 from sharding.storage import Place, open_place
-from stn_icnn.checkpoint import find_model_file, load_checkpoint
+from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.parser import FaceParser
 from stn_icnn.results import ENDINGS, kinds_of, result_paths
 
@@ -107,16 +106,15 @@ def run_parsing(job: ParseConfig) -> dict[str, Any]:
     """
     kinds = kinds_of(job.write)
     source, out = _places(job)
-    model = find_model_file(resolve_model(job.model, job.tracking_uri)).read_bytes()
-    load_checkpoint(model)  # refuses what is not ours before any cluster work
+    model = FetchedModel.fetch(job.model, job.tracking_uri)
     photos = list_photos(source, out)
     require_apart(photos, out, kinds)
     there = out.list()
-    _claim(out, there, photos, {"model": hashlib.sha256(model).hexdigest(), "input": source.url})
+    _claim(out, there, photos, {"model": model.sha256, "input": source.url})
     rest = without_results(photos, there, kinds)
     print(f"{len(photos)} photographs, {len(photos) - len(rest)} of them done before", flush=True)
     started = time.monotonic()
-    coming = _parse(rest, out, kinds, model, job.scaling) if rest else iter(())
+    coming = _parse(rest, out, kinds, model.content, job.scaling) if rest else iter(())
     outcomes = [each for some in progress(coming, len(rest), "photograph", len) for each in some]
     failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
     if failures or FAILED in there:

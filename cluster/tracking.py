@@ -18,8 +18,8 @@ from mlflow.exceptions import MlflowException
 
 from cluster import places
 from cluster.delivery import Delivery, find_or_make_experiment
-from cluster.models import FINGERPRINT_TAG
 from cluster.provenance import VALUE_LIMIT, flatten, git_commit
+from cluster.registry import FINGERPRINT_TAG
 from cluster.spool import Outbox, Record, RefusedError
 
 EXPERIMENT: Final = "stn-icnn"

@@ -118,7 +118,7 @@ def _score(training: Training, others: Mapping[str, Training], parent: Parent) -
         share=training.share,
         max_failures=training.max_failures,
         system=HYBRID,
-        others={**models, PARENT: parent.model},
+        others={**models, PARENT: parent.content},
     )
     for name, other in others.items():
         rows = scores.systems[name]

@@ -5,7 +5,6 @@ it came from, so that the same command with the same `--run-name` gives it again
 refused.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,11 @@ import torch
 
 from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
-from cluster.models import resolve_model
+from cluster.models import FetchedModel
 from cluster.paper.results import publish
 from cluster.run_record import FILE as TRAINING_RECORD
 from cluster.tracking import run_tags
 from sharding.storage import Place, open_place
-from stn_icnn.checkpoint import Checkpoint, find_model_file, load_checkpoint
 from stn_icnn.config_dict import differences
 from stn_icnn.phases import SYSTEMS, TRAINED_BY, system_of
 
@@ -49,14 +47,8 @@ Work = Callable[[Path], Findings]
 
 
 @dataclass(frozen=True)
-class OpenedModel:
+class OpenedModel(FetchedModel):
     """A model that an experiment is about."""
-
-    name: str
-    """As the user names it."""
-    checkpoint: Checkpoint
-    sha256: str
-    """Of its file: what `models:/NAME@champion` stands for changes."""
 
     @property
     def system(self) -> str:
@@ -65,11 +57,11 @@ class OpenedModel:
         return system_of("frozen" if phase == "localizer" else phase)
 
 
-def open_model(model: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:
+def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:
     """Fetches a model.
 
     Args:
-        model: as `resolve_model` takes it.
+        given: as `resolve_model` takes it.
         tracking_uri: of the job.
         needed: its networks that must have been trained.
 
@@ -77,15 +69,15 @@ def open_model(model: str, tracking_uri: str, needed: Sequence[str]) -> OpenedMo
         ValueError: where it is not there, not ours, or one of these networks is not in it or has
             learnt nothing.
     """
-    content = find_model_file(resolve_model(model, tracking_uri)).read_bytes()
-    checkpoint = load_checkpoint(content)
-    fit = [phase for phase, trained in TRAINED_BY.items() if set(needed) <= set(trained)]
-    if checkpoint.phase not in fit:
+    model = OpenedModel.fetch(given, tracking_uri)
+    phase = model.checkpoint.phase
+    fit = [name for name, trained in TRAINED_BY.items() if set(needed) <= set(trained)]
+    if phase not in fit:
         raise ValueError(
-            f"model must have trained networks {', '.join(needed)}, but {model} is of the phase "
-            f"{checkpoint.phase}: give one of the phase {' or '.join(fit)}"
+            f"model must have trained networks {', '.join(needed)}, but {given} is of the phase "
+            f"{phase}: give one of the phase {' or '.join(fit)}"
         )
-    return OpenedModel(model, checkpoint, hashlib.sha256(content).hexdigest())
+    return model
 
 
 def own_device() -> torch.device:

@@ -12,7 +12,7 @@ from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
 from cluster.datasets import ShardedData
 from cluster.launch import PhaseFailedError
-from cluster.models import resolve_model
+from cluster.models import FetchedModel
 from cluster.run_record import new_run_name
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import num_combinations, require_grid, require_search
@@ -31,7 +31,7 @@ from cluster.training import (
     training_of,
 )
 from sharding.storage import open_place
-from stn_icnn.checkpoint import MODEL_FILE, find_model_file, load_checkpoint, started_from
+from stn_icnn.checkpoint import MODEL_FILE, started_from
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
 
@@ -114,12 +114,12 @@ def _start_model(
     """The model that trials start from, if it fits them and their phases."""
     start = None
     if settings.sweep.start is not None:
-        path = resolve_model(settings.sweep.start, places.tracker.uri)
-        start = find_model_file(path).read_bytes()
+        model = FetchedModel.fetch(settings.sweep.start, places.tracker.uri)
+        start = model.content
         sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
         for sized in _with_values(spaces, config, *sizes):
             try:
-                started_from(load_checkpoint(start), sized)
+                started_from(model.checkpoint, sized)
             except ValueError as error:
                 raise ValueError(f"sweep.start: {error}") from error
     require_trained(settings.sweep.phases, start)

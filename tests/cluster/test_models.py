@@ -5,8 +5,9 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.model_card import model_card
-from cluster.models import origin_of, register, resolve_model
+from cluster.models import FetchedModel, resolve_model
 from cluster.provenance import flatten, git_commit
+from cluster.registry import register
 from cluster.tracking import Tracker
 
 
@@ -54,15 +55,20 @@ def test_champion_moves_only_to_the_better(tracker, run_id):
     assert decisions[2] == "since version 1"
 
 
-def test_a_model_s_name_tells_the_run_that_left_it(tracker, run_id, tmp_path):
+def test_a_fetched_model_knows_the_run_that_left_it(tracker, tiny_model):
+    run = tracker.start_or_resume_run("a real model")
+    run.log_artifacts(tiny_model.parent, "checkpoint")
+    run_id = run.run_id
     version = enter(tracker, "from-a-run", run_id, 0.5)
     for name in (
         f"runs:/{run_id}/checkpoint",
         f"models:/from-a-run/{version}",
         "models:/from-a-run@champion",
     ):
-        assert origin_of(name, tracker.uri) == run_id
-    assert origin_of(str(tmp_path / "made"), tracker.uri) is None
+        model = FetchedModel.fetch(name, tracker.uri)
+        assert (model.run_id, model.given) == (run_id, name)
+        assert model.content == tiny_model.read_bytes()
+    assert FetchedModel.fetch(str(tiny_model), tracker.uri).run_id is None
 
 
 def test_a_tie_leaves_the_champion(tracker, run_id):

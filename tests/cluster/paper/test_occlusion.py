@@ -16,7 +16,6 @@ from cluster.paper.occlusion import Croppers, OcclusionConfig, run_occlusion
 from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples_picture
 from cluster.paper.occlusion_report import GROUPS, Croppings, whole_by_which
 from stn_icnn.batch import Batch, collate
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.data import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
 from stn_icnn.localizer import MEAN_CENTRES
@@ -42,8 +41,8 @@ def labelled_but_for(batch: Batch, hidden: Sequence[Sequence[int]], px: int) -> 
 
 @pytest.fixture
 def croppers(model_of: ModelOf) -> Croppers:
-    checkpoint = load_checkpoint(model_of("end_to_end"))
-    return Croppers(OpenedModel("m", checkpoint, "0"), num_covered=2, seed=SEED)
+    model = OpenedModel.fetch(str(model_of("end_to_end")))
+    return Croppers(model, num_covered=2, seed=SEED)
 
 
 @pytest.fixture

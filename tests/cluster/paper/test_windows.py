@@ -12,7 +12,6 @@ from PIL import Image
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.windows import WindowsConfig, label_faces, run_windows
 from stn_icnn.batch import collate
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.context import LocalContext
 from stn_icnn.data import Request
 from stn_icnn.evaluate import count_confusions, parse_batch
@@ -23,7 +22,7 @@ CROPPERS = ["iCNN", "STN-iCNN", "STN-iCNN, set size", "average face", "true cent
 
 @pytest.fixture
 def model(model_of: ModelOf) -> OpenedModel:
-    return OpenedModel("m", load_checkpoint(model_of("end_to_end")), "0")
+    return OpenedModel.fetch(str(model_of("end_to_end")))
 
 
 def test_the_models_own_windows_give_what_scoring_gives(model: OpenedModel, tiny_faces) -> None:

@@ -1,0 +1,133 @@
+"""Registering a finished model in MLflow, and who is its data set's champion."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from cluster.models import NOT_FOUND
+
+CHAMPION: Final = "champion"
+"""The alias of the best model of a data set."""
+
+SCORE: Final = "val/f1_overall"
+FINGERPRINT_TAG: Final = "data_fingerprint"
+CHAMPION_TAG: Final = "champion"
+_PATH_TAG: Final = "artifact_path"
+
+_DESCRIPTION_LIMIT: Final = 5000  # of the registry's column; sqlite would take more, others not
+
+_logger = logging.getLogger(__name__)
+
+
+def register(
+    client: MlflowClient,
+    *,
+    name: str,
+    run_id: str,
+    artifact_path: str,
+    card: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    data_fingerprint: str,
+) -> str:
+    """Makes a version of the model `name` from a run's artifacts; it may become champion.
+
+    The same result of the same run is registered once, however often this is called.
+
+    Args:
+        client: of the tracking store.
+        name: `stn-icnn-DATASET`; made where it is not there.
+        run_id: the run that holds the artifacts.
+        artifact_path: the checkpoint's path in them.
+        card: the model card, Markdown; the version's description.
+        tags: of the version.
+        metrics: become tags too; `val/f1_overall` decides who is champion.
+        data_fingerprint: of the shards that the metrics were measured on.
+
+    Returns:
+        The version's number.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    marks = {key: str(value) for key, value in {**tags, **metrics}.items()}
+    marks |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
+    version = _same_version(client, name, run_id, marks) or client.create_model_version(
+        name,
+        source=f"runs:/{run_id}/{artifact_path}",
+        run_id=run_id,
+        tags=marks,
+        description=_fitted(card),
+    )
+    _crown(client, version, metrics.get(SCORE), data_fingerprint)
+    return str(version.version)
+
+
+def _same_version(
+    client: MlflowClient, name: str, run_id: str, marks: Mapping[str, str]
+) -> ModelVersion | None:
+    keys = (FINGERPRINT_TAG, _PATH_TAG, SCORE)
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if version.name == name and all(version.tags.get(k) == marks.get(k) for k in keys):
+            return version
+    return None
+
+
+def _crown(
+    client: MlflowClient, version: ModelVersion, score: float | None, data_fingerprint: str
+) -> None:
+    """Moves the alias `champion` to `version` if it is better, and tags it with what was decided.
+
+    Scores on different data do not compare, so a champion of other data stays: moving the alias
+    by hand is then the user's decision.
+    """
+    champion = _champion(client, version.name)
+    if champion is not None and champion.version == version.version:
+        return
+    refusal = _refusal(champion, score, data_fingerprint)
+    if refusal is None:
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+    decision = refusal or (f"since version {champion.version}" if champion else "the first")
+    client.set_model_version_tag(version.name, version.version, CHAMPION_TAG, decision)
+    _logger.info("%s version %s as champion: %s", version.name, version.version, decision)
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
+
+
+def _refusal(
+    champion: ModelVersion | None, score: float | None, data_fingerprint: str
+) -> str | None:
+    """Why a model of this score is not to be champion; None if it is."""
+    if score is None or not math.isfinite(score):
+        return f"no: {SCORE} is {score}"
+    if champion is None:
+        return None
+    if champion.tags.get(FINGERPRINT_TAG) != data_fingerprint:
+        return f"no: version {champion.version} was scored on other data; move it by hand"
+    best = champion.tags.get(SCORE)
+    if best is None:
+        return f"no: version {champion.version} has no {SCORE}; move it by hand"
+    if score <= float(best):
+        return f"no: version {champion.version} has {SCORE} {best}"
+    return None
+
+
+def _fitted(card: str) -> str:
+    if len(card) <= _DESCRIPTION_LIMIT:
+        return card
+    notice = "\n\n(cut to the registry's limit)"
+    return card[: _DESCRIPTION_LIMIT - len(notice)] + notice
