@@ -202,9 +202,10 @@ def find_or_make_experiment(
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)  # another driver was quicker
+            assert found is not None
     if found.lifecycle_stage != "active":
         raise ValueError(
             f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it: "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
-    return found.experiment_id
+    return str(found.experiment_id)

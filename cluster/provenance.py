@@ -22,7 +22,7 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
         params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
     if not isinstance(params, Mapping):
         return {prefix: str(params)[:VALUE_LIMIT]}
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in params.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat

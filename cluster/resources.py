@@ -76,7 +76,7 @@ def _head_of_this_machine() -> str | None:
     Ray's own `auto` also finds the cluster that another job started for itself, which ends with
     that job; and it tries a head that was killed, and left its address behind, for minutes.
     """
-    address = find_bootstrap_address(None)
+    address: str | None = find_bootstrap_address(None)
     if address is None:
         return None
     host, _, port = address.rpartition(":")
@@ -135,16 +135,21 @@ def settle(
     """
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     use_gpu = gpus > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
-    workers, cpus = scaling.num_workers, scaling.cpus_per_worker
-    if workers == "auto":
-        fitting = _room(nodes, 1 if cpus == "auto" else cpus, use_gpu)
+    asked = scaling.cpus_per_worker
+    if scaling.num_workers != "auto":
+        workers = scaling.num_workers
+    else:
+        fitting = _room(nodes, 1 if asked == "auto" else asked, use_gpu)
         workers = max(1, min(fitting, most_workers))
-    if cpus == "auto":
+    if asked != "auto":
+        cpus = asked
+    else:
         most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
         shares = (k for k in range(most, 0, -1) if _room(nodes, k, use_gpu) >= workers)
         cpus = next(shares, 1)
-    processes = scaling.loader_processes
-    if processes == "auto":
+    if scaling.loader_processes != "auto":
+        processes = scaling.loader_processes
+    else:
         processes = max(1, cpus - 1) if use_gpu else 0
     return Share(workers, cpus, use_gpu, processes)
 

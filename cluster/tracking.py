@@ -150,7 +150,7 @@ class Tracker:
         Returns:
             The version; None where it waits for the server, or for the checkpoint's upload.
         """
-        record = {
+        record: dict[str, Any] = {
             "op": "register",
             "model": name,
             "artifact_path": artifact_path,

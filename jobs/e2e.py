@@ -8,13 +8,14 @@ the same --run-name goes on where it was stopped.
 
 import sys
 
+from cluster.config import JobConfig
 from cluster.pipeline import run_end_to_end
 from jobs.options import parse_job, run_job
 
 
 def job() -> dict[str, object]:
     """The job, from the command line."""
-    config, preset = parse_job(__doc__)
+    config, preset = parse_job(JobConfig, __doc__)
     return run_end_to_end(config, preset)
 
 

@@ -24,14 +24,14 @@ Job = TypeVar("Job", bound=JobConfig)
 
 
 def parse_job(
-    description: str, argv: Sequence[str] | None = None, kind: type[Job] = JobConfig
+    kind: type[Job], description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[Job, str]:
     """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file goes over the preset's settings.
 
     Args:
+        kind: of job.
         description: shown by `--help`.
         argv: the arguments; those of the process by default.
-        kind: of job.
 
     Returns:
         The job's settings and the name of what they started from: a preset, or the file's.
@@ -56,7 +56,7 @@ def parse_job(
 
 
 def parse_fine_tuning(
-    description: str, argv: Sequence[str] | None = None
+    description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[HybridJobConfig, Parent]:
     """Reads `--from MODEL [--config FILE] [--FIELD VALUE ...]`; a file goes over MODEL's settings.
 
@@ -112,7 +112,7 @@ def _taken(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None]
     return vars(given), rest
 
 
-def _options_over(default: Job, usage: str, description: str, arguments: Sequence[str]) -> Job:
+def _options_over(default: Job, usage: str, description: str | None, arguments: Sequence[str]) -> Job:
     """Settings with those of a command line over them."""
     prog = f"{Path(sys.argv[0]).name} {usage}"
     return tyro.cli(

@@ -35,7 +35,7 @@ def train(
     run: Callable[[TrainingJob, str], Result], kind: type[TrainingJob], arguments: Sequence[str]
 ) -> Result:
     """An experiment with a training job's presets and settings."""
-    return run(*parse_job(__doc__, arguments, kind))
+    return run(*parse_job(kind, __doc__, arguments))
 
 
 def measure(

@@ -16,7 +16,7 @@ from jobs.options import parse_job, run_job
 
 def job() -> dict[str, object]:
     """The job, from the command line."""
-    config, preset = parse_job(__doc__, kind=SweepJobConfig)
+    config, preset = parse_job(SweepJobConfig, __doc__)
     return run_sweep(config, preset)
 
 

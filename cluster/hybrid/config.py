@@ -5,6 +5,7 @@ of HELEN, and no settings.
 """
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from cluster.config import JobConfig
 from cluster.training import training_of
@@ -54,7 +55,9 @@ class HybridJobConfig(JobConfig):
 def fine_tuning_of(config: TrainConfig) -> HybridJobConfig:
     """The settings that a model's own give; every epoch is validated, for the curve."""
     own = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
-    lower = {name: float(f"{getattr(config.optim, name) * RATE_FACTOR:.6g}") for name in RATES}
+    lower: dict[str, Any] = {
+        name: float(f"{getattr(config.optim, name) * RATE_FACTOR:.6g}") for name in RATES
+    }
     return HybridJobConfig(
         **{**own, "optim": replace(config.optim, **lower), "validate_every_epochs": 1},
         scratch=ScratchConfig(optim=config.optim, loss=config.loss),

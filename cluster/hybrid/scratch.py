@@ -55,7 +55,7 @@ class Scratch:
         """
         beside = self.beside
         epochs = self._epochs(budget_s)
-        lengths = {f"epochs_{phase}": number for phase, number in epochs.items()}
+        lengths: dict[str, Any] = {f"epochs_{phase}": number for phase, number in epochs.items()}
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
         training = branch(beside, FOLDER, config)
         log_config(training.run, config)

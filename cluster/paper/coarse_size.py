@@ -95,7 +95,7 @@ def write_coarse_size(folder: Path, title: str, found: dict[int, dict[str, Rows]
         title: heading of the report.
         found: by size in px, then by system, the rows of `f1_rows`.
     """
-    lines = [[px, name, rows] for px, of_px in found.items() for name, rows in of_px.items()]
+    lines = [(px, name, rows) for px, of_px in found.items() for name, rows in of_px.items()]
     shown = [
         [px, name, *(None if rows[row] is None else f"{rows[row]:.3f}" for row in HEADINGS)]
         for px, name, rows in lines
@@ -113,7 +113,7 @@ def _chart(title: str, found: dict[int, dict[str, Rows]]) -> Figure:
     axes = figure.subplots()
     width = 0.35
     for i, (system, colour) in enumerate(zip(SYSTEMS, COLOURS, strict=True)):
-        heights = [of_px[system]["overall"] for of_px in found.values()]
+        heights = [of_px[system]["overall"] or 0 for of_px in found.values()]
         places = [x + i * width for x in range(len(found))]
         bars = axes.bar(places, heights, width * 0.95, label=system, color=colour)
         axes.bar_label(bars, fmt="%.3f", fontsize=8)

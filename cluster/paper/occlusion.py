@@ -147,11 +147,12 @@ class Croppers:
     def cut(self, batch: Batch) -> Croppings:
         """Covers, cuts and scores a batch, with truth, on the CPU."""
         assert batch.present is not None
+        present = batch.present
         batch, covered = cover_batch(batch, self.num_covered, self.seed)
         windows, found, _ = self._windows(batch)
         return Croppings(
             keys=batch.keys,
-            present=batch.present,
+            present=present,
             covered=covered,
             missing=~found,
             scores={name: score_windows(of_name, batch) for name, of_name in windows.items()},

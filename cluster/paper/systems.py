@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -74,7 +74,8 @@ def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]
 
 def _to_npz(counts: Mapping[str, Tensor]) -> bytes:
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: value.numpy() for name, value in counts.items()})
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in counts.items()}
+    np.savez_compressed(content, **arrays)
     return content.getvalue()
 
 

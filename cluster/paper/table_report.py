@@ -211,11 +211,12 @@ def _chart(report: TableReport) -> Figure:
             color=colour,
         )
         for of_seed in report.rows_of(name).values():
-            axes.plot(places, [of_seed[row] for row in shown], ".", color="black", markersize=3)
+            heights = [of_seed[row] or 0 for row in shown]
+            axes.plot(places, heights, ".", color="black", markersize=3)
         theirs = published.get(f"{name} (paper)", {})
         for place, row in zip(places, shown, strict=True):
-            if theirs.get(row) is not None:
-                axes.hlines(theirs[row], place - width / 2, place + width / 2, color="#d1495b")
+            if (published_f1 := theirs.get(row)) is not None:
+                axes.hlines(published_f1, place - width / 2, place + width / 2, color="#d1495b")
     axes.plot([], [], color="#d1495b", label="paper")
     axes.set_xticks([x + 0.4 - width / 2 for x in range(len(shown))], [HEADINGS[r] for r in shown])
     lowest = min(report.mean(name, row) or 0 for name in report.systems for row in shown)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     """
     config, sweep = training_of(settings), settings.sweep
     require_search(sweep)
-    given = settings.space.given()
+    given: Mapping[str, Sequence[str]] = settings.space.given()
     if not given:
         given = used_spaces(settings.space.defaults(), config, sweep.phases)
     spaces = read_spaces(given, config, sweep.phases)

@@ -77,10 +77,10 @@ class SweepSearch(Searcher):
             trial.state, trial.error, trial.tracked = "running", None, False
             self._record.save(trial)
             return trial
-        trial = self._due_repeat() or self._new_setting()
-        if trial is not None:
-            self._record.add(trial)
-        return trial
+        new = self._due_repeat() or self._new_setting()
+        if new is not None:
+            self._record.add(new)
+        return new
 
     def _due_repeat(self) -> Trial | None:
         for first in self._record.trials:

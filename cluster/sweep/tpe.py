@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cluster.sweep.config import SweepConfig
 from cluster.sweep.record import Trial
-from cluster.sweep.spaces import Space, Values
+from cluster.sweep.spaces import Space, Value, Values
 
 
 def tpe_values(
@@ -47,15 +48,19 @@ def tpe_values(
 
 def _distribution(space: Space) -> BaseDistribution:
     if space.kind != "values":
-        kind = IntDistribution if space.whole else FloatDistribution
-        low, high = space.ends
-        return kind(low, high, log=space.kind == "log")
+        return _range(space, *space.ends, log=space.kind == "log")
     if not space.step:
         return CategoricalDistribution(space.values)
-    first, last = space.values[0], space.values[-1]
-    if space.whole:
-        return IntDistribution(first, last, step=int(space.step))
-    return FloatDistribution(first, last, step=space.step)
+    return _range(space, space.values[0], space.values[-1], step=space.step)
+
+
+def _range(space: Space, low: Value, high: Value, **how: Any) -> BaseDistribution:
+    """From `low` to `high`, of whole numbers where the setting is one."""
+    if not space.whole:
+        return FloatDistribution(float(low), float(high), **how)
+    if "step" in how:
+        how["step"] = int(how["step"])
+    return IntDistribution(int(low), int(high), **how)
 
 
 def _told(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:

@@ -1,7 +1,7 @@
 """What runs in one trial of a sweep: its phases, each gone on with where it stopped."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +93,11 @@ class TrialContext(LocalContext):
         if report is not None:
             self._on_report(report)
 
-    def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
+    @contextmanager
+    def latest_checkpoint(self) -> Iterator[Path | None]:
         """The folder kept last, or a copy of it."""
-        return self._place.checkpoint()
+        with self._place.checkpoint() as folder:
+            yield folder
 
 
 def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
@@ -200,7 +202,8 @@ def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnRep
         if result.metrics is None:
             raise PhaseFailedError(f"{place.url}: the workers ended without a report")
         keep(result.metrics)  # where this process died before it heard of the last epoch
-    return result.return_value
+    diverged: str | None = result.return_value
+    return diverged
 
 
 def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:

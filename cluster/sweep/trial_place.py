@@ -30,7 +30,8 @@ class TrialPlace:
 
     def reports(self) -> list[Report]:
         """One an epoch that was trained, in order."""
-        return self._read(REPORTS, [])
+        reports: list[Report] = self._read(REPORTS, [])
+        return reports
 
     def add_report(self, report: Report) -> None:
         """Keeps an epoch's report; one that comes again replaces what it reported before."""

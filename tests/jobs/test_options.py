@@ -14,7 +14,7 @@ from stn_icnn.config_dict import to_dict
 
 
 def parse(*arguments: str) -> tuple[JobConfig, str]:
-    return parse_job("A job.", arguments)
+    return parse_job(JobConfig, "A job.", arguments)
 
 
 def exit_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -116,7 +116,7 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
 def test_the_best_setting_is_a_file_that_a_training_job_takes(
     done: dict[str, Any], settings: SweepJobConfig
 ) -> None:
-    job, _ = parse_job("A job.", ["--config", done["config"]])
+    job, _ = parse_job(JobConfig, "A job.", ["--config", done["config"]])
     assert isinstance(job, JobConfig)
     best = done["best"]["values"]
     assert job.model.patch_px.eye == best["model.patch_px.eye"]

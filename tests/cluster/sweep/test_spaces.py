@@ -189,7 +189,7 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
         "localizer",
     ]
     other = ["--space.other", "loss.localizer_weight=log 1 100", "optim.max_grad_norm=0 1"]
-    job, _ = parse_job("A sweep.", [*arguments, *other], SweepJobConfig)
+    job, _ = parse_job(SweepJobConfig, "A sweep.", [*arguments, *other])
     assert job.space.given() == {
         "model.patch_px.eye": ("33", "49", "65"),
         "optim.lr_fine": ("log", "1e-4", "1e-1"),
@@ -198,7 +198,7 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
     }
     assert (job.num_trials, job.sweep.phases) == (7, ("coarse", "localizer"))
     with pytest.raises(SystemExit):
-        parse_job("A sweep.", ["--help"], SweepJobConfig)
+        parse_job(SweepJobConfig, "A sweep.", ["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for text in (
         "steps LOW HIGH STEP",
