@@ -283,6 +283,7 @@ class _Listener:
                 ("train/loss", "loss"),
                 ("train/images_per_second", "images/s"),
                 ("val/loss", "val loss"),
+                ("val/window_error_px", "windows off by px"),
                 ("val/f1_overall", "val F1"),
             )
             if key in report

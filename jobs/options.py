@@ -112,7 +112,9 @@ def _taken(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None]
     return vars(given), rest
 
 
-def _options_over(default: Job, usage: str, description: str | None, arguments: Sequence[str]) -> Job:
+def _options_over(
+    default: Job, usage: str, description: str | None, arguments: Sequence[str]
+) -> Job:
     """Settings with those of a command line over them."""
     prog = f"{Path(sys.argv[0]).name} {usage}"
     return tyro.cli(

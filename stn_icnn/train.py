@@ -18,7 +18,7 @@ from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.evaluate import evaluation_batches, true_labels
 from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
-from stn_icnn.losses import coarse_loss
+from stn_icnn.losses import coarse_loss, localizer_loss
 from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.model import STNiCNN, build_model, prepare_model
 from stn_icnn.pasting import coarse_label_maps, label_maps
@@ -30,6 +30,7 @@ from stn_icnn.phases import (
     trained_parameters,
 )
 from stn_icnn.state import SECONDS, TrainState, restore_state, save_state
+from stn_icnn.window_scores import centre_errors
 
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10
@@ -260,41 +261,67 @@ def validate(run: PhaseRun, model: STNiCNN) -> tuple[float, dict[str, float]]:
     """Scores a phase on the validation split.
 
     Returns:
-        The score that models are selected by, higher is better, and the metrics: `val/loss`, and
-        `val/f1_*` where the phase labels pixels.
+        The score that models are selected by, higher is better, and the metrics: `val/loss`;
+        `val/window_error_px`, the mean distance of a window's centre from its part's, where the
+        phase finds windows; `val/f1_*` where it labels pixels.
     """
     model.eval()
     device = run.context.device
     loss = torch.zeros((), dtype=torch.float64, device=device)
     counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
+    errors = torch.zeros(2, dtype=torch.float64, device=device)  # their sum and their number
     for _, batch in evaluation_batches(run.val_faces, run.context):
-        batch_loss, predicted = _validate_batch(run, model, batch)
-        loss += batch_loss
-        for i, labels in enumerate(predicted):
+        validated = _validate_batch(run, model, batch)
+        loss += validated.loss
+        for i, labels in enumerate(validated.label_maps):
             counts += confusion(true_labels(batch, i), labels)
+        if validated.windows is not None:
+            of_batch = centre_errors(validated.windows, batch).double()
+            errors += torch.stack([of_batch.nansum(), (~of_batch.isnan()).sum()])
     mean = run.context.sum_(loss).item() / len(run.val_faces)
+    error_px, num_errors = run.context.sum_(errors).tolist()
+    metrics = {"val/loss": mean}
+    if num_errors:
+        metrics["val/window_error_px"] = error_px / num_errors
     if run.phase == "localizer":
-        return -mean, {"val/loss": mean}
+        return -mean, metrics
     counts = run.context.sum_(counts)
     rows = f1_of_parts(counts, run.fine_networks) if run.phase == "fine" else f1_rows(counts)
     f1 = {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
     selected_by = "val/f1_parts" if run.phase == "fine" else "val/f1_overall"
-    return f1.get(selected_by, 0.0), {"val/loss": mean, **f1}
+    return f1.get(selected_by, 0.0), {**metrics, **f1}
 
 
-def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-    """A phase's summed loss on a batch, and its label maps where it labels pixels."""
-    if run.phase == "localizer":
-        return PhaseLoss(model, run.phase, run.config.loss)(batch), []
+@dataclass(frozen=True)
+class _Validated:
+    """What a phase makes of a batch of the validation split."""
+
+    loss: Tensor
+    """Summed over its samples."""
+    label_maps: Sequence[Tensor] = ()
+    """Where the phase labels pixels."""
+    windows: Tensor | None = None
+    """`[N, 6, 4]` float32, where the phase finds them."""
+
+
+def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> _Validated:
+    weights = run.config.loss
     if run.phase == "coarse":
         logits = model.label_coarsely(batch)
-        return coarse_loss(logits, batch), coarse_label_maps(logits, batch.host_sizes)
+        return _Validated(coarse_loss(logits, batch), coarse_label_maps(logits, batch.host_sizes))
+    if run.phase == "localizer":
+        located = model.locate(model.label_coarsely(batch))
+        return _Validated(localizer_loss(located, batch), windows=model.windows(located, batch))
     if run.phase == "fine":
         fine = run.config.fine
         parsing = parse_at_truth(model, batch, fine.networks, fine.window_error)
-        return true_windows_loss(parsing, batch), label_maps(parsing, batch.host_sizes)
+        return _Validated(true_windows_loss(parsing, batch), label_maps(parsing, batch.host_sizes))
     parsing = model(batch)
-    return end_to_end_loss(parsing, batch, run.config.loss), label_maps(parsing, batch.host_sizes)
+    return _Validated(
+        end_to_end_loss(parsing, batch, weights),
+        label_maps(parsing, batch.host_sizes),
+        parsing.windows,
+    )
 
 
 def run_phase(run: PhaseRun, model: STNiCNN) -> None:

@@ -47,12 +47,25 @@ def score_windows(windows: Tensor, batch: Batch) -> WindowScores:
         batch: with truth, not augmented, on the CPU.
     """
     assert batch.labels is not None
-    assert batch.centres is not None
-    assert batch.present is not None
     faces = zip(batch.labels, windows.tolist(), strict=True)
     share = torch.tensor([_shares_inside(labels, of_face) for labels, of_face in faces])
-    error = (windows[..., :2] - batch.centres).norm(dim=-1)
-    return WindowScores(share, error.masked_fill(~batch.present, math.nan))
+    return WindowScores(share, centre_errors(windows, batch))
+
+
+def centre_errors(windows: Tensor, batch: Batch) -> Tensor:
+    """From the true parts' centroids to the windows' centres.
+
+    Args:
+        windows: `[N, 6, 4]` float32: centre, width, height, px of the image.
+        batch: with the parts' centres, not augmented.
+
+    Returns:
+        `[N, 6]` float32, px; NaN where a face lacks the part.
+    """
+    assert batch.centres is not None
+    assert batch.present is not None
+    errors: Tensor = (windows[..., :2] - batch.centres).norm(dim=-1)
+    return errors.masked_fill(~batch.present, math.nan)
 
 
 def _shares_inside(labels: Tensor, windows: Sequence[Sequence[float]]) -> list[float]:

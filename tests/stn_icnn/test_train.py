@@ -10,13 +10,21 @@ import torch
 
 from stn_icnn.batch import Batch, collate
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.config import LossConfig, TrainConfig
+from stn_icnn.config import LossConfig, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.model import STNiCNN, build_model
-from stn_icnn.phases import PHASES, PhaseLoss, set_trained
+from stn_icnn.phases import PHASES, PhaseLoss, set_trained, settings_of
 from stn_icnn.state import STATE_FILE, load_history
-from stn_icnn.train import DivergedError, PhaseRun, lr_factor, num_pieces, run_phase, train_step
+from stn_icnn.train import (
+    DivergedError,
+    PhaseRun,
+    lr_factor,
+    num_pieces,
+    run_phase,
+    train_step,
+    validate,
+)
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -334,6 +342,29 @@ def test_validation_every_few_epochs_and_at_the_end(tiny_config: TrainConfig, ti
     context = LocalContext()
     run_phase(phase_run("localizer", config, tiny_faces, context), fresh(config))
     assert ["val/loss" in report for report in context.reports] == [False, True, True]
+
+
+@pytest.mark.parametrize("phase", ["localizer", "end_to_end", "baseline"])
+def test_validation_says_how_far_windows_lie_off(
+    phase: PhaseName, tiny_config: TrainConfig, tiny_faces
+) -> None:
+    config = settings_of(phase, tiny_config)
+    run = phase_run(phase, config, tiny_faces, LocalContext())
+    model = fresh(config).eval()
+    _, metrics = validate(run, model)
+    batch = collate([run.val_faces[Request(i)] for i in range(len(run.val_faces))])
+    assert batch.centres is not None
+    with torch.no_grad():
+        located = model.locate(model.label_coarsely(batch))
+    off = located[..., :2] * batch.sizes[:, None] - batch.centres
+    assert metrics["val/window_error_px"] == pytest.approx(off.norm(dim=-1).mean().item(), rel=1e-3)
+
+
+def test_without_windows_there_is_no_error_of_them(tiny_config: TrainConfig, tiny_faces) -> None:
+    run = phase_run("coarse", tiny_config, tiny_faces, LocalContext())
+    _, metrics = validate(run, fresh(tiny_config))
+    assert "val/f1_overall" in metrics
+    assert "val/window_error_px" not in metrics
 
 
 def test_halving_schedule_is_the_papers(tiny_config: TrainConfig) -> None:
