@@ -231,8 +231,8 @@ class LossConfig:
     coarse_weight: float = 0.0
     """Weight of the coarse network's cross-entropy."""
     localizer_weight: float = 0.0
-    """Weight of the localizer's smooth L1; 10 holds the windows, which otherwise shrink to where
-    labelling is easy."""
+    """Weight of the localizer's smooth L1, which holds the windows: without it they move and shrink
+    to where labelling is easy. At 10 they still drift on real faces (docs/accuracy.md)."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
