@@ -172,7 +172,7 @@ def test_same_name_with_other_images_is_refused(
 
 
 def test_same_name_from_another_model_is_refused(done: Done) -> None:
-    other = replace(done.parent, model=done.parent.model + b" ")
+    other = replace(done.parent, content=done.parent.content + b" ")
     with pytest.raises(ValueError, match=r"parent_sha256: \w+, was \w+"):
         run_hybrid(done.settings, other)
 
