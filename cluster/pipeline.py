@@ -17,6 +17,7 @@ from cluster.training import (
     open_training,
     train_phase,
 )
+from cluster.worker import MODEL
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import PhaseName
 from stn_icnn.phases import PHASES
@@ -53,7 +54,24 @@ def conclude(training: Training, phase: PhaseName, preset: str) -> dict[str, Any
     Returns:
         The job's last line.
     """
-    scores = score(
+    return keep(training, phase, preset, score_phase(training, phase))
+
+
+def score_phase(
+    training: Training,
+    phase: PhaseName,
+    system: str = MODEL,
+    others: Mapping[str, bytes] | None = None,
+) -> Scores:
+    """Scores the model that a phase of a training has left on the test split.
+
+    Args:
+        training: whose run gets the report.
+        phase: of it, finished.
+        system: the model's name in the report.
+        others: model files that it is compared with, by their names.
+    """
+    return score(
         training.record.model(phase),
         training.data,
         "test",
@@ -61,8 +79,9 @@ def conclude(training: Training, phase: PhaseName, preset: str) -> dict[str, Any
         storage=training.record.storage,
         share=training.share,
         max_failures=training.max_failures,
+        system=system,
+        others=others,
     )
-    return keep(training, phase, preset, scores)
 
 
 def keep(

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from cluster.beginning import open_places
-from cluster.evaluation import Scores, score
+from cluster.evaluation import Scores
 from cluster.hybrid.config import HybridJobConfig, scratch_of
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
@@ -18,7 +18,7 @@ from cluster.hybrid.report import (
 )
 from cluster.hybrid.scratch import open_scratch, require_goes_on
 from cluster.paper.results import publishing
-from cluster.pipeline import keep
+from cluster.pipeline import keep, score_phase
 from cluster.run_record import new_run_name
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
@@ -109,17 +109,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
 def _score(training: Training, others: Mapping[str, Training], parent: Parent) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    scores = score(
-        training.record.model(PHASE),
-        training.data,
-        "test",
-        run=training.run,
-        storage=training.record.storage,
-        share=training.share,
-        max_failures=training.max_failures,
-        system=HYBRID,
-        others={**models, PARENT: parent.content},
-    )
+    scores = score_phase(training, PHASE, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
         rows = scores.systems[name]
         other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)
