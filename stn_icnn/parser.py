@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.context import own_device
 from stn_icnn.crew import Crew, is_alone
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.folding import fold_batch_norm
@@ -58,8 +59,7 @@ class FaceParser:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
-        default = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device or default)
+        self.device = torch.device(device) if device else own_device()
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
         self.model = prepare_model(folded, checkpoint.config, self.device)

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
 from cluster.models import FetchedModel
@@ -78,11 +76,6 @@ def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedMo
             f"{phase}: give one of the phase {' or '.join(fit)}"
         )
     return model
-
-
-def own_device() -> torch.device:
-    """Where this process computes: a GPU where it sees one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def conduct(

@@ -21,7 +21,6 @@ from cluster.paper.experiment import (
     OpenedModel,
     conduct,
     open_model,
-    own_device,
 )
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
@@ -31,7 +30,7 @@ from cluster.worker import read_faces, scoring_config
 from sharding.progress import progress
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import require
-from stn_icnn.context import LocalContext
+from stn_icnn.context import LocalContext, own_device
 from stn_icnn.data import Request, ShardedFaces
 from stn_icnn.evaluate import evaluation_batches
 from stn_icnn.labels import NUM_PARTS

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from cluster.beginning import open_places
 from cluster.config import PlacesConfig
-from cluster.paper.experiment import Findings, conduct, own_device
+from cluster.paper.experiment import Findings, conduct
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.paper.results import markdown_table, write_csv
 from cluster.run_record import new_run_name
 from stn_icnn.batch import Sample
 from stn_icnn.config import require
+from stn_icnn.context import own_device
 from stn_icnn.overlay import Uint8Array
 from stn_icnn.parity import (
     Difference,

@@ -8,7 +8,7 @@ it must be. Trains nothing.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +20,7 @@ from cluster.beginning import open_places
 from cluster.config import PlacesConfig
 from cluster.datasets import ShardedData
 from cluster.paper.croppers import locate
-from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model, own_device
+from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
 from cluster.paper.results import in_markdown, markdown_table, write_csv
 from cluster.paper.table_report import Difference, TableReport
 from cluster.run_record import new_run_name
@@ -29,7 +29,7 @@ from cluster.worker import read_faces, scoring_config
 from sharding.progress import progress
 from stn_icnn.batch import Batch
 from stn_icnn.config import require
-from stn_icnn.context import LocalContext
+from stn_icnn.context import LocalContext, own_device
 from stn_icnn.data import ShardedFaces
 from stn_icnn.evaluate import evaluation_batches, true_labels
 from stn_icnn.fine import locate_truly
@@ -106,7 +106,7 @@ class Labelled:
         scores = WindowScores.joined([one.scores for one in some])
         return cls(torch.cat([one.counts for one in some]), scores)
 
-    @property
+    @cached_property
     def f1(self) -> Rows:
         """The rows of `f1_rows`."""
         return f1_rows(self.counts.sum(dim=0))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 
 from cluster.context import checkpoint_name
@@ -19,7 +18,7 @@ from cluster.sweep.trial_place import Report, TrialPlace
 from cluster.worker import Start, TrainTask, train, train_in
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.context import LocalContext, Metrics
+from stn_icnn.context import LocalContext, Metrics, own_device
 from stn_icnn.phases import TRAINED_BY, needed_by
 
 OnReport = Callable[[Report], None]
@@ -80,8 +79,7 @@ class TrialContext(LocalContext):
     """
 
     def __init__(self, place: TrialPlace, on_report: OnReport) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        super().__init__(device=torch.device(device))
+        super().__init__(device=own_device())
         self._place = place
         self._on_report = on_report
 
