@@ -184,9 +184,12 @@ class OptimConfig:
     """Epochs between halvings of the rates."""
     max_grad_norm: float = 0.0
     """Gradients are scaled down to this norm a network; 0: never (as in the paper)."""
+    freeze_pretrained_stats: bool = True
+    """Whether, in the end-to-end phase, batch norm of the coarse network and the localizer uses its
+    running statistics: they then cut the same windows in training as afterwards, whatever the
+    batch (docs/accuracy.md; the paper does not say)."""
     freeze_batch_stats: bool = False
-    """Whether batch norm uses its running statistics in training, so that no sample's result
-    depends on its batch."""
+    """The same for all networks of all phases, so that no sample's result depends on its batch."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

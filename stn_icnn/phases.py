@@ -1,13 +1,21 @@
 """The phases of training (paper section 2.5.2): what each trains, and on which loss."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
-from stn_icnn.config import FineConfig, LossConfig, Network, PhaseName, TrainConfig
+from stn_icnn.config import (
+    FineConfig,
+    LossConfig,
+    Network,
+    OptimConfig,
+    PhaseName,
+    TrainConfig,
+)
 from stn_icnn.fine import parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
@@ -52,6 +60,13 @@ def needed_by(phase: PhaseName) -> tuple[str, ...]:
     """Networks that a phase must find trained."""
     before = STARTS_FROM.get(phase)
     return () if before is None else TRAINED_BY[before]
+
+
+def frozen_stats(phase: PhaseName, optim: OptimConfig) -> Collection[str]:
+    """Networks whose batch norm's statistics stay as they are in a phase."""
+    if optim.freeze_batch_stats:
+        return get_args(Network)
+    return needed_by(phase) if optim.freeze_pretrained_stats else ()
 
 
 def settings_of(phase: PhaseName, config: TrainConfig) -> TrainConfig:
@@ -121,7 +136,7 @@ def networks(model: STNiCNN) -> dict[Network, nn.Module]:
 def set_trained(
     model: STNiCNN,
     rates: Mapping[Network, float],
-    freeze_batch_stats: bool = False,
+    frozen_stats: Collection[str] = (),
     fine: Sequence[str] = FINE_NETWORKS,
 ) -> None:
     """Readies the trained networks and freezes the others: `eval()`, no gradient.
@@ -129,13 +144,13 @@ def set_trained(
     Args:
         model: whose networks they are.
         rates: by the trained ones' names.
-        freeze_batch_stats: whether batch norm's statistics stay as they are.
+        frozen_stats: networks whose batch norm's statistics stay as they are.
         fine: which of the fine networks are trained, where `rates` has `fine`.
     """
     for name, network in networks(model).items():
         trained = name in rates
         network.requires_grad_(trained)
-        network.train(trained and not freeze_batch_stats)
+        network.train(trained and name not in frozen_stats)
     for part, network in model.fine.items():
         if part not in fine:
             network.requires_grad_(False).eval()

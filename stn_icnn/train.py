@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from stn_icnn.pasting import coarse_label_maps, label_maps
 from stn_icnn.phases import (
     PhaseLoss,
     end_to_end_loss,
+    frozen_stats,
     networks,
     set_trained,
     trained_parameters,
@@ -65,6 +66,11 @@ class PhaseRun:
     def fine_networks(self) -> tuple[str, ...]:
         """Of the fine networks, those that are trained where the phase trains any."""
         return self.config.fine.networks if self.phase == "fine" else FINE_NETWORKS
+
+    @property
+    def frozen_stats(self) -> Collection[str]:
+        """Networks whose batch norm's statistics stay as they are."""
+        return frozen_stats(self.phase, self.config.optim)
 
     def plan(self, epoch: int) -> list[list[Request]]:
         """The global batches of an epoch."""
@@ -347,7 +353,7 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
             restore_state(folder, state, run.context.device)
     module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss, run.config.fine))
     while state.epoch < run.num_epochs:
-        set_trained(model, rates, run.config.optim.freeze_batch_stats, run.fine_networks)
+        set_trained(model, rates, run.frozen_stats, run.fine_networks)
         metrics = train_epoch(run, state, module)
         metrics[SECONDS] = state.finish_epoch()
         last = state.epoch == run.num_epochs

@@ -19,7 +19,7 @@ from sharding.faces import write_faces
 from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data import ShardedFaces
-from stn_icnn.model import build_model
+from stn_icnn.model import STNiCNN, build_model
 
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
@@ -96,11 +96,8 @@ def tiny_parent(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work.
-
-    Untrained, but sure of its labels, so that there are many; its windows depend on the face.
-    """
+def sure_model(tiny_config: TrainConfig) -> STNiCNN:
+    """Untrained, but sure of its labels, so that there are many; its windows depend on the face."""
     torch.manual_seed(0)
     model = build_model(tiny_config.model)
     with torch.no_grad():
@@ -112,9 +109,17 @@ def exported(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory)
             network.head[-1].bias.zero_()
         model.coarse.head[-1].weight.mul_(10)
         model.localizer.head.weight.mul_(300)
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tiny_config: TrainConfig, sure_model: STNiCNN, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work."""
     data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
     folder = tmp_path_factory.mktemp("exported")
-    save_checkpoint(folder / "model.pt", Checkpoint(model, tiny_config, data, "end_to_end"))
+    save_checkpoint(folder / "model.pt", Checkpoint(sure_model, tiny_config, data, "end_to_end"))
     out = folder / "new" / "model.onnx"
     assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
     return folder

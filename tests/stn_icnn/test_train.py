@@ -242,7 +242,11 @@ def test_a_step_in_pieces_is_the_step(
     weights = []
     for size in (0, micro_batch):
         model = fresh(tiny_config)
-        set_trained(model, {"coarse": 1, "localizer": 1, "fine": 1}, freeze_batch_stats=True)
+        set_trained(
+            model,
+            {"coarse": 1, "localizer": 1, "fine": 1},
+            frozen_stats=("coarse", "localizer", "fine"),
+        )
         # Adam would divide rounding errors by gradients that are next to none.
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         module = PhaseLoss(model, "end_to_end", tiny_config.loss)
@@ -390,6 +394,6 @@ def test_frozen_networks_keep_their_batch_statistics(tiny_config: TrainConfig) -
     assert not model.coarse.training
     assert not any(p.requires_grad for p in model.coarse.parameters())
     assert model.fine.training
-    set_trained(model, {"fine": 1e-3}, freeze_batch_stats=True)
+    set_trained(model, {"fine": 1e-3}, frozen_stats=("coarse", "localizer", "fine"))
     assert not model.fine.training
     assert all(p.requires_grad for p in model.fine.parameters())

@@ -1,0 +1,83 @@
+"""On a GPU: the same labels as on a CPU, training in bf16, NCCL. Skipped where there is none."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from cluster.context import RayContext
+from cluster.launch import run_on_workers
+from cluster.resources import Share
+from stn_icnn.batch import collate
+from stn_icnn.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import LocalContext
+from stn_icnn.data import Request
+from stn_icnn.model import STNiCNN, build_model, prepare_model
+from stn_icnn.pasting import label_maps
+from stn_icnn.train import PhaseRun, run_phase
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+GPU = torch.device("cuda")
+
+
+def test_a_gpu_labels_as_a_cpu_does(
+    tiny_config: TrainConfig, sure_model: STNiCNN, tiny_faces
+) -> None:
+    faces = tiny_faces("val")
+    batch = collate([faces[Request(i)] for i in range(2)])
+    maps = []
+    for device in (torch.device("cpu"), GPU):
+        model = prepare_model(copy.deepcopy(sure_model), tiny_config, device)
+        with torch.inference_mode():
+            of_device = label_maps(model(batch.to(device)), batch.host_sizes)
+        maps.append(torch.cat([labels.cpu().flatten() for labels in of_device]))
+    assert maps[0].unique().numel() > 3
+    assert (maps[0] == maps[1]).float().mean() > 0.99  # tf32 may move a border
+
+
+@pytest.mark.parametrize("phase", ["coarse", "localizer", "end_to_end", "frozen", "baseline"])
+def test_a_phase_trains_in_bf16_and_its_model_opens_on_a_cpu(
+    phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    config = replace(tiny_config, precision="bf16")
+    context = LocalContext(tmp_path, GPU)
+    run = PhaseRun(
+        phase=phase,
+        config=config,
+        train_faces=tiny_faces("train", augmented=True),
+        val_faces=tiny_faces("val"),
+        data=DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most"),
+        context=context,
+        loader_processes=1,
+    )
+    run_phase(run, build_model(config.model))
+    first, last = context.reports
+    assert last["train/loss"] < first["train/loss"]
+    device = next(load_checkpoint(tmp_path).model.parameters()).device
+    assert device.type == "cpu"
+
+
+def _in_worker(task: Any) -> tuple[str, str, float]:
+    context = RayContext()
+    ones = torch.ones(3, device=context.device)
+    dist.all_reduce(ones)
+    return context.device.type, dist.get_backend(), ones.sum().item()
+
+
+def test_workers_with_gpus_talk_over_nccl(tmp_path: Path) -> None:
+    share = Share(num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1)
+    result = run_on_workers(
+        _in_worker,
+        None,
+        name="nccl",
+        storage=str(tmp_path),
+        share=share,
+        max_failures=0,
+        on_report=lambda report: None,
+    )
+    assert result.return_value == ("cuda", "nccl", 3.0)
