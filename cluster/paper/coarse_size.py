@@ -6,12 +6,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.paper.results import markdown_table, publishing, write_csv
 from cluster.paper.systems import System, train_and_score
-from cluster.run_record import new_run_name
-from cluster.training import Training, branch, log_config, open_training
+from cluster.paper.training_experiment import last_line, training_experiment
+from cluster.training import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
 from stn_icnn.metrics import f1_rows
 from stn_icnn.report import HEADINGS, Rows
@@ -55,12 +54,8 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    places = open_places(settings, settings.run_name or new_run_name(f"coarse-size-{preset}"))
-    whole = open_training(settings, preset, places, kind="coarse-size")
     found: dict[int, dict[str, Rows]] = {}
-    with whole.run.finishing():
-        whole.run.set_tags({"kind": "paper", "experiment": "coarse-size"})
-        log_config(whole.run, whole.config)
+    with training_experiment("coarse-size", settings, preset) as whole:
         trainings = {px: branch(whole, f"coarse-{px}", _sized(whole, px)) for px in settings.sizes}
         for px, training in trainings.items():
             print(f"coarse input of {px} px", flush=True)
@@ -69,18 +64,10 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
         title = f"{whole.run.name}: size of the coarse input, {whole.data.name}"
         with publishing(whole.run, whole.record.storage) as folder:
             write_coarse_size(folder, title, found)
-    return places.tracker.last_line(
-        {
-            "run_id": whole.run.run_id,
-            "run_name": whole.run.name,
-            "storage": whole.record.storage,
-            "data_fingerprint": whole.data.manifest.fingerprint,
-            "overall": {
-                px: {name: rows["overall"] for name, rows in of_px.items()}
-                for px, of_px in found.items()
-            },
-        }
-    )
+    overall = {
+        px: {name: rows["overall"] for name, rows in of_px.items()} for px, of_px in found.items()
+    }
+    return last_line(whole, {"overall": overall})
 
 
 def _sized(whole: Training, px: int) -> TrainConfig:

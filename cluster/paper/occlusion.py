@@ -1,38 +1,24 @@
 """Figure 5: both croppers on faces of which parts are covered. Trains nothing."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.beginning import open_places
-from cluster.config import PlacesConfig
-from cluster.datasets import ShardedData
 from cluster.paper.croppers import BLIND, locate
-from cluster.paper.experiment import (
-    ICNN,
-    Findings,
-    OpenedModel,
-    conduct,
-    open_model,
-)
+from cluster.paper.experiment import ICNN, Findings, OpenedModel
+from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
-from cluster.run_record import new_run_name
-from cluster.shard_cache import PlacedShard
-from cluster.worker import read_faces, scoring_config
-from sharding.progress import progress
 from stn_icnn.batch import Batch, collate
 from stn_icnn.config import require
-from stn_icnn.context import LocalContext, own_device
+from stn_icnn.context import own_device
 from stn_icnn.data import Request, ShardedFaces
-from stn_icnn.evaluate import evaluation_batches
 from stn_icnn.labels import NUM_PARTS
 from stn_icnn.model import STNiCNN, prepare_model
 from stn_icnn.occlusion import cover_batch
@@ -43,32 +29,21 @@ NAME: Final = "occlusion"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OcclusionConfig(PlacesConfig):
-    """A job that covers parts of faces and compares how both croppers then cut."""
+class OcclusionConfig(SplitConfig):
+    """A job that covers parts of faces and compares how both croppers then cut: the model's
+    localizer and the centroid cropper, on the rough labels of its coarse network."""
 
-    model: str
-    """A model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
-    models:/NAME@ALIAS. Both croppers get the rough labels of its coarse network."""
-    data: str
-    """Shards: a folder or s3://BUCKET/PREFIX."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split of them."""
     num_covered: int = 2
     """Parts covered a face, 1 to 5, of those that it has."""
-    num_faces: int | None = None
-    """Faces of the split that are taken, from its start. None: all."""
     num_examples: int = 6
     """Faces in the picture, drawn at random from those."""
     seed: int = 0
     """Of which parts are covered, which faces are shown, and the intervals."""
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         allowed = f"1 to {NUM_PARTS - 1}"
         require(1 <= self.num_covered < NUM_PARTS, "num_covered", allowed, self.num_covered)
-        fit = self.num_faces is None or self.num_faces >= 1
-        require(fit, "num_faces", "at least 1, or none for all", self.num_faces)
         require(self.num_examples >= 1, "num_examples", "at least 1", self.num_examples)
         require(self.seed >= 0, "seed", "0 or more", self.seed)
 
@@ -85,45 +60,25 @@ def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used; a model needs a trained localizer.
         TrackingUnavailableError: where the tracking server is away.
     """
-    places = open_places(config, config.run_name or new_run_name(NAME))
-    data = ShardedData.open(config.data)
-    shards = data.shards(config.split)
-    model = open_model(config.model, places.tracker.uri, ("coarse", "localizer"))
-    facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
-    work = partial(_measure, config, model, data.name, shards)
-    return conduct(NAME, places, config, facts, work)
+    return conduct_on_split(NAME, config, ("coarse", "localizer"), partial(_measure, config))
 
 
-def _measure(
-    config: OcclusionConfig,
-    model: OpenedModel,
-    dataset: str,
-    shards: tuple[PlacedShard, ...],
-    folder: Path,
-) -> Findings:
-    faces = read_faces(shards, scoring_config(model.checkpoint.config))
-    faces.places = faces.places[: config.num_faces]
+def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> Findings:
+    model, faces = tried.model, tried.faces
     cropper = Croppers(model, config.num_covered, config.seed)
-    croppings = Croppings.joined(list(_cut_all(cropper, faces)))
+    croppings = Croppings.joined([cropper.cut(batch) for batch in batches_of(faces)])
     shown = np.random.default_rng(config.seed).permutation(len(faces))[: config.num_examples]
     examples = [cropper.example(faces, index) for index in sorted(shown.tolist())]
     picture = examples_picture(examples, (ICNN, model.system))
     Image.fromarray(picture).save(folder / "occlusion_examples.png")
     sizes = model.checkpoint.config.model.window_px.per_part()
     about = (
-        f"{len(faces)} faces of the {config.split} split of {dataset}; of each, up to "
-        f"{config.num_covered} parts covered (seed {config.seed}). Both croppers get the rough "
-        f"labels of the coarse network of {config.model}; windows are set to "
-        f"{min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to that "
-        f"(beside it: without). {BLIND}: a control that looks at nothing."
+        f"{tried.about}; of each, up to {config.num_covered} parts covered (seed {config.seed}). "
+        f"Both croppers get the rough labels of the coarse network of {model.given}; windows are "
+        f"set to {min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to "
+        f"that (beside it: without). {BLIND}: a control that looks at nothing."
     )
     return write_report(folder, croppings, (ICNN, model.system), about, config.seed)
-
-
-def _cut_all(cropper: "Croppers", faces: ShardedFaces) -> Iterator[Croppings]:
-    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
-    for batch in progress(batches, len(faces), "face", len):
-        yield cropper.cut(batch)
 
 
 class Croppers:

@@ -6,13 +6,12 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.paper.results import publishing
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
-from cluster.run_record import new_run_name
-from cluster.training import Training, branch, log_config, open_training
+from cluster.paper.training_experiment import last_line, training_experiment
+from cluster.training import Training, branch
 from stn_icnn.config import require
 from stn_icnn.phases import SYSTEMS
 
@@ -58,12 +57,8 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    places = open_places(settings, settings.run_name or new_run_name(f"table-{preset}"))
-    whole = open_training(settings, preset, places, kind="table")
     counts: dict[int, Mapping[str, Tensor]] = {}
-    with whole.run.finishing():
-        whole.run.set_tags({"kind": "paper", "experiment": "table"})
-        log_config(whole.run, whole.config)
+    with training_experiment("table", settings, preset) as whole:
         first = whole.config.seed
         trainings = {
             seed: branch(whole, f"seed-{seed}", replace(whole.config, seed=seed))
@@ -79,7 +74,7 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
                 counts,
             )
             _publish(whole, report)
-    return places.tracker.last_line(_last_line(whole, report))
+    return last_line(whole, _found(report))
 
 
 def _publish(whole: Training, report: TableReport) -> None:
@@ -92,12 +87,8 @@ def _publish(whole: Training, report: TableReport) -> None:
         )
 
 
-def _last_line(whole: Training, report: TableReport) -> dict[str, Any]:
+def _found(report: TableReport) -> dict[str, Any]:
     return {
-        "run_id": whole.run.run_id,
-        "run_name": whole.run.name,
-        "storage": whole.record.storage,
-        "data_fingerprint": whole.data.manifest.fingerprint,
         "overall": {
             system: [rows["overall"] for rows in report.rows_of(system).values()]
             for system in report.systems

@@ -10,28 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.beginning import open_places
-from cluster.config import PlacesConfig
-from cluster.datasets import ShardedData
 from cluster.paper.croppers import locate
-from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
+from cluster.paper.experiment import Findings, OpenedModel
+from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
 from cluster.paper.results import in_markdown, markdown_table, write_csv
 from cluster.paper.table_report import Difference, TableReport
-from cluster.run_record import new_run_name
-from cluster.shard_cache import PlacedShard
-from cluster.worker import read_faces, scoring_config
-from sharding.progress import progress
 from stn_icnn.batch import Batch
 from stn_icnn.config import require
-from stn_icnn.context import LocalContext, own_device
+from stn_icnn.context import own_device
 from stn_icnn.data import ShardedFaces
-from stn_icnn.evaluate import evaluation_batches, true_labels
+from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import locate_truly
 from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.model import Parsing, STNiCNN, prepare_model
@@ -46,29 +40,17 @@ SHOWN: Final = ("eyes", "brows", "nose", "mouth", "overall", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowsConfig(PlacesConfig):
+class WindowsConfig(SplitConfig):
     """A job that labels the same faces in windows that are found in several ways."""
 
-    model: str
-    """A whole model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
-    models:/NAME@ALIAS."""
-    data: str
-    """Shards: a folder or s3://BUCKET/PREFIX."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split of them."""
     errors: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
     """How far off the true centres windows are laid: standard deviations as shares of the image's
     sides. Windows that lie exactly on them are always tried."""
-    num_faces: int | None = None
-    """Faces of the split that are taken, from its start. None: all."""
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         fit = len(set(self.errors)) == len(self.errors) and all(0 < e < 1 for e in self.errors)
         require(fit, "errors", "shares above 0 and below 1, each once", list(self.errors))
-        fit = self.num_faces is None or self.num_faces >= 1
-        require(fit, "num_faces", "at least 1, or none for all", self.num_faces)
 
 
 def run_windows(config: WindowsConfig) -> dict[str, Any]:
@@ -82,13 +64,8 @@ def run_windows(config: WindowsConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    places = open_places(config, config.run_name or new_run_name(NAME))
-    data = ShardedData.open(config.data)
-    shards = data.shards(config.split)
-    model = open_model(config.model, places.tracker.uri, ("coarse", "localizer", "fine"))
-    facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
-    work = partial(_measure, config, model, data.name, shards)
-    return conduct(NAME, places, config, facts, work)
+    networks = ("coarse", "localizer", "fine")
+    return conduct_on_split(NAME, config, networks, partial(_measure, config.errors))
 
 
 @dataclass(frozen=True)
@@ -122,23 +99,14 @@ class Labelled:
         return float(self.scores.share_inside.nanmean())
 
 
-def _measure(
-    config: WindowsConfig,
-    model: OpenedModel,
-    dataset: str,
-    shards: tuple[PlacedShard, ...],
-    folder: Path,
-) -> Findings:
-    checkpoint = model.checkpoint
-    faces = read_faces(shards, scoring_config(checkpoint.config))
-    faces.places = faces.places[: config.num_faces]
-    labelled = label_faces(model, faces, config.errors)
+def _measure(errors: Sequence[float], tried: ModelOnSplit, folder: Path) -> Findings:
+    model = tried.model
+    labelled = label_faces(model, tried.faces, errors)
     about = (
-        f"{len(faces)} faces of the {config.split} split of {dataset}, labelled by the fine "
-        f"networks of {config.model} ({in_markdown(model.system)}), which were trained on windows "
-        "of its own localizer."
+        f"{tried.about}, labelled by the fine networks of {model.given} "
+        f"({in_markdown(model.system)}), which were trained on windows of its own localizer."
     )
-    return write_windows(folder, labelled, model.system, dataset, about)
+    return write_windows(folder, labelled, model.system, tried.dataset, about)
 
 
 def label_faces(
@@ -156,10 +124,8 @@ def label_faces(
     """
     checkpoint, device = model.checkpoint, own_device()
     prepared = prepare_model(checkpoint.model, checkpoint.config, device)
-    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
     labelled = [
-        _label(prepared, batch, device, model.system, errors)
-        for batch in progress(batches, len(faces), "face", len)
+        _label(prepared, batch, device, model.system, errors) for batch in batches_of(faces)
     ]
     return {name: Labelled.joined([one[name] for one in labelled]) for name in labelled[0]}
 

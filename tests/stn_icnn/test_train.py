@@ -233,6 +233,27 @@ def test_a_phase_changes_what_it_trains_and_nothing_else(
     assert changed == trained
 
 
+@pytest.mark.parametrize(
+    ("settings", "moved"),
+    [
+        ({}, {"fine"}),
+        ({"freeze_pretrained_stats": False}, {"coarse", "localizer", "fine"}),
+        ({"freeze_batch_stats": True}, set()),
+    ],
+)
+def test_whose_batch_statistics_move_in_end_to_end_training(
+    settings: dict[str, bool], moved: set[str], tiny_config: TrainConfig, tiny_faces
+) -> None:
+    optim = replace(tiny_config.optim, epochs_end_to_end=1, **settings)
+    model = fresh(tiny_config)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    config = replace(tiny_config, optim=optim)
+    run_phase(phase_run("end_to_end", config, tiny_faces, LocalContext()), model)
+    buffers = dict(model.named_buffers())
+    changed = {name for name in before if not torch.equal(buffers[name], before[name])}
+    assert {name.split(".")[0] for name in changed} == moved
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_a_step_in_pieces_is_the_step(
     micro_batch: int, tiny_config: TrainConfig, tiny_faces

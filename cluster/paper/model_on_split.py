@@ -1,0 +1,94 @@
+"""What the experiments share that try one model on all faces of a split."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.beginning import open_places
+from cluster.config import PlacesConfig
+from cluster.datasets import ShardedData
+from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
+from cluster.run_record import new_run_name
+from cluster.worker import read_faces, scoring_config
+from sharding.progress import progress
+from stn_icnn.batch import Batch
+from stn_icnn.config import require
+from stn_icnn.context import LocalContext
+from stn_icnn.data import ShardedFaces
+from stn_icnn.evaluate import evaluation_batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(PlacesConfig):
+    """A job that tries a model on the faces of a split."""
+
+    model: str
+    """A model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
+    models:/NAME@ALIAS."""
+    data: str
+    """Shards: a folder or s3://BUCKET/PREFIX."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which split of them."""
+    num_faces: int | None = None
+    """Faces of the split that are taken, from its start. None: all."""
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+
+    def __post_init__(self) -> None:
+        fit = self.num_faces is None or self.num_faces >= 1
+        require(fit, "num_faces", "at least 1, or none for all", self.num_faces)
+
+
+@dataclass(frozen=True)
+class ModelOnSplit:
+    """A model and the faces that it is tried on."""
+
+    model: OpenedModel
+    faces: ShardedFaces
+    dataset: str
+    """Its name."""
+    split: str
+
+    @property
+    def about(self) -> str:
+        """The faces, for a sentence to begin with."""
+        return f"{len(self.faces)} faces of the {self.split} split of {self.dataset}"
+
+
+def batches_of(faces: ShardedFaces) -> Iterator[Batch]:
+    """The faces with their truth, in order, on the CPU; shows how far it is."""
+    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
+    return progress(batches, len(faces), "face", len)
+
+
+def conduct_on_split(
+    name: str,
+    config: SplitConfig,
+    needed: Sequence[str],
+    work: Callable[[ModelOnSplit, Path], Findings],
+) -> dict[str, Any]:
+    """Does an experiment with a model on a split, as `conduct` does it.
+
+    Args:
+        name: of the experiment.
+        config: all of the job's settings.
+        needed: networks of the model that must have been trained.
+        work: the experiment; writes its files into a folder.
+
+    Raises:
+        ValueError: for a model or data that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    places = open_places(config, config.run_name or new_run_name(name))
+    data = ShardedData.open(config.data)
+    shards = data.shards(config.split)
+    model = open_model(config.model, places.tracker.uri, needed)
+
+    def on_faces(folder: Path) -> Findings:
+        faces = read_faces(shards, scoring_config(model.checkpoint.config))
+        faces.places = faces.places[: config.num_faces]
+        return work(ModelOnSplit(model, faces, data.name, config.split), folder)
+
+    facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
+    return conduct(name, places, config, facts, on_faces)

@@ -1,0 +1,93 @@
+"""The model that comes with the project: small, whole, and as good as its card says."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jobs.cli import main
+from sharding.building import Recipe, build
+from sharding.faces import write_faces
+from sharding.splits import shuffled_split
+from stn_icnn.checkpoint import Checkpoint, load_checkpoint
+from stn_icnn.config_dict import to_dict
+from stn_icnn.context import LocalContext
+from stn_icnn.data import ShardedFaces
+from stn_icnn.evaluate import count_confusions, parse_batch
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.metrics import f1_rows
+from stn_icnn.model import prepare_model
+
+SHIPPED = Path(__file__).parents[2] / "models" / "celebamask"
+FACES = os.environ.get("STN_ICNN_FACES")
+NUM_SCORED = 40
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Checkpoint:
+    return load_checkpoint(SHIPPED)
+
+
+def test_it_is_small_and_says_what_it_is(shipped: Checkpoint) -> None:
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 8 * 2**20
+    assert sum(p.numel() for p in shipped.model.parameters()) <= 2_000_000
+    config = json.loads((SHIPPED / "config.json").read_text())
+    assert config == json.loads(json.dumps(to_dict(shipped.config)))
+    assert "non-commercial" in (SHIPPED / "README.md").read_text()
+
+
+def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_faces("celebamask", 1, tmp_path / "raw", workers=1)
+    (photo,) = (tmp_path / "raw").rglob("*.jpg")
+    out = tmp_path / "labels"
+    assert main(["parse", str(photo), "--model", str(SHIPPED), "--out", str(out)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["parsed"] == 1
+    with Image.open(photo) as image, Image.open(out / f"{photo.stem}.png") as labels:
+        assert labels.size == image.size
+        assert len(np.unique(np.asarray(labels))) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FACES, reason="STN_ICNN_FACES names no folder of real faces")
+def test_it_labels_faces_that_it_has_not_seen_as_well_as_its_card_says(
+    shipped: Checkpoint, tmp_path: Path
+) -> None:
+    """On some faces of the test split, which are the same in a data set of those alone."""
+    expand = _expand()
+    numbers = {f"{30000 + int(path.stem)}": path.stem for path in _photographs()}
+    held_out = shuffled_split(numbers, seed=0)["test"][:NUM_SCORED]
+    (tmp_path / "raw" / "CelebA-HQ-img").mkdir(parents=True)
+    for number in held_out:
+        expand.write_celebamask(tmp_path / "raw", numbers[number])
+    (tmp_path / "split.json").write_text(json.dumps({"test": held_out}))
+    recipe = Recipe(layout="celebamask", split=str(tmp_path / "split.json"))
+    build(tmp_path / "raw", tmp_path / "shards", recipe)
+    faces = ShardedFaces([str(tmp_path / "shards" / "test" / "000000.tar")])
+    model = prepare_model(shipped.model.eval(), shipped.config, torch.device("cpu"))
+    counts = count_confusions(
+        {"it": lambda batch: parse_batch(model, batch)}, faces, LocalContext()
+    )
+    assert counts["it"].shape == (NUM_SCORED, NUM_CLASSES, NUM_CLASSES)
+    overall = f1_rows(counts["it"].sum(dim=0))["overall"]
+    assert overall is not None
+    assert overall > 0.91
+
+
+def _photographs() -> list[Path]:
+    return sorted(Path(f"{FACES}/celebamask/images").glob("*.jpg"))
+
+
+def _expand() -> ModuleType:
+    """The script that writes these faces as CelebAMask-HQ ships."""
+    spec = importlib.util.spec_from_file_location("expand", f"{FACES}/expand.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
