@@ -149,7 +149,7 @@ class Training:
         )
         torch.manual_seed(config.seed)
         self.model: STNiCNN = prepare_model(build_model(config.model), config, context.device)
-        set_trained(self.model, config.optim.learning_rates(phase))
+        set_trained(self.model, config.optim.learning_rates(phase), self.run.keeping_stats)
         optimizer = build_optimizer(self.model, phase, config.optim)
         self.state = TrainState(self.model, optimizer)
         self.module = context.wrap(PhaseLoss(self.model, phase, config.loss))

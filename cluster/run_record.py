@@ -14,7 +14,7 @@ import ray.train
 from sharding.storage import open_place
 from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.config_dict import differences, from_dict, to_dict
+from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.state import STATE_FILE, load_history
 
 FILE = "run.json"
@@ -82,7 +82,7 @@ def take_up(
 
 def _whole(content: dict[str, Any]) -> dict[str, Any]:
     """A record with the settings' defaults where it lacks them."""
-    return content | {"config": plain(from_dict(TrainConfig, content["config"]))}
+    return content | {"config": plain(from_stored(content["config"]))}
 
 
 def kept_model(run: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import from_dict, to_dict
+from stn_icnn.config_dict import from_stored, to_dict
 from stn_icnn.model import STNiCNN, build_model
 from stn_icnn.phases import TRAINED_BY
 
@@ -98,7 +98,7 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
             f"{name} has format version {content.get('version')}, this code reads {VERSION}: use "
             "the release that wrote it, or train anew"
         )
-    config = from_dict(TrainConfig, content["config"])
+    config = from_stored(content["config"])
     built = build_model(config.model)
     built.load_state_dict(content["weights"])
     data = DataFacts(**content["data"])

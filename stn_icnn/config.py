@@ -189,7 +189,8 @@ class OptimConfig:
     running statistics: they then cut the same windows in training as afterwards, whatever the
     batch (docs/accuracy.md; the paper does not say)."""
     freeze_batch_stats: bool = False
-    """The same for all networks of all phases, so that no sample's result depends on its batch."""
+    """Whether batch norm of all networks uses its running statistics in the training of all phases,
+    so that no sample's result depends on its batch."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from stn_icnn.config import require
+from stn_icnn.config import TrainConfig, require
 
 Config = TypeVar("Config")
+
+BEFORE: Final[Mapping[str, Mapping[str, Any]]] = {"optim": {"freeze_pretrained_stats": False}}
+"""Settings that a training had before they could be set, where that is not their default."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -37,6 +40,15 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
             require(_fits(value, hint), f"{path}{name}", _described(hint), value)
         arguments[name] = value
     return kind(**arguments)
+
+
+def from_stored(values: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a training that any version of this program has written with `to_dict`.
+
+    Raises:
+        ValueError: as `from_dict` does.
+    """
+    return from_dict(TrainConfig, {**values, **{k: {**v, **values[k]} for k, v in BEFORE.items()}})
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -62,8 +62,8 @@ def needed_by(phase: PhaseName) -> tuple[str, ...]:
     return () if before is None else TRAINED_BY[before]
 
 
-def frozen_stats(phase: PhaseName, optim: OptimConfig) -> Collection[str]:
-    """Networks whose batch norm's statistics stay as they are in a phase."""
+def networks_keeping_stats(phase: PhaseName, optim: OptimConfig) -> Collection[str]:
+    """Networks whose batch norm's running statistics a phase uses and does not change."""
     if optim.freeze_batch_stats:
         return get_args(Network)
     return needed_by(phase) if optim.freeze_pretrained_stats else ()
@@ -136,7 +136,7 @@ def networks(model: STNiCNN) -> dict[Network, nn.Module]:
 def set_trained(
     model: STNiCNN,
     rates: Mapping[Network, float],
-    frozen_stats: Collection[str] = (),
+    keeping_stats: Collection[str] = (),
     fine: Sequence[str] = FINE_NETWORKS,
 ) -> None:
     """Readies the trained networks and freezes the others: `eval()`, no gradient.
@@ -144,13 +144,13 @@ def set_trained(
     Args:
         model: whose networks they are.
         rates: by the trained ones' names.
-        frozen_stats: networks whose batch norm's statistics stay as they are.
+        keeping_stats: networks whose batch norm uses its running statistics, and keeps them.
         fine: which of the fine networks are trained, where `rates` has `fine`.
     """
     for name, network in networks(model).items():
         trained = name in rates
         network.requires_grad_(trained)
-        network.train(trained and name not in frozen_stats)
+        network.train(trained and name not in keeping_stats)
     for part, network in model.fine.items():
         if part not in fine:
             network.requires_grad_(False).eval()

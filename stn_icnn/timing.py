@@ -26,7 +26,7 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
     """
     context, rates = run.context, run.config.optim.learning_rates(run.phase)
     prepare_model(model, run.config, context.device)
-    set_trained(model, rates, run.frozen_stats, run.fine_networks)
+    set_trained(model, rates, run.keeping_stats, run.fine_networks)
     state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
     for group in state.optimizer.param_groups:
         group["peak_lr"] = 0.0  # as much work, and fresh networks can't diverge in it

@@ -25,8 +25,8 @@ from stn_icnn.pasting import coarse_label_maps, label_maps
 from stn_icnn.phases import (
     PhaseLoss,
     end_to_end_loss,
-    frozen_stats,
     networks,
+    networks_keeping_stats,
     set_trained,
     trained_parameters,
 )
@@ -68,9 +68,15 @@ class PhaseRun:
         return self.config.fine.networks if self.phase == "fine" else FINE_NETWORKS
 
     @property
-    def frozen_stats(self) -> Collection[str]:
-        """Networks whose batch norm's statistics stay as they are."""
-        return frozen_stats(self.phase, self.config.optim)
+    def keeping_stats(self) -> Collection[str]:
+        """Networks whose batch norm uses its running statistics, and keeps them."""
+        return networks_keeping_stats(self.phase, self.config.optim)
+
+    @property
+    def averaged(self) -> list[Network]:
+        """Networks whose batch norm statistics the ranks gather, each of its own samples."""
+        trained = self.config.optim.learning_rates(self.phase)
+        return [name for name in trained if name not in self.keeping_stats]
 
     def plan(self, epoch: int) -> list[list[Request]]:
         """The global batches of an epoch."""
@@ -235,16 +241,18 @@ def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str
         stop = min(state.progress.step + every, len(plan))
         train_until(run, state, module, plan, batches, stop)
         require_finite(run, state)
-        average_buffers(state.model, run.config.optim.learning_rates(run.phase), context)
+        average_buffers(state.model, run.averaged, context)
         if stop < len(plan):
             _report(run, state, {})
     return state.progress.metrics(sum(map(len, plan)))
 
 
 def average_buffers(model: STNiCNN, names: Iterable[Network], context: TrainContext) -> None:
-    """Gives the trained networks the mean of the ranks' batch norm statistics."""
+    """Gives networks the mean of the ranks' batch norm statistics."""
     modules = [networks(model)[name] for name in names]
     buffers = [b for module in modules for b in module.buffers() if b.is_floating_point()]
+    if not buffers:
+        return
     mean = context.sum_(nn.utils.parameters_to_vector(buffers)) / context.world_size
     nn.utils.vector_to_parameters(mean, buffers)
 
@@ -353,7 +361,7 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
             restore_state(folder, state, run.context.device)
     module = run.context.wrap(PhaseLoss(model, run.phase, run.config.loss, run.config.fine))
     while state.epoch < run.num_epochs:
-        set_trained(model, rates, run.frozen_stats, run.fine_networks)
+        set_trained(model, rates, run.keeping_stats, run.fine_networks)
         metrics = train_epoch(run, state, module)
         metrics[SECONDS] = state.finish_epoch()
         last = state.epoch == run.num_epochs

@@ -20,7 +20,7 @@ from cluster.training import Training, branch, log_config, phase_task, require_b
 from cluster.worker import TrainTask, open_phase
 from sharding.storage import open_place
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.config_dict import differences, from_dict, to_dict
+from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.phases import PHASES
 from stn_icnn.timing import seconds_per_epoch
 from stn_icnn.train import DivergedError
@@ -122,7 +122,7 @@ def require_goes_on(storage: str, config: TrainConfig) -> None:
     noted = json.loads(place.read(FILE)).get(FOLDER) if place.exists(FILE) else None
     if noted is None:
         return
-    ours, theirs = plain(config), plain(from_dict(TrainConfig, noted["config"]))
+    ours, theirs = plain(config), plain(from_stored(noted["config"]))
     changed = differences(
         {name: ours[name] for name in OWN}, {name: theirs[name] for name in OWN}, f"{FOLDER}."
     )

@@ -24,7 +24,8 @@ class SplitConfig(PlacesConfig):
     """A job that tries a model on the faces of a split."""
 
     model: str
-    """A model with a localization network: a checkpoint file or folder, runs:/RUN_ID/PATH, or
+    """A model with a localization network (`windows`: a whole one; `occlusion`: its coarse network
+    gives both croppers their rough labels): a checkpoint file or folder, runs:/RUN_ID/PATH, or
     models:/NAME@ALIAS."""
     data: str
     """Shards: a folder or s3://BUCKET/PREFIX."""
@@ -47,7 +48,7 @@ class ModelOnSplit:
     model: OpenedModel
     faces: ShardedFaces
     dataset: str
-    """Its name."""
+    """Name of the data set."""
     split: str
 
     @property
@@ -76,8 +77,12 @@ def conduct_on_split(
         needed: networks of the model that must have been trained.
         work: the experiment; writes its files into a folder.
 
+    Returns:
+        The job's last line, as `conduct` gives it.
+
     Raises:
-        ValueError: for a model or data that can't be used.
+        ValueError: for a model or data that can't be used, or naming the settings in which the run
+            of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away.
     """
     places = open_places(config, config.run_name or new_run_name(name))

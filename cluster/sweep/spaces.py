@@ -38,6 +38,7 @@ USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
     "optim.lr_coarse_end_to_end": ("end_to_end",),
     "optim.lr_localizer_end_to_end": ("end_to_end",),
     "optim.lr_fine": CUTTING,
+    "optim.freeze_pretrained_stats": ("end_to_end",),
     "loss": ("end_to_end",),
 }
 """Phases that a setting, or a group of them, has an effect in; those not named: in all."""

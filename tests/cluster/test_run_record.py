@@ -47,6 +47,20 @@ def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
         RunRecord.open(str(tmp_path), other, "abc")
 
 
+def test_a_run_of_before_statistics_were_kept_goes_on_as_it_was_begun(
+    tmp_path: Path, tiny_config: TrainConfig
+):
+    RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
+    file = tmp_path / "run.json"
+    content = json.loads(file.read_text())
+    del content["config"]["optim"]["freeze_pretrained_stats"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"freeze_pretrained_stats: True, was False"):
+        RunRecord.open(str(tmp_path), tiny_config, "abc")
+    as_then = replace(tiny_config, optim=replace(tiny_config.optim, freeze_pretrained_stats=False))
+    assert RunRecord.open(str(tmp_path), as_then, "abc").has_finished("coarse")
+
+
 def test_other_data_is_refused(tmp_path: Path, tiny_config: TrainConfig):
     RunRecord.open(str(tmp_path), tiny_config, "abc")
     with pytest.raises(ValueError, match=r"data_fingerprint: xyz, was abc"):
