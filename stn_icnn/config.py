@@ -186,8 +186,8 @@ class OptimConfig:
     """Gradients are scaled down to this norm a network; 0: never (as in the paper)."""
     freeze_pretrained_stats: bool = True
     """Whether, in the end-to-end phase, batch norm of the coarse network and the localizer uses its
-    running statistics: they then cut the same windows in training as afterwards, whatever the
-    batch (docs/accuracy.md; the paper does not say)."""
+    running statistics, so that a face's windows do not depend on its batch (the paper does not
+    say; F1 was the same either way, docs/accuracy.md)."""
     freeze_batch_stats: bool = False
     """Whether batch norm of all networks uses its running statistics in the training of all phases,
     so that no sample's result depends on its batch."""
