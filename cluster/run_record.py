@@ -81,7 +81,7 @@ def take_up(
 
 
 def _whole(content: dict[str, Any]) -> dict[str, Any]:
-    """A record with the settings' defaults where it lacks them."""
+    """A record whose settings are complete, whichever version wrote it."""
     return content | {"config": plain(from_stored(content["config"]))}
 
 

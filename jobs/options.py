@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from cluster.hybrid.parent import Parent
 from cluster.launch import PhaseFailedError
 from sharding.storage import split_url
 from stn_icnn.config import PRESETS, TrainConfig
-from stn_icnn.config_dict import from_dict, to_dict
+from stn_icnn.config_dict import from_dict, laid_over, to_dict
 
 DEFAULT_PRESET = "demo"
 
@@ -134,15 +134,7 @@ def _read_config(url: str, base: Job) -> Job:
         values = json.loads(place.read(name))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config must be a JSON file of settings, got {url}: {error}") from error
-    return from_dict(type(base), _laid_over(to_dict(base), values))
-
-
-def _laid_over(base: Any, values: Any) -> Any:
-    """Nested settings with some of them replaced."""
-    if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
-        return values
-    changed = {name: _laid_over(base.get(name), value) for name, value in values.items()}
-    return {**base, **changed}
+    return from_dict(type(base), laid_over(to_dict(base), values))
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> int:

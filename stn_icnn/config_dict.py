@@ -48,7 +48,15 @@ def from_stored(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ValueError: as `from_dict` does.
     """
-    return from_dict(TrainConfig, {**values, **{k: {**v, **values[k]} for k, v in BEFORE.items()}})
+    return from_dict(TrainConfig, laid_over(BEFORE, values))
+
+
+def laid_over(base: Any, values: Any) -> Any:
+    """Nested settings with some of them replaced."""
+    if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
+        return values
+    changed = {name: laid_over(base.get(name), value) for name, value in values.items()}
+    return {**base, **changed}
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
-from stn_icnn.config import Network, OptimConfig, PhaseName, TrainConfig
+from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.evaluate import evaluation_batches, true_labels
@@ -71,12 +71,6 @@ class PhaseRun:
     def keeping_stats(self) -> Collection[str]:
         """Networks whose batch norm uses its running statistics, and keeps them."""
         return networks_keeping_stats(self.phase, self.config.optim)
-
-    @property
-    def averaged(self) -> list[Network]:
-        """Networks whose batch norm statistics the ranks gather, each of its own samples."""
-        trained = self.config.optim.learning_rates(self.phase)
-        return [name for name in trained if name not in self.keeping_stats]
 
     def plan(self, epoch: int) -> list[list[Request]]:
         """The global batches of an epoch."""
@@ -241,16 +235,19 @@ def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str
         stop = min(state.progress.step + every, len(plan))
         train_until(run, state, module, plan, batches, stop)
         require_finite(run, state)
-        average_buffers(state.model, run.averaged, context)
+        average_buffers(state.model, context)
         if stop < len(plan):
             _report(run, state, {})
     return state.progress.metrics(sum(map(len, plan)))
 
 
-def average_buffers(model: STNiCNN, names: Iterable[Network], context: TrainContext) -> None:
-    """Gives networks the mean of the ranks' batch norm statistics."""
-    modules = [networks(model)[name] for name in names]
-    buffers = [b for module in modules for b in module.buffers() if b.is_floating_point()]
+def average_buffers(model: STNiCNN, context: TrainContext) -> None:
+    """Gives the networks that gather batch norm statistics the mean of the ranks'.
+
+    These are the ones that `set_trained` has left in training mode.
+    """
+    gathering = [network for network in networks(model).values() if network.training]
+    buffers = [b for network in gathering for b in network.buffers() if b.is_floating_point()]
     if not buffers:
         return
     mean = context.sum_(nn.utils.parameters_to_vector(buffers)) / context.world_size
