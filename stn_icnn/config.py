@@ -276,7 +276,7 @@ class TrainConfig:
     seed: int = 0
     """Of weights, order of samples, and augmentation."""
     precision: Precision = "auto"
-    """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device computes
+    """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device is quicker
     in it, else fp32. Centres, theta, grids, losses and paste are float32 always."""
     channels_last: bool = True
     """Memory layout of the convolutions: faster on the CPUs and GPUs tried."""

@@ -172,11 +172,24 @@ def autocast_bf16(device: torch.device, enabled: bool) -> AbstractContextManager
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device has bf16 arithmetic; where it is emulated it is slower than fp32."""
+    """Whether a device has bf16 arithmetic; emulated, it is slower by far than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def prefers_bf16(device: torch.device) -> bool:
+    """Whether a device is quicker in bf16 than in fp32.
+
+    Intel's CPUs are with AMX alone, which a virtual machine may hide, and not with AVX-512's
+    bf16 instructions; others are taken to be (figures: `docs/decisions.md`).
+    """
+    if device.type == "cuda":
+        return computes_bf16(device)
+    capabilities = torch.cpu.get_capabilities()
+    is_intel = "Intel" in str(capabilities.get("cpu_name", ""))
+    return computes_bf16(device) and bool(capabilities.get("amx_bf16") or not is_intel)
 
 
 def _mirror(patches: Tensor, parts: Sequence[int]) -> Tensor:
@@ -211,9 +224,7 @@ def build_model(config: ModelConfig) -> STNiCNN:
 
 def prepare_model(model: STNiCNN, config: TrainConfig, device: torch.device) -> STNiCNN:
     """The model on its device, in the layout and precision that the config asks for."""
-    model.bf16 = config.precision == "bf16" or (
-        config.precision == "auto" and computes_bf16(device)
-    )
+    model.bf16 = config.precision == "bf16" or (config.precision == "auto" and prefers_bf16(device))
     model.channels_last = config.channels_last
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ from stn_icnn.batch import Batch, collate
 from stn_icnn.config import TrainConfig
 from stn_icnn.data import Request
 from stn_icnn.losses import fine_loss
-from stn_icnn.model import STNiCNN, build_model, computes_bf16, prepare_model
+from stn_icnn.model import STNiCNN, build_model, prefers_bf16, prepare_model
 
 
 @pytest.fixture
@@ -103,6 +103,6 @@ def test_bf16_changes_no_geometry(model: STNiCNN, batch: Batch, tiny_config: Tra
 def test_auto_precision_follows_the_device(model: STNiCNN, tiny_config: TrainConfig) -> None:
     cpu = torch.device("cpu")
     prepare_model(model, replace(tiny_config, precision="auto"), cpu)
-    assert model.bf16 == computes_bf16(cpu)
+    assert model.bf16 == prefers_bf16(cpu)
     prepare_model(model, replace(tiny_config, precision="fp32"), cpu)
     assert not model.bf16
