@@ -8,7 +8,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +125,37 @@ def exported(
     out = folder / "new" / "model.onnx"
     assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def local_cluster() -> Callable[..., AbstractContextManager[str]]:
+    """local_cluster(num_cpus): the address of a Ray cluster here, with so many CPUs whatever the
+    machine has; not a head that happens to run.
+
+    `functions_of`: a test module's `__name__`, whose functions workers are sent by value, as they
+    cannot import it. Other arguments are `ray.init`'s.
+    """
+    import ray
+
+    @contextmanager
+    def started(
+        num_cpus: int | None = None, functions_of: str | None = None, **arguments: Any
+    ) -> Iterator[str]:
+        module = sys.modules[functions_of] if functions_of else None
+        with pytest.MonkeyPatch.context() as patch:
+            if "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S" not in os.environ:
+                patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+            if module:
+                ray.cloudpickle.register_pickle_by_value(module)
+            ray.init(address="local", num_cpus=num_cpus, **arguments)
+            try:
+                yield ray.get_runtime_context().gcs_address
+            finally:
+                ray.shutdown()
+                if module:
+                    ray.cloudpickle.unregister_pickle_by_value(module)
+
+    return started
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """On a GPU: the same labels as on a CPU, training in bf16, NCCL. Skipped where there is none."""
 
 import copy
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 import torch.distributed as dist
 
@@ -73,14 +70,9 @@ def test_a_phase_trains_in_bf16_and_leaves_a_model_that_needs_no_gpu(
 
 
 @pytest.fixture
-def _cluster() -> Iterator[None]:
-    """A local cluster of this machine, not a head that happens to run on it."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(address="local")
-    yield
-    ray.shutdown()
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+def _cluster(local_cluster) -> Iterator[None]:
+    with local_cluster(functions_of=__name__):
+        yield
 
 
 def _in_worker(task: Any) -> tuple[str, str]:

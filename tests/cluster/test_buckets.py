@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
@@ -24,13 +23,13 @@ TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_proc
 
 
 @pytest.fixture
-def cache(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_cluster
+) -> Iterator[Path]:
     """Of the workers of a local cluster, which knows the bucket's server by its environment."""
     monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(address="local", num_cpus=2)
-    yield tmp_path / "cache" / "shards"
-    ray.shutdown()
+    with local_cluster(num_cpus=2):
+        yield tmp_path / "cache" / "shards"
 
 
 def test_a_phase_is_trained_from_a_bucket_into_a_bucket(

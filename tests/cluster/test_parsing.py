@@ -32,7 +32,7 @@ NUM_TO_KILL = 160
 
 
 @pytest.fixture(scope="module")
-def one_cluster(s3_server: str) -> Iterator[str]:
+def one_cluster(s3_server: str, local_cluster) -> Iterator[str]:
     """The address of a local cluster with room for two workers, which can reach the S3 server."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
@@ -42,11 +42,8 @@ def one_cluster(s3_server: str) -> Iterator[str]:
             ("DEFAULT_REGION", "us-east-1"),
         ):
             patch.setenv(f"AWS_{name}", value)
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        ray.init(address="local", num_cpus=2)
-        yield ray.get_runtime_context().gcs_address
-        ray.shutdown()
-        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+        with local_cluster(num_cpus=2, functions_of=__name__) as address:
+            yield address
 
 
 def picture(seed: int, width: int = 60, height: int = 44) -> bytes:

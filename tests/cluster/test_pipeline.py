@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -46,14 +45,9 @@ TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_proc
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    """A local cluster with room for two workers, whatever the machine has."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(address="local", num_cpus=2)  # not a head that happens to run on this machine
-    yield
-    ray.shutdown()
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+def _cluster(local_cluster) -> Iterator[None]:
+    with local_cluster(num_cpus=2, functions_of=__name__):
+        yield
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import mlflow
 import pytest
-import ray
 
 from cluster.config import ScalingConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
@@ -25,12 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    """A local cluster with room for one worker, whatever the machine has."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(address="local", num_cpus=1)  # not a head that happens to run on this machine
-    yield
-    ray.shutdown()
+def _cluster(local_cluster) -> Iterator[None]:
+    with local_cluster(num_cpus=1):
+        yield
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -11,7 +10,6 @@ from typing import Any
 
 import mlflow
 import pytest
-import ray
 import torch
 from torch import Tensor
 
@@ -123,11 +121,9 @@ def test_sizes_that_can_not_be_are_refused(sizes: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def _cluster() -> Iterator[None]:
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(address="local", num_cpus=2)
-    yield
-    ray.shutdown()
+def _cluster(local_cluster) -> Iterator[None]:
+    with local_cluster(num_cpus=2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -42,16 +42,11 @@ NUM_EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def _cluster() -> Iterator[None]:
-    """A local cluster with room for two trials; its dashboard ends the workers of stopped ones."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.init(  # as a job does
-        address="local", num_cpus=2, runtime_env={"worker_process_setup_hook": SETUP_HOOK}
-    )
-    yield
-    ray.shutdown()
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+def _cluster(local_cluster) -> Iterator[None]:
+    """With room for two trials; its dashboard ends the workers of stopped ones."""
+    hook = {"worker_process_setup_hook": SETUP_HOOK}  # as a job does
+    with local_cluster(num_cpus=2, functions_of=__name__, runtime_env=hook):
+        yield
 
 
 @pytest.fixture(scope="module")
