@@ -1,6 +1,6 @@
 """Training's view of a Ray Train worker."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class RayContext:
             yield Path(folder)
 
 
-def checkpoint_name(metrics: Mapping[str, float]) -> str:
+def checkpoint_name(metrics: Metrics) -> str:
     """Of a checkpoint; in the order of their names they were written."""
     name = f"epoch_{int(metrics['epoch']):04d}"
     return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

@@ -40,6 +40,8 @@ class Scores:
 
     systems: Mapping[str, Mapping[str, float | None]]
     """F1 of each row, by system; that of the model which it is all about comes first."""
+    counts: Mapping[str, Tensor]
+    """Confusion counts of each image, by system, int64 `[M, 11, 11]`."""
 
     @property
     def model(self) -> dict[str, float | None]:
@@ -61,8 +63,9 @@ def count(
     share: Share,
     max_failures: int,
     precision: Precision | None = None,
+    coarse: bytes | None = None,
 ) -> dict[str, Tensor]:
-    """Counts how models label a split, with the first one's coarse network and the mean label map.
+    """Counts how models label a split, with a coarse network alone and the mean label map.
 
     Args:
         models: contents of their files, by name.
@@ -72,6 +75,7 @@ def count(
         share: of the cluster.
         max_failures: restarts after a worker's death.
         precision: arithmetic to label in; None: each model's own setting.
+        coarse: the file of the model whose coarse network it is; None: the first one's.
 
     Returns:
         By system, confusion counts of each image in the split's order, int64 `[M, 11, 11]`.
@@ -81,7 +85,7 @@ def count(
     """
     result = run_on_workers(
         evaluate,
-        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision),
+        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision, coarse),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         share=share,
@@ -129,7 +133,7 @@ def score(
         max_failures=max_failures,
         precision=precision,
     )
-    scores = Scores(_report(counts, model, data, split, run))
+    scores = Scores(_report(counts, model, data, split, run), counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(table_text(scores.systems), flush=True)
     return scores

@@ -150,6 +150,17 @@ class RunRecord:
         """Whether a phase has been trained to its end."""
         return phase in self.content["finished"]
 
+    def computed_on(self, phase: PhaseName) -> list[str]:
+        """What a phase was trained on, one after another; empty where it was not recorded."""
+        machines: list[str] = self.content.get("computed_on", {}).get(phase, [])
+        return machines
+
+    def note_machine(self, phase: PhaseName, machine: str) -> None:
+        """Records what a phase is trained on."""
+        noted = self.content.setdefault("computed_on", {})
+        noted[phase] = [*self.computed_on(phase), machine]
+        self._write()
+
     def finish(self, phase: PhaseName) -> None:
         """Records that a phase has been trained to its end."""
         self.content["finished"].append(phase)

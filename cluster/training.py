@@ -238,7 +238,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
             storage=record.storage,
             share=training.share,
             max_failures=training.max_failures,
-            on_report=_Listener(phase, training.config.optim.epochs(phase), child),
+            on_report=_Listener(phase, training, child),
         )
         if result.return_value is not None:
             raise PhaseFailedError(result.return_value)
@@ -263,15 +263,18 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
 class _Listener:
     """Logs the epochs that a phase reports, and prints a line for each report."""
 
-    def __init__(self, phase: PhaseName, num_epochs: int, run: Run) -> None:
+    def __init__(self, phase: PhaseName, training: Training, run: Run) -> None:
         self.phase = phase
-        self.num_epochs = num_epochs
+        self.num_epochs = training.config.optim.epochs(phase)
+        self.record = training.record
         self.run = run
 
     def __call__(self, report: Report) -> None:
         if "failed" in report:
             print(f"{self.phase}: workers failed: {report['failed']}", flush=True)
             return
+        if report["computed_on"] not in self.record.computed_on(self.phase):
+            self._note_machine(report["computed_on"])
         epoch, step = int(report["epoch"]), int(report["step"])
         if step:
             print(f"{self.phase}: epoch {epoch + 1}, checkpoint after step {step}", flush=True)
@@ -289,6 +292,12 @@ class _Listener:
             if key in report
         )
         print(f"{self.phase}: epoch {epoch} of {self.num_epochs}: {shown}", flush=True)
+
+    def _note_machine(self, machine: str) -> None:
+        """Arithmetic may be chosen by the machine: whoever compares runs must see it."""
+        print(f"{self.phase}: on {machine}", flush=True)
+        self.record.note_machine(self.phase, machine)
+        self.run.set_tags({"computed_on": "; ".join(self.record.computed_on(self.phase))})
 
 
 def log_config(run: Run, config: TrainConfig) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cluster.context import RayContext
 from cluster.shard_cache import PlacedShard, bring_here, require_samples
 from stn_icnn.batch import Batch
-from stn_icnn.checkpoint import DataFacts, load_checkpoint, started_from
+from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data import ShardedFaces
@@ -64,7 +64,7 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class EvaluateTask:
-    """Models, to be scored beside the coarse network of the first and the mean label map."""
+    """Models, to be scored beside a coarse network and the mean label map."""
 
     models: Mapping[str, bytes]
     """Model files' contents, by the names of the systems: not every worker may see the driver's
@@ -75,6 +75,8 @@ class EvaluateTask:
     """Of the split whose mean label map is the floor; none: no such floor."""
     precision: Precision | None = None
     """Arithmetic to score in; None: each model's own setting."""
+    coarse: bytes | None = None
+    """Content of the file of the model whose coarse network is scored; None: the first's."""
 
 
 def read_faces(
@@ -177,15 +179,19 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
     """
     context = RayContext()
     quiet = context.rank > 0
-    checkpoints = {name: load_checkpoint(model) for name, model in task.models.items()}
-    first = next(iter(checkpoints.values()))
-    labellers: dict[str, Labeller] = {}
-    for name, checkpoint in checkpoints.items():
+
+    def prepared(checkpoint: Checkpoint) -> STNiCNN:
         precision = task.precision or checkpoint.config.precision
         config = replace(checkpoint.config, precision=precision)
-        model = prepare_model(checkpoint.model, config, context.device)
-        labellers[name] = partial(parse_batch, model)
-    labellers[COARSE] = partial(parse_batch_coarsely, first.model)
+        return prepare_model(checkpoint.model, config, context.device)
+
+    checkpoints = {name: load_checkpoint(model) for name, model in task.models.items()}
+    first = next(iter(checkpoints.values()))
+    labellers: dict[str, Labeller] = {
+        name: partial(parse_batch, prepared(checkpoint)) for name, checkpoint in checkpoints.items()
+    }
+    coarse = first if task.coarse is None else load_checkpoint(task.coarse)
+    labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
     config = scoring_config(first.config)
     if task.train_shards:
         train_faces = read_faces(task.train_shards, config, quiet=quiet)

@@ -10,6 +10,7 @@ timing       section 3.1: milliseconds a face of both pipelines
 windows      not in the paper: what better windows would be worth
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -35,14 +36,14 @@ def train(
     run: Callable[[TrainingJob, str], Result], kind: type[TrainingJob], arguments: Sequence[str]
 ) -> Result:
     """An experiment with a training job's presets and settings."""
-    return run(*parse_job(kind, __doc__, arguments))
+    return run(*parse_job(kind, inspect.getdoc(kind), arguments))
 
 
 def measure(
     run: Callable[[MeasuringJob], Result], kind: type[MeasuringJob], arguments: Sequence[str]
 ) -> Result:
     """An experiment that trains nothing."""
-    return run(tyro.cli(kind, description=__doc__, args=arguments))
+    return run(tyro.cli(kind, description=inspect.getdoc(kind), args=arguments))
 
 
 EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Result]] = {

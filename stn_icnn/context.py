@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-Metrics = Mapping[str, float]
+Metrics = Mapping[str, Any]
+"""Numbers, and what they were computed on."""
 
 
 def own_device() -> torch.device:
@@ -41,7 +42,8 @@ class TrainContext(Protocol):
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
         """Hands over metrics and, on rank 0, a folder to keep.
 
-        `epoch` among them counts the epochs that are done, `step` the steps of the next one.
+        `epoch` among them counts the epochs that are done, `step` the steps of the next one;
+        `computed_on` says what computes, and in which arithmetic.
         """
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
@@ -62,7 +64,7 @@ class LocalContext:
     def __init__(self, folder: Path | None = None, device: torch.device | None = None) -> None:
         self.folder = folder
         self.device = device or torch.device("cpu")
-        self.reports: list[dict[str, float]] = []
+        self.reports: list[dict[str, Any]] = []
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module itself."""

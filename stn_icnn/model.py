@@ -1,5 +1,6 @@
 """The whole parser (paper Figure 1b): coarse -> localizer -> crop -> fine -> paste."""
 
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -190,6 +191,16 @@ def prefers_bf16(device: torch.device) -> bool:
     capabilities = torch.cpu.get_capabilities()
     is_intel = "Intel" in str(capabilities.get("cpu_name", ""))
     return computes_bf16(device) and bool(capabilities.get("amx_bf16") or not is_intel)
+
+
+def computed_on(model: STNiCNN, device: torch.device) -> str:
+    """What a prepared model computes on, and how: `Intel Xeon, 2 threads, fp32`."""
+    arithmetic = "bf16" if model.bf16 else "fp32"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {arithmetic}"
+    cpu = torch.cpu.get_capabilities().get("cpu_name") or f"{platform.machine()} CPU"
+    threads = torch.get_num_threads()
+    return f"{cpu}, {threads} thread{'s' if threads > 1 else ''}, {arithmetic}"
 
 
 def _mirror(patches: Tensor, parts: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.losses import coarse_loss, localizer_loss
 from stn_icnn.metrics import confusion, f1_rows
-from stn_icnn.model import STNiCNN, build_model, prepare_model
+from stn_icnn.model import STNiCNN, build_model, computed_on, prepare_model
 from stn_icnn.pasting import coarse_label_maps, label_maps
 from stn_icnn.phases import (
     PhaseLoss,
@@ -386,5 +386,9 @@ def _report(run: PhaseRun, state: TrainState, metrics: Mapping[str, float]) -> N
             best = state.best or _snapshot(run, state.model, {})
             save_checkpoint(folder / MODEL_FILE, best)
             save_state(folder, state)
-        place = {"epoch": state.epoch, "step": state.progress.step}
-        run.context.report({**place, **metrics}, folder if run.context.rank == 0 else None)
+        facts = {
+            "epoch": state.epoch,
+            "step": state.progress.step,
+            "computed_on": computed_on(state.model, run.context.device),
+        }
+        run.context.report({**facts, **metrics}, folder if run.context.rank == 0 else None)

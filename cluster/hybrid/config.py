@@ -19,8 +19,8 @@ learnt; no lower, since there are few steps, and to forget the old data set cost
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchConfig:
-    """Training from scratch, as good as it gets in the time. Sizes, augmentation, images, seed and
-    precision are the fine-tuning's."""
+    """Training from scratch for the same time. Sizes, augmentation, images, seed and precision are
+    the fine-tuning's."""
 
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Rates and batch; its `epochs_*` are taken as proportions of the phases, whose real numbers of

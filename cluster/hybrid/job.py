@@ -17,8 +17,8 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.hybrid.scratch import open_scratch, require_goes_on
-from cluster.paper.results import publishing
 from cluster.pipeline import keep, score_phase
+from cluster.result_files import publishing
 from cluster.run_record import new_run_name
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
@@ -95,7 +95,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
             HYBRID: curves_of(training, [PHASE]),
             **{name: curves_of(other, PHASES) for name, other in others.items()},
         },
-        test=scores.systems,
+        counts=scores.counts,
     )
     _publish(training, report)
     return {

@@ -7,10 +7,13 @@ from statistics import harmonic_mean
 from typing import Any
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from cluster.paper.results import in_markdown, markdown_table, write_csv
+from cluster.differences import Difference
+from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from cluster.training import Training
 from stn_icnn.config import PhaseName
+from stn_icnn.metrics import f1_rows
 from stn_icnn.report import HEADINGS, PAPER, Rows
 from stn_icnn.state import SECONDS
 
@@ -31,6 +34,8 @@ class PhaseCurve:
     began_s: float
     """Training of the same system before it, seconds."""
     history: Sequence[Mapping[str, float]]
+    computed_on: Sequence[str] = ()
+    """What it was trained on, one after another; empty where it was not recorded."""
 
     @property
     def seconds(self) -> float:
@@ -46,9 +51,10 @@ class PhaseCurve:
 def curves_of(training: Training, phases: Sequence[PhaseName]) -> list[PhaseCurve]:
     """The curves of a training's finished phases, one after another."""
     curves: list[PhaseCurve] = []
+    record = training.record
     for phase in phases:
         began_s = curves[-1].seconds if curves else 0.0
-        curves.append(PhaseCurve(phase, began_s, training.record.history(phase)))
+        curves.append(PhaseCurve(phase, began_s, record.history(phase), record.computed_on(phase)))
     return curves
 
 
@@ -66,8 +72,19 @@ class HybridReport:
     """Images of the training split."""
     curves: Mapping[str, Sequence[PhaseCurve]]
     """By system."""
-    test: Mapping[str, Rows]
-    """F1 on the test split, by system."""
+    counts: Mapping[str, Tensor]
+    """Confusion counts of each test image, by system, int64 `[M, 11, 11]`."""
+
+    @property
+    def test(self) -> dict[str, Rows]:
+        """F1 on the test split, by system."""
+        return {name: f1_rows(counts.sum(dim=0)) for name, counts in self.counts.items()}
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Of the fine-tuned model to those that it is compared with."""
+        others = [name for name in (SCRATCH, PARENT) if name in self.counts]
+        return [Difference.between(HYBRID, name, self.counts) for name in others]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -119,11 +136,10 @@ def _markdown(report: HybridReport) -> str:
     lines += ["", "F1 on the test split:", ""]
     lines += markdown_table(
         ["system", *HEADINGS.values()],
-        [
-            [in_markdown(name), *(None if f1 is None else f"{f1:.3f}" for f1 in rows)]
-            for name, _, *rows in _test_rows(report)
-        ],
+        [[in_markdown(name), *map(f1_cell, rows)] for name, _, *rows in _test_rows(report)],
     )
+    lines += ["", "Difference of `overall`, paired, 95 % over images in brackets:", ""]
+    lines += [f"- {one.better} - {one.worse}: {one}" for one in report.differences]
     lines += ["", "Training (steps alone; neither validation, checkpoints nor the workers' start):"]
     lines += ["", *markdown_table(*_training_table(report))]
     lines += ["", "![validation F1 against minutes of training](hybrid_curves.png)", ""]
@@ -132,7 +148,7 @@ def _markdown(report: HybridReport) -> str:
 
 
 def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]]:
-    heading = ["system", "phase", "epochs", "seconds", "images/s", "best validation F1"]
+    heading = ["system", "phase", "epochs", "seconds", "images/s", "best validation F1", "on"]
     rows: list[list[object]] = []
     for system, curves in report.curves.items():
         for curve in curves:
@@ -146,11 +162,12 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
                     int(last["epoch"]),
                     f"{last[SECONDS]:.1f}",
                     f"{rate:.1f}",
-                    None if f1 is None else f"{f1:.3f}",
+                    f1_cell(f1),
+                    "; ".join(curve.computed_on) or None,
                 ]
             )
         if len(curves) > 1:
-            rows.append([system, "all", None, f"{report.seconds[system]:.1f}", None, None])
+            rows.append([system, "all", None, f"{report.seconds[system]:.1f}", *[None] * 3])
     return heading, rows
 
 

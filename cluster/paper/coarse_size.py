@@ -1,15 +1,18 @@
 """The paper's Figure 6: what the size of the coarse network's input is worth to both pipelines."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from cluster.config import JobConfig
-from cluster.paper.results import markdown_table, publishing, write_csv
+from cluster.differences import Difference
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
+from cluster.result_files import f1_cell, markdown_table, publishing, write_csv
 from cluster.training import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
 from stn_icnn.metrics import f1_rows
@@ -25,7 +28,10 @@ PAPER = (
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseSizeConfig(JobConfig):
-    """The figure: a training job's settings, for all sizes alike."""
+    """The paper's Figure 6, with a training job's settings, for all sizes alike.
+
+    python jobs/paper.py coarse-size helen --data OUT --run-name NAME
+    """
 
     sizes: tuple[int, ...] = (64, 128)
     """Sides of the coarse network's input, px (the paper: 64 and 128); they replace
@@ -47,55 +53,82 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
         preset: that they started from, for the record.
 
     Returns:
-        The job's last line: `run_id`, `run_name`, `overall` by size and system, `storage`, …
+        The job's last line: `run_id`, `run_name`, `overall` by size and system, `differences` of
+        other sizes to the first (paired), `storage`, …
 
     Raises:
         ValueError: for settings, data or resources that can't be used, before any training.
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    found: dict[int, dict[str, Rows]] = {}
+    counts: dict[int, Mapping[str, Tensor]] = {}
     with training_experiment("coarse-size", settings, preset) as whole:
         trainings = {px: branch(whole, f"coarse-{px}", _sized(whole, px)) for px in settings.sizes}
         for px, training in trainings.items():
             print(f"coarse input of {px} px", flush=True)
-            counts = train_and_score(training, SYSTEMS)
-            found[px] = {name: f1_rows(of.sum(dim=0)) for name, of in counts.items()}
+            counts[px] = train_and_score(training, SYSTEMS)
         title = f"{whole.run.name}: size of the coarse input, {whole.data.name}"
         with publishing(whole.run, whole.record.storage) as folder:
-            write_coarse_size(folder, title, found)
-    overall = {
-        px: {name: rows["overall"] for name, rows in of_px.items()} for px, of_px in found.items()
-    }
-    return last_line(whole, {"overall": overall})
+            found = write_coarse_size(folder, title, counts)
+    return last_line(whole, found)
 
 
 def _sized(whole: Training, px: int) -> TrainConfig:
     return replace(whole.config, model=replace(whole.config.model, coarse_px=px))
 
 
-def write_coarse_size(folder: Path, title: str, found: dict[int, dict[str, Rows]]) -> None:
+def write_coarse_size(
+    folder: Path, title: str, counts: Mapping[int, Mapping[str, Tensor]]
+) -> dict[str, Any]:
     """Writes `coarse_size.md`, `coarse_size.csv` and `coarse_size.png`.
 
     Args:
         folder: that exists.
         title: heading of the report.
-        found: by size in px, then by system, the rows of `f1_rows`.
+        counts: by size in px, then by system, confusion counts, int64 `[M, 11, 11]`.
+
+    Returns:
+        `overall` and `differences`, as the job's last line has them.
     """
+    found = {
+        px: {name: f1_rows(of.sum(dim=0)) for name, of in of_px.items()}
+        for px, of_px in counts.items()
+    }
+    differences = _differences(counts)
     lines = [(px, name, rows) for px, of_px in found.items() for name, rows in of_px.items()]
-    shown = [
-        [px, name, *(None if rows[row] is None else f"{rows[row]:.3f}" for row in HEADINGS)]
-        for px, name, rows in lines
-    ]
+    shown = [[px, name, *(f1_cell(rows[row]) for row in HEADINGS)] for px, name, rows in lines]
     text = [f"# {title}", "", *markdown_table(["px", "F1", *HEADINGS.values()], shown)]
+    heading = ["difference of `overall`, paired", "95 % over images in brackets"]
+    text += ["", *markdown_table(heading, list(differences.items()))]
     text += ["", PAPER, "", "![coarse_size.png](coarse_size.png)"]
     (folder / "coarse_size.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     csv_rows = [[px, name, *(rows[row] for row in HEADINGS)] for px, name, rows in lines]
     write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *HEADINGS], csv_rows)
     _chart(title, found).savefig(folder / "coarse_size.png", dpi=150)
+    return {
+        "overall": {
+            px: {name: rows["overall"] for name, rows in of_px.items()}
+            for px, of_px in found.items()
+        },
+        "differences": {
+            name: [one.of_seeds.mean, *one.interval] for name, one in differences.items()
+        },
+    }
 
 
-def _chart(title: str, found: dict[int, dict[str, Rows]]) -> Figure:
+def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Difference]:
+    """Of each system with another size to that with the first."""
+    first, *others = counts
+    return {
+        f"{system}, {px} px - {first} px": Difference.between(
+            f"{px} px", f"{first} px", {f"{p} px": counts[p][system] for p in (px, first)}
+        )
+        for system in SYSTEMS
+        for px in others
+    }
+
+
+def _chart(title: str, found: Mapping[int, Mapping[str, Rows]]) -> Figure:
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     width = 0.35

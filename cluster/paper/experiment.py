@@ -15,7 +15,7 @@ from typing import Any, Final
 from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
 from cluster.models import FetchedModel
-from cluster.paper.results import publish
+from cluster.result_files import publish
 from cluster.run_record import FILE as TRAINING_RECORD
 from cluster.tracking import run_tags
 from sharding.storage import Place, open_place

@@ -24,9 +24,8 @@ class SplitConfig(PlacesConfig):
     """A job that tries a model on the faces of a split."""
 
     model: str
-    """A model with a localization network (`windows`: a whole one; `occlusion`: its coarse network
-    gives both croppers their rough labels): a checkpoint file or folder, runs:/RUN_ID/PATH, or
-    models:/NAME@ALIAS."""
+    """A model with a trained localization network (`windows` needs its fine networks too): a
+    checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
     data: str
     """Shards: a folder or s3://BUCKET/PREFIX."""
     split: Literal["train", "val", "test"] = "test"

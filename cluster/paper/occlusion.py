@@ -30,8 +30,11 @@ NAME: Final = "occlusion"
 
 @dataclass(frozen=True, kw_only=True)
 class OcclusionConfig(SplitConfig):
-    """A job that covers parts of faces and compares how both croppers then cut: the model's
-    localizer and the centroid cropper, on the rough labels of its coarse network."""
+    """The paper's Figure 5: covers parts of faces and compares how both croppers then cut, the
+    model's localizer and the centroid cropper, on the rough labels of its coarse network.
+
+    python jobs/paper.py occlusion --model MODEL --data OUT
+    """
 
     num_covered: int = 2
     """Parts covered a face, 1 to 5, of those that it has."""

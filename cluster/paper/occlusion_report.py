@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.experiment import Findings
-from cluster.paper.results import in_markdown, markdown_table, write_csv
+from cluster.result_files import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
 from stn_icnn.window_scores import (
     ALL_PARTS,
@@ -99,31 +99,7 @@ def write_report(
         for name, scores in croppings.scores.items()
     }
     table, whole_by = _table(summaries, croppings), whole_by_which(croppings, shown)
-    text = [
-        "# Croppers on covered faces (Figure 5)",
-        "",
-        f"{about} The truth is that of the photograph before.",
-        "",
-        *table,
-        "",
-        "Means over parts, with 95 % bootstrap intervals over faces. Inside: the share of a part's "
-        f"true pixels in its window; whole: at least {FOUND:.0%} of them. Error: from the part's "
-        "true centroid to the window's centre. A part that the rough labels lack is cut at the "
-        "image's centre by the centroid cropper. The paper shows pictures and gives no numbers.",
-        "",
-        f"Covered parts that are cut whole: {_listed(whole_by)}.",
-        "",
-        "Covered parts, each:",
-        "",
-        *_table_by_part(summaries, shown),
-        "",
-        "![by part](occlusion.png)",
-        "",
-        "Faces drawn at random; patches of covered parts are framed, and all are cut out of the "
-        "photograph as it was before, to show whether the part lies in its window:",
-        "",
-        "![examples](occlusion_examples.png)",
-    ]
+    text = _markdown(about, table, whole_by, _table_by_part(summaries, shown))
     (folder / "occlusion.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     _write_csv(folder / "occlusion.csv", summaries)
     _write_per_face(folder / "occlusion_per_face.csv", croppings)
@@ -141,6 +117,36 @@ def write_report(
     }
     counts = {"covered_whole_by": whole_by, "num_faces": len(croppings.keys)}
     return Findings(table, {**result, **counts}, metrics)
+
+
+def _markdown(
+    about: str, table: Sequence[str], whole_by: Mapping[str, int], by_part: Sequence[str]
+) -> list[str]:
+    return [
+        "# Croppers on covered faces (Figure 5)",
+        "",
+        f"{about} The truth is that of the photograph before.",
+        "",
+        *table,
+        "",
+        "Means over parts, with 95 % bootstrap intervals over faces. Inside: the share of a part's "
+        f"true pixels in its window; whole: at least {FOUND:.0%} of them. Error: from the part's "
+        "true centroid to the window's centre. A part that the rough labels lack is cut at the "
+        "image's centre by the centroid cropper. The paper shows pictures and gives no numbers.",
+        "",
+        f"Covered parts that are cut whole: {_listed(whole_by)}.",
+        "",
+        "Covered parts, each:",
+        "",
+        *by_part,
+        "",
+        "![by part](occlusion.png)",
+        "",
+        "Faces drawn at random; patches of covered parts are framed, and all are cut out of the "
+        "photograph as it was before, to show whether the part lies in its window:",
+        "",
+        "![examples](occlusion_examples.png)",
+    ]
 
 
 def whole_by_which(croppings: Croppings, names: Sequence[str]) -> dict[str, int]:

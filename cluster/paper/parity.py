@@ -15,7 +15,7 @@ from cluster.beginning import open_places
 from cluster.config import PlacesConfig
 from cluster.paper.experiment import Findings, conduct
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.paper.results import markdown_table, write_csv
+from cluster.result_files import markdown_table, write_csv
 from cluster.run_record import new_run_name
 from stn_icnn.batch import Sample
 from stn_icnn.config import require
@@ -45,7 +45,10 @@ Differences = Mapping[tuple[int, str], Difference]
 
 @dataclass(frozen=True, kw_only=True)
 class ParityConfig(PlacesConfig):
-    """A job that compares the model's cropper with integer slicing."""
+    """The paper's Figures 7 and 8: compares the model's cropper with integer slicing.
+
+    python jobs/paper.py parity --data OUT
+    """
 
     data: str | None = None
     """Shards: a folder or s3://BUCKET/PREFIX. None: faces are drawn."""

@@ -29,7 +29,7 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
 
     Returns:
         By system, confusion counts of each image, int64 `[M, 11, 11]`; then those of the coarse
-        network of the system that was scored first, and of the mean label map.
+        network as it was before the other phases, and of the mean label map.
 
     Raises:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
@@ -69,6 +69,7 @@ def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]
         storage=training.record.storage,
         share=training.share,
         max_failures=training.max_failures,
+        coarse=training.record.model("coarse"),
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any, get_args
 from torch import Tensor
 
 from cluster.config import JobConfig
-from cluster.paper.results import publishing
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.paper.training_experiment import last_line, training_experiment
+from cluster.result_files import publishing
 from cluster.training import Training, branch
 from stn_icnn.config import require
 from stn_icnn.phases import SYSTEMS
@@ -20,7 +20,10 @@ ALL: tuple[System, ...] = get_args(System)
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig(JobConfig):
-    """The table: a training job's settings, for all systems alike."""
+    """The paper's Tables 2 and 3, with a training job's settings, for all systems alike.
+
+    python jobs/paper.py table celebamask --data OUT --run-name NAME --seeds 2
+    """
 
     seeds: int = 2
     """Trainings of each system, with seeds one apart from `seed`. More may be asked for when a run

@@ -9,9 +9,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.paper.results import in_markdown, markdown_table, write_csv
+from cluster.differences import Difference, middle
 from cluster.repeats import Repeats
-from stn_icnn.metrics import bootstrap_f1, f1_rows, f1_tensors, percentile_interval
+from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
+from stn_icnn.metrics import bootstrap_f1, f1_rows
 from stn_icnn.report import HEADINGS, PAPER, Rows
 
 COLOURS = ("#7a8794", "#e0a458", "#1f5fa8")
@@ -66,48 +67,15 @@ class TableReport:
 
     def interval(self, system: str) -> tuple[float, float]:
         """Of `overall`, mean over seeds: 95 % bootstrap interval over images."""
-        return _interval(bootstrap_f1(self.stacked(system)).mean(dim=0))
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better a system is than another, in `overall`, on the same images and seeds."""
-
-    better: str
-    worse: str
-    of_seeds: Repeats
-    """Of the seeds' differences."""
-    interval: tuple[float, float]
-    """95 % bootstrap interval, over images, of their mean."""
-    images_better: float
-    """Share of the images, over all seeds, whose own F1 is higher; of those that differ."""
-
-    @classmethod
-    def between(cls, report: TableReport, better: str, worse: str) -> "Difference":
-        """Compares two systems of a report."""
-        ours, theirs = report.stacked(better), report.stacked(worse)
-        of_seeds = [
-            float(f1_tensors(a.sum(0))["overall"] - f1_tensors(b.sum(0))["overall"])
-            for a, b in zip(ours, theirs, strict=True)
-        ]
-        drawn = (bootstrap_f1(ours) - bootstrap_f1(theirs)).mean(dim=0)
-        own = f1_tensors(ours)["overall"] - f1_tensors(theirs)["overall"]
-        differing = own[~own.isnan() & (own != 0)]
-        share = float((differing > 0).double().mean()) if differing.numel() else 0.0
-        return cls(better, worse, Repeats.of(of_seeds), _interval(drawn), share)
-
-
-def _interval(drawn: Tensor) -> tuple[float, float]:
-    """The middle 95 % of resampled numbers, float64 `[R]`."""
-    low, high = percentile_interval(drawn)
-    return float(low), float(high)
+        return middle(bootstrap_f1(self.stacked(system)).mean(dim=0))
 
 
 def differences_of(report: TableReport) -> list[Difference]:
     """Of each system and each one before it, the next ones first."""
     pairs = sorted(combinations(range(len(report.systems)), 2), key=lambda p: (p[1] - p[0], p))
+    counts = {name: report.stacked(name) for name in report.systems}
     return [
-        Difference.between(report, report.systems[after], report.systems[before])
+        Difference.between(report.systems[after], report.systems[before], counts)
         for before, after in pairs
     ]
 
@@ -131,7 +99,7 @@ def _markdown(report: TableReport) -> list[str]:
         for name in report.names
     ]
     for name, rows in (paper.rows() if paper else {}).items():
-        table.append([in_markdown(name), *(_number(rows[row]) for row in HEADINGS)])
+        table.append([in_markdown(name), *(f1_cell(rows[row]) for row in HEADINGS)])
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
@@ -139,7 +107,7 @@ def _markdown(report: TableReport) -> list[str]:
         "standard deviation over them. "
         "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
         r"STN-iCNN\*: before end-to-end training; the systems of a seed share the coarse network "
-        f"and the localizer; the coarse network alone is that of {in_markdown(report.systems[0])}.",
+        "and the localizer; the coarse network alone is as it was before the other phases.",
         *([f"The paper's rows are from its {paper.source}."] if paper else []),
         "",
     ]
@@ -155,7 +123,8 @@ def _markdown(report: TableReport) -> list[str]:
         low, high = one.interval
         name = in_markdown(f"{one.better} - {one.worse}")
         ends = f"{low:+.4f} to {high:+.4f}"
-        compared.append([name, _signed(one.of_seeds), ends, f"{one.images_better:.0%}"])
+        share = None if one.images_better is None else f"{one.images_better:.0%}"
+        compared.append([name, _signed(one.of_seeds), ends, share])
     heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
     return [*lines, *markdown_table(heading, compared), "", "![table.png](table.png)"]
 
@@ -163,7 +132,7 @@ def _markdown(report: TableReport) -> list[str]:
 def _spread(repeats: Repeats | None) -> str | None:
     """Mean and, of several seeds, deviation."""
     if repeats is None or repeats.deviation is None:
-        return _number(None if repeats is None else repeats.mean)
+        return f1_cell(None if repeats is None else repeats.mean)
     return f"{repeats.mean:.3f} ± {repeats.deviation:.3f}"
 
 
@@ -226,7 +195,3 @@ def _chart(report: TableReport) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower left", ncols=len(report.systems) + 1, frameon=False)
     return figure
-
-
-def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"

@@ -1,6 +1,5 @@
 """Milliseconds a face of both pipelines (paper section 3.1), one face and many at a time."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import torch
 from matplotlib.figure import Figure
 
 from cluster.beginning import open_places
 from cluster.config import PlacesConfig
-from cluster.paper.experiment import ICNN, STN, Findings, OpenedModel, conduct, open_model
+from cluster.paper.experiment import ICNN, Findings, OpenedModel, conduct, open_model
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.paper.results import markdown_table, write_csv
+from cluster.result_files import in_markdown, markdown_table, write_csv
 from cluster.run_record import new_run_name
 from stn_icnn.checkpoint import Checkpoint, started_from
 from stn_icnn.config import require
+from stn_icnn.model import computed_on
 from stn_icnn.parser import FaceParser
 
 NAME: Final = "timing"
-PAPER_MS: Final = {ICNN: 86.0, STN: 80.0}
-"""Of a face, on a GTX 1080 Ti (paper 3.1)."""
+PAPER_MS: Final = (86.0, 80.0)
+"""Of a face, with the centroid cropper and with the localizer, on a GTX 1080 Ti (paper 3.1)."""
 LEAST_S: Final = 0.3
 """Parsing that is done sooner is repeated within a round."""
 COLOURS: Final = ("#b8bec6", "#1f5fa8")
@@ -35,7 +34,11 @@ Times = Mapping[tuple[str, int], Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class TimingConfig(PlacesConfig):
-    """A job that times a model's pipeline, and the same networks with the centroid cropper."""
+    """The paper's section 3.1: times a model's pipeline, and its networks with the centroid
+    cropper, one face and many at a time.
+
+    python jobs/paper.py timing --model MODEL --data OUT
+    """
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
@@ -59,8 +62,8 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
     """The job.
 
     Returns:
-        Its last line: `ms_a_face`, the medians by system and faces at a time, and `ratio`, STN-iCNN
-        to iCNN, the median of the rounds, by faces at a time.
+        Its last line: `ms_a_face`, the medians by system and faces at a time, and `ratio`, the
+        model's to iCNN's, the median of the rounds, by faces at a time.
 
     Raises:
         ValueError: for a model or data that can't be used.
@@ -113,7 +116,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: Path) -> Findings:
     parsers = {
         ICNN: FaceParser(with_centroids(model.checkpoint)),
-        STN: FaceParser(model.checkpoint),
+        model.system: FaceParser(model.checkpoint),
     }
     photos = [sample.image.permute(1, 2, 0).contiguous().numpy() for sample in faces.samples]
     works = {
@@ -122,7 +125,7 @@ def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: 
         for system, parser in parsers.items()
     }
     times = timed_in_turn(works, config.rounds)
-    where = _machine(parsers[STN])
+    where = computed_on(parsers[ICNN].model, parsers[ICNN].device)
     table, ratios = _table(times), _ratios(times)
     height, width = photos[0].shape[:2]
     text = [
@@ -134,7 +137,11 @@ def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: 
         "",
         *table,
         "",
-        *(f"- {STN} takes {r:.3f} of {ICNN}'s time, {n} at a time" for n, r in ratios.items()),
+        *(
+            f"- {in_markdown(model.system)} takes {r:.3f} of {ICNN}'s time (median of the rounds' "
+            f"ratios), {n} at a time"
+            for n, r in ratios.items()
+        ),
         "",
         "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
         "",
@@ -154,29 +161,28 @@ def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: 
     return Findings(table, {**result, "machine": where}, metrics)
 
 
-def _machine(parser: FaceParser) -> str:
-    """What has computed, and how."""
-    precision = "bf16" if parser.model.bf16 else "fp32"
-    if parser.device.type == "cuda":
-        return f"{torch.cuda.get_device_name(parser.device)}, {precision}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, {precision}"
-
-
 def _ratios(times: Times) -> dict[int, float]:
-    """STN-iCNN's time to iCNN's, median over rounds, by faces at a time."""
+    """The localizer's time to the centroid cropper's, median over rounds, by faces at a time."""
+    icnn, stn = _systems(times)
     return {
         num: statistics.median(
-            stn / icnn for stn, icnn in zip(times[STN, num], times[ICNN, num], strict=True)
+            ours / theirs for ours, theirs in zip(times[stn, num], times[icnn, num], strict=True)
         )
         for num in sorted({num for _, num in times})
     }
 
 
+def _systems(times: Times) -> list[str]:
+    """Both, as `PAPER_MS` has them."""
+    return list(dict.fromkeys(system for system, _ in times))
+
+
 def _table(times: Times) -> list[str]:
     heading = ("system", "faces at a time", "ms a face", "rounds from", "to", "paper, ms a face")
+    paper_ms = dict(zip(_systems(times), PAPER_MS, strict=True))
     rows = [
-        (system, num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}", f"{max(ms):.1f}",
-         f"{PAPER_MS[system]:.0f}")
+        (in_markdown(system), num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
+         f"{max(ms):.1f}", f"{paper_ms[system]:.0f}")
         for (system, num), ms in times.items()
     ]  # fmt: skip
     return markdown_table(heading, rows)
@@ -186,10 +192,10 @@ def _chart(times: Times, where: str) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     nums = sorted({num for _, num in times})
-    for i, (system, colour) in enumerate(zip(PAPER_MS, COLOURS, strict=True)):
+    for i, (system, paper_ms) in enumerate(zip(_systems(times), PAPER_MS, strict=True)):
         medians = [statistics.median(times[system, num]) for num in nums]
         at = [place + 0.4 * i for place in range(len(nums) + 1)]
-        bars = axes.bar(at, [*medians, PAPER_MS[system]], 0.4, label=system, color=colour)
+        bars = axes.bar(at, [*medians, paper_ms], 0.4, label=system, color=COLOURS[i])
         axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
     named = [f"{num} at a time" for num in nums]
     axes.set_xticks([place + 0.2 for place in range(len(nums) + 1)], [*named, "paper"])

@@ -1,8 +1,8 @@
 """What better windows would be worth: a model's fine networks in windows that are found otherwise.
 
-Not in the paper. F1 in windows at the true centres bounds what any localizer, however it was
-trained, can still add to these fine networks; windows that lie off by a known error say how exact
-it must be. Trains nothing.
+Not in the paper. Windows at the true centres show what a localizer without error would add to these
+fine networks, and a little more, as such a window also gives away how far annotators drew a part;
+windows that lie off by a known error say how exact it must be. Trains nothing.
 """
 
 import math
@@ -16,11 +16,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from cluster.differences import Difference
 from cluster.paper.croppers import locate
 from cluster.paper.experiment import Findings, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
-from cluster.paper.results import in_markdown, markdown_table, write_csv
-from cluster.paper.table_report import Difference, TableReport
+from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.batch import Batch
 from stn_icnn.config import require
 from stn_icnn.context import own_device
@@ -41,7 +41,10 @@ SHOWN: Final = ("eyes", "brows", "nose", "mouth", "overall", "mean")
 
 @dataclass(frozen=True, kw_only=True)
 class WindowsConfig(SplitConfig):
-    """A job that labels the same faces in windows that are found in several ways."""
+    """What better windows would be worth: labels the same faces in windows found in several ways.
+
+    python jobs/paper.py windows --model MODEL --data OUT
+    """
 
     errors: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
     """How far off the true centres windows are laid: standard deviations as shares of the image's
@@ -106,7 +109,7 @@ def _measure(errors: Sequence[float], tried: ModelOnSplit, folder: Path) -> Find
         f"{tried.about}, labelled by the fine networks of {model.given} "
         f"({in_markdown(model.system)}), which were trained on windows of its own localizer."
     )
-    return write_windows(folder, labelled, model.system, tried.dataset, about)
+    return write_windows(folder, labelled, model.system, about)
 
 
 def label_faces(
@@ -151,7 +154,7 @@ def _label(
 
 
 def write_windows(
-    folder: Path, labelled: Mapping[str, Labelled], system: str, dataset: str, about: str
+    folder: Path, labelled: Mapping[str, Labelled], system: str, about: str
 ) -> Findings:
     """Writes `windows.md`, `.csv` and `.png`.
 
@@ -159,13 +162,11 @@ def write_windows(
         folder: that exists.
         labelled: by cropper.
         system: the one that the others are compared with: the model's own windows.
-        dataset: its name.
         about: what was measured, in a sentence or two.
     """
     counts = {name: one.counts for name, one in labelled.items()}
-    report = TableReport(about, dataset, tuple(labelled), {0: counts})
     differences = {
-        name: Difference.between(report, name, system) for name in labelled if name != system
+        name: Difference.between(name, system, counts) for name in labelled if name != system
     }
     table = _table(labelled, differences)
     text = [
@@ -204,13 +205,9 @@ def write_windows(
 def _table(labelled: Mapping[str, Labelled], differences: Mapping[str, Difference]) -> list[str]:
     rows = []
     for name, one in labelled.items():
-        f1 = (None if one.f1[row] is None else f"{one.f1[row]:.3f}" for row in SHOWN)
-        difference = None
-        if name in differences:
-            low, high = differences[name].interval
-            difference = f"{differences[name].of_seeds.mean:+.4f} ({low:+.4f} to {high:+.4f})"
         cells = (f"{one.error_px:.1f}", f"{one.share_inside:.3f}")
-        rows.append([in_markdown(name), *cells, *f1, difference])
+        f1 = (f1_cell(one.f1[row]) for row in SHOWN)
+        rows.append([in_markdown(name), *cells, *f1, differences.get(name)])
     return markdown_table(["windows", "error, px", "inside", *SHOWN, "difference"], rows)
 
 

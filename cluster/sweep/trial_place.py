@@ -13,7 +13,7 @@ from stn_icnn.checkpoint import MODEL_FILE
 LATEST = "latest.json"
 REPORTS = "reports.json"
 
-Report = dict[str, float]
+Report = dict[str, Any]
 
 
 class TrialPlace:

@@ -21,6 +21,20 @@ def test_the_same_run_is_taken_up_where_it_stopped(tmp_path: Path, tiny_config: 
     assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
 
 
+def test_what_a_phase_was_trained_on_is_kept_over_restarts(
+    tmp_path: Path, tiny_config: TrainConfig
+):
+    record = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    assert record.computed_on("coarse") == []
+    record.note_machine("coarse", "a CPU, fp32")
+    again = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    again.note_machine("coarse", "a GPU, bf16")
+    again.finish("coarse")
+    last = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    assert last.computed_on("coarse") == ["a CPU, fp32", "a GPU, bf16"]
+    assert last.computed_on("localizer") == []
+
+
 def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: TrainConfig):
     RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
     other = replace(tiny_config, optim=replace(tiny_config.optim, lr_fine=0.125), seed=7)

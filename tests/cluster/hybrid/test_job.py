@@ -104,7 +104,11 @@ def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) ->
     scratch = children["scratch"]
     assert scratch.info.status == "FINISHED"
     assert scratch.data.metrics["test/f1_overall"] == done.result["systems"][SCRATCH]
-    assert set(done.children(scratch.info.run_id)) == set(PHASES)
+    phases = done.children(scratch.info.run_id)
+    assert set(phases) == set(PHASES)
+    for phase in (children["end_to_end"], *phases.values()):
+        assert phase.data.tags["computed_on"].endswith("1 thread, fp32")
+    assert "1 thread, fp32 |" in (done.storage / "hybrid.md").read_text()
 
 
 def test_both_curves_are_there(done: Done) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_of, scratch_of
 from cluster.hybrid.job import run_hybrid
@@ -21,9 +22,10 @@ from cluster.hybrid.report import (
 )
 from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.labels import F1_ROWS
+from stn_icnn.labels import CLASS_ID, NUM_CLASSES
 from stn_icnn.model import build_model
 
+EYE = CLASS_ID["left_eye"]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
 
@@ -33,8 +35,11 @@ def epoch(number: int, seconds: float, f1: float | None) -> dict[str, float]:
     return {"epoch": number, **measured, **validated}
 
 
-def rows(f1: float) -> dict[str, float | None]:
-    return {**dict.fromkeys(F1_ROWS, f1), "skin": None, "mean": f1}
+def counts_of(right: int, missed: int) -> Tensor:
+    """Three faces of each of which so many pixels of an eye were found, and so many missed."""
+    counts = torch.zeros(3, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    counts[:, EYE, EYE], counts[:, EYE, 0] = right, missed
+    return counts
 
 
 @pytest.fixture
@@ -47,14 +52,16 @@ def report() -> HybridReport:
         num_images=100,
         num_split=1200,
         curves={
-            HYBRID: [PhaseCurve("end_to_end", 0.0, [epoch(1, 45, 0.6), epoch(2, 90, 0.7)])],
+            HYBRID: [
+                PhaseCurve("end_to_end", 0.0, [epoch(1, 45, 0.6), epoch(2, 90, 0.7)], ["a CPU"])
+            ],
             SCRATCH: [
                 PhaseCurve("coarse", 0.0, [epoch(1, 12, 0.3), epoch(2, 24, 0.4)]),
                 PhaseCurve("localizer", 24.0, [epoch(1, 10, None)]),
                 PhaseCurve("end_to_end", 34.0, [epoch(1, 50, 0.5)]),
             ],
         },
-        test={HYBRID: rows(0.7), SCRATCH: rows(0.5), PARENT: rows(0.2)},
+        counts={HYBRID: counts_of(7, 6), SCRATCH: counts_of(1, 2), PARENT: counts_of(1, 8)},
     )
 
 
@@ -86,9 +93,10 @@ def test_test_f1_stands_beside_the_papers(report: HybridReport, tmp_path: Path) 
         "STN-iCNN (paper)",
     ]
     assert table[2].startswith("| hybrid | 0.700 |")
-    assert "| hybrid | end_to_end | 2 | 90.0 | 8.0 | 0.700 |" in table
-    assert f"| {SCRATCH} | localizer | 1 | 10.0 | 8.0 | - |" in table
-    assert f"| {SCRATCH} | all | - | 84.0 | - | - |" in table
+    assert "| hybrid | end_to_end | 2 | 90.0 | 8.0 | 0.700 | a CPU |" in table
+    assert f"| {SCRATCH} | localizer | 1 | 10.0 | 8.0 | - | - |" in table
+    assert f"| {SCRATCH} | all | - | 84.0 | - | - | - |" in table
+    assert f"- {HYBRID} - {SCRATCH}: +0.2000 (+0.2000 to +0.2000)" in text
     assert "100 of 1200 training images of celebamask" in text
     assert "for about the same time" in text
 
@@ -97,7 +105,7 @@ def test_without_a_comparison_there_is_one_curve(report: HybridReport, tmp_path:
     alone = replace(
         report,
         curves={HYBRID: report.curves[HYBRID]},
-        test={HYBRID: rows(0.7), PARENT: rows(0.2)},
+        counts={HYBRID: report.counts[HYBRID], PARENT: report.counts[PARENT]},
     )
     write_hybrid_report(tmp_path, alone)
     assert "same time" not in (tmp_path / "hybrid.md").read_text()

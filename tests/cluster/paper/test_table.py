@@ -1,14 +1,17 @@
 """The paper's table: its numbers from counts, and the job on real Ray workers."""
 
 import csv
+import io
 import json
 import shutil
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,8 +21,9 @@ from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import phases_of
 from cluster.paper.table import TableConfig, run_table
-from cluster.paper.table_report import Difference, TableReport, differences_of, write_table
+from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.pipeline import run_end_to_end
+from cluster.worker import COARSE, MEAN_MAP
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.cropper import CentroidCropper
@@ -51,23 +55,6 @@ def test_phases_come_after_those_that_they_start_from_and_once() -> None:
     ]
 
 
-def test_differences_are_paired() -> None:
-    """Faces differ far more among themselves than the systems do on each: paired, it shows."""
-    easy_and_hard = range(2, 82, 2)
-    worse = counts_of(*[100] * 40, missed=easy_and_hard)
-    better = counts_of(*[101] * 40, missed=[n - 1 for n in easy_and_hard])
-    report = report_of({0: {"iCNN": worse, "STN-iCNN": better}})
-    difference = Difference.between(report, "STN-iCNN", "iCNN")
-    low, high = difference.interval
-    assert 0 < low < difference.of_seeds.mean < high
-    assert difference.images_better == 1
-    ours, theirs = report.interval("STN-iCNN"), report.interval("iCNN")
-    assert ours[0] < theirs[1], "unpaired, the intervals overlap"
-    back = Difference.between(report, "iCNN", "STN-iCNN")
-    assert back.of_seeds.mean == pytest.approx(-difference.of_seeds.mean)
-    assert back.images_better == 0
-
-
 def test_means_are_over_seeds() -> None:
     report = report_of(
         {
@@ -83,6 +70,31 @@ def test_means_are_over_seeds() -> None:
     assert report.repeats("iCNN", "skin") is None
     [difference] = differences_of(report)
     assert difference.of_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
+
+
+def test_deviation_and_interval_are_of_all_seeds(tmp_path: Path) -> None:
+    """Two faces, alike with one seed and not with the other, which both numbers must show."""
+    even, uneven = counts_of(40, 40), counts_of(20, 80)
+    report = report_of(
+        {
+            0: {"iCNN": even, "STN-iCNN": even},
+            1: {"iCNN": uneven, "STN-iCNN": even},
+        }
+    )
+    low, high = report.interval("iCNN")
+    first = 2 * 40 / 90  # whichever faces are drawn
+    assert low == pytest.approx((first + 2 * 20 / 50) / 2)
+    assert high == pytest.approx((first + 2 * 80 / 170) / 2)
+    write_table(tmp_path, report)
+    with (tmp_path / "table_differences.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    of_seeds = (0.0, first - 2 * 100 / 220)
+    assert float(row["mean"]) == pytest.approx(sum(of_seeds) / 2)
+    assert float(row["deviation"]) == pytest.approx(statistics.stdev(of_seeds))
+    assert float(row["high"]) == pytest.approx((first - 2 * 20 / 50) / 2)
+    text = (tmp_path / "table.md").read_text()
+    assert f"± {statistics.stdev((first, 2 * 100 / 220)):.3f}" in text
+    assert "2 seeds" in text
 
 
 def test_table_stands_beside_the_papers(tmp_path: Path) -> None:
@@ -220,6 +232,23 @@ def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, 
 @pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
+def test_coarse_network_alone_is_that_before_the_other_phases_whatever_is_scored_first(
+    one: dict[str, Any], short: dict[str, Any]
+) -> None:
+    file = Path(one["storage"]) / "seed-0" / "counts.npz"
+    content = file.read_bytes()
+    file.unlink()
+    run_table(TableConfig(**short, run_name="table", seeds=1, systems=("STN-iCNN",)), "demo")
+    with np.load(io.BytesIO(content)) as before, np.load(file) as now:
+        assert set(now.files) == {"STN-iCNN", COARSE, MEAN_MAP}
+        for name in now.files:
+            assert (now[name] == before[name]).all(), name
+    file.write_bytes(content)
+
+
+@pytest.mark.usefixtures("_cluster")
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="kind: coarse-size, was table"):
         run_coarse_size(CoarseSizeConfig(**short, run_name="table"), "demo")
@@ -248,5 +277,8 @@ def test_coarse_sizes_are_compared_for_both_pipelines(
     for px in (32, 64):
         for system in ("iCNN", "STN-iCNN"):
             assert result["overall"][px][system] == one["overall"][system][0]
+    assert result["differences"] == {
+        f"{system}, 64 px - 32 px": [0, 0, 0] for system in ("iCNN", "STN-iCNN")
+    }
     assert (run / "coarse_size.png").stat().st_size > 5000
     assert "| 64 | STN-iCNN |" in (run / "coarse_size.md").read_text()

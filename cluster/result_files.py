@@ -1,4 +1,4 @@
-"""What an experiment leaves: files in MLflow and in storage, and its tables as Markdown and CSV."""
+"""What an experiment leaves: files in MLflow and in storage; its tables as Markdown and CSV."""
 
 import csv
 import tempfile
@@ -51,6 +51,11 @@ def write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]])
     """Writes a table as a CSV file; None is an empty field."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([heading, *rows])
+
+
+def f1_cell(value: float | None) -> str | None:
+    """F1 as it is printed; None where there is none."""
+    return None if value is None else f"{value:.3f}"
 
 
 def in_markdown(text: str) -> str:

@@ -1,0 +1,57 @@
+"""Paired differences between systems: by hand, with seeds, and where there is none."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from cluster.differences import Difference
+from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.metrics import bootstrap_interval
+
+NOSE = CLASS_ID["nose"]
+
+
+def counts_of(right: Sequence[int], missed: Sequence[int]) -> Tensor:
+    """A face a number: so many pixels of a nose found, so many missed."""
+    counts = torch.zeros(len(right), NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    counts[:, NOSE, NOSE] = torch.tensor(right)
+    counts[:, NOSE, 0] = torch.tensor(missed)
+    return counts
+
+
+def test_differences_are_paired() -> None:
+    """Faces differ far more among themselves than the systems do on each: paired, it shows."""
+    easy_and_hard = range(2, 82, 2)
+    counts = {
+        "worse": counts_of([100] * 40, easy_and_hard),
+        "better": counts_of([101] * 40, [n - 1 for n in easy_and_hard]),
+    }
+    difference = Difference.between("better", "worse", counts)
+    low, high = difference.interval
+    assert 0 < low < difference.of_seeds.mean < high
+    assert difference.images_better == 1
+    ours, theirs = (bootstrap_interval(counts[name]) for name in ("better", "worse"))
+    assert ours[0] < theirs[1], "unpaired, the intervals overlap"
+    back = Difference.between("worse", "better", counts)
+    assert back.of_seeds.mean == pytest.approx(-difference.of_seeds.mean)
+    assert back.images_better == 0
+    assert str(back) == f"{-difference.of_seeds.mean:+.4f} ({-high:+.4f} to {-low:+.4f})"
+
+
+def test_the_interval_is_of_the_mean_over_seeds() -> None:
+    """What is won with one seed on a face is lost on it with the other: on any faces, nothing."""
+    few, many = counts_of([10, 40], [90, 60]), counts_of([20, 70], [80, 30])
+    counts = {"a": torch.stack([few, many]), "b": torch.stack([many, few])}
+    difference = Difference.between("a", "b", counts)
+    assert difference.of_seeds.mean == pytest.approx(0)
+    assert difference.of_seeds.deviation is not None
+    assert difference.of_seeds.deviation > 0.1
+    assert difference.interval == pytest.approx((0, 0))
+    assert difference.images_better == 0.5
+
+
+def test_where_no_image_differs_there_is_no_share_of_them() -> None:
+    counts = dict.fromkeys(("a", "b"), counts_of([10, 40], [90, 60]))
+    assert Difference.between("a", "b", counts).images_better is None
