@@ -36,7 +36,7 @@ class ToDriver(ray.train.UserCallback):
     def after_report(
         self, run_context: Any, metrics: list[Report], checkpoint: ray.train.Checkpoint | None
     ) -> None:
-        """Every rank reports the same sums; rank 0's will do."""
+        """Every rank reports the same sums, and for itself only what it computes on."""
         self._send(metrics[0])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:

@@ -151,15 +151,17 @@ class RunRecord:
         return phase in self.content["finished"]
 
     def computed_on(self, phase: PhaseName) -> list[str]:
-        """What a phase was trained on, one after another; empty where it was not recorded."""
+        """What the first worker of a phase was, one after another, as far as it was recorded."""
         machines: list[str] = self.content.get("computed_on", {}).get(phase, [])
         return machines
 
     def note_machine(self, phase: PhaseName, machine: str) -> None:
-        """Records what a phase is trained on."""
-        noted = self.content.setdefault("computed_on", {})
-        noted[phase] = [*self.computed_on(phase), machine]
-        self._write()
+        """Records what a phase is trained on, where that is not what it was trained on last."""
+        machines = self.computed_on(phase)
+        if machines[-1:] == [machine]:
+            return
+        noted = {**self.content.get("computed_on", {}), phase: [*machines, machine]}
+        self.note("computed_on", noted)
 
     def finish(self, phase: PhaseName) -> None:
         """Records that a phase has been trained to its end."""
@@ -183,7 +185,7 @@ class RunRecord:
         return load_history(kept_file(f"{self.storage}/{phase}", STATE_FILE))
 
     def note(self, name: str, value: Any) -> None:
-        """Records something that a run must go on with; of types that JSON holds."""
+        """Records something of a run for when it goes on; of types that JSON holds."""
         self.content[name] = value
         self._write()
 

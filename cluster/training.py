@@ -268,13 +268,15 @@ class _Listener:
         self.num_epochs = training.config.optim.epochs(phase)
         self.record = training.record
         self.run = run
+        self.machine = ""
 
     def __call__(self, report: Report) -> None:
         if "failed" in report:
             print(f"{self.phase}: workers failed: {report['failed']}", flush=True)
             return
-        if report["computed_on"] not in self.record.computed_on(self.phase):
-            self._note_machine(report["computed_on"])
+        if report["computed_on"] != self.machine:
+            self.machine = report["computed_on"]
+            self._note_machine()
         epoch, step = int(report["epoch"]), int(report["step"])
         if step:
             print(f"{self.phase}: epoch {epoch + 1}, checkpoint after step {step}", flush=True)
@@ -293,10 +295,13 @@ class _Listener:
         )
         print(f"{self.phase}: epoch {epoch} of {self.num_epochs}: {shown}", flush=True)
 
-    def _note_machine(self, machine: str) -> None:
-        """Arithmetic may be chosen by the machine: whoever compares runs must see it."""
-        print(f"{self.phase}: on {machine}", flush=True)
-        self.record.note_machine(self.phase, machine)
+    def _note_machine(self) -> None:
+        """The machine may choose the arithmetic: whoever compares runs must see it."""
+        print(f"{self.phase}: on {self.machine}", flush=True)
+        try:
+            self.record.note_machine(self.phase, self.machine)
+        except OSError as error:  # no reason to lose a training
+            print(f"{self.phase}: could not be noted in {self.record.storage}: {error}", flush=True)
         self.run.set_tags({"computed_on": "; ".join(self.record.computed_on(self.phase))})
 
 

@@ -181,10 +181,10 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def prefers_bf16(device: torch.device) -> bool:
-    """Whether a device is quicker in bf16 than in fp32.
+    """Whether a device is taken to be quicker in bf16 than in fp32.
 
-    Intel's CPUs are with AMX alone, which a virtual machine may hide, and not with AVX-512's
-    bf16 instructions; others are taken to be (figures: `docs/decisions.md`).
+    Intel's CPUs are quicker with AMX, which a virtual machine may hide, and slower with AVX-512's
+    bf16 instructions alone. AMD's with these are taken to be quicker (`docs/decisions.md`).
     """
     if device.type == "cuda":
         return computes_bf16(device)

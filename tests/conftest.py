@@ -147,8 +147,8 @@ def local_cluster() -> Callable[..., AbstractContextManager[str]]:
                 patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
             if module:
                 ray.cloudpickle.register_pickle_by_value(module)
-            ray.init(address="local", num_cpus=num_cpus, **arguments)
             try:
+                ray.init(address="local", num_cpus=num_cpus, **arguments)
                 yield ray.get_runtime_context().gcs_address
             finally:
                 ray.shutdown()

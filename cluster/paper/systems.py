@@ -17,7 +17,8 @@ from stn_icnn.metrics import f1_rows
 from stn_icnn.phases import STARTS_FROM, SYSTEMS
 
 System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
-COUNTS_FILE = "counts.npz"
+COUNTS_FILE = "counts-2.npz"
+"""Earlier versions wrote `counts.npz`, whose coarse network was of the system scored first."""
 
 
 def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:

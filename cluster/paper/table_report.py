@@ -106,8 +106,8 @@ def _markdown(report: TableReport) -> list[str]:
         f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: mean and "
         "standard deviation over them. "
         "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
-        r"STN-iCNN\*: before end-to-end training; the systems of a seed share the coarse network "
-        "and the localizer; the coarse network alone is as it was before the other phases.",
+        r"STN-iCNN\*: the fine networks alone are trained. The systems of a seed start from one "
+        "coarse network and localizer; the coarse network alone is as it was before.",
         *([f"The paper's rows are from its {paper.source}."] if paper else []),
         "",
     ]

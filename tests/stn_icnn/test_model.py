@@ -1,6 +1,7 @@
 """The composed parser: one differentiable path, the same for one image as for a batch."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from stn_icnn.batch import Batch, collate
 from stn_icnn.config import TrainConfig
 from stn_icnn.data import Request
 from stn_icnn.losses import fine_loss
-from stn_icnn.model import STNiCNN, build_model, prefers_bf16, prepare_model
+from stn_icnn.model import STNiCNN, build_model, prepare_model
 
 
 @pytest.fixture
@@ -100,9 +101,25 @@ def test_bf16_changes_no_geometry(model: STNiCNN, batch: Batch, tiny_config: Tra
     assert all(theta.dtype == torch.float32 for theta in rounded.theta.values())
 
 
-def test_auto_precision_follows_the_device(model: STNiCNN, tiny_config: TrainConfig) -> None:
+@pytest.mark.parametrize(
+    ("has", "is_quicker"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, True),
+        ({"cpu_name": "AMD EPYC"}, False),
+        ({}, False),
+    ],
+)
+def test_auto_precision_is_bf16_where_a_cpu_is_quicker_in_it(
+    has: dict[str, Any],
+    is_quicker: bool,
+    model: STNiCNN,
+    tiny_config: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     cpu = torch.device("cpu")
-    prepare_model(model, replace(tiny_config, precision="auto"), cpu)
-    assert model.bf16 == prefers_bf16(cpu)
-    prepare_model(model, replace(tiny_config, precision="fp32"), cpu)
-    assert not model.bf16
+    assert prepare_model(model, replace(tiny_config, precision="auto"), cpu).bf16 == is_quicker
+    assert not prepare_model(model, replace(tiny_config, precision="fp32"), cpu).bf16
+    assert prepare_model(model, replace(tiny_config, precision="bf16"), cpu).bf16

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from cluster.config import JobConfig, ScalingConfig
-from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
+from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size, write_coarse_size
 from cluster.paper.parity import ParityConfig, run_parity
-from cluster.paper.systems import phases_of
+from cluster.paper.systems import COUNTS_FILE, phases_of
 from cluster.paper.table import TableConfig, run_table
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.pipeline import run_end_to_end
@@ -132,6 +132,24 @@ def test_sizes_that_can_not_be_are_refused(sizes: Any) -> None:
         CoarseSizeConfig(sizes=sizes)
 
 
+def test_sizes_are_compared_with_the_first_for_each_system(tmp_path: Path) -> None:
+    found = write_coarse_size(
+        tmp_path,
+        "title",
+        {
+            64: {"iCNN": counts_of(50), "STN-iCNN": counts_of(60)},
+            128: {"iCNN": counts_of(40), "STN-iCNN": counts_of(90)},
+        },
+    )
+    better, worse = 2 * 90 / 190 - 2 * 60 / 130, 2 * 40 / 90 - 2 * 50 / 110
+    assert found["differences"] == {
+        "iCNN, 128 px - 64 px": pytest.approx([worse] * 3),
+        "STN-iCNN, 128 px - 64 px": pytest.approx([better] * 3),
+    }
+    text = (tmp_path / "coarse_size.md").read_text()
+    assert f"| STN-iCNN, 128 px - 64 px | {better:+.4f} (" in text
+
+
 @pytest.fixture(scope="module")
 def _cluster(local_cluster) -> Iterator[None]:
     with local_cluster(num_cpus=2):
@@ -235,7 +253,7 @@ def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, 
 def test_coarse_network_alone_is_that_before_the_other_phases_whatever_is_scored_first(
     one: dict[str, Any], short: dict[str, Any]
 ) -> None:
-    file = Path(one["storage"]) / "seed-0" / "counts.npz"
+    file = Path(one["storage"]) / "seed-0" / COUNTS_FILE
     content = file.read_bytes()
     file.unlink()
     run_table(TableConfig(**short, run_name="table", seeds=1, systems=("STN-iCNN",)), "demo")

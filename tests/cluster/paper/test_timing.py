@@ -13,6 +13,7 @@ from cluster.paper import timing
 from cluster.paper.timing import TimingConfig, run_timing, timed_in_turn, with_centroids
 from stn_icnn.batch import collate
 from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.config import PhaseName
 from stn_icnn.cropper import centroids
 from stn_icnn.data import Request
 
@@ -54,7 +55,14 @@ def test_works_are_timed_in_turn_and_per_face(monkeypatch: pytest.MonkeyPatch) -
     assert taken["B", 1] == pytest.approx([500, 500, 500])
 
 
+@pytest.mark.parametrize(
+    ("phase", "system", "metric"),
+    [("end_to_end", "STN-iCNN", "STN-iCNN"), ("frozen", "STN-iCNN*", "STN-iCNN")],
+)
 def test_the_job(
+    phase: PhaseName,
+    system: str,
+    metric: str,
     shards: Path,
     places: dict[str, str],
     model_of: ModelOf,
@@ -65,31 +73,33 @@ def test_the_job(
     monkeypatch.setattr(timing, "LEAST_S", 0.0)
     config = TimingConfig(
         **places,
-        model=str(model_of("end_to_end")),
+        model=str(model_of(phase)),
         data=str(shards),
         num_faces=2,
         rounds=3,
-        run_name="timing",
+        run_name=f"timing-{phase}",
     )
     line = run_timing(config)
-    assert set(line["ms_a_face"]) == {"iCNN", "STN-iCNN"}
+    assert set(line["ms_a_face"]) == {"iCNN", system}
+    assert "undelivered" not in line
     assert all(set(of_system) == {"1", "2"} for of_system in line["ms_a_face"].values())
-    folder = Path(places["storage"]) / "timing"
+    folder = Path(places["storage"]) / config.run_name
     with (folder / "timing.csv").open() as file:
         rows = list(csv.DictReader(file))
     alone = sorted(
         float(row["ms_a_face"])
         for row in rows
-        if (row["system"], row["faces_at_a_time"]) == ("STN-iCNN", "1")
+        if (row["system"], row["faces_at_a_time"]) == (system, "1")
     )
     assert len(rows) == 2 * 2 * 3
-    assert line["ms_a_face"]["STN-iCNN"]["1"] == alone[1] > 0
+    assert line["ms_a_face"][system]["1"] == alone[1] > 0
     text = (folder / "timing.md").read_text()
-    assert f"| STN-iCNN | 1 | {alone[1]:.1f} | {alone[0]:.1f} | {alone[2]:.1f} | 80 |" in text
+    name = system.replace("*", r"\*")
+    assert f"| {name} | 1 | {alone[1]:.1f} | {alone[0]:.1f} | {alone[2]:.1f} | 80 |" in text
     with Image.open(folder / "timing.png") as image:
         assert min(image.size) > 300
     metrics = client.get_run(line["run_id"]).data.metrics
-    assert metrics["timing/STN-iCNN_1_ms"] == alone[1]
+    assert metrics[f"timing/{metric}_1_ms"] == alone[1]
     capsys.readouterr()
     assert run_timing(config) == line
     assert "timing: finished before" in capsys.readouterr().out
