@@ -91,7 +91,8 @@ def write_table(folder: Path, report: TableReport) -> None:
 
 
 def _markdown(report: TableReport) -> list[str]:
-    num_seeds = len(report.counts)
+    num = len(report.counts)
+    seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
     paper = PAPER.get(report.dataset)
     lines = [f"# {report.title}", ""]
     table = [
@@ -103,8 +104,7 @@ def _markdown(report: TableReport) -> list[str]:
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
-        f"{report.num_images} test images of {report.dataset}, {num_seeds} seeds: mean and "
-        "standard deviation over them. "
+        f"{report.num_images} test images of {report.dataset}, {seeds}. "
         "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
         r"STN-iCNN\*: the fine networks alone are trained. The systems of a seed start from one "
         "coarse network and localizer; the coarse network alone is as it was before.",
