@@ -93,7 +93,7 @@ def test_deviation_and_interval_are_of_all_seeds(tmp_path: Path) -> None:
     assert float(row["deviation"]) == pytest.approx(statistics.stdev(of_seeds))
     assert float(row["high"]) == pytest.approx((first - 2 * 20 / 50) / 2)
     text = (tmp_path / "table.md").read_text()
-    assert f"± {statistics.stdev((first, 2 * 100 / 220)):.3f}" in text
+    assert f"± {statistics.stdev((first, 2 * 100 / 220)):.3f} |" in text, "in a cell of F1"
     assert "2 seeds" in text
 
 
