@@ -24,7 +24,7 @@ from cluster.paper.table import TableConfig, run_table
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.pipeline import run_end_to_end
 from cluster.worker import COARSE, MEAN_MAP
-from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.cropper import CentroidCropper
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
@@ -253,15 +253,24 @@ def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, 
 def test_coarse_network_alone_is_that_before_the_other_phases_whatever_is_scored_first(
     one: dict[str, Any], short: dict[str, Any]
 ) -> None:
-    file = Path(one["storage"]) / "seed-0" / COUNTS_FILE
-    content = file.read_bytes()
-    file.unlink()
+    seed = Path(one["storage"]) / "seed-0"
+    trained = max((seed / "end_to_end").glob("epoch_*")) / MODEL_FILE
+    kept = {file: file.read_bytes() for file in (seed / COUNTS_FILE, trained)}
+    checkpoint = load_checkpoint(trained)
+    with torch.no_grad():  # as far from what it started as can be
+        checkpoint.model.coarse.head[-1].bias[-1] += 100
+    save_checkpoint(trained, checkpoint)
+    (seed / COUNTS_FILE).unlink()
     run_table(TableConfig(**short, run_name="table", seeds=1, systems=("STN-iCNN",)), "demo")
-    with np.load(io.BytesIO(content)) as before, np.load(file) as now:
-        assert set(now.files) == {"STN-iCNN", COARSE, MEAN_MAP}
-        for name in now.files:
-            assert (now[name] == before[name]).all(), name
-    file.write_bytes(content)
+    before, now = (
+        np.load(io.BytesIO(content))
+        for content in (kept[seed / COUNTS_FILE], (seed / COUNTS_FILE).read_bytes())
+    )
+    assert set(now.files) == {"STN-iCNN", COARSE, MEAN_MAP}
+    for name in (COARSE, MEAN_MAP):
+        assert (now[name] == before[name]).all(), name
+    for file, content in kept.items():
+        file.write_bytes(content)
 
 
 @pytest.mark.usefixtures("_cluster")
