@@ -43,6 +43,11 @@ class Difference:
         share = float((differing > 0).double().mean()) if differing.numel() else None
         return cls(better, worse, Repeats.of(of_seeds.tolist()), middle(drawn), share)
 
+    @property
+    def numbers(self) -> list[float]:
+        """The mean over seeds and the ends of the interval, as a job's last line has them."""
+        return [self.of_seeds.mean, *self.interval]
+
     def __str__(self) -> str:
         """`+0.0012 (-0.0002 to +0.0027)`: the mean over seeds, and the interval."""
         low, high = self.interval

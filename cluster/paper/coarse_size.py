@@ -110,9 +110,7 @@ def write_coarse_size(
             px: {name: rows["overall"] for name, rows in of_px.items()}
             for px, of_px in found.items()
         },
-        "differences": {
-            name: [one.of_seeds.mean, *one.interval] for name, one in differences.items()
-        },
+        "differences": {name: one.numbers for name, one in differences.items()},
     }
 
 

@@ -97,7 +97,6 @@ def _found(report: TableReport) -> dict[str, Any]:
             for system in report.systems
         },
         "differences": {
-            f"{one.better} - {one.worse}": [one.of_seeds.mean, *one.interval]
-            for one in differences_of(report)
+            f"{one.better} - {one.worse}": one.numbers for one in differences_of(report)
         },
     }

@@ -195,9 +195,7 @@ def write_windows(
     result = {
         "overall": overall,
         "error_px": {name: one.error_px for name, one in labelled.items()},
-        "difference": {
-            name: [one.of_seeds.mean, *one.interval] for name, one in differences.items()
-        },
+        "difference": {name: one.numbers for name, one in differences.items()},
     }
     return Findings(table, result)
 
