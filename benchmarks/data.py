@@ -20,7 +20,7 @@ from sharding.manifest import load_manifest
 from sharding.raw import IMAGE_FILTER
 from sharding.sample import JPEG_QUALITY, read_samples
 from stn_icnn.config import celebamask
-from stn_icnn.data import ShardedFaces, load_batches, plan_epoch
+from stn_icnn.data.shards import ShardedFaces, load_batches, plan_epoch
 
 BOUND_IMAGES = 200
 ONCE = "measured once"

@@ -18,7 +18,7 @@ from cluster.worker import Start, TrainTask, train
 from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
-from stn_icnn.data import plan_epoch
+from stn_icnn.data.shards import plan_epoch
 from stn_icnn.phases import STARTS_FROM, TRAINED_BY
 
 MODEL_ARTIFACT = "model"

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cluster.context import RayContext
 from cluster.shard_cache import PlacedShard, bring_here, require_samples
-from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
-from stn_icnn.data import ShardedFaces
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.evaluate import (
     Labeller,
     count_confusions,

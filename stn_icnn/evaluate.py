@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from stn_icnn.batch import Batch
 from stn_icnn.context import TrainContext
-from stn_icnn.data import ShardedFaces, load_batches, plan_evaluation
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import ShardedFaces, load_batches, plan_evaluation
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import confusion
 from stn_icnn.model import STNiCNN

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn_icnn.batch import Batch
+from stn_icnn.data.batch import Batch
 from stn_icnn.labels import FINE_NETWORKS, NUM_PARTS, PARTS, PARTS_OF_NETWORK
 from stn_icnn.losses import fine_loss
 from stn_icnn.metrics import f1_of_classes, f1_rows

@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.batch import Batch
 from stn_icnn.config import ModelConfig, TrainConfig
 from stn_icnn.crew import Crew, is_alone
 from stn_icnn.cropper import CentroidCropper
+from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows, whole_image
 from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.batch import Batch
+from stn_icnn.data.batch import Batch
 from stn_icnn.labels import INNER_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS
 
 MARGIN = 0.02

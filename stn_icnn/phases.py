@@ -7,7 +7,6 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.batch import Batch
 from stn_icnn.config import (
     FineConfig,
     LossConfig,
@@ -16,6 +15,7 @@ from stn_icnn.config import (
     PhaseName,
     TrainConfig,
 )
+from stn_icnn.data.batch import Batch
 from stn_icnn.fine import parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.batch import Batch
 from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
-from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.evaluate import evaluation_batches, true_labels
 from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES

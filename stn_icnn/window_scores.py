@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stn_icnn.batch import Batch
+from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import pixels_inside
 from stn_icnn.labels import NUM_CLASSES, PARTS
 from stn_icnn.metrics import percentile_interval, resampled_sums

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from cluster.paper.experiment import ICNN
-from stn_icnn.batch import Batch
 from stn_icnn.cropper import centroids
+from stn_icnn.data.batch import Batch
 from stn_icnn.localizer import MEAN_CENTRES
 from stn_icnn.model import STNiCNN
 

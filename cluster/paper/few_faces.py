@@ -10,8 +10,8 @@ from cluster.worker import UNLIMITED_PX
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
 from sharding.splits import SPLITS
-from stn_icnn.batch import Sample
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.batch import Sample
+from stn_icnn.data.shards import Request, ShardedFaces
 
 
 @dataclass(frozen=True)

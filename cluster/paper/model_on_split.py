@@ -12,10 +12,10 @@ from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
 from cluster.run_record import new_run_name
 from cluster.worker import read_faces, scoring_config
 from sharding.progress import progress
-from stn_icnn.batch import Batch
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext
-from stn_icnn.data import ShardedFaces
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.evaluate import evaluation_batches
 
 

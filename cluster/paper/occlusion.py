@@ -15,10 +15,10 @@ from cluster.paper.experiment import ICNN, Findings, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
-from stn_icnn.batch import Batch, collate
 from stn_icnn.config import require
 from stn_icnn.context import own_device
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import NUM_PARTS
 from stn_icnn.model import STNiCNN, prepare_model
 from stn_icnn.occlusion import cover_batch

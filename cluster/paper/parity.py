@@ -17,9 +17,9 @@ from cluster.paper.experiment import Findings, conduct
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.result_files import markdown_table, write_csv
 from cluster.run_record import new_run_name
-from stn_icnn.batch import Sample
 from stn_icnn.config import require
 from stn_icnn.context import own_device
+from stn_icnn.data.batch import Sample
 from stn_icnn.overlay import Uint8Array
 from stn_icnn.parity import (
     Difference,

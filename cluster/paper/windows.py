@@ -21,10 +21,10 @@ from cluster.paper.croppers import locate
 from cluster.paper.experiment import Findings, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
 from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
-from stn_icnn.batch import Batch
 from stn_icnn.config import require
 from stn_icnn.context import own_device
-from stn_icnn.data import ShardedFaces
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import locate_truly
 from stn_icnn.metrics import confusion, f1_rows

@@ -32,7 +32,7 @@ from sharding.splits import SPLITS
 from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.evaluate import count_confusions, parse_batch
 from stn_icnn.model import build_model
 from stn_icnn.parser import FaceParser

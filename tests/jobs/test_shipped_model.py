@@ -19,7 +19,7 @@ from sharding.splits import shuffled_split
 from stn_icnn.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.config_dict import to_dict
 from stn_icnn.context import LocalContext
-from stn_icnn.data import ShardedFaces
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.evaluate import count_confusions, parse_batch
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.metrics import f1_rows

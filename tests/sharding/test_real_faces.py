@@ -9,7 +9,7 @@ import pytest
 
 from sharding.building import Recipe, build
 from sharding.verify import verify
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import PARTS
 
 FACES = os.environ.get("STN_ICNN_FACES")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stn_icnn.batch import collate
 from stn_icnn.config import TrainConfig
 from stn_icnn.cropper import CentroidCropper, centroids
-from stn_icnn.data import Request
+from stn_icnn.data.batch import collate
+from stn_icnn.data.shards import Request
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS
 from stn_icnn.model import build_model
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_icnn.augment import Dice, draw
-from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import (
     AugmentConfig,
@@ -20,7 +18,9 @@ from stn_icnn.config import (
 )
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.augmentation import Dice, draw
+from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth, true_windows_loss
 from stn_icnn.geometry import crop_labels, theta_from_windows

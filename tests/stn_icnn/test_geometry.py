@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stn_icnn.augment import Dice, draw
 from stn_icnn.config import AugmentConfig
+from stn_icnn.data.augmentation import Dice, draw
 from stn_icnn.geometry import (
     apply_affine,
     crop,

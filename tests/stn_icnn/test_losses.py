@@ -7,9 +7,9 @@ from operator import itemgetter
 import pytest
 import torch
 
-from stn_icnn.augment import Dice, draw
-from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
+from stn_icnn.data.augmentation import Dice, draw
+from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.geometry import theta_from_windows
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, NUM_CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss

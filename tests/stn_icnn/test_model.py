@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from stn_icnn.batch import Batch, collate
 from stn_icnn.config import TrainConfig
-from stn_icnn.data import Request
+from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.shards import Request
 from stn_icnn.losses import fine_loss
 from stn_icnn.model import STNiCNN, build_model, prepare_model
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from stn_icnn.batch import Batch, Sample, collate
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import CLASS_ID, NUM_PARTS, PARTS
 from stn_icnn.occlusion import choose_parts, cover, cover_batch
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.batch import collate
 from stn_icnn.config import TrainConfig
-from stn_icnn.data import Request, ShardedFaces
+from stn_icnn.data.batch import collate
+from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.evaluate import parse_batch, parse_batch_coarsely
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.model import Parsing, build_model

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stn_icnn.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.labels import CLASS_ID, NUM_PARTS, PARTS
 from stn_icnn.window_scores import MEASURES, ROWS, WindowScores, score_windows, summarise
 

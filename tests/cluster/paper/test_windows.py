@@ -11,9 +11,9 @@ from PIL import Image
 
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.windows import WindowsConfig, label_faces, run_windows
-from stn_icnn.batch import collate
 from stn_icnn.context import LocalContext
-from stn_icnn.data import Request
+from stn_icnn.data.batch import collate
+from stn_icnn.data.shards import Request
 from stn_icnn.evaluate import count_confusions, parse_batch
 
 ModelOf = Callable[[str], Path]

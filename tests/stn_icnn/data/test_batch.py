@@ -5,9 +5,9 @@ from operator import itemgetter
 
 import torch
 
-from stn_icnn.augment import Augmentation, Dice, draw
-from stn_icnn.batch import Batch, Sample, collate
 from stn_icnn.config import AugmentConfig
+from stn_icnn.data.augmentation import Augmentation, Dice, draw
+from stn_icnn.data.batch import Batch, Sample, collate
 
 
 def sample(key: str, width: int, height: int, value: int) -> Sample:

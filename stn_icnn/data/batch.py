@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from stn_icnn.augment import Augmentation
+from stn_icnn.data.augmentation import Augmentation
 from stn_icnn.geometry import apply_affine, invert_affine, reduce_images
 from stn_icnn.labels import MIRRORED_PART
 

@@ -15,9 +15,9 @@ import webdataset
 from PIL import Image
 from webdataset.writer import TarWriter
 
-from stn_icnn.batch import Batch, collate
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data import Request, ShardedFaces, load_batches, plan_epoch, plan_evaluation
+from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch, plan_evaluation
 from stn_icnn.labels import PARTS
 
 Faces = Callable[..., ShardedFaces]

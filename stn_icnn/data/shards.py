@@ -24,9 +24,9 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stn_icnn.augment import Augmentation, Dice, draw
-from stn_icnn.batch import Batch, Sample
 from stn_icnn.config import AugmentConfig
+from stn_icnn.data.augmentation import Augmentation, Dice, draw
+from stn_icnn.data.batch import Batch, Sample
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import NUM_CLASSES, PARTS
 

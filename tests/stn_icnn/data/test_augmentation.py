@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from stn_icnn.augment import NOISE, ROTATE, SCALE, SHIFT, Augmentation, Dice, _affine, draw
 from stn_icnn.config import AugmentConfig
+from stn_icnn.data.augmentation import (
+    NOISE,
+    ROTATE,
+    SCALE,
+    SHIFT,
+    Augmentation,
+    Dice,
+    _affine,
+    draw,
+)
 from stn_icnn.labels import CLASS_ID
 
 SIZE = (200, 100)
