@@ -11,7 +11,7 @@ from benchmarks.networks import Inputs, inputs_of
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 from stn_icnn.config import PartSizes, TrainConfig
 from stn_icnn.labels import PARTS_OF_NETWORK
-from stn_icnn.model import STNiCNN, autocast_bf16
+from stn_icnn.networks.model import STNiCNN, autocast_bf16
 
 IMAGE_PX = (512, 256, 1024)
 BATCHES = (1, 4, 16)

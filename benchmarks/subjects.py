@@ -15,12 +15,12 @@ from benchmarks.measure import DEVICE
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
 from sharding.manifest import load_manifest
-from stn_icnn.checkpoint import Checkpoint, DataFacts
 from stn_icnn.config import PRESETS, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches
-from stn_icnn.model import STNiCNN, build_model, prepare_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
+from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
 from stn_icnn.parser import FaceParser
 from stn_icnn.phases import PhaseLoss, needs_labels, set_trained
 from stn_icnn.state import Progress, TrainState

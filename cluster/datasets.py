@@ -9,7 +9,7 @@ from cluster.shard_cache import PlacedShard
 from sharding.building import Recipe, build
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.storage import open_place
-from stn_icnn.checkpoint import DataFacts
+from stn_icnn.networks.checkpoint import DataFacts
 
 DEMO_FACES = 300
 DEMO_NAME = "procedural"

@@ -22,7 +22,7 @@ from cluster.places import (
     set_client_defaults,
     unavailable,
 )
-from stn_icnn.checkpoint import Checkpoint, find_model_file, load_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, find_model_file, load_checkpoint
 
 NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """MLflow's answers where a run, model, version or alias is not there."""

@@ -34,7 +34,7 @@ from cluster.places import own_folder
 from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
 from sharding.progress import progress
 from sharding.storage import Place, open_place
-from stn_icnn.checkpoint import load_checkpoint
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.parser import FaceParser
 from stn_icnn.results import ENDINGS, kinds_of, result_paths
 

@@ -18,8 +18,8 @@ from cluster.training import (
     train_phase,
 )
 from cluster.worker import MODEL
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import PhaseName
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.phases import PHASES
 
 

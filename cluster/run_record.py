@@ -12,9 +12,9 @@ from typing import Any, Self
 import ray.train
 
 from sharding.storage import open_place
-from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
+from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.state import STATE_FILE, load_history
 
 FILE = "run.json"

@@ -15,10 +15,10 @@ from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.tracking import Run, run_tags
 from cluster.worker import Start, TrainTask, train
-from stn_icnn.checkpoint import MODEL_FILE
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.shards import plan_epoch
+from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.phases import STARTS_FROM, TRAINED_BY
 
 MODEL_ARTIFACT = "model"

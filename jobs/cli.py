@@ -26,8 +26,8 @@ from cluster.photos import (
 )
 from sharding.progress import progress
 from sharding.storage import Folder
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.export import export_onnx
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.parser import FaceParser
 from stn_icnn.results import ALL_KINDS, kinds_of
 

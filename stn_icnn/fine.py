@@ -25,7 +25,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.labels import FINE_NETWORKS, NUM_PARTS, PARTS, PARTS_OF_NETWORK
 from stn_icnn.losses import fine_loss
 from stn_icnn.metrics import f1_of_classes, f1_rows
-from stn_icnn.model import Parsing, STNiCNN
+from stn_icnn.networks.model import Parsing, STNiCNN
 
 
 def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop_labels, theta_from_windows, whole_image
 from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS, PARTS_OF_NETWORK
-from stn_icnn.model import Parsing
+from stn_icnn.networks.model import Parsing
 
 
 def _channels(classes: tuple[int, ...], labels: Tensor) -> Tensor:

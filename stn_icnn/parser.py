@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint
 from stn_icnn.context import own_device
-from stn_icnn.crew import Crew, is_alone
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.decoding import DECODE_ERRORS
-from stn_icnn.folding import fold_batch_norm
-from stn_icnn.model import prepare_model
-from stn_icnn.pasting import label_maps
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.networks.folding import fold_batch_norm
+from stn_icnn.networks.model import prepare_model
+from stn_icnn.networks.pasting import label_maps
+from stn_icnn.networks.threads import Crew, is_alone
 
 Photo = Image.Image | NDArray[np.uint8] | str | Path
 """A photograph: opened, `[H, W, 3]` uint8 RGB, or a file."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from stn_icnn.checkpoint import Checkpoint, load_checkpoint
-from stn_icnn.model import STNiCNN
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
+from stn_icnn.networks.model import STNiCNN
 
 STATE_FILE = "state.pt"
 SECONDS = "train/seconds"

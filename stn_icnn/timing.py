@@ -1,7 +1,7 @@
 """How long an epoch of a phase takes, from a few of its steps."""
 
 from stn_icnn.data.shards import load_batches
-from stn_icnn.model import STNiCNN, prepare_model
+from stn_icnn.networks.model import STNiCNN, prepare_model
 from stn_icnn.phases import PhaseLoss, set_trained
 from stn_icnn.state import Progress, TrainState
 from stn_icnn.train import PhaseRun, build_optimizer, train_until

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
@@ -20,8 +19,9 @@ from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.losses import coarse_loss, localizer_loss
 from stn_icnn.metrics import confusion, f1_rows
-from stn_icnn.model import STNiCNN, build_model, computed_on, prepare_model
-from stn_icnn.pasting import coarse_label_maps, label_maps
+from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.networks.model import STNiCNN, build_model, computed_on, prepare_model
+from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.phases import (
     PhaseLoss,
     end_to_end_loss,

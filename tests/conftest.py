@@ -18,10 +18,10 @@ import torch
 from jobs.cli import main
 from sharding.building import Recipe, build
 from sharding.faces import write_faces
-from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.networks.model import STNiCNN, build_model
 
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 

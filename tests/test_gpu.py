@@ -13,13 +13,13 @@ import torch.distributed as dist
 from cluster.context import RayContext
 from cluster.launch import run_on_workers
 from cluster.resources import Share
-from stn_icnn.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request
-from stn_icnn.model import STNiCNN, build_model, prepare_model
-from stn_icnn.pasting import label_maps
+from stn_icnn.networks.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
+from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
+from stn_icnn.networks.pasting import label_maps
 from stn_icnn.phases import settings_of
 from stn_icnn.train import PhaseRun, run_phase
 

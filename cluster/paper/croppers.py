@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from cluster.paper.experiment import ICNN
-from stn_icnn.cropper import centroids
 from stn_icnn.data.batch import Batch
-from stn_icnn.localizer import MEAN_CENTRES
-from stn_icnn.model import STNiCNN
+from stn_icnn.networks.centroid_cropper import centroids
+from stn_icnn.networks.localizer import MEAN_CENTRES
+from stn_icnn.networks.model import STNiCNN
 
 BLIND: Final = "average face"
 """A cropper that looks at nothing: windows where an average face has its parts. On aligned faces it

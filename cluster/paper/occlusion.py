@@ -20,9 +20,9 @@ from stn_icnn.context import own_device
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import NUM_PARTS
-from stn_icnn.model import STNiCNN, prepare_model
+from stn_icnn.networks.model import STNiCNN, prepare_model
+from stn_icnn.networks.pasting import coarse_label_maps
 from stn_icnn.occlusion import cover_batch
-from stn_icnn.pasting import coarse_label_maps
 from stn_icnn.window_scores import score_windows
 
 NAME: Final = "occlusion"

@@ -16,9 +16,9 @@ from cluster.paper.experiment import ICNN, Findings, OpenedModel, conduct, open_
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.result_files import in_markdown, markdown_table, write_csv
 from cluster.run_record import new_run_name
-from stn_icnn.checkpoint import Checkpoint, started_from
 from stn_icnn.config import require
-from stn_icnn.model import computed_on
+from stn_icnn.networks.checkpoint import Checkpoint, started_from
+from stn_icnn.networks.model import computed_on
 from stn_icnn.parser import FaceParser
 
 NAME: Final = "timing"

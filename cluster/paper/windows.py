@@ -28,8 +28,8 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import locate_truly
 from stn_icnn.metrics import confusion, f1_rows
-from stn_icnn.model import Parsing, STNiCNN, prepare_model
-from stn_icnn.pasting import label_maps
+from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
+from stn_icnn.networks.pasting import label_maps
 from stn_icnn.report import Rows
 from stn_icnn.window_scores import WindowScores, score_windows
 

@@ -31,9 +31,9 @@ from cluster.training import (
     training_of,
 )
 from sharding.storage import open_place
-from stn_icnn.checkpoint import MODEL_FILE, started_from
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
+from stn_icnn.networks.checkpoint import MODEL_FILE, started_from
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"

@@ -16,9 +16,9 @@ from cluster.shard_cache import PlacedShard
 from cluster.sweep.spaces import applied
 from cluster.sweep.trial_place import Report, TrialPlace
 from cluster.worker import Start, TrainTask, train, train_in
-from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics, own_device
+from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.phases import TRAINED_BY, needed_by
 
 OnReport = Callable[[Report], None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharding.storage import open_place
-from stn_icnn.checkpoint import MODEL_FILE
+from stn_icnn.networks.checkpoint import MODEL_FILE
 
 LATEST = "latest.json"
 REPORTS = "reports.json"

@@ -14,8 +14,8 @@ from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.worker import TrainTask, train
 from sharding.storage import open_place
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import TrainConfig
+from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stn_icnn import export
-from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.export import EQUAL_LABELS, OPSET, export_onnx
 from stn_icnn.labels import MODEL_CLASSES, PARTS
+from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.parser import FaceParser, fitted_size
 
 pytestmark = pytest.mark.slow

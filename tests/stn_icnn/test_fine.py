@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import (
     AugmentConfig,
     FineConfig,
@@ -26,8 +25,9 @@ from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth, true_window
 from stn_icnn.geometry import crop_labels, theta_from_windows
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
 from stn_icnn.metrics import confusion
-from stn_icnn.model import Parsing, STNiCNN, build_model
-from stn_icnn.pasting import label_maps
+from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.networks.model import Parsing, STNiCNN, build_model
+from stn_icnn.networks.pasting import label_maps
 from stn_icnn.phases import PhaseLoss, set_trained
 from stn_icnn.train import PhaseRun, run_phase
 

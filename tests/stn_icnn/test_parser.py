@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.labels import MODEL_CLASSES, PARTS
-from stn_icnn.localizer import MEAN_CENTRES
-from stn_icnn.model import build_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.networks.localizer import MEAN_CENTRES
+from stn_icnn.networks.model import build_model
 from stn_icnn.parser import FaceParser, fit_to_scale, open_photo
 
 Parser = Callable[..., FaceParser]

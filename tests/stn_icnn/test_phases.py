@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stn_icnn.checkpoint import Checkpoint, DataFacts, started_from
 from stn_icnn.config import LossConfig, PartSizes, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
-from stn_icnn.cropper import CentroidCropper
-from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.networks.centroid_cropper import CentroidCropper
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, started_from
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.phases import settings_of
 from stn_icnn.train import PhaseRun, run_phase
 

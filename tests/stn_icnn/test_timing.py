@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from stn_icnn.checkpoint import DataFacts
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
-from stn_icnn.model import build_model
+from stn_icnn.networks.checkpoint import DataFacts
+from stn_icnn.networks.model import build_model
 from stn_icnn.phases import PHASES
 from stn_icnn.timing import TIMED_STEPS, WARM_UP_STEPS, seconds_per_epoch
 from stn_icnn.train import PhaseRun, train_until

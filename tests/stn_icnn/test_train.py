@@ -9,12 +9,12 @@ from typing import get_args
 import pytest
 import torch
 
-from stn_icnn.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.config import LossConfig, Network, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request, ShardedFaces
-from stn_icnn.model import STNiCNN, build_model
+from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.phases import PHASES, PhaseLoss, set_trained, settings_of
 from stn_icnn.state import STATE_FILE, load_history
 from stn_icnn.train import (

@@ -20,10 +20,10 @@ from cluster.hybrid.report import (
     PhaseCurve,
     write_hybrid_report,
 )
-from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
-from stn_icnn.model import build_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.networks.model import build_model
 
 EYE = CLASS_ID["left_eye"]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")

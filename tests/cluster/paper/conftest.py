@@ -8,9 +8,9 @@ import mlflow
 import pytest
 import torch
 
-from stn_icnn.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.model import build_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
+from stn_icnn.networks.model import build_model
 from stn_icnn.phases import settings_of
 
 

@@ -24,10 +24,10 @@ from cluster.paper.table import TableConfig, run_table
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.pipeline import run_end_to_end
 from cluster.worker import COARSE, MEAN_MAP
-from stn_icnn.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from stn_icnn.config import TrainConfig
-from stn_icnn.cropper import CentroidCropper
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.networks.centroid_cropper import CentroidCropper
+from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 
 NOSE = CLASS_ID["nose"]
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from cluster.paper import timing
 from cluster.paper.timing import TimingConfig, run_timing, timed_in_turn, with_centroids
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import PhaseName
-from stn_icnn.cropper import centroids
 from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request
+from stn_icnn.networks.centroid_cropper import centroids
+from stn_icnn.networks.checkpoint import load_checkpoint
 
 ModelOf = Callable[[str], Path]
 

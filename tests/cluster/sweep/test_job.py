@@ -31,9 +31,9 @@ from cluster.sweep.job import run_sweep
 from cluster.sweep.record import SweepRecord, Trial
 from cluster.sweep.trial import TrialPlan, run_trial
 from jobs.options import parse_job
-from stn_icnn.checkpoint import load_checkpoint
 from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.config_dict import to_dict
+from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from cluster.sweep.trial import require_trained
-from stn_icnn.checkpoint import (
+from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.networks.checkpoint import (
     Checkpoint,
     DataFacts,
     load_checkpoint,
     save_checkpoint,
     started_from,
 )
-from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.model import build_model
+from stn_icnn.networks.model import build_model
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stn_icnn.labels import MODEL_CLASSES, PARTS
-from stn_icnn.localizer import MEAN_CENTRES, Localizer
+from stn_icnn.networks.localizer import MEAN_CENTRES, Localizer
 
 
 def random_probs(px: int, num: int = 2) -> torch.Tensor:

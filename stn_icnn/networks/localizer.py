@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.icnn import conv_bn_relu
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS
+from stn_icnn.networks.icnn import conv_bn_relu
 
 CHANNELS = (16, 32, 48, 64)
 

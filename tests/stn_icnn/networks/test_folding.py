@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from stn_icnn.folding import fold_batch_norm
-from stn_icnn.icnn import ICNN
-from stn_icnn.localizer import Localizer
+from stn_icnn.networks.folding import fold_batch_norm
+from stn_icnn.networks.icnn import ICNN
+from stn_icnn.networks.localizer import Localizer
 
 
 def trained(module: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.channels_last import BatchNorm2d, concatenate
+from stn_icnn.networks.channels_last import BatchNorm2d, concatenate
 
 ROW_CHANNELS = (8, 16, 24, 32)
 NUM_INTERLINKED_LAYERS = 3

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stn_icnn import channels_last
-from stn_icnn.channels_last import BatchNorm2d, _WideBatchNorm, concatenate
+from stn_icnn.networks import channels_last
+from stn_icnn.networks.channels_last import BatchNorm2d, _WideBatchNorm, concatenate
 
 SHAPES = ((4, 8, 27, 16), (2, 26, 9, 9), (1, 3, 5, 14))
 

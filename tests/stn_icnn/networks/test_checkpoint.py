@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from stn_icnn.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
-from stn_icnn.model import build_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
+from stn_icnn.networks.model import build_model
 
 DATA = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
 

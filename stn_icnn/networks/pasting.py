@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stn_icnn.geometry import paste
 from stn_icnn.labels import MODEL_CLASSES, PARTS, PARTS_OF_NETWORK, Part
-from stn_icnn.model import Parsing
+from stn_icnn.networks.model import Parsing
 
 Pasted = tuple[Part, Tensor, slice, slice]
 """A part's class probabilities, `[C, h, w]`, and the rows and columns that they cover."""

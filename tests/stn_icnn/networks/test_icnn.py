@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stn_icnn.config import ModelConfig
-from stn_icnn.icnn import ICNN
-from stn_icnn.model import build_model
+from stn_icnn.networks.icnn import ICNN
+from stn_icnn.networks.model import build_model
 
 
 def num_parameters(module: torch.nn.Module) -> int:

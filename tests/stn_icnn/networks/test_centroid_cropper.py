@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.cropper import CentroidCropper, centroids
 from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS
-from stn_icnn.model import build_model
+from stn_icnn.networks.centroid_cropper import CentroidCropper, centroids
+from stn_icnn.networks.model import build_model
 
 HEIGHT, WIDTH = 8, 16
 PART = {part.name: i for i, part in enumerate(PARTS)}

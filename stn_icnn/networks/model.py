@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from stn_icnn.config import ModelConfig, TrainConfig
-from stn_icnn.crew import Crew, is_alone
-from stn_icnn.cropper import CentroidCropper
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows, whole_image
-from stn_icnn.icnn import ICNN
 from stn_icnn.labels import (
     FINE_NETWORKS,
     MODEL_CLASSES,
     PARTS,
     PARTS_OF_NETWORK,
 )
-from stn_icnn.localizer import Localizer
+from stn_icnn.networks.centroid_cropper import CentroidCropper
+from stn_icnn.networks.icnn import ICNN
+from stn_icnn.networks.localizer import Localizer
+from stn_icnn.networks.threads import Crew, is_alone
 
 MAX_LOG_FACTOR = 1.5
 """A window is at most e^1.5 = 4.5 times as large as set, and at least 1 / 4.5."""
