@@ -16,17 +16,17 @@ from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.evaluate import (
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
+from stn_icnn.networks.model import STNiCNN, prepare_model
+from stn_icnn.phases import needs_labels, settings_of
+from stn_icnn.scoring.confusion import (
     Labeller,
     count_confusions,
     parse_batch,
     parse_batch_coarsely,
 )
-from stn_icnn.labels import NUM_CLASSES
-from stn_icnn.metrics import label_histogram, mean_label_map, resize_labels
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
-from stn_icnn.networks.model import STNiCNN, prepare_model
-from stn_icnn.phases import needs_labels, settings_of
+from stn_icnn.scoring.f1 import label_histogram, mean_label_map, resize_labels
 from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
 
 MODEL = "STN-iCNN"

@@ -14,11 +14,9 @@ from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch
-from stn_icnn.evaluate import evaluation_batches, true_labels
 from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.losses import coarse_loss, localizer_loss
-from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model, computed_on, prepare_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
@@ -30,8 +28,10 @@ from stn_icnn.phases import (
     set_trained,
     trained_parameters,
 )
+from stn_icnn.scoring.confusion import evaluation_batches, true_labels
+from stn_icnn.scoring.f1 import confusion, f1_rows
+from stn_icnn.scoring.window_scores import centre_errors
 from stn_icnn.state import SECONDS, TrainState, restore_state, save_state
-from stn_icnn.window_scores import centre_errors
 
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10

@@ -9,12 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.differences import Difference
 from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from cluster.training import Training
 from stn_icnn.config import PhaseName
-from stn_icnn.metrics import f1_rows
 from stn_icnn.report import HEADINGS, PAPER, Rows
+from stn_icnn.scoring.f1 import f1_rows
+from stn_icnn.scoring.paired_difference import Difference
 from stn_icnn.state import SECONDS
 
 HYBRID = "hybrid"

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.config import JobConfig
-from cluster.differences import Difference
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.result_files import f1_cell, markdown_table, publishing, write_csv
 from cluster.training import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
-from stn_icnn.metrics import f1_rows
 from stn_icnn.report import HEADINGS, Rows
+from stn_icnn.scoring.f1 import f1_rows
+from stn_icnn.scoring.paired_difference import Difference
 
 SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
 COLOURS = ("#7a8794", "#1f5fa8")

@@ -16,7 +16,7 @@ from stn_icnn.config import require
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.evaluate import evaluation_batches
+from stn_icnn.scoring.confusion import evaluation_batches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from cluster.paper.experiment import Findings
 from cluster.result_files import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
-from stn_icnn.window_scores import (
+from stn_icnn.scoring.window_scores import (
     ALL_PARTS,
     FOUND,
     MEASURES,

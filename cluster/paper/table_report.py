@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.differences import Difference, middle
-from cluster.repeats import Repeats
 from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
-from stn_icnn.metrics import bootstrap_f1, f1_rows
 from stn_icnn.report import HEADINGS, PAPER, Rows
+from stn_icnn.scoring.f1 import bootstrap_f1, f1_rows
+from stn_icnn.scoring.paired_difference import Difference, middle
+from stn_icnn.scoring.seed_statistics import Repeats
 
 COLOURS = ("#7a8794", "#e0a458", "#1f5fa8")
 

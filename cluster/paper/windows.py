@@ -16,7 +16,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.differences import Difference
 from cluster.paper.croppers import locate
 from cluster.paper.experiment import Findings, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
@@ -25,13 +24,14 @@ from stn_icnn.config import require
 from stn_icnn.context import own_device
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import locate_truly
-from stn_icnn.metrics import confusion, f1_rows
 from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.report import Rows
-from stn_icnn.window_scores import WindowScores, score_windows
+from stn_icnn.scoring.confusion import true_labels
+from stn_icnn.scoring.f1 import confusion, f1_rows
+from stn_icnn.scoring.paired_difference import Difference
+from stn_icnn.scoring.window_scores import WindowScores, score_windows
 
 NAME: Final = "windows"
 TRUE: Final = "true centres"

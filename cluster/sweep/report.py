@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.repeats import Repeats
 from cluster.sweep.charts import curves_chart, field_chart
 from cluster.sweep.record import Trial
 from cluster.sweep.spaces import Space, Values, shown
 from cluster.sweep.trial import as_metric
+from stn_icnn.scoring.seed_statistics import Repeats
 
 
 @dataclass(frozen=True)

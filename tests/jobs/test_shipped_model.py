@@ -19,12 +19,12 @@ from sharding.splits import shuffled_split
 from stn_icnn.config_dict import to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.evaluate import count_confusions, parse_batch
 from stn_icnn.labels import NUM_CLASSES
-from stn_icnn.metrics import f1_rows
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.model import prepare_model
 from stn_icnn.report import HEADINGS
+from stn_icnn.scoring.confusion import count_confusions, parse_batch
+from stn_icnn.scoring.f1 import f1_rows
 
 SHIPPED = Path(__file__).parents[2] / "models" / "celebamask"
 FACES = os.environ.get("STN_ICNN_FACES")

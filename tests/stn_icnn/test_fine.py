@@ -20,15 +20,15 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data.augmentation import Dice, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.data.shards import Request, ShardedFaces
-from stn_icnn.evaluate import true_labels
 from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth, true_windows_loss
 from stn_icnn.geometry import crop_labels, theta_from_windows
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
-from stn_icnn.metrics import confusion
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.phases import PhaseLoss, set_trained
+from stn_icnn.scoring.confusion import true_labels
+from stn_icnn.scoring.f1 import confusion
 from stn_icnn.train import PhaseRun, run_phase
 
 Faces = Callable[..., ShardedFaces]

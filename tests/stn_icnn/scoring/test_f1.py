@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.labels import CLASS_ID, F1_ROWS, MODEL_CLASSES, NUM_CLASSES
-from stn_icnn.metrics import (
+from stn_icnn.scoring.f1 import (
     bootstrap_interval,
     confusion,
     f1_rows,

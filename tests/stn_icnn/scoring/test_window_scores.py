@@ -7,7 +7,7 @@ import torch
 
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.labels import CLASS_ID, NUM_PARTS, PARTS
-from stn_icnn.window_scores import MEASURES, ROWS, WindowScores, score_windows, summarise
+from stn_icnn.scoring.window_scores import MEASURES, ROWS, WindowScores, score_windows, summarise
 
 NAMES = [part.name for part in PARTS]
 NOSE, MOUTH = NAMES.index("nose"), NAMES.index("mouth")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.differences import Difference
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
-from stn_icnn.metrics import bootstrap_interval
+from stn_icnn.scoring.f1 import bootstrap_interval
+from stn_icnn.scoring.paired_difference import Difference
 
 NOSE = CLASS_ID["nose"]
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from cluster.repeats import Repeats
+from stn_icnn.scoring.seed_statistics import Repeats
 
 
 def test_three_runs_by_hand() -> None:

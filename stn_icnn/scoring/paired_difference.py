@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cluster.repeats import Repeats
-from stn_icnn.metrics import bootstrap_f1, f1_tensors, percentile_interval
+from stn_icnn.scoring.f1 import bootstrap_f1, f1_tensors, percentile_interval
+from stn_icnn.scoring.seed_statistics import Repeats
 
 
 @dataclass(frozen=True)

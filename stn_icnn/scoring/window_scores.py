@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import pixels_inside
 from stn_icnn.labels import NUM_CLASSES, PARTS
-from stn_icnn.metrics import percentile_interval, resampled_sums
+from stn_icnn.scoring.f1 import percentile_interval, resampled_sums
 
 FOUND = 0.95
 """A part is found where its window holds at least this share of it."""

@@ -9,9 +9,9 @@ from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces, load_batches, plan_evaluation
 from stn_icnn.labels import NUM_CLASSES
-from stn_icnn.metrics import confusion
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
+from stn_icnn.scoring.f1 import confusion
 
 Labeller = Callable[[Batch], Sequence[Tensor]]
 """A batch to one label map an image, `[H, W]` uint8 canonical, at the image's size."""
