@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.measure import DEVICE, Row, Work, in_turn
 from benchmarks.networks import forward_flops, matrix_product, step_flops
 from benchmarks.subjects import Setup, Training, face_parser, photographs, plain_parser
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 WHERE = {
     "optimizer": ("optimizer", "adam"),

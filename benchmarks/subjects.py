@@ -22,9 +22,9 @@ from stn_icnn.data.shards import Request, ShardedFaces, load_batches
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
 from stn_icnn.parser import FaceParser
-from stn_icnn.phases import PhaseLoss, needs_labels, set_trained
-from stn_icnn.state import Progress, TrainState
-from stn_icnn.train import PhaseRun, build_optimizer, train_epoch, train_step
+from stn_icnn.training.loop import PhaseRun, build_optimizer, train_epoch, train_step
+from stn_icnn.training.phases import PhaseLoss, needs_labels, set_trained
+from stn_icnn.training.state import Progress, TrainState
 
 NUM_FACES = 32
 """Procedural ones, three fifths of them for training."""

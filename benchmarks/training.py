@@ -10,7 +10,7 @@ from benchmarks.measure import Row, Times, Work, in_turn
 from benchmarks.reference import Reference
 from benchmarks.subjects import Setup, photographs
 from benchmarks.team import team, usual_workers
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 
 def training(setup: Setup) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.subjects import Setup
 from benchmarks.team import team
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 CORES = 2
 

@@ -20,7 +20,7 @@ from cluster.training import (
 from cluster.worker import MODEL
 from stn_icnn.config import PhaseName
 from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 
 def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sharding.storage import open_place
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
-from stn_icnn.state import STATE_FILE, load_history
+from stn_icnn.training.state import STATE_FILE, load_history
 
 FILE = "run.json"
 

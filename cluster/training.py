@@ -19,7 +19,7 @@ from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.shards import plan_epoch
 from stn_icnn.networks.checkpoint import MODEL_FILE
-from stn_icnn.phases import STARTS_FROM, TRAINED_BY
+from stn_icnn.training.phases import STARTS_FROM, TRAINED_BY
 
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"

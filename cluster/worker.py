@@ -19,7 +19,6 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
 from stn_icnn.networks.model import STNiCNN, prepare_model
-from stn_icnn.phases import needs_labels, settings_of
 from stn_icnn.scoring.confusion import (
     Labeller,
     count_confusions,
@@ -27,7 +26,8 @@ from stn_icnn.scoring.confusion import (
     parse_batch_coarsely,
 )
 from stn_icnn.scoring.f1 import label_histogram, mean_label_map, resize_labels
-from stn_icnn.train import DivergedError, PhaseRun, Say, run_phase
+from stn_icnn.training.loop import DivergedError, PhaseRun, Say, run_phase
+from stn_icnn.training.phases import needs_labels, settings_of
 
 MODEL = "STN-iCNN"
 COARSE = "coarse network"

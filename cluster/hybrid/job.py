@@ -22,7 +22,7 @@ from cluster.result_files import publishing
 from cluster.run_record import new_run_name
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 PHASE: PhaseName = "end_to_end"
 

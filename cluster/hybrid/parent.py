@@ -7,7 +7,7 @@ from cluster.models import FetchedModel
 from cluster.worker import Start
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import started_from
-from stn_icnn.phases import TRAINED_BY
+from stn_icnn.training.phases import TRAINED_BY
 
 NETWORKS = TRAINED_BY["end_to_end"]
 

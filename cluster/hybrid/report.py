@@ -15,7 +15,7 @@ from stn_icnn.config import PhaseName
 from stn_icnn.report import HEADINGS, PAPER, Rows
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.scoring.paired_difference import Difference
-from stn_icnn.state import SECONDS
+from stn_icnn.training.state import SECONDS
 
 HYBRID = "hybrid"
 SCRATCH = "STN-iCNN from scratch"

@@ -21,9 +21,9 @@ from cluster.worker import TrainTask, open_phase
 from sharding.storage import open_place
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
-from stn_icnn.phases import PHASES
-from stn_icnn.timing import seconds_per_epoch
-from stn_icnn.train import DivergedError
+from stn_icnn.training.epoch_time import seconds_per_epoch
+from stn_icnn.training.loop import DivergedError
+from stn_icnn.training.phases import PHASES
 
 FOLDER = "scratch"
 """Of its storage in the job's, its note in the job's record, and its run in MLflow."""

@@ -20,7 +20,7 @@ from cluster.run_record import FILE as TRAINING_RECORD
 from cluster.tracking import run_tags
 from sharding.storage import Place, open_place
 from stn_icnn.config_dict import differences
-from stn_icnn.phases import SYSTEMS, TRAINED_BY, system_of
+from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
 
 RECORD: Final = "experiment.json"
 

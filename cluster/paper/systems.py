@@ -13,8 +13,8 @@ from cluster.training import Training, train_phase
 from cluster.worker import COARSE, MEAN_MAP
 from sharding.storage import open_place
 from stn_icnn.config import PhaseName
-from stn_icnn.phases import STARTS_FROM, SYSTEMS
 from stn_icnn.scoring.f1 import f1_rows
+from stn_icnn.training.phases import STARTS_FROM, SYSTEMS
 
 System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
 COUNTS_FILE = "counts-2.npz"

@@ -13,7 +13,7 @@ from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.result_files import publishing
 from cluster.training import Training, branch
 from stn_icnn.config import require
-from stn_icnn.phases import SYSTEMS
+from stn_icnn.training.phases import SYSTEMS
 
 ALL: tuple[System, ...] = get_args(System)
 

@@ -24,7 +24,6 @@ from stn_icnn.config import require
 from stn_icnn.context import own_device
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.fine import locate_truly
 from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.report import Rows
@@ -32,6 +31,7 @@ from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
 from stn_icnn.scoring.paired_difference import Difference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
+from stn_icnn.training.true_windows import locate_truly
 
 NAME: Final = "windows"
 TRUE: Final = "true centres"

@@ -19,7 +19,7 @@ from cluster.worker import Start, TrainTask, train, train_in
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics, own_device
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.phases import TRAINED_BY, needed_by
+from stn_icnn.training.phases import TRAINED_BY, needed_by
 
 OnReport = Callable[[Report], None]
 

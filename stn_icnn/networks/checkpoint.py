@@ -13,7 +13,7 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import from_stored, to_dict
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.phases import TRAINED_BY
+from stn_icnn.training.phases import TRAINED_BY
 
 FORMAT = "stn-icnn"
 VERSION = 1

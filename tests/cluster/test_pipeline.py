@@ -35,9 +35,9 @@ from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.parser import FaceParser
-from stn_icnn.phases import PHASES
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
-from stn_icnn.train import PhaseRun, run_phase
+from stn_icnn.training.loop import PhaseRun, run_phase
+from stn_icnn.training.phases import PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

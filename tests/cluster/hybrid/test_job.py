@@ -17,7 +17,7 @@ from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
 from cluster.run_record import FILE, RunRecord
 from stn_icnn.config import PhaseName
-from stn_icnn.phases import PHASES
+from stn_icnn.training.phases import PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

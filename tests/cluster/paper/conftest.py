@@ -11,7 +11,7 @@ import torch
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
-from stn_icnn.phases import settings_of
+from stn_icnn.training.phases import settings_of
 
 
 @pytest.fixture(scope="session")

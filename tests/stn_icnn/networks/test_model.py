@@ -9,8 +9,8 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request
-from stn_icnn.losses import fine_loss
 from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
+from stn_icnn.training.losses import fine_loss
 
 
 @pytest.fixture

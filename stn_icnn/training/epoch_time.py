@@ -2,9 +2,9 @@
 
 from stn_icnn.data.shards import load_batches
 from stn_icnn.networks.model import STNiCNN, prepare_model
-from stn_icnn.phases import PhaseLoss, set_trained
-from stn_icnn.state import Progress, TrainState
-from stn_icnn.train import PhaseRun, build_optimizer, train_until
+from stn_icnn.training.loop import PhaseRun, build_optimizer, train_until
+from stn_icnn.training.phases import PhaseLoss, set_trained
+from stn_icnn.training.state import Progress, TrainState
 
 WARM_UP_STEPS = 3
 """Not counted: the first ones allocate, and choose how to convolve."""

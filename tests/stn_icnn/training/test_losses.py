@@ -12,8 +12,8 @@ from stn_icnn.data.augmentation import Dice, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.geometry import theta_from_windows
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, NUM_CLASSES, PARTS, PARTS_OF_NETWORK
-from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
 from stn_icnn.networks.model import Parsing
+from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
 
 SIDE = 32
 SURE = 30.0

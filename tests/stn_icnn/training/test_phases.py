@@ -10,8 +10,8 @@ from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, started_from
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.phases import settings_of
-from stn_icnn.train import PhaseRun, run_phase
+from stn_icnn.training.loop import PhaseRun, run_phase
+from stn_icnn.training.phases import settings_of
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 

@@ -16,10 +16,10 @@ from stn_icnn.config import (
     TrainConfig,
 )
 from stn_icnn.data.batch import Batch
-from stn_icnn.fine import parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS
-from stn_icnn.losses import coarse_loss, fine_loss, localizer_loss
 from stn_icnn.networks.model import Parsing, STNiCNN
+from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
+from stn_icnn.training.true_windows import parse_at_truth, true_windows_loss
 
 PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
 """Of the paper's model, in the order of training."""

@@ -20,16 +20,21 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data.augmentation import Dice, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.data.shards import Request, ShardedFaces
-from stn_icnn.fine import f1_of_parts, locate_truly, parse_at_truth, true_windows_loss
 from stn_icnn.geometry import crop_labels, theta_from_windows
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
-from stn_icnn.phases import PhaseLoss, set_trained
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion
-from stn_icnn.train import PhaseRun, run_phase
+from stn_icnn.training.loop import PhaseRun, run_phase
+from stn_icnn.training.phases import PhaseLoss, set_trained
+from stn_icnn.training.true_windows import (
+    f1_of_parts,
+    locate_truly,
+    parse_at_truth,
+    true_windows_loss,
+)
 
 Faces = Callable[..., ShardedFaces]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -185,7 +190,8 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
     assert torch.allclose(there, off[0][3], atol=1e-6)
     cut = []
     monkeypatch.setattr(
-        "stn_icnn.phases.parse_at_truth", lambda *args: cut.append(args) or parse_at_truth(*args)
+        "stn_icnn.training.phases.parse_at_truth",
+        lambda *args: cut.append(args) or parse_at_truth(*args),
     )
     fine = FineConfig(networks=("eye",), window_error=0.07)
     PhaseLoss(build_model(tiny_config.model), "fine", tiny_config.loss, fine)(batches[0])

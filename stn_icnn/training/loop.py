@@ -14,13 +14,15 @@ from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch
-from stn_icnn.fine import f1_of_parts, parse_at_truth, true_windows_loss
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
-from stn_icnn.losses import coarse_loss, localizer_loss
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model, computed_on, prepare_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
-from stn_icnn.phases import (
+from stn_icnn.scoring.confusion import evaluation_batches, true_labels
+from stn_icnn.scoring.f1 import confusion, f1_rows
+from stn_icnn.scoring.window_scores import centre_errors
+from stn_icnn.training.losses import coarse_loss, localizer_loss
+from stn_icnn.training.phases import (
     PhaseLoss,
     end_to_end_loss,
     networks,
@@ -28,10 +30,8 @@ from stn_icnn.phases import (
     set_trained,
     trained_parameters,
 )
-from stn_icnn.scoring.confusion import evaluation_batches, true_labels
-from stn_icnn.scoring.f1 import confusion, f1_rows
-from stn_icnn.scoring.window_scores import centre_errors
-from stn_icnn.state import SECONDS, TrainState, restore_state, save_state
+from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
+from stn_icnn.training.true_windows import f1_of_parts, parse_at_truth, true_windows_loss
 
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10

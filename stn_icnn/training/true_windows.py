@@ -23,9 +23,9 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Batch
 from stn_icnn.labels import FINE_NETWORKS, NUM_PARTS, PARTS, PARTS_OF_NETWORK
-from stn_icnn.losses import fine_loss
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.scoring.f1 import f1_of_classes, f1_rows
+from stn_icnn.training.losses import fine_loss
 
 
 def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:

@@ -15,9 +15,7 @@ from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.phases import PHASES, PhaseLoss, set_trained, settings_of
-from stn_icnn.state import STATE_FILE, load_history
-from stn_icnn.train import (
+from stn_icnn.training.loop import (
     DivergedError,
     PhaseRun,
     lr_factor,
@@ -26,6 +24,8 @@ from stn_icnn.train import (
     train_step,
     validate,
 )
+from stn_icnn.training.phases import PHASES, PhaseLoss, set_trained, settings_of
+from stn_icnn.training.state import STATE_FILE, load_history
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -149,7 +149,7 @@ def test_checkpoints_lie_at_fixed_steps_and_hold_one_state(
     context = LocalContext()
     averaged = []
     monkeypatch.setattr(
-        "stn_icnn.train.average_buffers", lambda *_: averaged.append(len(context.reports))
+        "stn_icnn.training.loop.average_buffers", lambda *_: averaged.append(len(context.reports))
     )
     config = replace(four_steps, checkpoint_every_steps=3)
     run_phase(phase_run("coarse", config, tiny_faces, context), fresh(config))
@@ -163,7 +163,9 @@ def test_the_schedule_counts_steps_from_the_phases_start(
 ) -> None:
     """Also in a phase that has stopped in its second epoch."""
     steps = []
-    monkeypatch.setattr("stn_icnn.train.lr_factor", lambda _, step, *__: steps.append(step) or 1.0)
+    monkeypatch.setattr(
+        "stn_icnn.training.loop.lr_factor", lambda _, step, *__: steps.append(step) or 1.0
+    )
     stopped = StoppingContext(tmp_path, num_reports=6)
     with pytest.raises(Stop):
         run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
@@ -345,7 +347,7 @@ def test_spoilt_weights_are_not_saved(
             optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
         return torch.zeros(())
 
-    monkeypatch.setattr("stn_icnn.train.train_step", spoil_at_the_second)
+    monkeypatch.setattr("stn_icnn.training.loop.train_step", spoil_at_the_second)
     context = LocalContext(tmp_path)
     run = phase_run("coarse", four_steps, tiny_faces, context)
     with pytest.raises(DivergedError, match="no longer finite after step 2 of epoch 1"):
@@ -358,7 +360,8 @@ def test_best_model_is_kept_not_the_last(
 ) -> None:
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(
-        "stn_icnn.train.validate", lambda run, model: ((s := next(scores)), {"val/f1_overall": s})
+        "stn_icnn.training.loop.validate",
+        lambda run, model: ((s := next(scores)), {"val/f1_overall": s}),
     )
     config = replace(epochs(tiny_config, 3), validate_every_epochs=1)
     context = LocalContext(tmp_path)

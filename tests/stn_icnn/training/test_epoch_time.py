@@ -8,9 +8,9 @@ from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.networks.model import build_model
-from stn_icnn.phases import PHASES
-from stn_icnn.timing import TIMED_STEPS, WARM_UP_STEPS, seconds_per_epoch
-from stn_icnn.train import PhaseRun, train_until
+from stn_icnn.training.epoch_time import TIMED_STEPS, WARM_UP_STEPS, seconds_per_epoch
+from stn_icnn.training.loop import PhaseRun, train_until
+from stn_icnn.training.phases import PHASES
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -28,7 +28,7 @@ def test_an_epoch_s_seconds_are_those_of_the_timed_steps_scaled(
         stops.append(stop)
         state.progress.train_s = num_images * (0.5 if stop > WARM_UP_STEPS else 1000.0)
 
-    monkeypatch.setattr("stn_icnn.timing.train_until", timed)
+    monkeypatch.setattr("stn_icnn.training.epoch_time.train_until", timed)
     config = replace(tiny_config, optim=replace(tiny_config.optim, global_batch=3))
     run = PhaseRun(
         phase=phase,
