@@ -24,7 +24,7 @@ from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.report import Example, pick_examples, table_text, write_report
+from stn_icnn.reporting.f1_report import Example, pick_examples, table_text, write_report
 from stn_icnn.scoring.confusion import parse_batch
 from stn_icnn.training.phases import system_of
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from cluster.training import Training
 from stn_icnn.config import PhaseName
-from stn_icnn.report import HEADINGS, PAPER, Rows
+from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.scoring.paired_difference import Difference
 from stn_icnn.training.state import SECONDS

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stn_icnn.geometry import crop, theta_from_windows
 from stn_icnn.labels import PARTS
-from stn_icnn.overlay import Uint8Array, overlay
-from stn_icnn.picture_grid import fitted, framed, picture_grid
+from stn_icnn.reporting.overlay import Uint8Array, overlay
+from stn_icnn.reporting.picture_grid import fitted, framed, picture_grid
 
 TILE_PX: Final = 75
 """Side of a patch as it is shown."""

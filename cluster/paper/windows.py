@@ -26,7 +26,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
 from stn_icnn.networks.pasting import label_maps
-from stn_icnn.report import Rows
+from stn_icnn.reporting.f1_report import Rows
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
 from stn_icnn.scoring.paired_difference import Difference

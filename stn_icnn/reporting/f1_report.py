@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from stn_icnn.labels import F1_ROWS, MODEL_CLASSES, NUM_CLASSES
-from stn_icnn.overlay import side_by_side
+from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors
 
 Rows = Mapping[str, float | None]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stn_icnn.overlay import Uint8Array
+from stn_icnn.reporting.overlay import Uint8Array
 
 FONT_PX = 14
 GAP_PX = 6

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stn_icnn.picture_grid import GAP_PX, fitted, framed, picture_grid
+from stn_icnn.reporting.picture_grid import GAP_PX, fitted, framed, picture_grid
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

@@ -11,8 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from stn_icnn.labels import CLASS_ID, F1_ROWS, NUM_CLASSES
-from stn_icnn.overlay import side_by_side
-from stn_icnn.report import HEADINGS, PAPER, Example, pick_examples, table_text, write_report
+from stn_icnn.reporting.f1_report import (
+    HEADINGS,
+    PAPER,
+    Example,
+    pick_examples,
+    table_text,
+    write_report,
+)
+from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.scoring.f1 import bootstrap_interval, confusion, f1_rows
 
 NOSE, SKIN = CLASS_ID["nose"], CLASS_ID["skin"]

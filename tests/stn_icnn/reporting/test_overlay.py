@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stn_icnn.labels import CLASS_ID, COLOURS, INNER_CLASSES, NUM_CLASSES
-from stn_icnn.overlay import LEGEND_CELL_PX, legend, overlay, palette_image, side_by_side
+from stn_icnn.reporting.overlay import LEGEND_CELL_PX, legend, overlay, palette_image, side_by_side
 
 NOSE, SKIN = CLASS_ID["nose"], CLASS_ID["skin"]
 
@@ -122,6 +122,6 @@ def test_side_by_side_reduces_large_photographs() -> None:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, stn_icnn.overlay; print('torch' in sys.modules)"
+    code = "import sys, stn_icnn.reporting.overlay; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
