@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.measure import Row, in_turn
 from benchmarks.subjects import Setup, checkpoint, photographs
 from stn_icnn.data.shards import Request, ShardedFaces
-from stn_icnn.export import REQUIRED, export_onnx
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.onnx_export import REQUIRED, export_onnx
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
-from stn_icnn.parser import FaceParser
 
 FIGURE = "PyTorch's time / ONNX Runtime's"
 NUM_COMPARED = 100

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import DEVICE, Work
 from stn_icnn.config import Network, PhaseName, TrainConfig
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.parser import FaceParser
 
 MATRIX = 8192 if DEVICE.type == "cuda" else 2048
 """Side of the matrices whose product is taken for the device's peak."""

@@ -19,9 +19,9 @@ from stn_icnn.config import PRESETS, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
-from stn_icnn.parser import FaceParser
 from stn_icnn.training.loop import PhaseRun, build_optimizer, train_epoch, train_step
 from stn_icnn.training.phases import PhaseLoss, needs_labels, set_trained
 from stn_icnn.training.state import Progress, TrainState

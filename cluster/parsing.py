@@ -34,9 +34,9 @@ from cluster.places import own_folder
 from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
 from sharding.progress import progress
 from sharding.storage import Place, open_place
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths
 from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.parser import FaceParser
-from stn_icnn.results import ENDINGS, kinds_of, result_paths
 
 FAILED: Final = "failed.json"
 """In the output: the photographs that can't be parsed, with the reasons."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sharding.raw import RejectedError, read_photo
 from sharding.storage import Place
-from stn_icnn.parser import FaceParser, ParsedFace
-from stn_icnn.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
+from stn_icnn.inference.face_parser import FaceParser, ParsedFace
+from stn_icnn.inference.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
 
 RECORD: Final = "parse.json"
 """In the output of a job: which model made its results, of which photographs."""

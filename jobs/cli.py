@@ -26,10 +26,10 @@ from cluster.photos import (
 )
 from sharding.progress import progress
 from sharding.storage import Folder
-from stn_icnn.export import export_onnx
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.onnx_export import export_onnx
+from stn_icnn.inference.results import ALL_KINDS, kinds_of
 from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.parser import FaceParser
-from stn_icnn.results import ALL_KINDS, kinds_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:

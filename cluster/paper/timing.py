@@ -17,9 +17,9 @@ from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.result_files import in_markdown, markdown_table, write_csv
 from cluster.run_record import new_run_name
 from stn_icnn.config import require
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, started_from
 from stn_icnn.networks.model import computed_on
-from stn_icnn.parser import FaceParser
 
 NAME: Final = "timing"
 PAPER_MS: Final = (86.0, 80.0)

@@ -24,9 +24,9 @@ from cluster.config import ParseConfig, ScalingConfig
 from cluster.launch import PhaseFailedError
 from cluster.parsing import ParseTask, run_parsing
 from sharding.storage import open_place
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
-from stn_icnn.parser import FaceParser
 
 NUM_TO_KILL = 160
 

@@ -32,9 +32,9 @@ from sharding.splits import SPLITS
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import build_model
-from stn_icnn.parser import FaceParser
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import PHASES

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from jobs.cli import main
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import MODEL_CLASSES, PARTS
-from stn_icnn.parser import FaceParser
 
 SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jobs.cli import main
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PARTS
-from stn_icnn.parser import FaceParser
 
 RUNNING = Path(__file__).parents[2] / "docs" / "running.md"
 
@@ -63,7 +63,7 @@ def test_a_bad_model_is_named(tmp_path: Path, capsys):
 def test_a_missing_package_is_named_with_what_to_install(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr("stn_icnn.export.REQUIRED", ("onnx", "not_there"))
+    monkeypatch.setattr("stn_icnn.inference.onnx_export.REQUIRED", ("onnx", "not_there"))
     said = refusal(capsys, "--model", tiny_model, "--out", tmp_path / "new" / "m.onnx")
     assert "export needs not_there, not installed here: pip install 'stn-icnn[export]'" in said
     assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import interpolation, reduce_images
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.model import Parsing
-from stn_icnn.parser import FaceParser
 
 REQUIRED = ("onnx", "onnxscript", "onnxruntime")
 

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from stn_icnn.config import TrainConfig
+from stn_icnn.inference.face_parser import FaceParser, fit_to_scale, open_photo
 from stn_icnn.labels import MODEL_CLASSES, PARTS
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.networks.model import build_model
-from stn_icnn.parser import FaceParser, fit_to_scale, open_photo
 
 Parser = Callable[..., FaceParser]
 WIDTH, HEIGHT = 70, 54

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from stn_icnn import export
-from stn_icnn.export import EQUAL_LABELS, OPSET, export_onnx
+from stn_icnn.inference import onnx_export as export
+from stn_icnn.inference.face_parser import FaceParser, fitted_size
+from stn_icnn.inference.onnx_export import EQUAL_LABELS, OPSET, export_onnx
 from stn_icnn.labels import MODEL_CLASSES, PARTS
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.parser import FaceParser, fitted_size
 
 pytestmark = pytest.mark.slow
 

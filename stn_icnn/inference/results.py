@@ -8,8 +8,8 @@ from typing import Final
 
 from PIL import Image
 
+from stn_icnn.inference.face_parser import ParsedFace
 from stn_icnn.labels import PARTS
-from stn_icnn.parser import ParsedFace
 from stn_icnn.reporting.overlay import overlay, palette_image
 
 PHOTO_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
