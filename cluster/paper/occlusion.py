@@ -22,8 +22,8 @@ from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import NUM_PARTS
 from stn_icnn.networks.model import STNiCNN, prepare_model
 from stn_icnn.networks.pasting import coarse_label_maps
-from stn_icnn.occlusion import cover_batch
 from stn_icnn.scoring.window_scores import score_windows
+from stn_icnn.studies.occlusion import cover_batch
 
 NAME: Final = "occlusion"
 

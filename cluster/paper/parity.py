@@ -20,7 +20,9 @@ from cluster.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.context import own_device
 from stn_icnn.data.batch import Sample
-from stn_icnn.parity import (
+from stn_icnn.reporting.overlay import Uint8Array
+from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
+from stn_icnn.studies.parity import (
     Difference,
     cut_both_ways,
     differing,
@@ -28,8 +30,6 @@ from stn_icnn.parity import (
     on_pixel,
     places_cut,
 )
-from stn_icnn.reporting.overlay import Uint8Array
-from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
 
 NAME: Final = "parity"
 ALIGNED: Final = {"pixel": on_pixel, "corner": on_corner}

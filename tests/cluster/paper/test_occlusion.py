@@ -19,8 +19,8 @@ from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
 from stn_icnn.networks.localizer import MEAN_CENTRES
-from stn_icnn.occlusion import choose_parts, cover_batch
 from stn_icnn.scoring.f1 import resize_labels
+from stn_icnn.studies.occlusion import choose_parts, cover_batch
 
 ModelOf = Callable[[str], Path]
 SEED = 3

@@ -9,7 +9,7 @@ import torch
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import CLASS_ID, NUM_PARTS, PARTS
-from stn_icnn.occlusion import choose_parts, cover, cover_batch
+from stn_icnn.studies.occlusion import choose_parts, cover, cover_batch
 
 EVERY = [True] * NUM_PARTS
 NAMES = [part.name for part in PARTS]

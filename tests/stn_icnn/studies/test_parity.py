@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stn_icnn.parity import (
+from stn_icnn.studies.parity import (
     cut_both_ways,
     differing,
     on_corner,
