@@ -15,10 +15,10 @@ from simplejpeg import decode_jpeg
 
 from benchmarks.measure import Row, in_turn, peak_mib, seconds
 from benchmarks.subjects import Setup
-from sharding.celebamask import IMAGES, MASKS, PAINTED, SIZE_PX
-from sharding.manifest import load_manifest
-from sharding.raw import IMAGE_FILTER
-from sharding.sample import JPEG_QUALITY, read_samples
+from sharding.layouts.celebamask import IMAGES, MASKS, PAINTED, SIZE_PX
+from sharding.layouts.raw import IMAGE_FILTER
+from sharding.packing.manifest import load_manifest
+from sharding.packing.sample import JPEG_QUALITY, read_samples
 from stn_icnn.config import celebamask
 from stn_icnn.data.shards import ShardedFaces, load_batches, plan_epoch
 

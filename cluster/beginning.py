@@ -15,7 +15,7 @@ from cluster.resources import (
 )
 from cluster.run_record import require_name
 from cluster.tracking import Tracker
-from sharding.manifest import MANIFEST
+from sharding.packing.manifest import MANIFEST
 
 
 @dataclass(frozen=True)

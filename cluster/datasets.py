@@ -4,11 +4,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import sharding.faces
+import sharding.procedural.raw_faces
 from cluster.shard_cache import PlacedShard
-from sharding.building import Recipe, build
-from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
-from sharding.storage import open_place
+from sharding.packing.building import Recipe, build
+from sharding.packing.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
+from sharding.storage.location import open_place
 from stn_icnn.networks.checkpoint import DataFacts
 
 DEMO_FACES = 300
@@ -75,6 +75,6 @@ def demo_data(storage: str) -> ShardedData:
     if not open_place(out).exists(MANIFEST):
         with tempfile.TemporaryDirectory() as raw:
             print(f"drawing {DEMO_FACES} procedural faces", flush=True)
-            sharding.faces.write_faces("helen", DEMO_FACES, Path(raw))
+            sharding.procedural.raw_faces.write_faces("helen", DEMO_FACES, Path(raw))
             build(raw, out, Recipe(layout="helen"))
     return ShardedData.open(out, DEMO_NAME)

@@ -33,7 +33,7 @@ from cluster.photos import (
 from cluster.places import own_folder
 from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
 from sharding.progress import progress
-from sharding.storage import Place, open_place
+from sharding.storage.location import Place, open_place
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths
 from stn_icnn.networks.checkpoint import load_checkpoint

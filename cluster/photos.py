@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.raw import RejectedError, read_photo
-from sharding.storage import Place
+from sharding.layouts.raw import RejectedError, read_photo
+from sharding.storage.location import Place
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
 from stn_icnn.inference.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.tracking import Run
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 
 ARTIFACT = "paper"
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import ray.train
 
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from cluster.places import CACHE_ENV, cache_home
-from sharding.manifest import Shard
-from sharding.storage import Folder, open_place
+from sharding.packing.manifest import Shard
+from sharding.storage.location import Folder, open_place
 
 PIECE_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3

@@ -10,10 +10,10 @@ import ray.exceptions
 
 from cluster.places import own_folder
 from cluster.resources import join_cluster, require_readable, require_shared
-from sharding.building import WriteShard
 from sharding.cli import run_build
-from sharding.manifest import PARTS_FOLDER
-from sharding.writer import ShardRecord, ShardTask
+from sharding.packing.building import WriteShard
+from sharding.packing.manifest import PARTS_FOLDER
+from sharding.packing.writer import ShardRecord, ShardTask
 
 MAX_RETRIES = 3
 """Of a task whose node or process dies; what a task raises is not tried again."""

@@ -25,7 +25,7 @@ from cluster.photos import (
     without_results,
 )
 from sharding.progress import progress
-from sharding.storage import Folder
+from sharding.storage.location import Folder
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.onnx_export import export_onnx
 from stn_icnn.inference.results import ALL_KINDS, kinds_of

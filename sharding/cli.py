@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sharding.building import (
+from sharding.packing.building import (
     MAX_REJECTED,
     SHARD_SIZE,
     MapTasks,
@@ -18,11 +18,11 @@ from sharding.building import (
     counted_by_kind,
     shown_rejections,
 )
-from sharding.manifest import MANIFEST, Manifest
-from sharding.pool import map_in_processes
+from sharding.packing.manifest import MANIFEST, Manifest
+from sharding.packing.pool import map_in_processes
+from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.progress import progress
-from sharding.storage import open_place
-from sharding.writer import LAYOUTS, ShardRecord, ShardTask
+from sharding.storage.location import open_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,7 +175,7 @@ def _print_summary(manifest: Manifest, out: str) -> None:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from sharding.verify import verify
+    from sharding.packing.verify import verify
 
     problems = verify(args.out)
     for problem in problems:
@@ -186,6 +186,6 @@ def _run_verify(args: argparse.Namespace) -> int:
 
 
 def _run_inspect(args: argparse.Namespace) -> None:
-    from sharding.inspection import inspect_shards
+    from sharding.packing.inspection import inspect_shards
 
     print(inspect_shards(args.out, args.sheet))

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from jobs.cli import main
-from sharding.building import Recipe, build
-from sharding.faces import write_faces
+from sharding.packing.building import Recipe, build
+from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint

@@ -18,7 +18,7 @@ from cluster.run_record import FILE, plain
 from cluster.tracking import Run
 from cluster.training import Training, branch, log_config, phase_task, require_batches, train_phase
 from cluster.worker import TrainTask, open_phase
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.training.epoch_time import seconds_per_epoch

@@ -18,7 +18,7 @@ from cluster.models import FetchedModel
 from cluster.result_files import publish
 from cluster.run_record import FILE as TRAINING_RECORD
 from cluster.tracking import run_tags
-from sharding.storage import Place, open_place
+from sharding.storage.location import Place, open_place
 from stn_icnn.config_dict import differences
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from cluster.datasets import DEMO_NAME, ShardedData
 from cluster.shard_cache import PlacedShard, bring_here
 from cluster.worker import UNLIMITED_PX
-from sharding.building import Recipe, build
-from sharding.faces import write_faces
-from sharding.splits import SPLITS
+from sharding.layouts.splits import SPLITS
+from sharding.packing.building import Recipe, build
+from sharding.procedural.raw_faces import write_faces
 from stn_icnn.data.batch import Sample
 from stn_icnn.data.shards import Request, ShardedFaces
 

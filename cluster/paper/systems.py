@@ -11,7 +11,7 @@ from torch import Tensor
 from cluster.evaluation import count
 from cluster.training import Training, train_phase
 from cluster.worker import COARSE, MEAN_MAP
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.phases import STARTS_FROM, SYSTEMS

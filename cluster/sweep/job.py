@@ -30,7 +30,7 @@ from cluster.training import (
     require_localizer,
     training_of,
 )
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE, started_from

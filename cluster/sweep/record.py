@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from cluster.run_record import take_up
 from cluster.sweep.spaces import Values
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 
 SWEEP_FILE = "sweep.json"
 TRIALS = "trials"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.networks.checkpoint import MODEL_FILE
 
 LATEST = "latest.json"

@@ -13,7 +13,7 @@ from cluster.launch import run_on_workers
 from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.worker import TrainTask, train
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import load_checkpoint
 

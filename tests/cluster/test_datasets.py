@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.datasets import ShardedData
-from sharding.manifest import Manifest, load_manifest
+from sharding.packing.manifest import Manifest, load_manifest
 
 
 def test_a_data_set_tells_a_model_what_it_must_remember(shards: Path):

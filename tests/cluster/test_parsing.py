@@ -23,7 +23,7 @@ import cluster.parsing
 from cluster.config import ParseConfig, ScalingConfig
 from cluster.launch import PhaseFailedError
 from cluster.parsing import ParseTask, run_parsing
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model

@@ -28,7 +28,7 @@ from cluster.models import resolve_model
 from cluster.pipeline import run_end_to_end
 from cluster.resources import Share, join_cluster
 from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
-from sharding.splits import SPLITS
+from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.data.shards import Request, ShardedFaces

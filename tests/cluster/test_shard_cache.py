@@ -16,7 +16,7 @@ import pytest
 from cluster.datasets import ShardedData
 from cluster.shard_cache import PlacedShard, bring_here
 from cluster.worker import read_faces
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 
 Answered = Callable[[], list[tuple[str, str]]]
@@ -33,7 +33,7 @@ print(bring_here(shards, quiet=True))
 STOP_HALFWAY = """
 import pickle, sys
 from cluster import shard_cache
-from sharding import s3
+from sharding.storage import s3
 shard_cache.PIECE_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
 read_range = s3.Bucket.read_range
 def read_one(*asked):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sharding.building import Recipe, build
-from sharding.faces import write_faces
+from sharding.packing.building import Recipe, build
+from sharding.procedural.raw_faces import write_faces
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

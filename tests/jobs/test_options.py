@@ -8,7 +8,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.places import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
-from sharding.storage import open_place
+from sharding.storage.location import open_place
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import to_dict
 

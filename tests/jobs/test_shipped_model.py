@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from jobs.cli import main
-from sharding.building import Recipe, build
-from sharding.faces import write_faces
-from sharding.splits import shuffled_split
+from sharding.layouts.splits import shuffled_split
+from sharding.packing.building import Recipe, build
+from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config_dict import to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces

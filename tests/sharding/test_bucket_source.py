@@ -8,8 +8,8 @@ import pytest
 
 import sharding
 from sharding import Place, Recipe, open_place
-from sharding.building import WriteShard
-from sharding.writer import ShardRecord, ShardTask
+from sharding.packing.building import WriteShard
+from sharding.packing.writer import ShardRecord, ShardTask
 
 Answered = Callable[[], list[tuple[str, str]]]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from sharding import open_shard
-from sharding.building import shown_rejections
 from sharding.cli import main
-from sharding.manifest import Rejection
+from sharding.packing.building import shown_rejections
+from sharding.packing.manifest import Rejection
 
 
 def run(*args: object) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sharding import Recipe, build
-from sharding.manifest import Rejection
-from sharding.verify import verify
-from sharding.writer import ShardRecord, ShardTask
+from sharding.packing.manifest import Rejection
+from sharding.packing.verify import verify
+from sharding.packing.writer import ShardRecord, ShardTask
 
 Draw = Callable[..., None]
 RECIPE = Recipe(layout="helen", shard_size=2, max_rejected=0.5)

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 import sharding
-from sharding import Place, Recipe, open_place, s3
-from sharding.raw import FETCHED_AT_ONCE, fetched
-from sharding.verify import verify
+from sharding import Place, Recipe, open_place
+from sharding.layouts.raw import FETCHED_AT_ONCE, fetched
+from sharding.packing.verify import verify
+from sharding.storage import s3
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
 """What may befall a request:

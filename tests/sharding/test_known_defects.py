@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sharding import Recipe, build
-from sharding.celebamask import LAYOUT
-from sharding.manifest import Rejection
-from sharding.raw import Listing
-from sharding.storage import open_place
-from sharding.verify import verify
+from sharding.layouts.celebamask import LAYOUT
+from sharding.layouts.raw import Listing
+from sharding.packing.manifest import Rejection
+from sharding.packing.verify import verify
+from sharding.storage.location import open_place
 
 Draw = Callable[..., None]
 

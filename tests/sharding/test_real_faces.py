@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharding.building import Recipe, build
-from sharding.verify import verify
+from sharding.packing.building import Recipe, build
+from sharding.packing.verify import verify
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import PARTS
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from sharding import Recipe, build
-from sharding.manifest import Manifest
-from sharding.sample import read_samples
-from sharding.storage import Folder
-from sharding.verify import verify
+from sharding.packing.manifest import Manifest
+from sharding.packing.sample import read_samples
+from sharding.packing.verify import verify
+from sharding.storage.location import Folder
 
 Draw = Callable[..., None]
 

@@ -17,15 +17,16 @@ from pathlib import Path
 import pytest
 
 import sharding
-from sharding import Recipe, open_place, s3
-from sharding.building import WriteShard, make_plan
-from sharding.faces import write_faces
-from sharding.manifest import MANIFEST, PARTS_FOLDER
-from sharding.pool import map_in_processes
-from sharding.s3 import Bucket
-from sharding.storage import Folder
-from sharding.verify import verify
-from sharding.writer import ShardRecord, ShardTask, write_shard
+from sharding import Recipe, open_place
+from sharding.packing.building import WriteShard, make_plan
+from sharding.packing.manifest import MANIFEST, PARTS_FOLDER
+from sharding.packing.pool import map_in_processes
+from sharding.packing.verify import verify
+from sharding.packing.writer import ShardRecord, ShardTask, write_shard
+from sharding.procedural.raw_faces import write_faces
+from sharding.storage import s3
+from sharding.storage.location import Folder
+from sharding.storage.s3 import Bucket
 
 NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
 NUM_FACES = 300 if NUM_KILLS >= 20 else 40

@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import pytest
 
-from sharding import s3
-from sharding.s3 import Bucket
-from sharding.storage import Folder, Place, open_place, open_shard, split_url
+from sharding.storage import s3
+from sharding.storage.location import Folder, Place, open_place, open_shard, split_url
+from sharding.storage.s3 import Bucket
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sharding import celebamask, helen
-from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
-from sharding.raw import Item, Layout, RawSample, RejectedError
-from sharding.sample import count_sides, encode_sample, measure_parts
-from sharding.storage import Place, open_place
+from sharding.layouts import celebamask, helen
+from sharding.layouts.raw import Item, Layout, RawSample, RejectedError
+from sharding.packing.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
+from sharding.packing.sample import count_sides, encode_sample, measure_parts
+from sharding.storage.location import Place, open_place
 from stn_icnn.labels import NUM_CLASSES
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sharding.face import Drawing, Face, Floats, Points, Shape
-from sharding.face_canvas import (
+from sharding.procedural.canvas import (
     MIN_BLUR_PX,
     Canvas,
     darker,
@@ -18,6 +17,7 @@ from sharding.face_canvas import (
     shifted,
     smooth,
 )
+from sharding.procedural.face_shape import Drawing, Face, Floats, Points, Shape
 
 CURVE_POINTS: Final = 25
 BLACK: Final = (0.0, 0.0, 0.0)

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sharding.building import counted_by_kind
-from sharding.manifest import Manifest, load_manifest
+from sharding.packing.building import counted_by_kind
+from sharding.packing.manifest import Manifest, load_manifest
+from sharding.packing.sample import read_samples
 from sharding.progress import progress
-from sharding.sample import read_samples
-from sharding.storage import Place, open_place, split_url
+from sharding.storage.location import Place, open_place, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
 
 SHEET_IMAGES: Final = 24

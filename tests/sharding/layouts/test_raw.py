@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharding.raw import Photo, RejectedError, read_grey, read_photo
-from sharding.storage import open_place
+from sharding.layouts.raw import Photo, RejectedError, read_grey, read_photo
+from sharding.storage.location import open_place
 
 T = Image.Transpose
 STORED_AS = {  # EXIF orientation -> what the camera did to the upright picture

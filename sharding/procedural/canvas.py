@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from sharding.face import FACE_PARTS, RGB, SUPERSAMPLING, Face, Floats, Points
+from sharding.procedural.face_shape import FACE_PARTS, RGB, SUPERSAMPLING, Face, Floats, Points
 
 SHADE_PX: Final = 150
 """Longest side of the coarse grid on which light is computed; it is smooth, so it is enlarged."""

@@ -14,11 +14,12 @@ import webdataset as wds
 from PIL import Image
 
 import sharding
-from sharding import Recipe, writer
-from sharding.building import make_plan
-from sharding.sample import measure_parts
-from sharding.verify import verify
-from sharding.writer import ShardRecord, ShardTask, write_shard
+from sharding import Recipe
+from sharding.packing import writer
+from sharding.packing.building import make_plan
+from sharding.packing.sample import measure_parts
+from sharding.packing.verify import verify
+from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]

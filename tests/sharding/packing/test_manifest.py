@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import sharding
-from sharding.manifest import Scale
+from sharding.packing.manifest import Scale
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding import faces
-from sharding.face import FACE_PARTS, Drawing, Face
-from sharding.face_drawing import draw_face
+from sharding.procedural import raw_faces as faces
+from sharding.procedural.drawing import draw_face
+from sharding.procedural.face_shape import FACE_PARTS, Drawing, Face
 
 SMALL_PX = 96
 INNER = range(2, 10)  # lbl02 to lbl09: brows, eyes, nose, lips, inner mouth

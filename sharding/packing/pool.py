@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-from sharding.building import WriteShard
-from sharding.writer import ShardRecord, ShardTask
+from sharding.packing.building import WriteShard
+from sharding.packing.writer import ShardRecord, ShardTask
 
 
 def map_in_processes(

@@ -13,11 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import MANIFEST, Manifest, Shard, Sides, parse_manifest, read_manifest
+from sharding.layouts.raw import FORMATS
+from sharding.packing.manifest import (
+    MANIFEST,
+    Manifest,
+    Shard,
+    Sides,
+    parse_manifest,
+    read_manifest,
+)
+from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.progress import progress
-from sharding.raw import FORMATS
-from sharding.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
-from sharding.storage import Place, open_place
+from sharding.storage.location import Place, open_place
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import CLASSES, NUM_CLASSES
 

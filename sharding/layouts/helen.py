@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import Rejection, Scale
-from sharding.raw import (
+from sharding.layouts.raw import (
     IMAGE_FILTER,
     IMAGE_SUFFIXES,
     Files,
@@ -27,8 +26,9 @@ from sharding.raw import (
     read_photo,
     read_text,
 )
-from sharding.splits import RULES, listed_items, read_split_file
-from sharding.storage import Place
+from sharding.layouts.splits import RULES, listed_items, read_split_file
+from sharding.packing.manifest import Rejection, Scale
+from sharding.storage.location import Place
 from stn_icnn.labels import CLASS_ID
 
 MAX_SIDE_PX: Final = 1024

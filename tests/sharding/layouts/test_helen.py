@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharding.helen import LAYOUT
-from sharding.raw import Item, RawSample, RejectedError
-from sharding.storage import open_place
+from sharding.layouts.helen import LAYOUT
+from sharding.layouts.raw import Item, RawSample, RejectedError
+from sharding.storage.location import open_place
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]

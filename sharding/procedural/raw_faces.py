@@ -20,9 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sharding.face import FACE_PARTS, RGB, SUPERSAMPLING, Drawing, Face, Look, Pose, Shape, Style
-from sharding.face_canvas import darker, mix, muted
-from sharding.face_drawing import draw_face
+from sharding.procedural.canvas import darker, mix, muted
+from sharding.procedural.drawing import draw_face
+from sharding.procedural.face_shape import (
+    FACE_PARTS,
+    RGB,
+    SUPERSAMPLING,
+    Drawing,
+    Face,
+    Look,
+    Pose,
+    Shape,
+    Style,
+)
 from sharding.progress import progress
 
 Layout = Literal["celebamask", "helen"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from sharding.s3 import Bucket
+from sharding.storage.s3 import Bucket
 
 
 class Place(Protocol):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
-from sharding.manifest import Rejection, Scale
-from sharding.s3 import Bucket
-from sharding.storage import Place
+from sharding.packing.manifest import Rejection, Scale
+from sharding.storage.location import Place
+from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import DECODE_ERRORS
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sharding.storage import Place, open_place
+from sharding.storage.location import Place, open_place
 from stn_icnn.labels import CLASSES
 
 FORMAT_VERSION: Final = 2

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import Sides
-from sharding.raw import Item, RawSample
+from sharding.layouts.raw import Item, RawSample
+from sharding.packing.manifest import Sides
 from stn_icnn.labels import NUM_CLASSES, PARTS
 
 MEMBERS: Final = ("jpg", "json", "png")

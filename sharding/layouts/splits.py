@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from sharding.manifest import Rejection
-from sharding.raw import Item, Listing, read_text
-from sharding.storage import split_url
+from sharding.layouts.raw import Item, Listing, read_text
+from sharding.packing.manifest import Rejection
+from sharding.storage.location import split_url
 
 SPLITS: Final = ("train", "val", "test")
 RULES: Final = ("paper", "official")

@@ -12,8 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.manifest import Rejection, Scale
-from sharding.raw import (
+from sharding.layouts.raw import (
     IMAGE_FILTER,
     IMAGE_SUFFIXES,
     Files,
@@ -28,9 +27,10 @@ from sharding.raw import (
     read_photo,
     read_text,
 )
-from sharding.s3 import Bucket
-from sharding.splits import RULES, listed_items, read_split_file, shuffled_split
-from sharding.storage import Place
+from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
+from sharding.packing.manifest import Rejection, Scale
+from sharding.storage.location import Place
+from sharding.storage.s3 import Bucket
 from stn_icnn.labels import CLASS_ID
 
 SIZE_PX: Final = 512

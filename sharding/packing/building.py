@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sharding.manifest import (
+from sharding.layouts.splits import RULES, SPLITS, limited
+from sharding.packing.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     PARTS_FOLDER,
@@ -18,10 +19,9 @@ from sharding.manifest import (
     digest_of,
     load_manifest,
 )
-from sharding.sample import added_sides
-from sharding.splits import RULES, SPLITS, limited
-from sharding.storage import Place, open_place
-from sharding.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
+from sharding.packing.sample import added_sides
+from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
+from sharding.storage.location import Place, open_place
 from stn_icnn.labels import NUM_CLASSES
 
 SHARD_SIZE: Final = 256

@@ -15,9 +15,9 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 import sharding
-from sharding.manifest import Sides
-from sharding.sample import read_samples
-from sharding.verify import verify
+from sharding.packing.manifest import Sides
+from sharding.packing.sample import read_samples
+from sharding.packing.verify import verify
 
 SHARD = "train/000000.tar"
 Samples = list[tuple[str, dict[str, bytes]]]
