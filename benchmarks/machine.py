@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import DEVICE
-from cluster.provenance import git_commit
+from cluster.tracking.provenance import git_commit
 
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "ray", "onnxruntime")
 

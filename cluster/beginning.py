@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 from cluster.config import PlacesConfig, ScalingConfig
-from cluster.datasets import ShardedData
-from cluster.places import resolve_storage
 from cluster.resources import (
     KEEP_MEMORY,
     Share,
@@ -14,7 +12,9 @@ from cluster.resources import (
     take_share,
 )
 from cluster.run_record import require_name
-from cluster.tracking import Tracker
+from cluster.storage.datasets import ShardedData
+from cluster.storage.locations import resolve_storage
+from cluster.tracking.tracker import Tracker
 from sharding.packing.manifest import MANIFEST
 
 

@@ -18,7 +18,6 @@ from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
 from cluster.launch import PhaseFailedError
-from cluster.models import FetchedModel
 from cluster.photos import (
     RECORD,
     THREADS,
@@ -30,8 +29,9 @@ from cluster.photos import (
     summary,
     without_results,
 )
-from cluster.places import own_folder
 from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
+from cluster.storage.locations import own_folder
+from cluster.tracking.stored_models import FetchedModel
 from sharding.progress import progress
 from sharding.storage.location import Place, open_place
 from stn_icnn.inference.face_parser import FaceParser

@@ -6,9 +6,9 @@ from typing import Any
 from cluster.beginning import open_places
 from cluster.config import JobConfig
 from cluster.evaluation import Scores, score
-from cluster.model_card import model_card
-from cluster.provenance import git_commit
 from cluster.run_record import new_run_name
+from cluster.tracking.model_card import model_card
+from cluster.tracking.provenance import git_commit
 from cluster.training import (
     MODEL_ARTIFACT,
     Training,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cluster.beginning import JobPlaces, join
 from cluster.config import JobConfig
-from cluster.datasets import ShardedData, demo_data
 from cluster.launch import PhaseFailedError, Report, run_on_workers
-from cluster.places import unavailable
 from cluster.resources import Share
 from cluster.run_record import RunRecord
-from cluster.tracking import Run, run_tags
+from cluster.storage.datasets import ShardedData, demo_data
+from cluster.storage.locations import unavailable
+from cluster.tracking.tracker import Run, run_tags
 from cluster.worker import Start, TrainTask, train
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.context import RayContext
-from cluster.shard_cache import PlacedShard, bring_here, require_samples
+from cluster.storage.shard_cache import PlacedShard, bring_here, require_samples
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch

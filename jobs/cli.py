@@ -127,7 +127,7 @@ def _photos(given: Sequence[Path], out: Folder) -> list[Photo]:
 def _model_path(model: str, tracking_uri: str | None) -> Path:
     if not model.startswith(("runs:/", "models:/")):
         return Path(model)
-    from cluster.models import resolve_model  # here: importing MLflow takes seconds
+    from cluster.tracking.stored_models import resolve_model  # here: importing MLflow takes seconds
 
     return resolve_model(model, tracking_uri)
 

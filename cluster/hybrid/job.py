@@ -18,8 +18,8 @@ from cluster.hybrid.report import (
 )
 from cluster.hybrid.scratch import open_scratch, require_goes_on
 from cluster.pipeline import keep, score_phase
-from cluster.result_files import publishing
 from cluster.run_record import new_run_name
+from cluster.tracking.result_files import publishing
 from cluster.training import Training, log_config, open_training, train_phase, training_of
 from stn_icnn.config import PhaseName, require
 from stn_icnn.training.phases import PHASES

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from cluster.models import FetchedModel
+from cluster.tracking.stored_models import FetchedModel
 from cluster.worker import Start
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import started_from

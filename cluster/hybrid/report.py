@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
+from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from cluster.training import Training
 from stn_icnn.config import PhaseName
 from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows

@@ -13,9 +13,9 @@ from typing import Any
 
 from cluster.context import RayContext
 from cluster.launch import PhaseFailedError, run_on_workers
-from cluster.places import unavailable
 from cluster.run_record import FILE, plain
-from cluster.tracking import Run
+from cluster.storage.locations import unavailable
+from cluster.tracking.tracker import Run
 from cluster.training import Training, branch, log_config, phase_task, require_batches, train_phase
 from cluster.worker import TrainTask, open_phase
 from sharding.storage.location import open_place

@@ -11,7 +11,7 @@ from torch import Tensor
 from cluster.config import JobConfig
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
-from cluster.result_files import f1_cell, markdown_table, publishing, write_csv
+from cluster.tracking.result_files import f1_cell, markdown_table, publishing, write_csv
 from cluster.training import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
 from stn_icnn.reporting.f1_report import HEADINGS, Rows

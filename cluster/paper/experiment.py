@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
-from cluster.models import FetchedModel
-from cluster.result_files import publish
 from cluster.run_record import FILE as TRAINING_RECORD
-from cluster.tracking import run_tags
+from cluster.tracking.result_files import publish
+from cluster.tracking.stored_models import FetchedModel
+from cluster.tracking.tracker import run_tags
 from sharding.storage.location import Place, open_place
 from stn_icnn.config_dict import differences
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of

@@ -4,8 +4,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.datasets import DEMO_NAME, ShardedData
-from cluster.shard_cache import PlacedShard, bring_here
+from cluster.storage.datasets import DEMO_NAME, ShardedData
+from cluster.storage.shard_cache import PlacedShard, bring_here
 from cluster.worker import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.experiment import Findings
-from cluster.result_files import in_markdown, markdown_table, write_csv
+from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
 from stn_icnn.scoring.window_scores import (
     ALL_PARTS,

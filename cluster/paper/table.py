@@ -10,7 +10,7 @@ from cluster.config import JobConfig
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.paper.training_experiment import last_line, training_experiment
-from cluster.result_files import publishing
+from cluster.tracking.result_files import publishing
 from cluster.training import Training, branch
 from stn_icnn.config import require
 from stn_icnn.training.phases import SYSTEMS

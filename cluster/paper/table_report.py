@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
+from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows
 from stn_icnn.scoring.f1 import bootstrap_f1, f1_rows
 from stn_icnn.scoring.paired_difference import Difference, middle

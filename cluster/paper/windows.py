@@ -19,7 +19,7 @@ from torch import Tensor
 from cluster.paper.croppers import locate
 from cluster.paper.experiment import Findings, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
-from cluster.result_files import f1_cell, in_markdown, markdown_table, write_csv
+from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.config import require
 from stn_icnn.context import own_device
 from stn_icnn.data.batch import Batch

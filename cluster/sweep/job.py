@@ -10,10 +10,9 @@ from typing import Any
 
 from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
-from cluster.datasets import ShardedData
 from cluster.launch import PhaseFailedError
-from cluster.models import FetchedModel
 from cluster.run_record import new_run_name
+from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import num_combinations, require_grid, require_search
 from cluster.sweep.record import SweepRecord
@@ -21,7 +20,8 @@ from cluster.sweep.report import Setting, SweepReport, write_sweep_report
 from cluster.sweep.spaces import Space, applied, read_spaces, used_spaces
 from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
 from cluster.sweep.trials import Sweep, try_all
-from cluster.tracking import run_tags
+from cluster.tracking.stored_models import FetchedModel
+from cluster.tracking.tracker import run_tags
 from cluster.training import (
     MODEL_ARTIFACT,
     open_data,

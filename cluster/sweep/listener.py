@@ -8,7 +8,7 @@ from ray import tune
 from cluster.sweep.record import State, SweepRecord, Trial
 from cluster.sweep.spaces import shown
 from cluster.sweep.trial import JUDGED_BY, TrialPlan, as_metric
-from cluster.tracking import Run, Status
+from cluster.tracking.tracker import Run, Status
 from stn_icnn.config_dict import to_dict
 
 STATUS: dict[State, Status] = {

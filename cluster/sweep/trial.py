@@ -12,7 +12,7 @@ from cluster.context import checkpoint_name
 from cluster.launch import PhaseFailedError, quieten, run_on_workers
 from cluster.resources import Share
 from cluster.run_record import kept_model
-from cluster.shard_cache import PlacedShard
+from cluster.storage.shard_cache import PlacedShard
 from cluster.sweep.spaces import applied
 from cluster.sweep.trial_place import Report, TrialPlace
 from cluster.worker import Start, TrainTask, train, train_in

@@ -17,7 +17,7 @@ from cluster.sweep.record import SweepRecord
 from cluster.sweep.search import Pruner, SweepSearch
 from cluster.sweep.spaces import Space
 from cluster.sweep.trial import TrialPlan, run_trial
-from cluster.tracking import Run
+from cluster.tracking.tracker import Run
 
 TUNE_FOLDER = "tune"
 

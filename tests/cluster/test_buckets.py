@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cluster.datasets import ShardedData
 from cluster.launch import run_on_workers
 from cluster.resources import Share
 from cluster.run_record import RunRecord
+from cluster.storage.datasets import ShardedData
 from cluster.worker import TrainTask, train
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig

@@ -22,11 +22,11 @@ import torch
 import cluster.worker
 from cluster.config import JobConfig, ScalingConfig
 from cluster.context import RayContext
-from cluster.datasets import ShardedData
 from cluster.launch import PhaseFailedError, run_on_workers
-from cluster.models import resolve_model
 from cluster.pipeline import run_end_to_end
 from cluster.resources import Share, join_cluster
+from cluster.storage.datasets import ShardedData
+from cluster.tracking.stored_models import resolve_model
 from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
 from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig

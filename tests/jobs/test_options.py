@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import JobConfig
-from cluster.places import TrackingUnavailableError
+from cluster.storage.locations import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage.location import open_place
 from stn_icnn.config import PRESETS, TrainConfig

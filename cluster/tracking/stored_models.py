@@ -14,7 +14,7 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.places import (
+from cluster.storage.locations import (
     alone_at_first_use,
     masked,
     probe_tracking,

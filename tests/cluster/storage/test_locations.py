@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import places
-from cluster.places import TrackingUnavailableError
+from cluster.storage import locations as places
+from cluster.storage.locations import TrackingUnavailableError
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from cluster import places
-from cluster.provenance import VALUE_LIMIT
-from cluster.registry import register
-from cluster.spool import Record, RefusedError
+from cluster.storage import locations as places
+from cluster.tracking.provenance import VALUE_LIMIT
+from cluster.tracking.registry import register
+from cluster.tracking.spool import Record, RefusedError
 
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _CHANGED_TAG: Final = "params_changed_on_resume"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.tracking import Run
+from cluster.tracking.tracker import Run
 from sharding.storage.location import open_place
 
 ARTIFACT = "paper"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.datasets import ShardedData
-from cluster.shard_cache import PlacedShard, bring_here
+from cluster.storage.datasets import ShardedData
+from cluster.storage.shard_cache import PlacedShard, bring_here
 from cluster.worker import read_faces
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
@@ -23,7 +23,7 @@ Answered = Callable[[], list[tuple[str, str]]]
 
 ASK = """
 import pickle, sys
-from cluster.shard_cache import bring_here
+from cluster.storage.shard_cache import bring_here
 shards = pickle.loads(bytes.fromhex(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -32,7 +32,7 @@ print(bring_here(shards, quiet=True))
 
 STOP_HALFWAY = """
 import pickle, sys
-from cluster import shard_cache
+from cluster.storage import shard_cache
 from sharding.storage import s3
 shard_cache.PIECE_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
 read_range = s3.Bucket.read_range

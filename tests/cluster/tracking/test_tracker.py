@@ -18,10 +18,10 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from cluster import spool
-from cluster.places import TrackingUnavailableError
-from cluster.spool import Outbox, RefusedError
-from cluster.tracking import Run, Tracker, run_tags
+from cluster.storage.locations import TrackingUnavailableError
+from cluster.tracking import spool
+from cluster.tracking.spool import Outbox, RefusedError
+from cluster.tracking.tracker import Run, Tracker, run_tags
 
 
 @pytest.fixture(scope="module")
@@ -478,7 +478,7 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(serv
 
 @pytest.mark.slow
 def test_two_jobs_may_be_the_first_to_use_a_sqlite_file(tmp_path):
-    code = "import sys; from cluster.tracking import Tracker; Tracker.connect(sys.argv[1])"
+    code = "import sys; from cluster.tracking.tracker import Tracker; Tracker.connect(sys.argv[1])"
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "XDG_DATA_HOME": str(tmp_path),
@@ -509,5 +509,5 @@ def test_an_experiment_made_by_another_driver_is_taken(uri, tmp_path, monkeypatc
     monkeypatch.setattr(
         client, "get_experiment_by_name", lambda name: answers.pop() if answers else real(name)
     )
-    monkeypatch.setattr("cluster.tracking.MlflowClient", lambda tracking_uri: client)
+    monkeypatch.setattr("cluster.tracking.tracker.MlflowClient", lambda tracking_uri: client)
     assert Tracker.connect(uri, spool_folder=tmp_path).experiment_id == tracker.experiment_id

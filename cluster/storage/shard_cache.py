@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cluster.places import CACHE_ENV, cache_home
+from cluster.storage.locations import CACHE_ENV, cache_home
 from sharding.packing.manifest import Shard
 from sharding.storage.location import Folder, open_place
 

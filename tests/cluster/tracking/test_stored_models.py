@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from cluster.model_card import model_card
-from cluster.models import FetchedModel, resolve_model
-from cluster.provenance import flatten, git_commit
-from cluster.registry import register
-from cluster.tracking import Tracker
+from cluster.tracking.model_card import model_card
+from cluster.tracking.provenance import flatten, git_commit
+from cluster.tracking.registry import register
+from cluster.tracking.stored_models import FetchedModel, resolve_model
+from cluster.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_flatten_joins_names_and_cuts_values():
 def test_git_commit_is_that_of_this_code_alone(tmp_path, monkeypatch):
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
-    monkeypatch.setattr("cluster.provenance.__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr("cluster.tracking.provenance.__file__", str(tmp_path / "provenance.py"))
     assert git_commit() is None
     monkeypatch.setenv("STN_ICNN_COMMIT", "told")
     assert git_commit() == "told"

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.models import NOT_FOUND
+from cluster.tracking.stored_models import NOT_FOUND
 
 CHAMPION: Final = "champion"
 """The alias of the best model of a data set."""

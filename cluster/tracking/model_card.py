@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cluster.provenance import flatten
+from cluster.tracking.provenance import flatten
 
 _ABOUT: Final = """\
 STN-iCNN parses a photograph of a face into labelled parts. A coarse network labels a small copy of

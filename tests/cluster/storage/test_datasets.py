@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.datasets import ShardedData
+from cluster.storage.datasets import ShardedData
 from sharding.packing.manifest import Manifest, load_manifest
 
 

@@ -16,11 +16,11 @@ from typing import Any, Final, Literal, Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster import places
-from cluster.delivery import Delivery, find_or_make_experiment
-from cluster.provenance import VALUE_LIMIT, flatten, git_commit
-from cluster.registry import FINGERPRINT_TAG
-from cluster.spool import Outbox, Record, RefusedError
+from cluster.storage import locations as places
+from cluster.tracking.delivery import Delivery, find_or_make_experiment
+from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit
+from cluster.tracking.registry import FINGERPRINT_TAG
+from cluster.tracking.spool import Outbox, Record, RefusedError
 
 EXPERIMENT: Final = "stn-icnn"
 

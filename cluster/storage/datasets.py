@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.procedural.raw_faces
-from cluster.shard_cache import PlacedShard
+from cluster.storage.shard_cache import PlacedShard
 from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.storage.location import open_place
