@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 from cluster.config import PlacesConfig, ScalingConfig
-from cluster.resources import (
+from cluster.run_record import require_name
+from cluster.storage.datasets import ShardedData
+from cluster.storage.locations import resolve_storage
+from cluster.tracking.tracker import Tracker
+from cluster.workers.allocation import (
     KEEP_MEMORY,
     Share,
     join_cluster,
@@ -11,10 +15,6 @@ from cluster.resources import (
     require_shared,
     take_share,
 )
-from cluster.run_record import require_name
-from cluster.storage.datasets import ShardedData
-from cluster.storage.locations import resolve_storage
-from cluster.tracking.tracker import Tracker
 from sharding.packing.manifest import MANIFEST
 
 

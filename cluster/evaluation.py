@@ -12,13 +12,13 @@ from torch import Tensor
 
 from cluster.beginning import join, open_places
 from cluster.config import EvaluateConfig
-from cluster.launch import run_on_workers
-from cluster.resources import Share
 from cluster.run_record import new_run_name
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
+from cluster.workers.allocation import Share
+from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
 from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request, ShardedFaces

@@ -17,7 +17,6 @@ import torch
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
-from cluster.launch import PhaseFailedError
 from cluster.photos import (
     RECORD,
     THREADS,
@@ -29,9 +28,16 @@ from cluster.photos import (
     summary,
     without_results,
 )
-from cluster.resources import Share, join_cluster, require_readable, require_shared, take_share
 from cluster.storage.locations import own_folder
 from cluster.tracking.stored_models import FetchedModel
+from cluster.workers.allocation import (
+    Share,
+    join_cluster,
+    require_readable,
+    require_shared,
+    take_share,
+)
+from cluster.workers.launch import PhaseFailedError
 from sharding.progress import progress
 from sharding.storage.location import Place, open_place
 from stn_icnn.inference.face_parser import FaceParser

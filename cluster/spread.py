@@ -8,8 +8,8 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.resources import join_cluster, require_readable, require_shared
 from cluster.storage.locations import own_folder
+from cluster.workers.allocation import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.packing.building import WriteShard
 from sharding.packing.manifest import PARTS_FOLDER

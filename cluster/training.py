@@ -8,13 +8,13 @@ from pathlib import Path
 
 from cluster.beginning import JobPlaces, join
 from cluster.config import JobConfig
-from cluster.launch import PhaseFailedError, Report, run_on_workers
-from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run, run_tags
 from cluster.worker import Start, TrainTask, train
+from cluster.workers.allocation import Share
+from cluster.workers.launch import PhaseFailedError, Report, run_on_workers
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.shards import plan_epoch

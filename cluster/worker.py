@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.context import RayContext
 from cluster.storage.shard_cache import PlacedShard, bring_here, require_samples
+from cluster.workers.ray_context import RayContext
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch

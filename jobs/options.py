@@ -13,7 +13,7 @@ import tyro
 from cluster.config import JobConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
 from cluster.hybrid.parent import Parent
-from cluster.launch import PhaseFailedError
+from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import from_dict, laid_over, to_dict

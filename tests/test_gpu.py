@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cluster.context import RayContext
-from cluster.launch import run_on_workers
-from cluster.resources import Share
+from cluster.workers.allocation import Share
+from cluster.workers.launch import run_on_workers
+from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import collate

@@ -10,7 +10,6 @@ from typing import Any
 
 from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
-from cluster.launch import PhaseFailedError
 from cluster.run_record import new_run_name
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import SweepJobConfig
@@ -30,6 +29,7 @@ from cluster.training import (
     require_localizer,
     training_of,
 )
+from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict

@@ -8,14 +8,14 @@ from typing import Any
 
 from ray import tune
 
-from cluster.context import checkpoint_name
-from cluster.launch import PhaseFailedError, quieten, run_on_workers
-from cluster.resources import Share
 from cluster.run_record import kept_model
 from cluster.storage.shard_cache import PlacedShard
 from cluster.sweep.spaces import applied
 from cluster.sweep.trial_place import Report, TrialPlace
 from cluster.worker import Start, TrainTask, train, train_in
+from cluster.workers.allocation import Share
+from cluster.workers.launch import PhaseFailedError, quieten, run_on_workers
+from cluster.workers.ray_context import checkpoint_name
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics, own_device
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint

@@ -8,8 +8,6 @@ from typing import Any
 
 from ray import tune
 
-from cluster.launch import PhaseFailedError
-from cluster.resources import Share, num_fitting
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.listener import SweepListener
 from cluster.sweep.proposals import propose
@@ -18,6 +16,8 @@ from cluster.sweep.search import Pruner, SweepSearch
 from cluster.sweep.spaces import Space
 from cluster.sweep.trial import TrialPlan, run_trial
 from cluster.tracking.tracker import Run
+from cluster.workers.allocation import Share, num_fitting
+from cluster.workers.launch import PhaseFailedError
 
 TUNE_FOLDER = "tune"
 

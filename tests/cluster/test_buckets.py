@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cluster.launch import run_on_workers
-from cluster.resources import Share
 from cluster.run_record import RunRecord
 from cluster.storage.datasets import ShardedData
 from cluster.worker import TrainTask, train
+from cluster.workers.allocation import Share
+from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import load_checkpoint

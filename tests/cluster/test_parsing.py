@@ -21,8 +21,8 @@ from PIL import Image
 
 import cluster.parsing
 from cluster.config import ParseConfig, ScalingConfig
-from cluster.launch import PhaseFailedError
 from cluster.parsing import ParseTask, run_parsing
+from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_place
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

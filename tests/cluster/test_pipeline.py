@@ -21,13 +21,13 @@ import torch
 
 import cluster.worker
 from cluster.config import JobConfig, ScalingConfig
-from cluster.context import RayContext
-from cluster.launch import PhaseFailedError, run_on_workers
 from cluster.pipeline import run_end_to_end
-from cluster.resources import Share, join_cluster
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
 from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
+from cluster.workers.allocation import Share, join_cluster
+from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.ray_context import RayContext
 from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics

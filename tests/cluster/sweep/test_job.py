@@ -18,7 +18,6 @@ import ray
 import torch
 
 from cluster.config import JobConfig, ScalingConfig
-from cluster.own_cluster import SETUP_HOOK
 from cluster.sweep.config import (
     ModelSpaces,
     OptimSpaces,
@@ -30,6 +29,7 @@ from cluster.sweep.config import (
 from cluster.sweep.job import run_sweep
 from cluster.sweep.record import SweepRecord, Trial
 from cluster.sweep.trial import TrialPlan, run_trial
+from cluster.workers.process_setup import SETUP_HOOK
 from jobs.options import parse_job
 from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.config_dict import to_dict

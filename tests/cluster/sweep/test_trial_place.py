@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.context import checkpoint_name
 from cluster.sweep.trial_place import TrialPlace
+from cluster.workers.ray_context import checkpoint_name
 
 
 def folder_with(path: Path, text: str) -> Path:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cluster import resources
 from cluster.config import ScalingConfig
-from cluster.resources import KEEP_MEMORY, Share, join_cluster, settle, take_share
+from cluster.workers import allocation as resources
+from cluster.workers.allocation import KEEP_MEMORY, Share, join_cluster, settle, take_share
 
 LAPTOP = [{"CPU": 8.0}]
 TWO_NODES = [{"CPU": 8.0}, {"CPU": 4.0}]
@@ -67,7 +67,7 @@ def test_variables_of_the_workers_are_not_the_driver_s(monkeypatch: pytest.Monke
     given: dict[str, Any] = {}
     environ = {"PATH": os.environ["PATH"], "MALLOC_TOP_PAD_": "1"}
     monkeypatch.setattr(os, "environ", environ)
-    monkeypatch.setattr("cluster.resources._head_of_this_machine", lambda: None)
+    monkeypatch.setattr("cluster.workers.allocation._head_of_this_machine", lambda: None)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", lambda **arguments: given.update(arguments))
     join_cluster(KEEP_MEMORY)

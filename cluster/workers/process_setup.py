@@ -4,7 +4,7 @@ import os
 
 import ray
 
-SETUP_HOOK = "cluster.own_cluster.remember"
+SETUP_HOOK = "cluster.workers.process_setup.remember"
 
 
 def remember() -> None:

@@ -14,7 +14,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config import ScalingConfig
-from cluster.own_cluster import SETUP_HOOK
+from cluster.workers.process_setup import SETUP_HOOK
 
 HEAD_TIMEOUT_S = 5.0
 

@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.resources import Share
+from cluster.workers.allocation import Share
 
 Report = dict[str, Any]
 OnReport = Callable[[Report], None]
