@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.photos import (
+from cluster.parsing.photographs import (
     RECORD,
     Photo,
     list_photos,

@@ -9,7 +9,7 @@ the same --run-name goes on where it was stopped.
 import sys
 
 from cluster.config import JobConfig
-from cluster.pipeline import run_end_to_end
+from cluster.training.job import run_end_to_end
 from jobs.options import parse_job, run_job
 
 

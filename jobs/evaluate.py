@@ -8,7 +8,7 @@ import sys
 import tyro
 
 from cluster.config import EvaluateConfig
-from cluster.evaluation import run_evaluation
+from cluster.scoring.job import run_evaluation
 from jobs.options import run_job
 
 

@@ -11,7 +11,7 @@ import sys
 import tyro
 
 from cluster.config import ParseConfig
-from cluster.parsing import run_parsing
+from cluster.parsing.job import run_parsing
 from jobs.options import run_job
 
 

@@ -9,7 +9,7 @@ goes on where it stopped.
 import argparse
 import sys
 
-from cluster.spread import run_sharding
+from cluster.sharding_job import run_sharding
 from jobs.options import run_job
 from sharding.cli import add_build_commands
 

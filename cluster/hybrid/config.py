@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.training import training_of
+from cluster.training.phase_runs import training_of
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
 
 RATES = ("lr_coarse_end_to_end", "lr_localizer_end_to_end", "lr_fine")

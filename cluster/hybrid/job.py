@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from cluster.beginning import open_places
-from cluster.evaluation import Scores
 from cluster.hybrid.config import HybridJobConfig, scratch_of
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
@@ -17,10 +15,18 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.hybrid.scratch import open_scratch, require_goes_on
-from cluster.pipeline import keep, score_phase
-from cluster.run_record import new_run_name
+from cluster.job_setup import open_places
+from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
-from cluster.training import Training, log_config, open_training, train_phase, training_of
+from cluster.training.job import keep, score_phase
+from cluster.training.phase_runs import (
+    Training,
+    log_config,
+    open_training,
+    train_phase,
+    training_of,
+)
+from cluster.training.run_record import new_run_name
 from stn_icnn.config import PhaseName, require
 from stn_icnn.training.phases import PHASES
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from cluster.tracking.stored_models import FetchedModel
-from cluster.worker import Start
+from cluster.training.worker import Start
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import started_from
 from stn_icnn.training.phases import TRAINED_BY

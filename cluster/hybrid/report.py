@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
-from cluster.training import Training
+from cluster.training.phase_runs import Training
 from stn_icnn.config import PhaseName
 from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows
 from stn_icnn.scoring.f1 import f1_rows

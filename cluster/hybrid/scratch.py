@@ -11,11 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.run_record import FILE, plain
 from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run
-from cluster.training import Training, branch, log_config, phase_task, require_batches, train_phase
-from cluster.worker import TrainTask, open_phase
+from cluster.training.phase_runs import (
+    Training,
+    branch,
+    log_config,
+    phase_task,
+    require_batches,
+    train_phase,
+)
+from cluster.training.run_record import FILE, plain
+from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
 from sharding.storage.location import open_place

@@ -12,7 +12,7 @@ from cluster.config import JobConfig
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import f1_cell, markdown_table, publishing, write_csv
-from cluster.training import Training, branch
+from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
 from stn_icnn.reporting.f1_report import HEADINGS, Rows
 from stn_icnn.scoring.f1 import f1_rows

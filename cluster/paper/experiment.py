@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.beginning import JobPlaces
 from cluster.config import PlacesConfig
-from cluster.run_record import FILE as TRAINING_RECORD
+from cluster.job_setup import JobPlaces
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
+from cluster.training.run_record import FILE as TRAINING_RECORD
 from sharding.storage.location import Place, open_place
 from stn_icnn.config_dict import differences
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.beginning import open_places
 from cluster.config import PlacesConfig
+from cluster.job_setup import open_places
 from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
-from cluster.run_record import new_run_name
 from cluster.storage.datasets import ShardedData
-from cluster.worker import read_faces, scoring_config
+from cluster.training.run_record import new_run_name
+from cluster.training.worker import read_faces, scoring_config
 from sharding.progress import progress
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from cluster.beginning import open_places
 from cluster.config import PlacesConfig
+from cluster.job_setup import open_places
 from cluster.paper.experiment import Findings, conduct
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.run_record import new_run_name
 from cluster.tracking.result_files import markdown_table, write_csv
+from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.context import own_device
 from stn_icnn.data.batch import Sample

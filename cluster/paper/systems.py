@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.evaluation import count
-from cluster.training import Training, train_phase
-from cluster.worker import COARSE, MEAN_MAP
+from cluster.scoring.job import count
+from cluster.training.phase_runs import Training, train_phase
+from cluster.training.worker import COARSE, MEAN_MAP
 from sharding.storage.location import open_place
 from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows

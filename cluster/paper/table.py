@@ -11,7 +11,7 @@ from cluster.paper.systems import System, train_and_score
 from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
-from cluster.training import Training, branch
+from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import require
 from stn_icnn.training.phases import SYSTEMS
 

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal
 
 from matplotlib.figure import Figure
 
-from cluster.beginning import open_places
 from cluster.config import PlacesConfig
+from cluster.job_setup import open_places
 from cluster.paper.experiment import ICNN, Findings, OpenedModel, conduct, open_model
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.run_record import new_run_name
 from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
+from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, started_from

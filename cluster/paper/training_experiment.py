@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.beginning import open_places
 from cluster.config import JobConfig
-from cluster.run_record import new_run_name
-from cluster.training import Training, log_config, open_training
+from cluster.job_setup import open_places
+from cluster.training.phase_runs import Training, log_config, open_training
+from cluster.training.run_record import new_run_name
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.beginning import JobPlaces, join, open_places
 from cluster.config import ScalingConfig
-from cluster.run_record import new_run_name
+from cluster.job_setup import JobPlaces, join, open_places
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import num_combinations, require_grid, require_search
@@ -21,7 +20,7 @@ from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
 from cluster.sweep.trials import Sweep, try_all
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
-from cluster.training import (
+from cluster.training.phase_runs import (
     MODEL_ARTIFACT,
     open_data,
     require_batches,
@@ -29,6 +28,7 @@ from cluster.training import (
     require_localizer,
     training_of,
 )
+from cluster.training.run_record import new_run_name
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig

@@ -8,8 +8,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from cluster.run_record import take_up
 from cluster.sweep.spaces import Values
+from cluster.training.run_record import take_up
 from sharding.storage.location import open_place
 
 SWEEP_FILE = "sweep.json"

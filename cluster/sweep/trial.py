@@ -8,11 +8,11 @@ from typing import Any
 
 from ray import tune
 
-from cluster.run_record import kept_model
 from cluster.storage.shard_cache import PlacedShard
 from cluster.sweep.spaces import applied
 from cluster.sweep.trial_place import Report, TrialPlace
-from cluster.worker import Start, TrainTask, train, train_in
+from cluster.training.run_record import kept_model
+from cluster.training.worker import Start, TrainTask, train, train_in
 from cluster.workers.allocation import Share
 from cluster.workers.launch import PhaseFailedError, quieten, run_on_workers
 from cluster.workers.ray_context import checkpoint_name

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cluster.run_record import RunRecord
 from cluster.storage.datasets import ShardedData
-from cluster.worker import TrainTask, train
+from cluster.training.run_record import RunRecord
+from cluster.training.worker import TrainTask, train
 from cluster.workers.allocation import Share
 from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_place

@@ -113,7 +113,9 @@ def test_photographs_that_have_their_results_can_be_left(
 def test_more_photographs_than_are_held_at_a_time_give_what_each_gives_alone(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cluster.photos.MOST_PIXELS", 3 * 70 * 60)  # batches of three at the end
+    monkeypatch.setattr(
+        "cluster.parsing.photographs.MOST_PIXELS", 3 * 70 * 60
+    )  # batches of three at the end
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(40):

@@ -15,7 +15,7 @@ from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
 from cluster.hybrid.job import run_hybrid
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
-from cluster.run_record import FILE, RunRecord
+from cluster.training.run_record import FILE, RunRecord
 from stn_icnn.config import PhaseName
 from stn_icnn.training.phases import PHASES
 

@@ -9,10 +9,10 @@ import pytest
 
 import cluster.hybrid.scratch
 from cluster.hybrid.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
-from cluster.run_record import RunRecord
 from cluster.storage.datasets import ShardedData
-from cluster.training import Training, phase_task, require_batches, require_images
-from cluster.worker import open_phase
+from cluster.training.phase_runs import Training, phase_task, require_batches, require_images
+from cluster.training.run_record import RunRecord
+from cluster.training.worker import open_phase
 from cluster.workers.allocation import Share
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext

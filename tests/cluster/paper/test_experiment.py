@@ -8,8 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from cluster.beginning import open_places
 from cluster.config import PlacesConfig
+from cluster.job_setup import open_places
 from cluster.paper.experiment import Findings, conduct, open_model
 
 

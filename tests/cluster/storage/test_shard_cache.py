@@ -15,7 +15,7 @@ import pytest
 
 from cluster.storage.datasets import ShardedData
 from cluster.storage.shard_cache import PlacedShard, bring_here
-from cluster.worker import read_faces
+from cluster.training.worker import read_faces
 from sharding.storage.location import open_place
 from stn_icnn.config import TrainConfig
 

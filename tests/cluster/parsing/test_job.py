@@ -19,9 +19,9 @@ import ray.exceptions
 import torch
 from PIL import Image
 
-import cluster.parsing
+import cluster.parsing.job
 from cluster.config import ParseConfig, ScalingConfig
-from cluster.parsing import ParseTask, run_parsing
+from cluster.parsing.job import ParseTask, run_parsing
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_place
 from stn_icnn.inference.face_parser import FaceParser
@@ -214,7 +214,7 @@ def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_
     max_failures: int,
     error: tuple[type[Exception], str] | None,
 ) -> None:
-    monkeypatch.setattr(cluster.parsing, "ParseTask", DyingTask)
+    monkeypatch.setattr(cluster.parsing.job, "ParseTask", DyingTask)
     fill(str(tmp_path / "in"), ["a.png", name])
     scaling = ScalingConfig(max_failures=max_failures)
     job = settings(tiny_model, tmp_path / "in", tmp_path / "out", scaling=scaling)

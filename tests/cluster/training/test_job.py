@@ -19,12 +19,12 @@ import pytest
 import ray
 import torch
 
-import cluster.worker
+import cluster.training.worker
 from cluster.config import JobConfig, ScalingConfig
-from cluster.pipeline import run_end_to_end
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
-from cluster.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
+from cluster.training.job import run_end_to_end
+from cluster.training.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
 from cluster.workers.allocation import Share, join_cluster
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
@@ -275,7 +275,7 @@ class StoppingContext(RayContext):
 
 
 def train_and_stop(task: TrainTask) -> str | None:
-    cluster.worker.RayContext = StoppingContext  # type: ignore[misc]
+    cluster.training.worker.RayContext = StoppingContext  # type: ignore[misc]
     return train(task)
 
 

@@ -17,7 +17,7 @@ import torch
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
-from cluster.photos import (
+from cluster.parsing.photographs import (
     RECORD,
     THREADS,
     Outcome,

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from cluster.config import PlacesConfig, ScalingConfig
-from cluster.run_record import require_name
 from cluster.storage.datasets import ShardedData
 from cluster.storage.locations import resolve_storage
 from cluster.tracking.tracker import Tracker
+from cluster.training.run_record import require_name
 from cluster.workers.allocation import (
     KEEP_MEMORY,
     Share,

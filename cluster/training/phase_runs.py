@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from cluster.beginning import JobPlaces, join
 from cluster.config import JobConfig
-from cluster.run_record import RunRecord
+from cluster.job_setup import JobPlaces, join
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run, run_tags
-from cluster.worker import Start, TrainTask, train
+from cluster.training.run_record import RunRecord
+from cluster.training.worker import Start, TrainTask, train
 from cluster.workers.allocation import Share
 from cluster.workers.launch import PhaseFailedError, Report, run_on_workers
 from stn_icnn.config import PhaseName, TrainConfig, require

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.beginning import open_places
 from cluster.config import JobConfig
-from cluster.evaluation import Scores, score
-from cluster.run_record import new_run_name
+from cluster.job_setup import open_places
+from cluster.scoring.job import Scores, score
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
-from cluster.training import (
+from cluster.training.phase_runs import (
     MODEL_ARTIFACT,
     Training,
     log_config,
@@ -17,7 +16,8 @@ from cluster.training import (
     open_training,
     train_phase,
 )
-from cluster.worker import MODEL
+from cluster.training.run_record import new_run_name
+from cluster.training.worker import MODEL
 from stn_icnn.config import PhaseName
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import PHASES

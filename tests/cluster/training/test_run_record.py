@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.run_record import RunRecord
+from cluster.training.run_record import RunRecord
 from stn_icnn.config import FineConfig, TrainConfig
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cluster.beginning import join, open_places
 from cluster.config import EvaluateConfig
-from cluster.run_record import new_run_name
+from cluster.job_setup import join, open_places
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
-from cluster.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
+from cluster.training.run_record import new_run_name
+from cluster.training.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
 from cluster.workers.allocation import Share
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
