@@ -1,1 +1,0 @@
-"""Where the model meets Ray, MLflow and torch.distributed."""

@@ -1,1 +1,0 @@
-"""Entry points: one thin script a job, and the `stn-icnn` command."""

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from sharding import faces  # here, so that importing the package stays cheap
+    from sharding.procedural import raw_faces  # here, so that importing the package stays cheap
 
     parser = argparse.ArgumentParser(prog="python -m sharding", description=__doc__)
     commands = add_build_commands(parser)
@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
             help="processes (default: one a core)",
         )
     command = commands.add_parser("faces", help="draw procedural faces in a raw layout")
-    faces.add_arguments(command)
-    command.set_defaults(run=faces.run)
+    raw_faces.add_arguments(command)
+    command.set_defaults(run=raw_faces.run)
     command = commands.add_parser("verify", help="re-read every shard; exit 1 if any is faulty")
     command.add_argument("out", metavar="OUT", help="a folder or s3://bucket/prefix")
     command.set_defaults(run=_run_verify)

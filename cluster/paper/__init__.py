@@ -1,1 +1,0 @@
-"""The paper's experiments, a module a table or figure."""

@@ -1,1 +1,0 @@
-"""The sweep: what it searches, its trials under Ray Tune, what they have come to, its report."""

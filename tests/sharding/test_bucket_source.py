@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import sharding
-from sharding import Place, Recipe, open_place
-from sharding.packing.building import WriteShard
+from sharding.packing.building import Recipe, WriteShard, build
 from sharding.packing.writer import ShardRecord, ShardTask
+from sharding.storage.location import Place, open_place
 
 Answered = Callable[[], list[tuple[str, str]]]
 
@@ -53,10 +52,10 @@ def test_same_bytes_as_from_a_folder(
     celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], Place], tmp_path: Path
 ):
     spoil(celebamask, draw_celebamask)
-    manifest = sharding.build(celebamask, tmp_path / "a", FACES)
+    manifest = build(celebamask, tmp_path / "a", FACES)
     assert sum(manifest.num_samples.values()) == 11
     assert len(manifest.rejected) == 5
-    sharding.build(in_bucket(celebamask).url, tmp_path / "b", FACES)
+    build(in_bucket(celebamask).url, tmp_path / "b", FACES)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -72,7 +71,7 @@ def test_what_is_not_there_is_not_asked_for(
     (skipped,) = place.list("CelebAMask-HQ-mask-anno/0")[:1]
     place.delete(skipped)
     before = len(answered())
-    sharding.build(place.url, tmp_path / "out", FACES)
+    build(place.url, tmp_path / "out", FACES)
     asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
     there = (path for path in place.list() if path.endswith(("jpg", "png")))
     assert asked == {f"/faces/raw/{path}": 1 for path in there}
@@ -84,11 +83,11 @@ def test_helen_s_files_are_each_asked_for_once(
 ):
     place = in_bucket(helen)
     before = len(answered())
-    sharding.build(place.url, tmp_path / "b", Recipe(layout="helen"))
+    build(place.url, tmp_path / "b", Recipe(layout="helen"))
     asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
     assert set(asked.values()) == {1}
     assert len(asked) == 6 * 12
-    sharding.build(helen, tmp_path / "a", Recipe(layout="helen"))
+    build(helen, tmp_path / "a", Recipe(layout="helen"))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -107,9 +106,9 @@ def test_a_run_goes_on_when_masks_were_added_meanwhile(
         raise Killed
 
     with pytest.raises(Killed):
-        sharding.build(place.url, tmp_path / "out", FACES, killed)
+        build(place.url, tmp_path / "out", FACES, killed)
     draw_celebamask(celebamask, 3001)
     in_bucket(celebamask)
-    manifest = sharding.build(place.url, tmp_path / "out", FACES)
+    manifest = build(place.url, tmp_path / "out", FACES)
     assert manifest.rejected == ()
     assert sum(manifest.num_samples.values()) == 11

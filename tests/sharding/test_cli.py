@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sharding import open_shard
 from sharding.cli import main
 from sharding.packing.building import shown_rejections
 from sharding.packing.manifest import Rejection
+from sharding.storage.location import open_shard
 
 
 def run(*args: object) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sharding import Recipe, build
+from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import Rejection
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import sharding
-from sharding import Place, Recipe, open_place
 from sharding.layouts.raw import FETCHED_AT_ONCE, fetched
+from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
 from sharding.storage import s3
+from sharding.storage.location import Place, open_place
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
 """What may befall a request:
@@ -302,7 +302,7 @@ def test_lacking_right_stops_a_run_at_its_start(helen: Path, bucket: str, proxy:
             "403" if re.fullmatch(lacking, f"{method} {path}") else None
         )
         with pytest.raises(PermissionError, match="AccessDenied"):
-            sharding.build(helen, f"{bucket}/out", Recipe(layout="helen"))
+            build(helen, f"{bucket}/out", Recipe(layout="helen"))
         assert all(path.startswith(".parts/") for path in open_place(f"{bucket}/out").list())
 
 
@@ -311,12 +311,12 @@ def test_sharding_gives_the_same_bytes(
     helen: Path, tmp_path: Path, bucket: str, proxy: FaultyProxy
 ):
     """From bucket to bucket while one request in seven fails, as from folder to folder."""
-    sharding.build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
+    build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
     raw, straight = open_place(f"{bucket}/raw"), open_place(tmp_path / "out")
     proxy.rule = some(0.15)
     for path in open_place(helen).list():
         raw.upload((helen / path).open("rb"), path)
-    sharding.build(raw.url, f"{bucket}/out", Recipe(layout="helen", shard_size=2))
+    build(raw.url, f"{bucket}/out", Recipe(layout="helen", shard_size=2))
     assert verify(f"{bucket}/out") == []
     assert set(proxy.injected) == set(FAULTS)
     proxy.rule = once()

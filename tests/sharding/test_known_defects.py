@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sharding import Recipe, build
 from sharding.layouts.celebamask import LAYOUT
 from sharding.layouts.raw import Listing
+from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import Rejection
 from sharding.packing.verify import verify
 from sharding.storage.location import open_place

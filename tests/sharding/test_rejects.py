@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharding import Recipe, build
+from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import Manifest
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify

@@ -16,16 +16,14 @@ from pathlib import Path
 
 import pytest
 
-import sharding
-from sharding import Recipe, open_place
-from sharding.packing.building import WriteShard, make_plan
+from sharding.packing.building import Recipe, WriteShard, build, make_plan
 from sharding.packing.manifest import MANIFEST, PARTS_FOLDER
 from sharding.packing.pool import map_in_processes
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.procedural.raw_faces import write_faces
 from sharding.storage import s3
-from sharding.storage.location import Folder
+from sharding.storage.location import Folder, open_place
 from sharding.storage.s3 import Bucket
 
 NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
@@ -50,7 +48,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Contents:
     """What one undisturbed process writes into a folder."""
     out = tmp_path_factory.mktemp("straight")
-    sharding.build(raw, out, Recipe(layout="helen", shard_size=SHARD_SIZE))
+    build(raw, out, Recipe(layout="helen", shard_size=SHARD_SIZE))
     return contents(str(out))
 
 
@@ -228,7 +226,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
     out = open_place(url)
     recipe = Recipe(layout="helen", shard_size=SHARD_SIZE)
     with pytest.raises(KeyboardInterrupt):
-        sharding.build(raw, url, recipe, map_tasks=stopped)
+        build(raw, url, recipe, map_tasks=stopped)
     records = [f"{PARTS_FOLDER}/train-{index:06d}.json" for index in range(6)]
     out.write("train/000000.tar", straight["train/000000.tar"][:5000])
     out.write(records[1], out.read(records[1])[:100])
@@ -247,7 +245,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
         )
     finished = stamp(out, "train/000005.tar")
 
-    sharding.build(raw, url, recipe)
+    build(raw, url, recipe)
     assert contents(url) == straight
     assert stamp(out, "train/000005.tar") == finished
     assert verify(url) == []
@@ -257,7 +255,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
 
 def test_run_killed_while_it_writes_its_plan_is_finished(raw: Path, straight: Contents, root: str):
     open_place(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.{HEX}.tmp", b"half")
-    sharding.build(raw, f"{root}/out", Recipe(layout="helen", shard_size=SHARD_SIZE))
+    build(raw, f"{root}/out", Recipe(layout="helen", shard_size=SHARD_SIZE))
     assert contents(f"{root}/out") == straight
 
 
@@ -266,14 +264,14 @@ def test_damaged_plan_is_told(raw: Path, tmp_path: Path, plan: bytes):
     (tmp_path / PARTS_FOLDER).mkdir()
     (tmp_path / PARTS_FOLDER / "plan.json").write_bytes(plan)
     with pytest.raises(ValueError, match=r"holds an unfinished data set of other items or setti"):
-        sharding.build(raw, tmp_path, Recipe(layout="helen", shard_size=SHARD_SIZE))
+        build(raw, tmp_path, Recipe(layout="helen", shard_size=SHARD_SIZE))
 
 
 def test_task_that_outlives_its_job_changes_nothing(raw: Path, straight: Contents, tmp_path: Path):
     """As on a node that was cut off when another run finished the data set."""
     recipe = Recipe(layout="helen", shard_size=SHARD_SIZE)
     late = make_plan(raw, tmp_path, recipe).tasks[0]
-    sharding.build(raw, tmp_path, recipe)
+    build(raw, tmp_path, recipe)
     with pytest.raises(ValueError, match="has been finished by another run"):
         write_shard(late)
     assert contents(str(tmp_path)) == straight

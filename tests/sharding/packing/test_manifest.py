@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import sharding
-from sharding.packing.manifest import Scale
+from sharding.packing.building import Recipe, build
+from sharding.packing.manifest import Scale, load_manifest
 
 
 @pytest.fixture
 def out(helen: Path, tmp_path: Path) -> Path:
-    sharding.build(helen, tmp_path / "out", sharding.Recipe(layout="helen"))
+    build(helen, tmp_path / "out", Recipe(layout="helen"))
     return tmp_path / "out"
 
 
@@ -32,49 +32,45 @@ def test_manifest_holds_what_readers_need(out: Path):
     shard = content["splits"]["train"][0]
     assert shard["path"] == "train/000000.tar"
     assert shard["bytes"] == (out / shard["path"]).stat().st_size
-    manifest = sharding.load_manifest(out)
+    manifest = load_manifest(out)
     assert manifest.fingerprint == content["fingerprint"]
     assert manifest.scale == Scale(1024, "at_most")
     assert manifest.to_json() == (out / "manifest.json").read_bytes()
 
 
 def test_celebamask_is_exactly_512(celebamask: Path, tmp_path: Path):
-    manifest = sharding.build(
-        celebamask, tmp_path / "out", sharding.Recipe(layout="celebamask", limit=3)
-    )
+    manifest = build(celebamask, tmp_path / "out", Recipe(layout="celebamask", limit=3))
     assert manifest.scale == Scale(512, "exact")
 
 
 def test_fingerprint_follows_the_content(out: Path, helen: Path, tmp_path: Path):
     (helen / "images/31_1.jpg").write_bytes((helen / "images/11_1.jpg").read_bytes())
-    first = sharding.load_manifest(out).fingerprint
-    other = sharding.build(
-        helen, tmp_path / "other", sharding.Recipe(layout="helen", max_rejected=0.5)
-    )
+    first = load_manifest(out).fingerprint
+    other = build(helen, tmp_path / "other", Recipe(layout="helen", max_rejected=0.5))
     assert other.fingerprint != first
 
 
 def test_nothing_there(tmp_path: Path):
     with pytest.raises(ValueError, match=r"nothing at .*/missing; check the path, or make"):
-        sharding.load_manifest(tmp_path / "missing")
+        load_manifest(tmp_path / "missing")
 
 
 def test_other_folder(helen: Path):
     with pytest.raises(ValueError, match=r"must be a sharded data set, but has no manifest.json"):
-        sharding.load_manifest(helen)
+        load_manifest(helen)
 
 
 def test_other_format_version(out: Path):
     edit(out, format_version=1)
     with pytest.raises(ValueError, match=r"must have format_version 2, got 1: shard the data"):
-        sharding.load_manifest(out)
+        load_manifest(out)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "\xff"])
 def test_broken_json(out: Path, text: str):
     (out / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"manifest.json is not a manifest"):
-        sharding.load_manifest(out)
+        load_manifest(out)
 
 
 def test_incomplete(out: Path):
@@ -82,7 +78,7 @@ def test_incomplete(out: Path):
     del content["splits"]
     (out / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"incomplete or malformed \('splits'\)"):
-        sharding.load_manifest(out)
+        load_manifest(out)
 
 
 @pytest.mark.parametrize("samples", [None, "4", [4], {}])
@@ -91,10 +87,10 @@ def test_malformed(out: Path, samples: object):
     content["splits"]["train"][0]["samples"] = samples
     edit(out, splits=content["splits"])
     with pytest.raises(ValueError, match="incomplete or malformed"):
-        sharding.load_manifest(out)
+        load_manifest(out)
 
 
 def test_edited_by_hand(out: Path):
     edit(out, dataset="celebamask")
     with pytest.raises(ValueError, match="has been changed: its fingerprint must be"):
-        sharding.load_manifest(out)
+        load_manifest(out)

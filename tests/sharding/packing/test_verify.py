@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from webdataset.writer import TarWriter
 
-import sharding
-from sharding.packing.manifest import Sides
+from sharding.packing.building import Recipe, build
+from sharding.packing.manifest import Sides, load_manifest
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
 
@@ -25,7 +25,7 @@ Samples = list[tuple[str, dict[str, bytes]]]
 
 @pytest.fixture
 def out(helen: Path, tmp_path: Path) -> Path:
-    sharding.build(helen, tmp_path / "out", sharding.Recipe(layout="helen", shard_size=3))
+    build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=3))
     return tmp_path / "out"
 
 
@@ -39,7 +39,7 @@ def rewrite(out: Path, change: Callable[[Samples], None]) -> None:
         for key, members in samples:
             tar.write({"__key__": key, **members})
     (out / SHARD).write_bytes(buffer.getvalue())
-    manifest = sharding.load_manifest(out)
+    manifest = load_manifest(out)
     first, *others = manifest.splits["train"]
     sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
     first = dataclasses.replace(first, sha256=sha256, bytes=len(buffer.getvalue()))
@@ -78,7 +78,7 @@ def test_every_changed_byte_is_found(draw_helen: Callable[..., None], tmp_path: 
         for key in keys:
             draw_helen(raw, key, size=(32, 40 + ord(key)))
         (raw / f"{name}.txt").write_text("".join(f"1 , {key}\n" for key in keys))
-    sharding.build(raw, out, sharding.Recipe(layout="helen", shard_size=2))
+    build(raw, out, Recipe(layout="helen", shard_size=2))
     files = {path: path.read_bytes() for path in sorted(out.rglob("*.*")) if path.is_file()}
     assert [path.suffix for path in files] == [".json", *[".tar"] * 4]
     assert verify(out) == []
@@ -106,7 +106,7 @@ def test_manifest_that_says_the_same_in_other_bytes(out: Path, old: bytes, new: 
     data = file.read_bytes()
     assert old in data
     file.write_bytes(data.replace(old, new))
-    sharding.load_manifest(out)
+    load_manifest(out)
     assert verify(out) == ["manifest.json: its bytes have been changed, though it says the same"]
 
 
@@ -127,7 +127,7 @@ def test_no_data_set_is_one_problem(tmp_path: Path):
 
 
 def test_wrong_class_pixels(out: Path):
-    manifest = sharding.load_manifest(out)
+    manifest = load_manifest(out)
     wrong = dict(manifest.class_pixels) | {"val": (0,) * 11}
     changed = dataclasses.replace(manifest, class_pixels=wrong)
     (out / "manifest.json").write_bytes(changed.to_json())
@@ -136,7 +136,7 @@ def test_wrong_class_pixels(out: Path):
 
 
 def test_wrong_sides(out: Path):
-    manifest = sharding.load_manifest(out)
+    manifest = load_manifest(out)
     changed = dataclasses.replace(manifest, sides=dict(manifest.sides) | {"eye": Sides(0, 6)})
     (out / "manifest.json").write_bytes(changed.to_json())
     (problem,) = verify(out)

@@ -13,13 +13,13 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-import sharding
-from sharding import Recipe
 from sharding.packing import writer
-from sharding.packing.building import make_plan
+from sharding.packing.building import Recipe, build, make_plan
+from sharding.packing.manifest import load_manifest
 from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
+from sharding.storage.location import open_place
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]
@@ -63,7 +63,7 @@ def test_parts_are_measured_in_pixels_with_centres_at_a_half():
 
 def test_webdataset_reads_samples_back(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
-    manifest = sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=4))
+    manifest = build(celebamask, out, Recipe(layout="celebamask", shard_size=4))
     assert manifest.num_samples == {"train": 6, "val": 2, "test": 2}
     assert [shard.samples for shard in manifest.splits["train"]] == [4, 2]
     samples = {split: read_back(out, split) for split in manifest.splits}
@@ -102,7 +102,7 @@ def test_unchanged_jpeg_is_copied_and_a_changed_one_is_written_at_444(helen: Pat
     turned = helen / "images/12_1.jpg"
     Image.open(turned).save(turned, "PNG")
     out = tmp_path / "out"
-    sharding.build(helen, out, Recipe(layout="helen"))
+    build(helen, out, Recipe(layout="helen"))
     copied, written = read_back(out, "train")[:2]
     assert copied["jpg"] == (helen / "images/11_1.jpg").read_bytes()
     image = Image.open(io.BytesIO(written["jpg"]))
@@ -113,9 +113,9 @@ def test_unchanged_jpeg_is_copied_and_a_changed_one_is_written_at_444(helen: Pat
 @pytest.mark.parametrize("layout", ["celebamask", "helen"])
 def test_same_input_same_bytes(layout: str, tmp_path: Path, request: pytest.FixtureRequest):
     source = request.getfixturevalue(layout)
-    sharding.build(source, tmp_path / "a", Recipe(layout=layout, shard_size=3))
+    build(source, tmp_path / "a", Recipe(layout=layout, shard_size=3))
     moved = source.rename(tmp_path / "moved")
-    sharding.build(moved, tmp_path / "b", Recipe(layout=layout, shard_size=3))
+    build(moved, tmp_path / "b", Recipe(layout=layout, shard_size=3))
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     assert set(first) == {
@@ -148,26 +148,26 @@ def test_interrupted_run_goes_on_with_the_same_bytes(
     monkeypatch.setitem(writer.LAYOUTS, "celebamask", layout)
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
+        build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert "train/000000.tar" in contents(out)
     assert "train/000001.tar" not in contents(out)
     first_shard = keys[:3]
     with pytest.raises(ValueError, match=r"is unfinished: .* run the command that began it again"):
-        sharding.load_manifest(out)
+        load_manifest(out)
 
     dies_at = 0
     keys.clear()
-    sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
+    build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert len(keys) == 7
     assert not set(first_shard) & set(keys)
-    sharding.build(celebamask, tmp_path / "straight", Recipe(layout="celebamask", shard_size=3))
+    build(celebamask, tmp_path / "straight", Recipe(layout="celebamask", shard_size=3))
     assert contents(out) == contents(tmp_path / "straight")
 
 
 def test_shard_damaged_during_the_interruption_is_redone(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        sharding.build(
+        build(
             celebamask,
             out,
             Recipe(layout="celebamask", shard_size=3),
@@ -178,33 +178,33 @@ def test_shard_damaged_during_the_interruption_is_redone(celebamask: Path, tmp_p
     left = out / f"train/.000002.tar.{'0f' * 16}.tmp"
     left.write_bytes(b"left by a killed process")
     (out / "notes.txt").write_text("mine")
-    sharding.build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
+    build(celebamask, out, Recipe(layout="celebamask", shard_size=3))
     assert not left.exists()
     assert verify(out) == ["notes.txt: not in the manifest"]
 
 
 def test_finished_data_set_is_left_alone(celebamask: Path, tmp_path: Path):
     out = tmp_path / "out"
-    manifest = sharding.build(celebamask, out, Recipe(layout="celebamask"))
+    manifest = build(celebamask, out, Recipe(layout="celebamask"))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert sharding.build(celebamask, out, Recipe(layout="celebamask")) == manifest
+    assert build(celebamask, out, Recipe(layout="celebamask")) == manifest
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 @pytest.mark.parametrize("settings", [{"shard_size": 3}, {"seed": 1}, {"limit": 5}])
 def test_other_settings_are_refused(celebamask: Path, tmp_path: Path, settings: dict):
     finished, begun, foreign = (tmp_path / name for name in ("finished", "begun", "foreign"))
-    sharding.build(celebamask, finished, Recipe(layout="celebamask"))
+    build(celebamask, finished, Recipe(layout="celebamask"))
     with pytest.raises(ValueError, match="already holds a data set of other items or settings"):
-        sharding.build(celebamask, finished, Recipe(layout="celebamask", **settings))
+        build(celebamask, finished, Recipe(layout="celebamask", **settings))
     with pytest.raises(Killed):
-        sharding.build(celebamask, begun, Recipe(layout="celebamask"), map_tasks=killed_after(1))
+        build(celebamask, begun, Recipe(layout="celebamask"), map_tasks=killed_after(1))
     with pytest.raises(ValueError, match="unfinished data set of other items or settings"):
-        sharding.build(celebamask, begun, Recipe(layout="celebamask", **settings))
+        build(celebamask, begun, Recipe(layout="celebamask", **settings))
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"must be empty or new, but holds thesis.txt"):
-        sharding.build(celebamask, foreign, Recipe(layout="celebamask", **settings))
+        build(celebamask, foreign, Recipe(layout="celebamask", **settings))
     assert contents(foreign) == {"thesis.txt": b"mine"}
 
 
@@ -212,8 +212,8 @@ def test_shards_may_be_written_by_anyone_in_any_order(celebamask: Path, tmp_path
     def backwards(write: Callable, tasks: Sequence[ShardTask]) -> list[ShardRecord]:
         return [write(task) for task in reversed(tasks)]
 
-    sharding.build(celebamask, tmp_path / "a", Recipe(layout="celebamask", shard_size=2))
-    sharding.build(
+    build(celebamask, tmp_path / "a", Recipe(layout="celebamask", shard_size=2))
+    build(
         celebamask,
         tmp_path / "b",
         Recipe(layout="celebamask", shard_size=2),
@@ -224,11 +224,11 @@ def test_shards_may_be_written_by_anyone_in_any_order(celebamask: Path, tmp_path
 
 def test_bad_images_leave_gaps_and_are_listed(helen: Path, tmp_path: Path):
     """The other shards' bytes do not depend on them."""
-    sharding.build(helen, tmp_path / "whole", Recipe(layout="helen", shard_size=2))
+    build(helen, tmp_path / "whole", Recipe(layout="helen", shard_size=2))
     (helen / "images/11_1.jpg").write_bytes(b"")
     (helen / "images/21_1.jpg").unlink()
     out = tmp_path / "out"
-    manifest = sharding.build(helen, out, Recipe(layout="helen", shard_size=2, max_rejected=0.5))
+    manifest = build(helen, out, Recipe(layout="helen", shard_size=2, max_rejected=0.5))
     assert [(r.source, r.reason) for r in manifest.rejected] == [
         ("images/11_1.jpg", "image empty: a file of 0 bytes"),
         ("images/21_1.jpg", "image missing"),
@@ -251,23 +251,23 @@ def test_too_many_bad_images_fail_and_a_repair_is_seen(helen: Path, tmp_path: Pa
         ValueError,
         match=r"1 of 6 items are rejected.*0\.05.*does not decode 1\nrejected images/11_1.jpg: im",
     ):
-        sharding.build(helen, out, Recipe(layout="helen"))
+        build(helen, out, Recipe(layout="helen"))
     image.write_bytes(whole)
-    assert sharding.build(helen, out, Recipe(layout="helen")).rejected == ()
+    assert build(helen, out, Recipe(layout="helen")).rejected == ()
     assert verify(out) == []
 
 
 def test_face_without_any_label_is_rejected(helen: Path, tmp_path: Path, draw_helen: Draw):
     nothing = {index: np.zeros((120, 100), np.uint8) for index in range(11)}
     draw_helen(helen, "11_1", maps=nothing)
-    manifest = sharding.build(helen, tmp_path / "out", Recipe(layout="helen", max_rejected=0.5))
+    manifest = build(helen, tmp_path / "out", Recipe(layout="helen", max_rejected=0.5))
     assert [rejection.reason for rejection in manifest.rejected] == [
         "nothing labelled: all masks are empty"
     ]
 
 
 def test_limit_takes_its_share_of_every_split(celebamask: Path, tmp_path: Path):
-    manifest = sharding.build(celebamask, tmp_path / "out", Recipe(layout="celebamask", limit=5))
+    manifest = build(celebamask, tmp_path / "out", Recipe(layout="celebamask", limit=5))
     assert manifest.num_samples == {"train": 3, "val": 1, "test": 1}
 
 
@@ -295,16 +295,16 @@ def test_bad_settings_are_refused(setting: dict, message: str):
 )
 def test_bad_places_are_refused(helen: Path, out: str, message: str):
     with pytest.raises(ValueError, match=message):
-        sharding.build(helen, out, Recipe(layout="helen"))
+        build(helen, out, Recipe(layout="helen"))
 
 
 def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
-    place = sharding.open_place(f"{bucket}/raw")
-    for path in sharding.open_place(helen).list():
+    place = open_place(f"{bucket}/raw")
+    for path in open_place(helen).list():
         place.upload((helen / path).open("rb"), path)
-    sharding.build(f"{bucket}/raw", f"{bucket}/out", Recipe(layout="helen", shard_size=2))
-    sharding.build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
-    remote = sharding.open_place(f"{bucket}/out")
+    build(f"{bucket}/raw", f"{bucket}/out", Recipe(layout="helen", shard_size=2))
+    build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
+    remote = open_place(f"{bucket}/out")
     assert {path: remote.read(path) for path in remote.list()} == contents(tmp_path / "out")
     assert verify(f"{bucket}/out") == []
 
