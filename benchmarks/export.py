@@ -68,7 +68,7 @@ def _session(model: Checkpoint) -> Any:
 def _test_faces(setup: Setup) -> Iterator[Tensor]:
     """`[1, 3, H, W]` uint8, each at its size in the shards."""
     faces = ShardedFaces([str(path) for path in sorted((setup.shards / "test").glob("*.tar"))])
-    for i in range(min(NUM_COMPARED, len(faces.places))):
+    for i in range(min(NUM_COMPARED, len(faces.samples))):
         yield faces[Request(i)].image[None].contiguous()
 
 

@@ -79,7 +79,7 @@ def train_faces(setup: Setup, num: int, with_labels: bool = True) -> ShardedFace
     """So many faces of the training split, augmented; the same ones again if there are fewer."""
     paths = [str(path) for path in sorted((setup.shards / "train").glob("*.tar"))]
     faces = ShardedFaces(paths, augment=setup.config.augment, with_labels=with_labels)
-    faces.places = list(itertools.islice(itertools.cycle(faces.places), num))
+    faces.samples = list(itertools.islice(itertools.cycle(faces.samples), num))
     return faces
 
 

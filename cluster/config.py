@@ -41,7 +41,7 @@ class ScalingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacesConfig:
+class LocationsConfig:
     """Where a job keeps things; both default to this user's data folder."""
 
     storage: str | None = None
@@ -51,7 +51,7 @@ class PlacesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig(TrainConfig, PlacesConfig):
+class JobConfig(TrainConfig, LocationsConfig):
     """A training job: every field is a setting of its command line."""
 
     data: str | None = None
@@ -64,7 +64,7 @@ class JobConfig(TrainConfig, PlacesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(PlacesConfig):
+class EvaluateConfig(LocationsConfig):
     """A job that scores a model."""
 
     model: str

@@ -2,24 +2,24 @@
 
 from dataclasses import dataclass
 
-from cluster.config import PlacesConfig, ScalingConfig
+from cluster.config import LocationsConfig, ScalingConfig
 from cluster.storage.datasets import ShardedData
 from cluster.storage.locations import resolve_storage
 from cluster.tracking.tracker import Tracker
 from cluster.training.run_record import require_name
 from cluster.workers.allocation import (
     KEEP_MEMORY,
-    Share,
+    WorkerAllocation,
+    allocate_workers,
     join_cluster,
     require_readable,
     require_shared,
-    take_share,
 )
 from sharding.packing.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
-class JobPlaces:
+class JobEnvironment:
     """A job's name, where it keeps things, and where it is tracked."""
 
     run_name: str
@@ -27,7 +27,7 @@ class JobPlaces:
     tracker: Tracker
 
 
-def open_places(settings: PlacesConfig, run_name: str) -> JobPlaces:
+def open_job(settings: LocationsConfig, run_name: str) -> JobEnvironment:
     """Settles a job's places and prints them.
 
     Raises:
@@ -38,10 +38,12 @@ def open_places(settings: PlacesConfig, run_name: str) -> JobPlaces:
     storage = resolve_storage(settings.storage)
     tracker = Tracker.connect(settings.tracking_uri)
     print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
-    return JobPlaces(run_name, storage, tracker)
+    return JobEnvironment(run_name, storage, tracker)
 
 
-def join(places: JobPlaces, data: ShardedData, scaling: ScalingConfig, most_workers: int) -> Share:
+def join(
+    environment: JobEnvironment, data: ShardedData, scaling: ScalingConfig, most_workers: int
+) -> WorkerAllocation:
     """Joins the cluster, waits for the job's share of it, and prints that.
 
     Args:
@@ -53,8 +55,8 @@ def join(places: JobPlaces, data: ShardedData, scaling: ScalingConfig, most_work
     Raises:
         ValueError: where there are not the resources, or a node does not see storage or data.
     """
-    share = take_share(scaling, most_workers, may_grow=join_cluster(KEEP_MEMORY))
-    require_shared(places.storage)
+    allocation = allocate_workers(scaling, most_workers, may_grow=join_cluster(KEEP_MEMORY))
+    require_shared(environment.storage)
     require_readable(data.place, MANIFEST)
-    print(f"working on {share}", flush=True)
-    return share
+    print(f"working on {allocation}", flush=True)
+    return allocation

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.storage.locations import own_folder
+from cluster.storage.locations import writable_folder
 from cluster.workers.allocation import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.packing.building import WriteShard
@@ -61,7 +61,7 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         args.source = str(Path(args.source).absolute())
         require_readable(args.source, ".")
     if "://" not in args.out:
-        args.out = str(own_folder(Path(args.out), "shards"))
+        args.out = str(writable_folder(Path(args.out), "shards"))
 
     def spread(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
         if "://" not in args.out:  # probed where all is ours: a probe may outlive a killed job

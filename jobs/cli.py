@@ -20,9 +20,9 @@ from cluster.parsing.photographs import (
     Photo,
     list_photos,
     parse_photos,
-    require_apart,
+    pending_photos,
+    require_distinct_results,
     summary,
-    without_results,
 )
 from sharding.progress import progress
 from sharding.storage.location import Folder
@@ -76,12 +76,12 @@ def _parse(args: argparse.Namespace) -> int:
     kinds = kinds_of(args.write)
     out = Folder(args.out.resolve())
     photos = _photos(args.photos, out)
-    require_apart(photos, out, kinds)
+    require_distinct_results(photos, out, kinds)
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
     model = _model_path(args.model, args.tracking_uri)
     parser = FaceParser.load(model, _device(args.device))
-    rest = without_results(photos, out.list(), kinds) if args.skip_existing else photos
+    rest = pending_photos(photos, out.list(), kinds) if args.skip_existing else photos
     started = time.monotonic()
     outcomes = list(progress(parse_photos(parser, rest, out, kinds), len(rest), "photograph"))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]

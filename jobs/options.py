@@ -16,7 +16,7 @@ from cluster.hybrid.parent import Parent
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig
-from stn_icnn.config_dict import from_dict, laid_over, to_dict
+from stn_icnn.config_dict import from_dict, merge_settings, to_dict
 
 DEFAULT_PRESET = "demo"
 
@@ -134,7 +134,7 @@ def _read_config(url: str, base: Job) -> Job:
         values = json.loads(place.read(name))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config must be a JSON file of settings, got {url}: {error}") from error
-    return from_dict(type(base), laid_over(to_dict(base), values))
+    return from_dict(type(base), merge_settings(to_dict(base), values))
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> int:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cluster.config import JobConfig, PlacesConfig
+from cluster.config import JobConfig, LocationsConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
 from cluster.paper.occlusion import OcclusionConfig, run_occlusion
 from cluster.paper.parity import ParityConfig, run_parity
@@ -29,7 +29,7 @@ from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]
 TrainingJob = TypeVar("TrainingJob", bound=JobConfig)
-MeasuringJob = TypeVar("MeasuringJob", bound=PlacesConfig)
+MeasuringJob = TypeVar("MeasuringJob", bound=LocationsConfig)
 
 
 def train(

@@ -22,7 +22,7 @@ from sharding.packing.manifest import MANIFEST, Manifest
 from sharding.packing.pool import map_in_processes
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.progress import progress
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,7 +143,7 @@ def run_build(args: argparse.Namespace, map_tasks: MapTasks) -> Manifest:
         known_defects=args.known_defects,
         max_rejected=args.max_rejected,
     )
-    was_there = open_place(args.out).exists(MANIFEST)
+    was_there = open_location(args.out).exists(MANIFEST)
     manifest = build(args.source, args.out, recipe, with_progress)
     if was_there:
         print(f"{args.out} is already complete; remove it first to make it anew")

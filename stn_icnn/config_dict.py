@@ -8,7 +8,9 @@ from stn_icnn.config import TrainConfig, require
 
 Config = TypeVar("Config")
 
-BEFORE: Final[Mapping[str, Mapping[str, Any]]] = {"optim": {"freeze_pretrained_stats": False}}
+LEGACY_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "optim": {"freeze_pretrained_stats": False}
+}
 """Settings that a training had before they could be set, where that is not their default."""
 
 
@@ -48,14 +50,14 @@ def from_stored(values: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ValueError: as `from_dict` does.
     """
-    return from_dict(TrainConfig, laid_over(BEFORE, values))
+    return from_dict(TrainConfig, merge_settings(LEGACY_VALUES, values))
 
 
-def laid_over(base: Any, values: Any) -> Any:
+def merge_settings(base: Any, values: Any) -> Any:
     """Nested settings with some of them replaced."""
     if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
         return values
-    changed = {name: laid_over(base.get(name), value) for name, value in values.items()}
+    changed = {name: merge_settings(base.get(name), value) for name, value in values.items()}
     return {**base, **changed}
 
 

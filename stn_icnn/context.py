@@ -13,7 +13,7 @@ Metrics = Mapping[str, Any]
 """Numbers, and what they were computed on."""
 
 
-def own_device() -> torch.device:
+def default_device() -> torch.device:
     """Where a process that is alone computes: a GPU where it sees one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

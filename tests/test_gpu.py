@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cluster.workers.allocation import Share
+from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
@@ -89,7 +89,7 @@ def test_workers_with_gpus_are_joined_by_nccl(tmp_path: Path) -> None:
         None,
         name="nccl",
         storage=str(tmp_path),
-        share=Share(num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1),
+        share=WorkerAllocation(num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1),
         max_failures=0,
         on_report=lambda report: None,
     )

@@ -14,8 +14,8 @@ from cluster.hybrid.report import (
     curves_of,
     write_hybrid_report,
 )
-from cluster.hybrid.scratch import open_scratch, require_goes_on
-from cluster.job_setup import open_places
+from cluster.hybrid.scratch import open_scratch, require_same_scratch
+from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
 from cluster.training.job import keep, score_phase
@@ -52,13 +52,13 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     """
     require(settings.data is not None, "--data", "the shards to fine-tune on", None)
     parent.require_fit(training_of(settings))
-    places = open_places(settings, settings.run_name or new_run_name(HYBRID))
+    environment = open_job(settings, settings.run_name or new_run_name(HYBRID))
     if settings.compare:
-        require_goes_on(f"{places.storage}/{places.run_name}", scratch_of(settings))
+        require_same_scratch(f"{environment.storage}/{environment.run_name}", scratch_of(settings))
     training = open_training(
         settings,
         HYBRID,
-        places,
+        environment,
         num_images=settings.num_images,
         parent_sha256=parent.sha256,
         tags={"system": HYBRID, **parent.tags},
@@ -76,7 +76,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
             (own,) = curves_of(training, [PHASE])
             others[SCRATCH] = scratch.train(own.seconds)
         result = _conclude(training, others, parent)
-    return places.tracker.last_line(result)
+    return environment.tracker.last_line(result)
 
 
 def _conclude(training: Training, others: Mapping[str, Training], parent: Parent) -> dict[str, Any]:

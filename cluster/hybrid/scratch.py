@@ -25,7 +25,7 @@ from cluster.training.run_record import FILE, plain
 from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.training.epoch_time import seconds_per_epoch
@@ -101,7 +101,7 @@ class Scratch:
             [phase_task(training, phase, None) for phase in PHASES],
             name=f"timing-{uuid.uuid4().hex[:8]}",
             storage=self.beside.record.storage,
-            share=self.beside.share,
+            allocation=self.beside.allocation,
             max_failures=self.beside.max_failures,
             on_report=lambda report: print(f"timing: {report}", flush=True),
         )
@@ -113,7 +113,7 @@ class Scratch:
         return seconds
 
 
-def require_goes_on(storage: str, config: TrainConfig) -> None:
+def require_same_scratch(storage: str, config: TrainConfig) -> None:
     """Refuses to go on with a training from scratch that was begun with other settings.
 
     Asked before anything else is done, so that a finished run is not marked as failed by it.
@@ -125,7 +125,7 @@ def require_goes_on(storage: str, config: TrainConfig) -> None:
     Raises:
         ValueError: naming the settings.
     """
-    place = open_place(storage)
+    place = open_location(storage)
     noted = json.loads(place.read(FILE)).get(FOLDER) if place.exists(FILE) else None
     if noted is None:
         return
@@ -152,7 +152,7 @@ def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any])
         ValueError: where its batches leave a worker none.
         TrackingUnavailableError: where the tracking server has gone away since the job's start.
     """
-    require_batches(config, beside.data, beside.share, beside.chosen_images)
+    require_batches(config, beside.data, beside.allocation, beside.chosen_images)
     params = {**to_dict(config), "num_images": beside.chosen_images or "all"}
     for phase in PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(f"epochs_{phase}")

@@ -132,8 +132,8 @@ def _chart(title: str, found: Mapping[int, Mapping[str, Rows]]) -> Figure:
     width = 0.35
     for i, (system, colour) in enumerate(zip(SYSTEMS, COLOURS, strict=True)):
         heights = [of_px[system]["overall"] or 0 for of_px in found.values()]
-        places = [x + i * width for x in range(len(found))]
-        bars = axes.bar(places, heights, width * 0.95, label=system, color=colour)
+        positions = [x + i * width for x in range(len(found))]
+        bars = axes.bar(positions, heights, width * 0.95, label=system, color=colour)
         axes.bar_label(bars, fmt="%.3f", fontsize=8)
     axes.set_xticks([x + width / 2 for x in range(len(found))], [f"{px} px" for px in found])
     lowest = min(of_px[system]["overall"] or 0 for of_px in found.values() for system in SYSTEMS)

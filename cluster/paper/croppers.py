@@ -45,12 +45,12 @@ def locate(model: STNiCNN, batch: Batch, system: str) -> Locations:
     """
     coarse_logits = model.label_coarsely(batch)
     shares, found = centroids(coarse_logits.softmax(dim=1))
-    located = model.locate(coarse_logits)
+    locations = model.locate(coarse_logits)
     by_cropper = {
         ICNN: _at_set_size(shares),
-        system: located,
-        system + SET_SIZE: _at_set_size(located[..., :2]),
-        BLIND: _at_set_size(located.new_tensor(MEAN_CENTRES).expand_as(shares)),
+        system: locations,
+        system + SET_SIZE: _at_set_size(locations[..., :2]),
+        BLIND: _at_set_size(locations.new_tensor(MEAN_CENTRES).expand_as(shares)),
     }
     return Locations(coarse_logits, found, by_cropper)
 

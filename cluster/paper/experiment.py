@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.config import PlacesConfig
-from cluster.job_setup import JobPlaces
+from cluster.config import LocationsConfig
+from cluster.job_setup import JobEnvironment
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.config_dict import differences
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
 
@@ -29,7 +29,7 @@ ICNN, _, STN = SYSTEMS
 
 
 @dataclass(frozen=True)
-class Findings:
+class ExperimentResult:
     """What an experiment found, beside the files that it wrote."""
 
     table: Sequence[str]
@@ -40,7 +40,7 @@ class Findings:
     """For MLflow."""
 
 
-Work = Callable[[Path], Findings]
+Work = Callable[[Path], ExperimentResult]
 """Writes its files into a folder: no folders in it."""
 
 
@@ -78,10 +78,10 @@ def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedMo
     return model
 
 
-def conduct(
+def run_experiment(
     name: str,
-    places: JobPlaces,
-    job: PlacesConfig,
+    environment: JobEnvironment,
+    job: LocationsConfig,
     facts: Mapping[str, str | None],
     work: Work,
 ) -> dict[str, Any]:
@@ -101,11 +101,11 @@ def conduct(
         ValueError: naming the settings in which the run of this name was started otherwise.
     """
     settings = _settings(name, job, facts)
-    storage = f"{places.storage}/{places.run_name}"
-    place = open_place(storage)
+    storage = f"{environment.storage}/{environment.run_name}"
+    place = open_location(storage)
     record = _earlier(place, storage, settings)
     tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
-    run = places.tracker.start_or_resume_run(places.run_name, tags=tags, params=settings)
+    run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags, params=settings)
     with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as scratch:
         folder = Path(scratch)
         if record is None:
@@ -120,19 +120,21 @@ def conduct(
         place.write(RECORD, json.dumps(record, indent=1).encode())  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
     print("\n".join(record["table"]), flush=True)
-    line = {"run_id": run.run_id, "run_name": places.run_name, "experiment": name}
-    return places.tracker.last_line({**line, **record["result"]})
+    line = {"run_id": run.run_id, "run_name": environment.run_name, "experiment": name}
+    return environment.tracker.last_line({**line, **record["result"]})
 
 
-def _settings(name: str, job: PlacesConfig, facts: Mapping[str, str | None]) -> dict[str, Any]:
+def _settings(name: str, job: LocationsConfig, facts: Mapping[str, str | None]) -> dict[str, Any]:
     """What a result depends on, as JSON gives it back."""
-    elsewhere = {*asdict(PlacesConfig()), "run_name"}
+    elsewhere = {*asdict(LocationsConfig()), "run_name"}
     own = {key: value for key, value in asdict(job).items() if key not in elsewhere}
     settings: dict[str, Any] = json.loads(json.dumps({"experiment": name, **own, **facts}))
     return settings
 
 
-def _earlier(place: Place, storage: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _earlier(
+    place: StorageLocation, storage: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """What the run has left, if it is finished."""
     if place.exists(TRAINING_RECORD):
         raise ValueError(f"the run at {storage} is a training: give another --run-name")

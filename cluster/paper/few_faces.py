@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.storage.datasets import DEMO_NAME, ShardedData
-from cluster.storage.shard_cache import PlacedShard, bring_here
+from cluster.storage.shard_cache import DatasetShard, fetch_shards
 from cluster.training.worker import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build
@@ -49,6 +49,6 @@ def few_faces(data: str | None, split: str, num: int) -> FewFaces:
         return FewFaces(DEMO_NAME, None, _read(shards, num))
 
 
-def _read(shards: tuple[PlacedShard, ...] | list[PlacedShard], num: int) -> list[Sample]:
-    faces = ShardedFaces(bring_here(shards), canvas_px=UNLIMITED_PX)
+def _read(shards: tuple[DatasetShard, ...] | list[DatasetShard], num: int) -> list[Sample]:
+    faces = ShardedFaces(fetch_shards(shards), canvas_px=UNLIMITED_PX)
     return [faces[Request(i)] for i in range(min(num, len(faces)))]

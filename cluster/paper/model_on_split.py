@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.config import PlacesConfig
-from cluster.job_setup import open_places
-from cluster.paper.experiment import Findings, OpenedModel, conduct, open_model
+from cluster.config import LocationsConfig
+from cluster.job_setup import open_job
+from cluster.paper.experiment import ExperimentResult, OpenedModel, open_model, run_experiment
 from cluster.storage.datasets import ShardedData
 from cluster.training.run_record import new_run_name
-from cluster.training.worker import read_faces, scoring_config
+from cluster.training.worker import read_faces, unlimited_canvas
 from sharding.progress import progress
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext
@@ -20,7 +20,7 @@ from stn_icnn.scoring.confusion import evaluation_batches
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(PlacesConfig):
+class SplitConfig(LocationsConfig):
     """A job that tries a model on the faces of a split."""
 
     model: str
@@ -62,13 +62,13 @@ def batches_of(faces: ShardedFaces) -> Iterator[Batch]:
     return progress(batches, len(faces), "face", len)
 
 
-def conduct_on_split(
+def run_on_split(
     name: str,
     config: SplitConfig,
     needed: Sequence[str],
-    work: Callable[[ModelOnSplit, Path], Findings],
+    work: Callable[[ModelOnSplit, Path], ExperimentResult],
 ) -> dict[str, Any]:
-    """Does an experiment with a model on a split, as `conduct` does it.
+    """Does an experiment with a model on a split, as `run_experiment` does it.
 
     Args:
         name: of the experiment.
@@ -77,22 +77,22 @@ def conduct_on_split(
         work: the experiment; writes its files into a folder.
 
     Returns:
-        The job's last line, as `conduct` gives it.
+        The job's last line, as `run_experiment` gives it.
 
     Raises:
         ValueError: for a model or data that can't be used, or naming the settings in which the run
             of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away.
     """
-    places = open_places(config, config.run_name or new_run_name(name))
+    environment = open_job(config, config.run_name or new_run_name(name))
     data = ShardedData.open(config.data)
     shards = data.shards(config.split)
-    model = open_model(config.model, places.tracker.uri, needed)
+    model = open_model(config.model, environment.tracker.uri, needed)
 
-    def on_faces(folder: Path) -> Findings:
-        faces = read_faces(shards, scoring_config(model.checkpoint.config))
-        faces.places = faces.places[: config.num_faces]
+    def on_faces(folder: Path) -> ExperimentResult:
+        faces = read_faces(shards, unlimited_canvas(model.checkpoint.config))
+        faces.samples = faces.samples[: config.num_faces]
         return work(ModelOnSplit(model, faces, data.name, config.split), folder)
 
     facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
-    return conduct(name, places, config, facts, on_faces)
+    return run_experiment(name, environment, config, facts, on_faces)

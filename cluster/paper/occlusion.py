@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from cluster.paper.croppers import BLIND, locate
-from cluster.paper.experiment import ICNN, Findings, OpenedModel
-from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
+from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel
+from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
 from stn_icnn.config import require
-from stn_icnn.context import own_device
+from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import NUM_PARTS
@@ -63,10 +63,10 @@ def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used; a model needs a trained localizer.
         TrackingUnavailableError: where the tracking server is away.
     """
-    return conduct_on_split(NAME, config, ("coarse", "localizer"), partial(_measure, config))
+    return run_on_split(NAME, config, ("coarse", "localizer"), partial(_measure, config))
 
 
-def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> Findings:
+def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> ExperimentResult:
     model, faces = tried.model, tried.faces
     cropper = Croppers(model, config.num_covered, config.seed)
     croppings = Croppings.joined([cropper.cut(batch) for batch in batches_of(faces)])
@@ -97,7 +97,7 @@ class Croppers:
         self.system = model.system
         self.num_covered = num_covered
         self.seed = seed
-        self.device = own_device()
+        self.device = default_device()
         checkpoint = model.checkpoint
         self.model: STNiCNN = prepare_model(checkpoint.model, checkpoint.config, self.device)
 
@@ -138,7 +138,7 @@ class Croppers:
         batch = batch.to(self.device)
         at = locate(self.model, batch, self.system)
         windows = {
-            name: self.model.windows(located, batch).cpu()
-            for name, located in at.by_cropper.items()
+            name: self.model.windows(locations, batch).cpu()
+            for name, locations in at.by_cropper.items()
         }
         return windows, at.found.cpu(), at.coarse_logits

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.paper.experiment import Findings
+from cluster.paper.experiment import ExperimentResult
 from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
 from stn_icnn.scoring.window_scores import (
@@ -83,7 +83,7 @@ class Croppings:
 
 def write_report(
     folder: Path, croppings: Croppings, shown: Sequence[str], about: str, seed: int
-) -> Findings:
+) -> ExperimentResult:
     """Writes `occlusion.md`, `.csv`, `.png` and `occlusion_per_face.csv`.
 
     Args:
@@ -116,7 +116,7 @@ def write_report(
         if value is not None
     }
     counts = {"covered_whole_by": whole_by, "num_faces": len(croppings.keys)}
-    return Findings(table, {**result, **counts}, metrics)
+    return ExperimentResult(table, {**result, **counts}, metrics)
 
 
 def _markdown(
@@ -272,8 +272,8 @@ def _chart(summaries: Summaries, shown: Sequence[str]) -> Figure:
             at = [place + 0.4 * i for place in range(len(ROWS))]
             errors = ends.nan_to_num().clamp(min=0).numpy()
             axes.bar(at, mean.numpy(), 0.4, yerr=errors, capsize=2, label=name, color=colour)
-        places = [place + 0.2 for place in range(len(ROWS))]
-        axes.set_xticks(places, [row.replace("_", "\n") for row in ROWS], fontsize=8)
+        positions = [place + 0.2 for place in range(len(ROWS))]
+        axes.set_xticks(positions, [row.replace("_", "\n") for row in ROWS], fontsize=8)
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from cluster.config import PlacesConfig
-from cluster.job_setup import open_places
-from cluster.paper.experiment import Findings, conduct
+from cluster.config import LocationsConfig
+from cluster.job_setup import open_job
+from cluster.paper.experiment import ExperimentResult, run_experiment
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.tracking.result_files import markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
-from stn_icnn.context import own_device
+from stn_icnn.context import default_device
 from stn_icnn.data.batch import Sample
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
@@ -44,7 +44,7 @@ Differences = Mapping[tuple[int, str], Difference]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParityConfig(PlacesConfig):
+class ParityConfig(LocationsConfig):
     """The paper's Figures 7 and 8: compares the model's cropper with integer slicing.
 
     python jobs/paper.py parity --data OUT
@@ -78,14 +78,16 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
         ValueError: for data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    places = open_places(config, config.run_name or new_run_name(NAME))
+    environment = open_job(config, config.run_name or new_run_name(NAME))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint}
-    return conduct(NAME, places, config, facts, partial(_measure, config.patch_px, faces))
+    return run_experiment(
+        NAME, environment, config, facts, partial(_measure, config.patch_px, faces)
+    )
 
 
-def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> Findings:
-    device = own_device()
+def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> ExperimentResult:
+    device = default_device()
     found = {
         (px, aligned): _difference(faces.samples, px, aligned, device)
         for px in sizes
@@ -117,7 +119,7 @@ def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> Findings:
     _scheme().savefig(folder / "parity_grid.png", dpi=150)
     largest = {str(px): found[px, "pixel"].largest for px in sizes}
     metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
-    return Findings(table, {"largest_difference": largest}, metrics)
+    return ExperimentResult(table, {"largest_difference": largest}, metrics)
 
 
 def _centres(sample: Sample) -> Tensor:
@@ -186,10 +188,10 @@ def _scheme() -> Figure:
     """Figure 7: the pixels that a slice takes, and where the sampler looks."""
     figure = Figure(figsize=(3.4 * len(SCHEME), 4.2), layout="constrained")
     for axes, px in zip(figure.subplots(1, len(SCHEME)), SCHEME, strict=True):
-        for places, colour, name in zip(
+        for positions, colour, name in zip(
             places_cut(px), ("#1f5fa8", "#2a9d4e"), ("sliced", "sampled"), strict=True
         ):
-            x, y = zip(*((x, y) for x in places for y in places), strict=True)
+            x, y = zip(*((x, y) for x in positions for y in positions), strict=True)
             size = 60 if name == "sliced" else 18
             axes.scatter(x, y, s=size, color=colour, label=name)
         edges = [i - 0.5 for i in range(-(px // 2), px // 2 + 2)]

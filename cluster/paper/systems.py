@@ -11,7 +11,7 @@ from torch import Tensor
 from cluster.scoring.job import count
 from cluster.training.phase_runs import Training, train_phase
 from cluster.training.worker import COARSE, MEAN_MAP
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.phases import STARTS_FROM, SYSTEMS
@@ -35,7 +35,7 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
     Raises:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    place = open_place(training.record.storage)
+    place = open_location(training.record.storage)
     with training.run.finishing():
         for phase in phases_of(systems):
             train_phase(training, phase)
@@ -68,7 +68,7 @@ def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]
         training.data,
         "test",
         storage=training.record.storage,
-        share=training.share,
+        allocation=training.allocation,
         max_failures=training.max_failures,
         coarse=training.record.model("coarse"),
     )

@@ -171,9 +171,9 @@ def _chart(report: TableReport) -> Figure:
     axes = figure.subplots()
     width = 0.8 / len(report.systems)
     for i, (name, colour) in enumerate(zip(report.systems, COLOURS, strict=False)):
-        places = [x + i * width for x in range(len(shown))]
+        positions = [x + i * width for x in range(len(shown))]
         axes.bar(
-            places,
+            positions,
             [report.mean(name, row) or 0 for row in shown],
             width * 0.92,
             label=name,
@@ -181,9 +181,9 @@ def _chart(report: TableReport) -> Figure:
         )
         for of_seed in report.rows_of(name).values():
             heights = [of_seed[row] or 0 for row in shown]
-            axes.plot(places, heights, ".", color="black", markersize=3)
+            axes.plot(positions, heights, ".", color="black", markersize=3)
         theirs = published.get(f"{name} (paper)", {})
-        for place, row in zip(places, shown, strict=True):
+        for place, row in zip(positions, shown, strict=True):
             if (published_f1 := theirs.get(row)) is not None:
                 axes.hlines(published_f1, place - width / 2, place + width / 2, color="#d1495b")
     axes.plot([], [], color="#d1495b", label="paper")

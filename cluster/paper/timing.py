@@ -10,15 +10,15 @@ from typing import Any, Final, Literal
 
 from matplotlib.figure import Figure
 
-from cluster.config import PlacesConfig
-from cluster.job_setup import open_places
-from cluster.paper.experiment import ICNN, Findings, OpenedModel, conduct, open_model
+from cluster.config import LocationsConfig
+from cluster.job_setup import open_job
+from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel, open_model, run_experiment
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.networks.checkpoint import Checkpoint, started_from
+from stn_icnn.networks.checkpoint import Checkpoint, initialize_model
 from stn_icnn.networks.model import computed_on
 
 NAME: Final = "timing"
@@ -33,7 +33,7 @@ Times = Mapping[tuple[str, int], Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingConfig(PlacesConfig):
+class TimingConfig(LocationsConfig):
     """The paper's section 3.1: times a model's pipeline, and its networks with the centroid
     cropper, one face and many at a time.
 
@@ -69,17 +69,17 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    places = open_places(config, config.run_name or new_run_name(NAME))
-    model = open_model(config.model, places.tracker.uri, ("localizer", "fine"))
+    environment = open_job(config, config.run_name or new_run_name(NAME))
+    model = open_model(config.model, environment.tracker.uri, ("localizer", "fine"))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}
-    return conduct(NAME, places, config, facts, partial(_measure, config, model, faces))
+    return run_experiment(NAME, environment, config, facts, partial(_measure, config, model, faces))
 
 
 def with_centroids(checkpoint: Checkpoint) -> Checkpoint:
     """The same coarse and fine networks, with the centroid cropper between them."""
     config = replace(checkpoint.config, model=replace(checkpoint.config.model, cropper="centroid"))
-    model = started_from(checkpoint, config, ("coarse", "fine"))
+    model = initialize_model(checkpoint, config, ("coarse", "fine"))
     return replace(checkpoint, model=model.eval(), config=config)
 
 
@@ -113,7 +113,9 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: Path) -> Findings:
+def _measure(
+    config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: Path
+) -> ExperimentResult:
     parsers = {
         ICNN: FaceParser(with_centroids(model.checkpoint)),
         model.system: FaceParser(model.checkpoint),
@@ -160,7 +162,7 @@ def _measure(config: TimingConfig, model: OpenedModel, faces: FewFaces, folder: 
     metrics = {  # MLflow takes no asterisk
         f"timing/{system.replace('*', '')}_{num}_ms": ms for (system, num), ms in medians.items()
     }
-    return Findings(table, {**result, "machine": where}, metrics)
+    return ExperimentResult(table, {**result, "machine": where}, metrics)
 
 
 def _ratios(times: Times) -> dict[int, float]:

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.croppers import locate
-from cluster.paper.experiment import Findings, OpenedModel
-from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, conduct_on_split
+from cluster.paper.experiment import ExperimentResult, OpenedModel
+from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
 from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.config import require
-from stn_icnn.context import own_device
+from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
@@ -31,7 +31,7 @@ from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
 from stn_icnn.scoring.paired_difference import Difference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
-from stn_icnn.training.true_windows import locate_truly
+from stn_icnn.training.true_windows import true_locations
 
 NAME: Final = "windows"
 TRUE: Final = "true centres"
@@ -68,7 +68,7 @@ def run_windows(config: WindowsConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away.
     """
     networks = ("coarse", "localizer", "fine")
-    return conduct_on_split(NAME, config, networks, partial(_measure, config.errors))
+    return run_on_split(NAME, config, networks, partial(_measure, config.errors))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Labelled:
         return float(self.scores.share_inside.nanmean())
 
 
-def _measure(errors: Sequence[float], tried: ModelOnSplit, folder: Path) -> Findings:
+def _measure(errors: Sequence[float], tried: ModelOnSplit, folder: Path) -> ExperimentResult:
     model = tried.model
     labelled = label_faces(model, tried.faces, errors)
     about = (
@@ -125,7 +125,7 @@ def label_faces(
     Returns:
         By cropper; the model's own windows are under its system's name.
     """
-    checkpoint, device = model.checkpoint, own_device()
+    checkpoint, device = model.checkpoint, default_device()
     prepared = prepare_model(checkpoint.model, checkpoint.config, device)
     labelled = [
         _label(prepared, batch, device, model.system, errors) for batch in batches_of(faces)
@@ -141,12 +141,12 @@ def _label(
     truths = [true_labels(batch, i) for i in range(len(batch))]
     seen = batch.to(device)
     at = locate(model, seen, system)
-    locations = {**at.by_cropper, TRUE: locate_truly(seen)}
-    locations |= {f"{TRUE} ± {error:g}": locate_truly(seen, error) for error in errors}
+    candidates = {**at.by_cropper, TRUE: true_locations(seen)}
+    candidates |= {f"{TRUE} ± {error:g}": true_locations(seen, error) for error in errors}
     labelled = {}
-    for name, located in locations.items():
-        windows = model.windows(located, seen)
-        parsing = Parsing(at.coarse_logits, located, windows, *model.label_parts(seen, windows))
+    for name, locations in candidates.items():
+        windows = model.windows(locations, seen)
+        parsing = Parsing(at.coarse_logits, locations, windows, *model.label_parts(seen, windows))
         maps = label_maps(parsing, batch.host_sizes)
         counts = [confusion(truth, of.cpu()) for truth, of in zip(truths, maps, strict=True)]
         labelled[name] = Labelled(torch.stack(counts), score_windows(windows.cpu(), batch))
@@ -155,7 +155,7 @@ def _label(
 
 def write_windows(
     folder: Path, labelled: Mapping[str, Labelled], system: str, about: str
-) -> Findings:
+) -> ExperimentResult:
     """Writes `windows.md`, `.csv` and `.png`.
 
     Args:
@@ -197,7 +197,7 @@ def write_windows(
         "error_px": {name: one.error_px for name, one in labelled.items()},
         "difference": {name: one.numbers for name, one in differences.items()},
     }
-    return Findings(table, result)
+    return ExperimentResult(table, result)
 
 
 def _table(labelled: Mapping[str, Labelled], differences: Mapping[str, Difference]) -> list[str]:

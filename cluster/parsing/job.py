@@ -24,22 +24,22 @@ from cluster.parsing.photographs import (
     Photo,
     list_photos,
     parse_photos,
-    require_apart,
+    pending_photos,
+    require_distinct_results,
     summary,
-    without_results,
 )
-from cluster.storage.locations import own_folder
+from cluster.storage.locations import writable_folder
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import (
-    Share,
+    WorkerAllocation,
+    allocate_workers,
     join_cluster,
     require_readable,
     require_shared,
-    take_share,
 )
 from cluster.workers.launch import PhaseFailedError
 from sharding.progress import progress
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths
 from stn_icnn.networks.checkpoint import load_checkpoint
@@ -64,16 +64,16 @@ class ParseTask:
     def __init__(
         self,
         model: "ray.ObjectRef[bytes]",
-        source: Place,
-        out: Place,
+        source: StorageLocation,
+        out: StorageLocation,
         kinds: Sequence[str],
-        share: Share,
+        allocation: WorkerAllocation,
     ) -> None:
-        torch.set_num_threads(share.cpus_per_worker)
-        device = "cuda" if share.use_gpu else "cpu"
+        torch.set_num_threads(allocation.cpus_per_worker)
+        device = "cuda" if allocation.use_gpu else "cpu"
         self.parser = FaceParser(load_checkpoint(ray.get(model)), device)
         self.source, self.out, self.kinds = source, out, kinds
-        self.threads = max(THREADS, share.cpus_per_worker)
+        self.threads = max(THREADS, allocation.cpus_per_worker)
 
     def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, bytes | list[bytes]]:
         """Parses photographs.
@@ -114,10 +114,10 @@ def run_parsing(job: ParseConfig) -> dict[str, Any]:
     source, out = _places(job)
     model = FetchedModel.fetch(job.model, job.tracking_uri)
     photos = list_photos(source, out)
-    require_apart(photos, out, kinds)
+    require_distinct_results(photos, out, kinds)
     there = out.list()
     _claim(out, there, photos, {"model": model.sha256, "input": source.url})
-    rest = without_results(photos, there, kinds)
+    rest = pending_photos(photos, there, kinds)
     print(f"{len(photos)} photographs, {len(photos) - len(rest)} of them done before", flush=True)
     started = time.monotonic()
     coming = _parse(rest, out, kinds, model.content, job.scaling) if rest else iter(())
@@ -132,15 +132,15 @@ def run_parsing(job: ParseConfig) -> dict[str, Any]:
     return summary(out, outcomes, len(photos) - len(rest), time.monotonic() - started)
 
 
-def _places(job: ParseConfig) -> tuple[Place, Place]:
+def _places(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
     """The input and the output, which must not mix.
 
     Raises:
         ValueError: for what is no place, and an output that holds the input.
     """
     local = "://" not in job.input
-    source = open_place(Path(job.input).expanduser().absolute() if local else job.input)
-    out = open_place(job.out if "://" in job.out else own_folder(Path(job.out), "results"))
+    source = open_location(Path(job.input).expanduser().absolute() if local else job.input)
+    out = open_location(job.out if "://" in job.out else writable_folder(Path(job.out), "results"))
     if f"{source.url}/".startswith(f"{out.url}/"):
         raise ValueError(
             f"--out {out.url} holds the input {source.url}, where results would be taken for "
@@ -150,7 +150,7 @@ def _places(job: ParseConfig) -> tuple[Place, Place]:
 
 
 def _claim(
-    out: Place, there: Sequence[str], photos: Sequence[Photo], record: Mapping[str, str]
+    out: StorageLocation, there: Sequence[str], photos: Sequence[Photo], record: Mapping[str, str]
 ) -> None:
     """Makes the output that of one model and one input: what is there is then theirs.
 
@@ -181,7 +181,11 @@ def _claim(
 
 
 def _parse(
-    photos: Sequence[Photo], out: Place, kinds: Sequence[str], model: bytes, scaling: ScalingConfig
+    photos: Sequence[Photo],
+    out: StorageLocation,
+    kinds: Sequence[str],
+    model: bytes,
+    scaling: ScalingConfig,
 ) -> Iterator[list[Outcome]]:
     """Parses photographs of one place on the cluster; yields what came of them, task by task.
 
@@ -192,24 +196,24 @@ def _parse(
     """
     source = photos[0].place
     may_grow = join_cluster()
-    share = take_share(scaling, math.ceil(len(photos) / LEAST_PHOTOS_A_WORKER), may_grow)
+    allocation = allocate_workers(scaling, math.ceil(len(photos) / LEAST_PHOTOS_A_WORKER), may_grow)
     require_readable(source.url, photos[0].path)
     if "://" not in out.url:
         require_shared(out.url)
-    print(f"working on {share}", flush=True)
+    print(f"working on {allocation}", flush=True)
     _quieten()
-    tasks = _tasks(photos, share.num_workers)
+    tasks = _tasks(photos, allocation.num_workers)
     with warnings.catch_warnings():
         # Of arguments like the last; it has no other name yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             ParseTask,
-            fn_constructor_args=(ray.put(model), source, out, kinds, share),
+            fn_constructor_args=(ray.put(model), source, out, kinds, allocation),
             compute=ray.data.ActorPoolStrategy(
-                size=min(share.num_workers, len(tasks)), max_tasks_in_flight_per_actor=2
+                size=min(allocation.num_workers, len(tasks)), max_tasks_in_flight_per_actor=2
             ),
-            num_cpus=share.cpus_per_worker,
-            num_gpus=1 if share.use_gpu else None,
+            num_cpus=allocation.cpus_per_worker,
+            num_gpus=1 if allocation.use_gpu else None,
             # For ever by default: a photograph that ends its worker would end the next as well.
             max_task_retries=scaling.max_failures,
         )
@@ -246,7 +250,7 @@ def _quieten() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _report(out: Place, failures: Mapping[str, str]) -> None:
+def _report(out: StorageLocation, failures: Mapping[str, str]) -> None:
     """Lists the photographs that can't be parsed, this time: those of before were tried again."""
     if not failures:
         out.delete(FAILED)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.layouts.raw import RejectedError, read_photo
-from sharding.storage.location import Place
+from sharding.storage.location import StorageLocation
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
 from stn_icnn.inference.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
 
@@ -34,7 +34,7 @@ read ahead and one being written."""
 class Photo:
     """A photograph; its results go to the same path in the output."""
 
-    place: Place
+    place: StorageLocation
     path: str
 
     @property
@@ -52,7 +52,7 @@ class Outcome:
     """Why it can't be parsed; None: its results are written."""
 
 
-def list_photos(place: Place, out: Place) -> list[Photo]:
+def list_photos(place: StorageLocation, out: StorageLocation) -> list[Photo]:
     """Every photograph below a place, by path; not the results, where `out` lies in it.
 
     Raises:
@@ -69,7 +69,9 @@ def list_photos(place: Place, out: Place) -> list[Photo]:
     return photos
 
 
-def require_apart(photos: Sequence[Photo], out: Place, kinds: Sequence[str]) -> None:
+def require_distinct_results(
+    photos: Sequence[Photo], out: StorageLocation, kinds: Sequence[str]
+) -> None:
     """Refuses results that would overwrite each other or a photograph.
 
     Raises:
@@ -89,7 +91,7 @@ def require_apart(photos: Sequence[Photo], out: Place, kinds: Sequence[str]) -> 
                 )
 
 
-def without_results(
+def pending_photos(
     photos: Sequence[Photo], there: Sequence[str], kinds: Sequence[str]
 ) -> list[Photo]:
     """The photographs that lack a result among the paths that are there."""
@@ -98,7 +100,7 @@ def without_results(
 
 
 def summary(
-    out: Place, outcomes: Sequence[Outcome], num_skipped: int, seconds: float
+    out: StorageLocation, outcomes: Sequence[Outcome], num_skipped: int, seconds: float
 ) -> dict[str, object]:
     """What is said at the end, as one JSON object."""
     num_failed = sum(outcome.failure is not None for outcome in outcomes)
@@ -115,7 +117,7 @@ def summary(
 def parse_photos(
     parser: FaceParser,
     photos: Sequence[Photo],
-    out: Place,
+    out: StorageLocation,
     kinds: Sequence[str],
     threads: int = THREADS,
 ) -> Iterator[Outcome]:
@@ -158,7 +160,7 @@ def _read(photo: Photo) -> NDArray[np.uint8]:
     return np.asarray(read_photo(photo.place, photo.path).image)
 
 
-def _write(photo: Photo, face: ParsedFace, out: Place, kinds: Sequence[str]) -> Outcome:
+def _write(photo: Photo, face: ParsedFace, out: StorageLocation, kinds: Sequence[str]) -> Outcome:
     for kind, path in zip(kinds, result_paths(photo.path, kinds), strict=True):
         out.write(path, encode_result(face, kind))
     return Outcome(photo)

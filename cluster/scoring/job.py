@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from cluster.config import EvaluateConfig
-from cluster.job_setup import join, open_places
+from cluster.job_setup import join, open_job
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.training.run_record import new_run_name
-from cluster.training.worker import MODEL, EvaluateTask, evaluate, read_faces, scoring_config
-from cluster.workers.allocation import Share
+from cluster.training.worker import MODEL, EvaluateTask, evaluate, read_faces, unlimited_canvas
+from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
 from stn_icnn.data.batch import collate
@@ -60,7 +60,7 @@ def count(
     split: str,
     *,
     storage: str,
-    share: Share,
+    allocation: WorkerAllocation,
     max_failures: int,
     precision: Precision | None = None,
     coarse: bytes | None = None,
@@ -88,7 +88,7 @@ def count(
         EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision, coarse),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
-        share=share,
+        allocation=allocation,
         max_failures=max_failures,
         on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
@@ -102,7 +102,7 @@ def score(
     *,
     run: Run,
     storage: str,
-    share: Share,
+    allocation: WorkerAllocation,
     max_failures: int,
     precision: Precision | None = None,
     system: str = MODEL,
@@ -129,7 +129,7 @@ def score(
         data,
         split,
         storage=storage,
-        share=share,
+        allocation=allocation,
         max_failures=max_failures,
         precision=precision,
     )
@@ -149,8 +149,8 @@ def _report(
     """
     checkpoint = load_checkpoint(model)
     main = next(iter(counts.values()))
-    faces = read_faces(data.shards(split), scoring_config(checkpoint.config))
-    keys = [place.key for place in faces.places]
+    faces = read_faces(data.shards(split), unlimited_canvas(checkpoint.config))
+    keys = [place.key for place in faces.samples]
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         report = write_report(
             Path(folder),
@@ -190,32 +190,32 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
         PhaseFailedError: where workers failed more often than allowed.
     """
     # Each scoring is a run of its own.
-    places = open_places(job, new_run_name(job.run_name or "evaluate"))
+    environment = open_job(job, new_run_name(job.run_name or "evaluate"))
     data = ShardedData.open(job.data)
     data.shards(job.split)
-    model = FetchedModel.fetch(job.model, places.tracker.uri)
+    model = FetchedModel.fetch(job.model, environment.tracker.uri)
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
-    share = join(places, data, job.scaling, most_workers)
+    allocation = join(environment, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     if job.precision is not None:
         tags["precision"] = job.precision
-    run = places.tracker.start_or_resume_run(places.run_name, tags=tags)
+    run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags)
     with run.finishing():
         scores = score(
             model.content,
             data,
             job.split,
             run=run,
-            storage=places.storage,
-            share=share,
+            storage=environment.storage,
+            allocation=allocation,
             max_failures=job.scaling.max_failures,
             precision=job.precision,
             system=system_of(model.checkpoint.phase),
         )
-    return places.tracker.last_line(
+    return environment.tracker.last_line(
         {
             "run_id": run.run_id,
-            "run_name": places.run_name,
+            "run_name": environment.run_name,
             "model": job.model,
             "data_fingerprint": data.manifest.fingerprint,
             job.split: scores.model,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.procedural.raw_faces
-from cluster.storage.shard_cache import PlacedShard
+from cluster.storage.shard_cache import DatasetShard
 from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.networks.checkpoint import DataFacts
 
 DEMO_FACES = 300
@@ -47,7 +47,7 @@ class ShardedData:
             scale_fit=scale.fit,  # type: ignore[arg-type]
         )
 
-    def shards(self, split: str) -> tuple[PlacedShard, ...]:
+    def shards(self, split: str) -> tuple[DatasetShard, ...]:
         """A split's shards.
 
         Raises:
@@ -61,18 +61,18 @@ class ShardedData:
             )
         return shards
 
-    def shards_or_none(self, split: str) -> tuple[PlacedShard, ...]:
+    def shards_or_none(self, split: str) -> tuple[DatasetShard, ...]:
         """A split's shards, if it has any."""
         shards = self.manifest.splits.get(split, ())
         return tuple(
-            PlacedShard(**vars(shard), place=self.place) for shard in shards if shard.samples
+            DatasetShard(**vars(shard), place=self.place) for shard in shards if shard.samples
         )
 
 
 def demo_data(storage: str) -> ShardedData:
     """Draws procedural faces in HELEN's layout and shards them, unless it has been done."""
     out = f"{storage}/demo-faces-{DEMO_FACES}-v{FORMAT_VERSION}"
-    if not open_place(out).exists(MANIFEST):
+    if not open_location(out).exists(MANIFEST):
         with tempfile.TemporaryDirectory() as raw:
             print(f"drawing {DEMO_FACES} procedural faces", flush=True)
             sharding.procedural.raw_faces.write_faces("helen", DEMO_FACES, Path(raw))

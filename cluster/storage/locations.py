@@ -25,7 +25,7 @@ DATABASE_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 PROBE_TIMEOUT_S: Final = 5
 
-RAY_COPY: Final = "_ray_pkg_"
+RAY_WORKING_DIR_MARK: Final = "_ray_pkg_"
 """In the name of the folder that Ray unpacks `--working-dir` to."""
 
 
@@ -79,7 +79,7 @@ def resolve_storage(storage: str | None = None) -> str:
     """
     given = storage or os.environ.get(STORAGE_ENV) or str(data_home() / "storage")
     if "://" not in given:
-        return str(own_folder(Path(given), "storage"))
+        return str(writable_folder(Path(given), "storage"))
     address = urlsplit(given)
     if address.scheme != "s3" or not address.netloc:
         raise ValueError(
@@ -107,7 +107,7 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
     kind = scheme.split("+")[0]
     if kind == "sqlite" and rest.strip("/"):
         path = sqlite_path(given)
-        folder = own_folder(path.parent, "tracking")
+        folder = writable_folder(path.parent, "tracking")
         query = given.partition("?")[2]
         return f"{scheme}:///{folder / path.name}" + (f"?{query}" if query else "")
     if kind in ("http", "https") and urlsplit(given).hostname:
@@ -116,7 +116,7 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
         return given
     raise ValueError(
         f"the tracking URI must be http(s)://HOST:PORT, sqlite:////ABSOLUTE/mlflow.db or a "
-        f"database ({', '.join(DATABASE_PORTS)}), got {masked(given, given)!r}; "
+        f"database ({', '.join(DATABASE_PORTS)}), got {without_password(given, given)!r}; "
         f"give --tracking-uri or set {TRACKING_ENV}"
     )
 
@@ -131,7 +131,7 @@ def artifact_location(tracking_uri: str) -> str | None:
     """
     kind = tracking_uri.partition("://")[0].split("+")[0]
     if kind == "sqlite":
-        return str(own_folder(sqlite_path(tracking_uri).parent / "mlartifacts", "artifacts"))
+        return str(writable_folder(sqlite_path(tracking_uri).parent / "mlartifacts", "artifacts"))
     if kind in ("http", "https"):
         return None
     raise ValueError(
@@ -141,7 +141,7 @@ def artifact_location(tracking_uri: str) -> str | None:
 
 
 @contextlib.contextmanager
-def alone_at_first_use(uri: str) -> Iterator[None]:
+def exclusive_first_use(uri: str) -> Iterator[None]:
     """Keeps other jobs of this machine from a sqlite file that may have no tables yet.
 
     MLflow makes them at first use; of two processes doing so at once one fails.
@@ -201,8 +201,9 @@ def unavailable(uri: str, cause: Exception) -> TrackingUnavailableError:
         else "start the server, check the address and its credentials"
     )
     return TrackingUnavailableError(
-        f"cannot track runs at {masked(uri, uri)}: {masked(str(cause), uri)}; {remedy}, or give "
-        f"another --tracking-uri or {TRACKING_ENV} (neither: a sqlite file under {data_home()})"
+        f"cannot track runs at {without_password(uri, uri)}: "
+        f"{without_password(str(cause), uri)}; {remedy}, or give another --tracking-uri or "
+        f"{TRACKING_ENV} (neither: a sqlite file under {data_home()})"
     )
 
 
@@ -230,20 +231,20 @@ def sqlite_path(tracking_uri: str) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def masked(text: str, uri: str) -> str:
+def without_password(text: str, uri: str) -> str:
     """`text` without the password that the address `uri` may hold."""
     password = urlsplit(uri).password
     return text.replace(f":{password}@", ":***@") if password else text
 
 
-def own_folder(path: Path, use: str) -> Path:
+def writable_folder(path: Path, use: str) -> Path:
     """A folder that a job writes to: absolute, made if absent, writable.
 
     Raises:
         ValueError: where it can't be, or would be lost with a submitted job's working directory.
     """
     path = path.expanduser()
-    if not path.is_absolute() and RAY_COPY in str(Path.cwd()):
+    if not path.is_absolute() and RAY_WORKING_DIR_MARK in str(Path.cwd()):
         raise ValueError(
             f"the {use} folder {path} is relative, and a submitted job's working directory is a "
             "temporary copy: give an absolute path or s3://BUCKET/PREFIX"

@@ -17,7 +17,7 @@ from typing import Final
 
 from cluster.storage.locations import CACHE_ENV, cache_home
 from sharding.packing.manifest import Shard
-from sharding.storage.location import Folder, open_place
+from sharding.storage.location import Folder, open_location
 
 PIECE_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3
@@ -27,7 +27,7 @@ SECONDS_A_LINE: Final = 10.0
 
 
 @dataclass(frozen=True)
-class PlacedShard(Shard):
+class DatasetShard(Shard):
     """A shard as the manifest of the data set at `place` names it."""
 
     place: str
@@ -35,10 +35,10 @@ class PlacedShard(Shard):
     @property
     def url(self) -> str:
         """Its full address."""
-        return open_place(self.place).url_of(self.path)
+        return open_location(self.place).url_of(self.path)
 
 
-def bring_here(shards: Sequence[PlacedShard], *, quiet: bool = False) -> list[str]:
+def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list[str]:
     """The shards' paths on this node, in order; what lies in a bucket is downloaded first.
 
     Several processes of a node may ask at once: one of them downloads a shard, the others wait.
@@ -68,13 +68,13 @@ def bring_here(shards: Sequence[PlacedShard], *, quiet: bool = False) -> list[st
 
 
 def require_samples(
-    shards: Sequence[PlacedShard], paths: Sequence[str], found: Mapping[str, int]
+    shards: Sequence[DatasetShard], paths: Sequence[str], found: Mapping[str, int]
 ) -> None:
     """Checks the number of samples of each shard against its manifest.
 
     Args:
         shards: as they were asked for.
-        paths: of each, from `bring_here`.
+        paths: of each, from `fetch_shards`.
         found: samples, by path.
 
     Raises:
@@ -85,16 +85,16 @@ def require_samples(
             raise _damaged(shard, f"hold {shard.samples} samples", found[path])
 
 
-def _path_of(shard: PlacedShard, cache: Path) -> Path:
-    place = open_place(shard.place)
+def _path_of(shard: DatasetShard, cache: Path) -> Path:
+    place = open_location(shard.place)
     return place.root / shard.path if isinstance(place, Folder) else cache / f"{shard.sha256}.tar"
 
 
-def _is_whole(path: Path, shard: PlacedShard) -> bool:
+def _is_whole(path: Path, shard: DatasetShard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
-def _fetch_all(missing: Sequence[tuple[PlacedShard, Path]], quiet: bool) -> None:
+def _fetch_all(missing: Sequence[tuple[DatasetShard, Path]], quiet: bool) -> None:
     said = time.monotonic()
     pool = ThreadPoolExecutor(DOWNLOADS)
     try:
@@ -109,7 +109,7 @@ def _fetch_all(missing: Sequence[tuple[PlacedShard, Path]], quiet: bool) -> None
         pool.shutdown(cancel_futures=True)
 
 
-def _fetch(shard: PlacedShard, path: Path) -> None:
+def _fetch(shard: DatasetShard, path: Path) -> None:
     """Downloads a shard, unless another process does so first."""
     part = path.with_suffix(".part")  # of one name: what a killed download left is written over
     with _naming(path.parent), _locked(path.with_suffix(".lock")):
@@ -122,10 +122,10 @@ def _fetch(shard: PlacedShard, path: Path) -> None:
             part.unlink(missing_ok=True)  # a full disk is not left full
 
 
-def _download(shard: PlacedShard, part: Path) -> None:
+def _download(shard: DatasetShard, part: Path) -> None:
     """Writes the shard to a file; ValueError where it is not the one of the manifest."""
     digest, size = hashlib.sha256(), 0
-    with open_place(shard.place).open(shard.path) as source, part.open("wb") as file:
+    with open_location(shard.place).open(shard.path) as source, part.open("wb") as file:
         while size <= shard.bytes and (piece := source.read(PIECE_BYTES)):
             digest.update(piece)
             size += len(piece)
@@ -166,7 +166,7 @@ def _naming(cache: Path) -> Iterator[None]:
         ) from error
 
 
-def _damaged(shard: PlacedShard, expected: str, got: object) -> ValueError:
+def _damaged(shard: DatasetShard, expected: str, got: object) -> ValueError:
     return ValueError(
         f"shard {shard.url} must {expected}, as its manifest says, got {got}: "
         f"`python -m sharding verify {shard.place}` tells what is wrong there"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import ScalingConfig
-from cluster.job_setup import JobPlaces, join, open_places
+from cluster.job_setup import JobEnvironment, join, open_job
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import num_combinations, require_grid, require_search
@@ -17,7 +17,7 @@ from cluster.sweep.record import SweepRecord
 from cluster.sweep.report import Setting, SweepReport, write_sweep_report
 from cluster.sweep.spaces import Space, applied, read_spaces, used_spaces
 from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
-from cluster.sweep.trials import Sweep, try_all
+from cluster.sweep.trials import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.phase_runs import (
@@ -30,10 +30,10 @@ from cluster.training.phase_runs import (
 )
 from cluster.training.run_record import new_run_name
 from cluster.workers.launch import PhaseFailedError
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
-from stn_icnn.networks.checkpoint import MODEL_FILE, started_from
+from stn_icnn.networks.checkpoint import MODEL_FILE, initialize_model
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
@@ -66,15 +66,15 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     num_settings = int(min(settings.num_trials, num_combinations(spaces)))
     if sweep.search == "grid":
         require_grid(spaces, settings.num_trials)
-    places = open_places(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
-    data = open_data(settings, preset, places.storage)
+    environment = open_job(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
+    data = open_data(settings, preset, environment.storage)
     for canvas in _with_values(spaces, config, "model.canvas_px"):
         require_canvas(canvas, data)
-    start = _start_model(settings, spaces, config, places)
+    start = _start_model(settings, spaces, config, environment)
     scaling = _trial_scaling(settings.scaling)
-    share = join(places, data, scaling, most_workers=1)
+    allocation = join(environment, data, scaling, most_workers=1)
     for batch in _with_values(spaces, config, "optim.global_batch", "augment.copies"):
-        require_batches(batch, data, share)
+        require_batches(batch, data, allocation)
     plan = TrialPlan(
         config=config,
         phases=sweep.phases,
@@ -82,20 +82,20 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         train_shards=data.shards("train"),
         val_shards=data.shards("val"),
         start=start,
-        storage=f"{places.storage}/{places.run_name}",
-        share=share,
+        storage=f"{environment.storage}/{environment.run_name}",
+        allocation=allocation,
         max_failures=settings.scaling.max_failures,
     )
     record = SweepRecord.open(plan.storage, _content(settings, spaces, plan, data))
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}
-    run = places.tracker.start_or_resume_run(
-        places.run_name, tags=tags, params={**_params(settings, spaces), **to_dict(config)}
+    run = environment.tracker.start_or_resume_run(
+        environment.run_name, tags=tags, params={**_params(settings, spaces), **to_dict(config)}
     )
     with run.finishing():
         ours = Sweep(settings, spaces, num_settings, plan, record, run)
-        try_all(ours)
+        run_trials(ours)
         result = _conclude(ours)
-    return places.tracker.last_line(result)
+    return environment.tracker.last_line(result)
 
 
 def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
@@ -109,17 +109,20 @@ def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 
 def _start_model(
-    settings: SweepJobConfig, spaces: tuple[Space, ...], config: TrainConfig, places: JobPlaces
+    settings: SweepJobConfig,
+    spaces: tuple[Space, ...],
+    config: TrainConfig,
+    environment: JobEnvironment,
 ) -> bytes | None:
     """The model that trials start from, if it fits them and their phases."""
     start = None
     if settings.sweep.start is not None:
-        model = FetchedModel.fetch(settings.sweep.start, places.tracker.uri)
+        model = FetchedModel.fetch(settings.sweep.start, environment.tracker.uri)
         start = model.content
         sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
         for sized in _with_values(spaces, config, *sizes):
             try:
-                started_from(model.checkpoint, sized)
+                initialize_model(model.checkpoint, sized)
             except ValueError as error:
                 raise ValueError(f"sweep.start: {error}") from error
     require_trained(settings.sweep.phases, start)
@@ -148,7 +151,7 @@ def _content(
         "start_sha256": plan.start and hashlib.sha256(plan.start).hexdigest(),
         "space": {space.name: str(space) for space in spaces},
         "seeds": settings.seeds,
-        "num_workers": plan.share.num_workers,
+        "num_workers": plan.allocation.num_workers,
         "data_fingerprint": data.manifest.fingerprint,
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
@@ -204,7 +207,7 @@ def _keep_best(sweep: Sweep, best: Setting) -> None:
     """Stores the best setting, as a file that `--config` takes, and its first trial's model."""
     config = applied(sweep.plan.config, best.values)
     text = json.dumps(to_dict(config), indent=1) + "\n"
-    open_place(sweep.record.storage).write(BEST_FILE, text.encode())
+    open_location(sweep.record.storage).write(BEST_FILE, text.encode())
     trial = best.trials[0].name
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from cluster.sweep.spaces import Values
-from cluster.training.run_record import take_up
-from sharding.storage.location import open_place
+from cluster.training.run_record import create_or_load
+from sharding.storage.location import open_location
 
 SWEEP_FILE = "sweep.json"
 TRIALS = "trials"
@@ -75,8 +75,8 @@ class SweepRecord:
         Raises:
             ValueError: naming the settings in which the sweep of this name was started otherwise.
         """
-        take_up(storage, SWEEP_FILE, content)
-        place = open_place(f"{storage}/{TRIALS}")
+        create_or_load(storage, SWEEP_FILE, content)
+        place = open_location(f"{storage}/{TRIALS}")
         trials = [_from_json(place.read(path)) for path in place.list() if path.endswith(".json")]
         return cls(storage, sorted(trials, key=lambda trial: (trial.setting, trial.repeat)))
 
@@ -89,7 +89,7 @@ class SweepRecord:
     def save(self, trial: Trial) -> None:
         """Writes what a trial has come to."""
         text = json.dumps(asdict(trial), indent=1)
-        open_place(f"{self.storage}/{TRIALS}").write(f"{trial.name}.json", text.encode())
+        open_location(f"{self.storage}/{TRIALS}").write(f"{trial.name}.json", text.encode())
 
     def named(self, name: str) -> Trial:
         """The trial of a name."""

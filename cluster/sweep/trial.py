@@ -8,18 +8,18 @@ from typing import Any
 
 from ray import tune
 
-from cluster.storage.shard_cache import PlacedShard
+from cluster.storage.shard_cache import DatasetShard
 from cluster.sweep.spaces import applied
-from cluster.sweep.trial_place import Report, TrialPlace
-from cluster.training.run_record import kept_model
+from cluster.sweep.trial_storage import Report, TrialStorage
+from cluster.training.run_record import finished_model
 from cluster.training.worker import Start, TrainTask, train, train_in
-from cluster.workers.allocation import Share
-from cluster.workers.launch import PhaseFailedError, quieten, run_on_workers
+from cluster.workers.allocation import WorkerAllocation
+from cluster.workers.launch import PhaseFailedError, run_on_workers, silence_ray_logs
 from cluster.workers.ray_context import checkpoint_name
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.context import LocalContext, Metrics, own_device
+from stn_icnn.context import LocalContext, Metrics, default_device
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
-from stn_icnn.training.phases import TRAINED_BY, needed_by
+from stn_icnn.training.phases import TRAINED_BY, required_networks
 
 OnReport = Callable[[Report], None]
 
@@ -46,13 +46,13 @@ class TrialPlan:
     """That the trials' values are laid over."""
     phases: tuple[PhaseName, ...]
     data: DataFacts
-    train_shards: tuple[PlacedShard, ...]
-    val_shards: tuple[PlacedShard, ...]
+    train_shards: tuple[DatasetShard, ...]
+    val_shards: tuple[DatasetShard, ...]
     start: bytes | None
     """A model file's content."""
     storage: str
     """The sweep's own folder or `s3://` address."""
-    share: Share
+    allocation: WorkerAllocation
     """Of the cluster, for one trial."""
     max_failures: int
 
@@ -60,14 +60,14 @@ class TrialPlan:
         """The settings of a trial, which is validated after every epoch."""
         return replace(applied(self.config, values), seed=seed, validate_every_epochs=1)
 
-    def place(self, trial: str, phase: PhaseName) -> TrialPlace:
+    def place(self, trial: str, phase: PhaseName) -> TrialStorage:
         """Where a phase of a trial keeps what it has come to."""
-        return TrialPlace(f"{self.storage}/{trial}/{phase}")
+        return TrialStorage(f"{self.storage}/{trial}/{phase}")
 
     def model(self, trial: str, phase: PhaseName) -> bytes:
         """The model file that a phase of a trial has left."""
         place = self.place(trial, phase)
-        return place.model() if self.share.num_workers == 1 else kept_model(place.url)
+        return place.model() if self.allocation.num_workers == 1 else finished_model(place.url)
 
 
 class TrialContext(LocalContext):
@@ -78,8 +78,8 @@ class TrialContext(LocalContext):
         on_report: called with each epoch's report, once it is kept.
     """
 
-    def __init__(self, place: TrialPlace, on_report: OnReport) -> None:
-        super().__init__(device=own_device())
+    def __init__(self, place: TrialStorage, on_report: OnReport) -> None:
+        super().__init__(device=default_device())
         self._place = place
         self._on_report = on_report
 
@@ -109,7 +109,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
         trial: its name (`trial`), `values` of the searched settings, and `seed`.
         plan: what all trials have in common.
     """
-    quieten()
+    silence_ray_logs()
     config = plan.config_of(trial["values"], trial["seed"])
     start = plan.start
     trained = set() if start is None else set(TRAINED_BY[load_checkpoint(start).phase])
@@ -126,7 +126,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             train_shards=plan.train_shards,
             val_shards=plan.val_shards,
             start=None if start is None else Start(start, tuple(trained)),
-            loader_processes=plan.share.loader_processes,
+            loader_processes=plan.allocation.loader_processes,
         )
         diverged = _train(plan, place, task, on_report)
         if diverged is not None:
@@ -174,9 +174,11 @@ class _Reporter:
         )
 
 
-def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnReport) -> str | None:
+def _train(
+    plan: TrialPlan, place: TrialStorage, task: TrainTask, on_report: OnReport
+) -> str | None:
     """Trains a phase here, or on workers of its own; why it diverged, if it did."""
-    if plan.share.num_workers == 1:
+    if plan.allocation.num_workers == 1:
         return train_in(TrialContext(place, on_report), task, say=lambda line: None)
 
     def keep(report: dict[str, Any]) -> None:
@@ -192,7 +194,7 @@ def _train(plan: TrialPlan, place: TrialPlace, task: TrainTask, on_report: OnRep
         task,
         name=phase,
         storage=storage,
-        share=plan.share,
+        allocation=plan.allocation,
         max_failures=0,  # Tune tries the trial again, from the same checkpoint
         on_report=keep,
     )
@@ -216,7 +218,7 @@ def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:
     """
     trained = set(TRAINED_BY[load_checkpoint(start).phase]) if start else set()
     for phase in phases:
-        missing = [name for name in needed_by(phase) if name not in trained]
+        missing = [name for name in required_networks(phase) if name not in trained]
         if missing:
             raise ValueError(
                 f"sweep.phases {' '.join(phases)}: {phase} needs {' and '.join(missing)} trained: "

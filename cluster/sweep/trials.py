@@ -16,7 +16,7 @@ from cluster.sweep.search import Pruner, SweepSearch
 from cluster.sweep.spaces import Space
 from cluster.sweep.trial import TrialPlan, run_trial
 from cluster.tracking.tracker import Run
-from cluster.workers.allocation import Share, num_fitting
+from cluster.workers.allocation import WorkerAllocation, num_concurrent
 from cluster.workers.launch import PhaseFailedError
 
 TUNE_FOLDER = "tune"
@@ -39,7 +39,7 @@ class Sweep:
         return self.plan.config.optim.epochs(self.plan.phases[-1])
 
 
-def try_all(sweep: Sweep) -> None:
+def run_trials(sweep: Sweep) -> None:
     """Runs the trials that are not done.
 
     Raises:
@@ -56,11 +56,13 @@ def try_all(sweep: Sweep) -> None:
         first_seed=plan.config.seed,
         on_start=listener.start,
     )
-    concurrent = _concurrency(settings, plan.share)
+    concurrent = _concurrency(settings, plan.allocation)
     print(_described(sweep, concurrent), flush=True)
     _set_tune_up()
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, plan=plan), _resources(plan.share)),
+        tune.with_resources(
+            tune.with_parameters(run_trial, plan=plan), _resources(plan.allocation)
+        ),
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=_scheduler(sweep),
@@ -107,16 +109,16 @@ def _set_tune_up() -> None:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
-def _resources(share: Share) -> dict[str, float]:
+def _resources(allocation: WorkerAllocation) -> dict[str, float]:
     """Of a trial's own process. Workers of their own have theirs: were it to hold CPUs while it
     waits for them, trials could wait for each other for ever."""
-    if share.num_workers > 1:
+    if allocation.num_workers > 1:
         return {"memory": 1}  # a byte; Tune refuses to ask for nothing
-    return {"cpu": share.cpus_per_worker, **({"gpu": 1} if share.use_gpu else {})}
+    return {"cpu": allocation.cpus_per_worker, **({"gpu": 1} if allocation.use_gpu else {})}
 
 
-def _concurrency(settings: SweepJobConfig, share: Share) -> int:
-    fitting = num_fitting(share)
+def _concurrency(settings: SweepJobConfig, allocation: WorkerAllocation) -> int:
+    fitting = num_concurrent(allocation)
     most = settings.sweep.max_concurrent
     return fitting if most == "auto" else min(most, fitting)
 

@@ -60,10 +60,10 @@ class Delivery:
         try:
             self._call(record)
         except (MlflowException, OSError) as error:
-            reason = places.masked(str(error), self.uri)
+            reason = places.without_password(str(error), self.uri)
             if self._is_refusal(record, error):
                 raise RefusedError(reason) from error
-            address = places.masked(self.uri, self.uri)
+            address = places.without_password(self.uri, self.uri)
             raise OSError(f"no answer from MLflow at {address}: {reason}") from error
 
     def start(self, record: Record) -> str:

@@ -66,7 +66,7 @@ def register(
         tags=marks,
         description=_fitted(card),
     )
-    _crown(client, version, metrics.get(SCORE), data_fingerprint)
+    _update_champion(client, version, metrics.get(SCORE), data_fingerprint)
     return str(version.version)
 
 
@@ -80,7 +80,7 @@ def _same_version(
     return None
 
 
-def _crown(
+def _update_champion(
     client: MlflowClient, version: ModelVersion, score: float | None, data_fingerprint: str
 ) -> None:
     """Moves the alias `champion` to `version` if it is better, and tags it with what was decided.
@@ -91,7 +91,7 @@ def _crown(
     champion = _champion(client, version.name)
     if champion is not None and champion.version == version.version:
         return
-    refusal = _refusal(champion, score, data_fingerprint)
+    refusal = _reason_not_champion(champion, score, data_fingerprint)
     if refusal is None:
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
     decision = refusal or (f"since version {champion.version}" if champion else "the first")
@@ -108,7 +108,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
         return None
 
 
-def _refusal(
+def _reason_not_champion(
     champion: ModelVersion | None, score: float | None, data_fingerprint: str
 ) -> str | None:
     """Why a model of this score is not to be champion; None if it is."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.tracking.tracker import Run
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 
 ARTIFACT = "paper"
 
@@ -22,7 +22,7 @@ def publish(folder: Path, run: Run, storage: str) -> None:
         storage: the run's own folder or `s3://` address.
     """
     run.log_artifacts(folder, ARTIFACT)
-    place = open_place(storage)
+    place = open_location(storage)
     for path in sorted(folder.iterdir()):
         place.write(path.name, path.read_bytes())
 

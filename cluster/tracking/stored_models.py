@@ -15,12 +15,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.storage.locations import (
-    alone_at_first_use,
-    masked,
+    exclusive_first_use,
     probe_tracking,
     resolve_tracking_uri,
     set_client_defaults,
     unavailable,
+    without_password,
 )
 from stn_icnn.networks.checkpoint import Checkpoint, find_model_file, load_checkpoint
 
@@ -98,7 +98,7 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     uri = resolve_tracking_uri(tracking_uri)
     set_client_defaults()
-    with alone_at_first_use(uri):
+    with exclusive_first_use(uri):
         probe_tracking(uri)
         client = MlflowClient(tracking_uri=uri)
     try:
@@ -107,7 +107,7 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
         if error.error_code not in NOT_FOUND:
             raise unavailable(uri, error) from error
         raise ValueError(
-            f"there is no model {model!r} at {masked(uri, uri)}: {error}; "
+            f"there is no model {model!r} at {without_password(uri, uri)}: {error}; "
             "look at its runs and models, or give another --tracking-uri"
         ) from error
     return _download(model, source, uri), run_id
@@ -144,6 +144,7 @@ def _download(model: str, source: str, uri: str) -> Path:
     except (MlflowException, OSError) as error:
         raise ValueError(
             f"the artifacts of model {model!r} ({source}) could not be fetched from "
-            f"{masked(uri, uri)}: {masked(str(error), uri)}; check the path in the MLflow UI"
+            f"{without_password(uri, uri)}: {without_password(str(error), uri)}; check the path in "
+            "the MLflow UI"
         ) from error
     return Path(path).absolute()

@@ -63,7 +63,7 @@ class Tracker:
         """
         uri = places.resolve_tracking_uri(uri)
         places.set_client_defaults()
-        with places.alone_at_first_use(uri):
+        with places.exclusive_first_use(uri):
             places.probe_tracking(uri)
             try:
                 client = MlflowClient(tracking_uri=uri)

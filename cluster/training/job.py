@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.job_setup import open_places
+from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
@@ -38,17 +38,17 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    places = open_places(settings, settings.run_name or new_run_name(preset))
-    training = open_training(settings, preset, places)
+    environment = open_job(settings, settings.run_name or new_run_name(preset))
+    training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)
         for phase in PHASES:
             train_phase(training, phase)
-        result = conclude(training, PHASES[-1], preset)
-    return places.tracker.last_line(result)
+        result = finish_training(training, PHASES[-1], preset)
+    return environment.tracker.last_line(result)
 
 
-def conclude(training: Training, phase: PhaseName, preset: str) -> dict[str, Any]:
+def finish_training(training: Training, phase: PhaseName, preset: str) -> dict[str, Any]:
     """Evaluates, reports and registers the model of a training's last phase.
 
     Returns:
@@ -77,7 +77,7 @@ def score_phase(
         "test",
         run=training.run,
         storage=training.record.storage,
-        share=training.share,
+        allocation=training.allocation,
         max_failures=training.max_failures,
         system=system,
         others=others,

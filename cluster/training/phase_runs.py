@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cluster.config import JobConfig
-from cluster.job_setup import JobPlaces, join
+from cluster.job_setup import JobEnvironment, join
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run, run_tags
 from cluster.training.run_record import RunRecord
 from cluster.training.worker import Start, TrainTask, train
-from cluster.workers.allocation import Share
+from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, Report, run_on_workers
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
@@ -34,7 +34,7 @@ class Training:
     config: TrainConfig
     data: ShardedData
     record: RunRecord
-    share: Share
+    allocation: WorkerAllocation
     max_failures: int
     run: Run
     """That its phases are children of."""
@@ -50,7 +50,7 @@ class Training:
 def open_training(
     settings: JobConfig,
     preset: str,
-    places: JobPlaces,
+    environment: JobEnvironment,
     *,
     num_images: int | None = None,
     parent_sha256: str | None = None,
@@ -72,25 +72,30 @@ def open_training(
         ValueError: for settings, data or resources that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    data = open_data(settings, preset, places.storage)
+    data = open_data(settings, preset, environment.storage)
     config = training_of(settings)
     require_canvas(config, data)
     require_localizer(config)
     require_images(data, num_images)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
-    share = join(places, data, settings.scaling, most_workers)
-    require_batches(config, data, share, num_images)
+    allocation = join(environment, data, settings.scaling, most_workers)
+    require_batches(config, data, allocation, num_images)
     fingerprint = data.manifest.fingerprint
     record = RunRecord.open(
-        f"{places.storage}/{places.run_name}", config, fingerprint, num_images, parent_sha256, kind
+        f"{environment.storage}/{environment.run_name}",
+        config,
+        fingerprint,
+        num_images,
+        parent_sha256,
+        kind,
     )
-    run = places.tracker.start_or_resume_run(
-        places.run_name,
+    run = environment.tracker.start_or_resume_run(
+        environment.run_name,
         tags={**run_tags(fingerprint, preset), **(tags or {})},
         params={**to_dict(config), "num_images": num_images or "all"},
     )
     failures = settings.scaling.max_failures
-    return Training(config, data, record, share, failures, run, num_images)
+    return Training(config, data, record, allocation, failures, run, num_images)
 
 
 def branch(whole: Training, name: str, config: TrainConfig) -> Training:
@@ -184,7 +189,10 @@ def require_images(data: ShardedData, num_images: int | None) -> None:
 
 
 def require_batches(
-    config: TrainConfig, data: ShardedData, share: Share, num_images: int | None = None
+    config: TrainConfig,
+    data: ShardedData,
+    allocation: WorkerAllocation,
+    num_images: int | None = None,
 ) -> None:
     """Refuses more workers than the smallest global batch has images.
 
@@ -200,9 +208,9 @@ def require_batches(
     num_images, optim = num_images or data.manifest.num_samples["train"], config.optim
     plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
     smallest = min(map(len, plan))
-    if smallest < share.num_workers:
+    if smallest < allocation.num_workers:
         raise ValueError(
-            f"each worker needs an image of every batch: {share.num_workers} workers, but "
+            f"each worker needs an image of every batch: {allocation.num_workers} workers, but "
             f"{num_images} training images in batches of optim.global_batch = "
             f"{optim.global_batch} leave batches of {smallest}; raise it, or lower "
             "scaling.num_workers"
@@ -236,7 +244,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
             task,
             name=phase,
             storage=record.storage,
-            share=training.share,
+            allocation=training.allocation,
             max_failures=training.max_failures,
             on_report=_Listener(phase, training, child),
         )
@@ -255,7 +263,7 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
         train_shards=training.data.shards("train"),
         val_shards=training.data.shards("val"),
         start=start,
-        loader_processes=training.share.loader_processes,
+        loader_processes=training.allocation.loader_processes,
         num_images=training.chosen_images,
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import ray.train
 
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
@@ -44,7 +44,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def take_up(
+def create_or_load(
     storage: str, file: str, content: dict[str, Any], settings: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Writes what a run was started with, or compares it with what is there.
@@ -62,7 +62,7 @@ def take_up(
     Raises:
         ValueError: naming the settings in which the run was started otherwise.
     """
-    place = open_place(storage)
+    place = open_location(storage)
     if not place.exists(file):
         place.write(file, json.dumps(content, indent=1).encode())
         return content
@@ -85,12 +85,12 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"config": plain(from_stored(content["config"]))}
 
 
-def kept_model(run: str) -> bytes:
-    """The model file of a Ray Train run that has finished; ValueError as for `kept_file`."""
-    return kept_file(run, MODEL_FILE)
+def finished_model(run: str) -> bytes:
+    """The model file of a Ray Train run that has finished; ValueError as for `finished_file`."""
+    return finished_file(run, MODEL_FILE)
 
 
-def kept_file(run: str, file: str) -> bytes:
+def finished_file(run: str, file: str) -> bytes:
     """A file in the last checkpoint of a Ray Train run that has finished.
 
     Raises:
@@ -144,7 +144,9 @@ class RunRecord:
             "parent_sha256": parent_sha256,
             "kind": kind,
         }
-        return cls(storage, take_up(storage, FILE, {**content, "finished": []}, tuple(content)))
+        return cls(
+            storage, create_or_load(storage, FILE, {**content, "finished": []}, tuple(content))
+        )
 
     def has_finished(self, phase: PhaseName) -> bool:
         """Whether a phase has been trained to its end."""
@@ -174,7 +176,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return kept_model(f"{self.storage}/{phase}")
+        return finished_model(f"{self.storage}/{phase}")
 
     def history(self, phase: PhaseName) -> list[dict[str, float]]:
         """Metrics of each epoch of a finished phase, however often it was stopped.
@@ -182,7 +184,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return load_history(kept_file(f"{self.storage}/{phase}", STATE_FILE))
+        return load_history(finished_file(f"{self.storage}/{phase}", STATE_FILE))
 
     def note(self, name: str, value: Any) -> None:
         """Records something of a run for when it goes on; of types that JSON holds."""
@@ -190,4 +192,4 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        open_place(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())
+        open_location(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())

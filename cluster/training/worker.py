@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.storage.shard_cache import PlacedShard, bring_here, require_samples
+from cluster.storage.shard_cache import DatasetShard, fetch_shards, require_samples
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import PhaseName, Precision, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, started_from
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, initialize_model, load_checkpoint
 from stn_icnn.networks.model import STNiCNN, prepare_model
 from stn_icnn.scoring.confusion import (
     Labeller,
@@ -53,8 +53,8 @@ class TrainTask:
     phase: PhaseName
     config: TrainConfig
     data: DataFacts
-    train_shards: tuple[PlacedShard, ...]
-    val_shards: tuple[PlacedShard, ...]
+    train_shards: tuple[DatasetShard, ...]
+    val_shards: tuple[DatasetShard, ...]
     start: Start | None
     """None: all networks begin afresh."""
     loader_processes: int
@@ -69,9 +69,9 @@ class EvaluateTask:
     models: Mapping[str, bytes]
     """Model files' contents, by the names of the systems: not every worker may see the driver's
     disk."""
-    shards: tuple[PlacedShard, ...]
+    shards: tuple[DatasetShard, ...]
     """Of the split that is scored."""
-    train_shards: tuple[PlacedShard, ...]
+    train_shards: tuple[DatasetShard, ...]
     """Of the split whose mean label map is the floor; none: no such floor."""
     precision: Precision | None = None
     """Arithmetic to score in; None: each model's own setting."""
@@ -80,7 +80,7 @@ class EvaluateTask:
 
 
 def read_faces(
-    shards: tuple[PlacedShard, ...],
+    shards: tuple[DatasetShard, ...],
     config: TrainConfig,
     *,
     augmented: bool = False,
@@ -93,7 +93,7 @@ def read_faces(
         ValueError: naming a shard that is not as its manifest says.
         OSError: shards can't be brought here.
     """
-    paths = bring_here(shards, quiet=quiet)
+    paths = fetch_shards(shards, quiet=quiet)
     faces = ShardedFaces(
         paths,
         augment=config.augment if augmented else None,
@@ -101,7 +101,7 @@ def read_faces(
         canvas_px=config.model.canvas_px,
         with_labels=with_labels,
     )
-    require_samples(shards, paths, Counter(place.shard for place in faces.places))
+    require_samples(shards, paths, Counter(place.shard for place in faces.samples))
     return faces
 
 
@@ -136,9 +136,9 @@ def open_phase(context: TrainContext, task: TrainTask, say: Say) -> tuple[PhaseR
     config = settings_of(task.phase, task.config)
     start = task.start
     if start is None:
-        model = started_from(None, config)
+        model = initialize_model(None, config)
     else:
-        model = started_from(load_checkpoint(start.model), config, start.networks)
+        model = initialize_model(load_checkpoint(start.model), config, start.networks)
     read = partial(read_faces, config=config, with_labels=needs_labels(task.phase), quiet=quiet)
     train_faces = read(task.train_shards, augmented=True)
     if task.num_images is not None:
@@ -156,7 +156,7 @@ def open_phase(context: TrainContext, task: TrainTask, say: Say) -> tuple[PhaseR
     return run, model
 
 
-def scoring_config(config: TrainConfig) -> TrainConfig:
+def unlimited_canvas(config: TrainConfig) -> TrainConfig:
     """A model's config without the canvas limit: that is for the memory of training."""
     return replace(config, model=replace(config.model, canvas_px=UNLIMITED_PX))
 
@@ -192,7 +192,7 @@ def evaluate(task: EvaluateTask) -> Mapping[str, NDArray[np.int64]]:
     }
     coarse = first if task.coarse is None else load_checkpoint(task.coarse)
     labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
-    config = scoring_config(first.config)
+    config = unlimited_canvas(first.config)
     if task.train_shards:
         train_faces = read_faces(task.train_shards, config, quiet=quiet)
         mean_map = mean_map_of(train_faces, context)

@@ -30,7 +30,7 @@ it gives it back, and each page that is asked for again is cleared and mapped an
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerAllocation:
     """What a job takes of the cluster."""
 
     num_workers: int
@@ -87,7 +87,7 @@ def _head_of_this_machine() -> str | None:
     return address
 
 
-def take_share(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> Share:
+def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> WorkerAllocation:
     """Settles what is `auto`, and waits until the cluster has it.
 
     Args:
@@ -104,30 +104,38 @@ def take_share(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> Sha
     try:
         while True:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            share = settle(scaling, nodes, most_workers)
-            if _room(nodes, share.cpus_per_worker, share.use_gpu) >= share.num_workers:
-                return share
+            allocation = resolve_allocation(scaling, nodes, most_workers)
+            if (
+                _room(nodes, allocation.cpus_per_worker, allocation.use_gpu)
+                >= allocation.num_workers
+            ):
+                return allocation
             there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
             if time.monotonic() >= deadline:
                 raise ValueError(
-                    f"not enough resources: {share} needed, the cluster's nodes have {there}; add "
-                    "nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
+                    f"not enough resources: {allocation} needed, the cluster's nodes have {there}; "
+                    "add nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
                 )
             if not asked:
                 asked = True
-                waiting = f"waiting up to {scaling.wait_s:g} s for {share}; there are {there}"
+                waiting = f"waiting up to {scaling.wait_s:g} s for {allocation}; there are {there}"
                 print(waiting, flush=True)
-                bundle = {"CPU": share.cpus_per_worker, **({"GPU": 1} if share.use_gpu else {})}
-                request_resources(bundles=[bundle] * share.num_workers)  # the autoscaler hears it
+                bundle = {
+                    "CPU": allocation.cpus_per_worker,
+                    **({"GPU": 1} if allocation.use_gpu else {}),
+                }
+                request_resources(
+                    bundles=[bundle] * allocation.num_workers
+                )  # the autoscaler hears it
             time.sleep(1)
     finally:
         if asked:
             request_resources(bundles=[])  # it would keep the nodes for good
 
 
-def settle(
+def resolve_allocation(
     scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]], most_workers: int
-) -> Share:
+) -> WorkerAllocation:
     """Settles what is `auto` for a cluster of nodes with these resources.
 
     A worker's CPUs lie on one node: its even share is the largest number of which all workers
@@ -151,7 +159,7 @@ def settle(
         processes = scaling.loader_processes
     else:
         processes = max(1, cpus - 1) if use_gpu else 0
-    return Share(workers, cpus, use_gpu, processes)
+    return WorkerAllocation(workers, cpus, use_gpu, processes)
 
 
 def _room(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int:
@@ -162,10 +170,10 @@ def _room(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int
     return sum(min(room, int(node.get("GPU", 0))) for room, node in zip(by_cpu, nodes, strict=True))
 
 
-def num_fitting(share: Share) -> int:
+def num_concurrent(allocation: WorkerAllocation) -> int:
     """How many such shares the cluster holds at a time."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return _room(nodes, share.cpus_per_worker, share.use_gpu) // share.num_workers
+    return _room(nodes, allocation.cpus_per_worker, allocation.use_gpu) // allocation.num_workers
 
 
 def require_shared(storage: str) -> None:

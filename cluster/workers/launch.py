@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.workers.allocation import Share
+from cluster.workers.allocation import WorkerAllocation
 
 Report = dict[str, Any]
 OnReport = Callable[[Report], None]
@@ -82,7 +82,7 @@ def run_on_workers(
     *,
     name: str,
     storage: str,
-    share: Share,
+    allocation: WorkerAllocation,
     max_failures: int,
     on_report: OnReport,
 ) -> ray.train.Result:
@@ -100,17 +100,17 @@ def run_on_workers(
     Raises:
         PhaseFailedError: where it failed once more than that.
     """
-    quieten()
+    silence_ray_logs()
     with _listening(on_report) as queue:
         trainer = TorchTrainer(
             _call,
             train_loop_config={"function": function, "task": task},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=share.num_workers,
-                use_gpu=share.use_gpu,
+                num_workers=allocation.num_workers,
+                use_gpu=allocation.use_gpu,
                 resources_per_worker={
-                    "CPU": share.cpus_per_worker,
-                    **({"GPU": 1} if share.use_gpu else {}),
+                    "CPU": allocation.cpus_per_worker,
+                    **({"GPU": 1} if allocation.use_gpu else {}),
                 },
             ),
             run_config=ray.train.RunConfig(
@@ -130,11 +130,11 @@ def run_on_workers(
 
 
 def _call(config: dict[str, Any]) -> Any:
-    quieten()
+    silence_ray_logs()
     return config["function"](config["task"])
 
 
-def quieten() -> None:
+def silence_ray_logs() -> None:
     """Keeps Ray Train's own line a report, and the like, out of the job's log."""
     folder = str(Path(ray.train.__file__).parent)
     for name in list(logging.root.manager.loggerDict):

@@ -29,7 +29,7 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import Place
+from sharding.storage.location import StorageLocation
 from sharding.storage.s3 import Bucket
 from stn_icnn.labels import CLASS_ID
 
@@ -87,7 +87,7 @@ TWINS: Final = {f"{number + 1:05d}": f"{number:05d}" for number in _FIRST_TWINS}
 """Keys of photographs that are there twice: the second of each pair -> the first."""
 
 
-def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
+def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
     """The items of each split, by id; `rule` is `paper`, `official` or a split file.
 
     A face with a mask that is not where it is looked for is rejected. Known defects and the second
@@ -110,7 +110,7 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     return Listing(items, (*rejected, *found))
 
 
-def _split(source: Place, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
+def _split(source: StorageLocation, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
     unmapped: list[Rejection] = []
     if rule == "paper":
         keys = shuffled_split(sources, seed)
@@ -170,7 +170,7 @@ def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str
     }
 
 
-def read(source: Place, item: Item) -> RawSample:
+def read(source: StorageLocation, item: Item) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
     parts = PAINTED if item.parts is None else item.parts
     masks = {part: _mask_path(item, part) for part in parts}
@@ -215,7 +215,7 @@ def _paint_labels(files: Files, item: Item, masks: Mapping[str, str]) -> NDArray
     return labels
 
 
-def _list_images(source: Place) -> tuple[dict[str, str], list[Rejection]]:
+def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejection]]:
     """Key (the id in five digits) -> image path, by id; and images that have no id of their own."""
     found: dict[str, str] = {}
     rejected = []
@@ -266,7 +266,7 @@ def _stray_masks(
 
 
 def _official_split(
-    source: Place, sources: Mapping[str, str]
+    source: StorageLocation, sources: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], list[Rejection]]:
     """CelebA's own partition, through the mapping file; and the images that are not in it.
 

@@ -28,7 +28,7 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import Place
+from sharding.storage.location import StorageLocation
 from stn_icnn.labels import CLASS_ID
 
 MAX_SIDE_PX: Final = 1024
@@ -52,7 +52,7 @@ MAPS: Final = (
 _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
 
-def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listing:
+def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
     """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
 
     Photographs that are in none of the lists, or can't be, are rejected; so are labels without an
@@ -69,7 +69,7 @@ def list_items(source: Place, rule: str, seed: int, keep_defects: bool) -> Listi
     return Listing(listing.items, (*_unnamed_images(images, named), *stray, *listing.rejected))
 
 
-def _list_images(source: Place) -> list[str]:
+def _list_images(source: StorageLocation) -> list[str]:
     images = listed(source, "images", IMAGE_SUFFIXES)
     if not images:
         raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
@@ -89,7 +89,7 @@ def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Reject
     return rejected
 
 
-def _stray_labels(source: Place, names: set[str]) -> list[Rejection]:
+def _stray_labels(source: StorageLocation, names: set[str]) -> list[Rejection]:
     """Folders of label maps of other names, one entry a folder."""
     paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
     folders = {parts[1] for parts in paths if len(parts) > 2}
@@ -103,7 +103,7 @@ def _image_path(name: str) -> str:
     return f"images/{name}.jpg"
 
 
-def read(source: Place, item: Item) -> RawSample:
+def read(source: StorageLocation, item: Item) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
     parts = [f"lbl{index:02d}" for index in range(len(MAPS))]
     maps = {part: f"labels/{item.key}/{item.key}_{part}.png" for part in parts}
@@ -148,7 +148,7 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _read_list(source: Place, name: str) -> list[str]:
+def _read_list(source: StorageLocation, name: str) -> list[str]:
     """The names of a list's lines `<index> , <name>`; some lines are blank."""
     try:
         lines = read_text(source, name).splitlines()

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import Place
+from sharding.storage.location import StorageLocation
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import DECODE_ERRORS
 
@@ -123,8 +123,8 @@ class Layout:
 
     name: str
     scale: Scale
-    list_items: Callable[[Place, str, int, bool], Listing]
-    read: Callable[[Place, Item], RawSample]
+    list_items: Callable[[StorageLocation, str, int, bool], Listing]
+    read: Callable[[StorageLocation, Item], RawSample]
 
 
 class Files(Protocol):
@@ -136,7 +136,7 @@ class Files(Protocol):
 
 
 @contextmanager
-def fetched(source: Place, paths: Iterable[str]) -> Iterator[Files]:
+def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[Files]:
     """These files, each to be read once; out of a bucket a few threads fetch them at once.
 
     A folder answers without delay, and is given as it is.
@@ -158,7 +158,7 @@ class _Coming:
         return self.futures.pop(path).result()
 
 
-def listed(source: Place, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
     """The files below a folder, sorted, that end so in small or large letters.
 
     Hidden ones are passed over: a Mac puts a `._7.jpg` beside every `7.jpg`.
@@ -170,7 +170,7 @@ def listed(source: Place, folder: str, suffixes: tuple[str, ...] = ("",)) -> lis
     ]
 
 
-def read_text(source: Place, path: str) -> str:
+def read_text(source: StorageLocation, path: str) -> str:
     """A list that goes with the images, with or without a byte order mark.
 
     Raises:

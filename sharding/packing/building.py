@@ -21,7 +21,7 @@ from sharding.packing.manifest import (
 )
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.labels import NUM_CLASSES
 
 SHARD_SIZE: Final = 256
@@ -122,7 +122,7 @@ def build(
         OSError: disk or network failed, or a right is lacking; the same call goes on where it
             stopped.
     """
-    place = open_place(out)
+    place = open_location(out)
     plan = make_plan(source, out, recipe)
     if place.exists(MANIFEST):
         manifest = _accept_finished(place, plan, recipe.max_rejected)
@@ -142,12 +142,12 @@ def build(
 
 def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
     """Lists the raw data set and divides it into shards; arguments as of `build`."""
-    raw = open_place(source)
+    raw = open_location(source)
     keep_defects = recipe.known_defects == "keep"
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
     splits = listing.items if recipe.limit is None else limited(listing.items, recipe.limit)
     num_listed, num_taken = (sum(map(len, found.values())) for found in (listing.items, splits))
-    out_url, size = open_place(out).url, recipe.shard_size
+    out_url, size = open_location(out).url, recipe.shard_size
     tasks = (
         ShardTask(recipe.layout, raw.url, out_url, name, index, tuple(items[at : at + size]))
         for name, items in splits.items()
@@ -161,7 +161,7 @@ def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
     return plan
 
 
-def _begin(place: Place, plan: Plan) -> None:
+def _begin(place: StorageLocation, plan: Plan) -> None:
     """Claims an empty place, or goes on with an unfinished one of the same plan."""
     found = place.list()
     # All else in the parts' folder is ours: a run may be killed while it writes the plan.
@@ -285,7 +285,7 @@ def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) 
     )
 
 
-def _accept_finished(place: Place, plan: Plan, max_rejected: float) -> Manifest:
+def _accept_finished(place: StorageLocation, plan: Plan, max_rejected: float) -> Manifest:
     manifest = load_manifest(place)
     if manifest.plan != plan.digest:
         raise ValueError(
@@ -297,7 +297,7 @@ def _accept_finished(place: Place, plan: Plan, max_rejected: float) -> Manifest:
     return manifest
 
 
-def _delete_strays(place: Place, manifest: Manifest) -> None:
+def _delete_strays(place: StorageLocation, manifest: Manifest) -> None:
     """Removes what killed runs left beside the shards, before the manifest says that all is well.
 
     Files of other names are somebody else's, and stay for `verify` to name.

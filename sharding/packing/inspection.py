@@ -14,7 +14,7 @@ from sharding.packing.building import counted_by_kind
 from sharding.packing.manifest import Manifest, load_manifest
 from sharding.packing.sample import read_samples
 from sharding.progress import progress
-from sharding.storage.location import Place, open_place, split_url
+from sharding.storage.location import StorageLocation, open_location, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
 
 SHEET_IMAGES: Final = 24
@@ -30,7 +30,7 @@ _RAW_NAMES: Final = {
 """What a pair is called in the raw data set, where it is another name than ours."""
 
 
-def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
+def inspect_shards(place: str | Path | StorageLocation, sheet: str | Path) -> str:
     """Reads the data set at `place`, writes the contact sheet (PNG) and returns the report.
 
     Args:
@@ -38,7 +38,7 @@ def inspect_shards(place: str | Path | Place, sheet: str | Path) -> str:
         sheet: a file's path or `s3://bucket/key`.
     """
     if isinstance(place, str | Path):
-        place = open_place(place)
+        place = open_location(place)
     manifest = load_manifest(place)
     num_samples = sum(manifest.num_samples.values())
     if not num_samples:
@@ -76,7 +76,7 @@ def _write_sheet(image: Image.Image, sheet: str) -> None:
     place.write(name, png.getvalue())
 
 
-def _iterate(place: Place, manifest: Manifest) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _iterate(place: StorageLocation, manifest: Manifest) -> Iterator[tuple[str, dict[str, bytes]]]:
     for shards in manifest.splits.values():
         for shard in shards:
             with place.open(shard.path) as file:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.labels import CLASSES
 
 FORMAT_VERSION: Final = 2
@@ -129,18 +129,18 @@ class Manifest:
         }
 
 
-def load_manifest(place: str | Path | Place) -> Manifest:
+def load_manifest(place: str | Path | StorageLocation) -> Manifest:
     """Reads the manifest of the data set in a folder or at `s3://bucket/prefix`.
 
     Raises:
         ValueError: there is no finished data set there, or not one that this version can read.
     """
     if isinstance(place, str | Path):
-        place = open_place(place)
+        place = open_location(place)
     return parse_manifest(read_manifest(place), place.url_of(MANIFEST))
 
 
-def read_manifest(place: Place) -> bytes:
+def read_manifest(place: StorageLocation) -> bytes:
     """The bytes of the manifest at `place`; ValueError where there is none, saying why."""
     try:
         return place.read(MANIFEST)
@@ -199,7 +199,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
     )
 
 
-def _why_missing(place: Place) -> str:
+def _why_missing(place: StorageLocation) -> str:
     found = place.list()
     if any(path.startswith(f"{PARTS_FOLDER}/") for path in found):
         return (

@@ -24,7 +24,7 @@ from sharding.packing.manifest import (
 )
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.progress import progress
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import CLASSES, NUM_CLASSES
 
@@ -52,7 +52,7 @@ class _Findings:
     sides: list[dict[str, Sides]] = field(default_factory=list)
 
 
-def verify(place: str | Path | Place) -> list[str]:
+def verify(place: str | Path | StorageLocation) -> list[str]:
     """Checks every byte of the data set at `place`, a folder or `s3://bucket/prefix`.
 
     Returns:
@@ -61,7 +61,7 @@ def verify(place: str | Path | Place) -> list[str]:
         where all is sound.
     """
     if isinstance(place, str | Path):
-        place = open_place(place)
+        place = open_location(place)
     try:
         data = read_manifest(place)
         manifest = parse_manifest(data, place.url_of(MANIFEST))
@@ -83,7 +83,7 @@ def verify(place: str | Path | Place) -> list[str]:
     return found.problems
 
 
-def _check_shards(place: Place, manifest: Manifest, found: _Findings) -> Iterator[Shard]:
+def _check_shards(place: StorageLocation, manifest: Manifest, found: _Findings) -> Iterator[Shard]:
     """Yields each shard once it has been checked."""
     for split, shards in manifest.splits.items():
         found.class_pixels[split] = np.zeros(NUM_CLASSES, np.int64)
@@ -100,14 +100,14 @@ def _check_shards(place: Place, manifest: Manifest, found: _Findings) -> Iterato
             )
 
 
-def _check_files(place: Place, manifest: Manifest, found: _Findings) -> None:
+def _check_files(place: StorageLocation, manifest: Manifest, found: _Findings) -> None:
     named = {shard.path for shards in manifest.splits.values() for shard in shards}
     extra = set(place.list()) - named - {MANIFEST}
     found.problems += [f"{path}: not in the manifest" for path in sorted(extra)]
 
 
 def _check_shard(
-    place: Place, manifest: Manifest, split: str, shard: Shard, found: _Findings
+    place: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: _Findings
 ) -> None:
     try:
         data = place.read(shard.path)

@@ -16,7 +16,7 @@ from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample, RejectedError
 from sharding.packing.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 from stn_icnn.labels import NUM_CLASSES
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
@@ -101,7 +101,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
     Raises:
         ValueError: the data set has been finished meanwhile, and must not be touched.
     """
-    out = open_place(task.out)
+    out = open_location(task.out)
     record = _finished_record(task, out)
     if record is not None:
         return record
@@ -161,7 +161,7 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) ->
 
 def _read(task: ShardTask, item: Item) -> RawSample:
     """One face; raises RejectedError."""
-    raw = LAYOUTS[task.layout].read(open_place(task.source), item)
+    raw = LAYOUTS[task.layout].read(open_location(task.source), item)
     if not raw.labels.any():
         raise RejectedError("nothing labelled: all masks are empty")
     return raw
@@ -173,7 +173,7 @@ def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:
     return Shard(path, hashlib.file_digest(local, "sha256").hexdigest(), num_bytes, num_samples)
 
 
-def _finished_record(task: ShardTask, out: Place) -> ShardRecord | None:
+def _finished_record(task: ShardTask, out: StorageLocation) -> ShardRecord | None:
     """The record of an earlier, interrupted run, if its shard is whole and need not be redone."""
     try:
         record = _parse_record(json.loads(out.read(task.record_path)))

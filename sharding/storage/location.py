@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 from sharding.storage.s3 import Bucket
 
 
-class Place(Protocol):
+class StorageLocation(Protocol):
     """A folder or a bucket's prefix; `path` is always relative to it, with forward slashes."""
 
     @property
@@ -59,7 +59,7 @@ class Place(Protocol):
         ...
 
 
-def open_place(url: str | Path) -> Place:
+def open_location(url: str | Path) -> StorageLocation:
     """The place at a folder's path or at `s3://bucket/prefix`; nothing is touched yet."""
     text = str(url)
     if text.startswith("s3://"):
@@ -72,7 +72,7 @@ def open_place(url: str | Path) -> Place:
     return Folder(Path(text).absolute())
 
 
-def split_url(url: str | Path) -> tuple[Place, str]:
+def split_url(url: str | Path) -> tuple[StorageLocation, str]:
     """The place and the file name in it of a file's full address.
 
     Raises:
@@ -82,7 +82,7 @@ def split_url(url: str | Path) -> tuple[Place, str]:
     if text.startswith("s3://") and not text.removeprefix("s3://").partition("/")[2]:
         raise ValueError(f"{text!r} names no file, expected s3://bucket/key")
     parent, _, name = text.rpartition("/")
-    return open_place(parent or ("/" if text.startswith("/") else ".")), name
+    return open_location(parent or ("/" if text.startswith("/") else ".")), name
 
 
 def open_shard(url: str) -> BinaryIO:

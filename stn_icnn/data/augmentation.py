@@ -79,7 +79,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Dice:
+class RandomDraws:
     """The random numbers of N samples. Those of one do not depend on the others."""
 
     uniform: NDArray[np.float64]
@@ -88,7 +88,7 @@ class Dice:
     """`[N, 6, 3]`."""
 
     @classmethod
-    def throw(cls, seeds: Iterable[Sequence[int]]) -> Self:
+    def from_seeds(cls, seeds: Iterable[Sequence[int]]) -> Self:
         """Draws them; a seed a sample."""
         rngs = [np.random.default_rng(seed) for seed in seeds]
         return cls(
@@ -101,7 +101,7 @@ def draw(
     config: AugmentConfig,
     sizes: Sequence[tuple[int, int]],
     copies: Sequence[int],
-    dice: Dice,
+    draws: RandomDraws,
 ) -> Augmentation:
     """The augmentation of N samples; at once, as it is made of many small numbers.
 
@@ -111,11 +111,11 @@ def draw(
         copies: which of `config.copies` copies each is, 0 first.
         dice: what is left to chance.
     """
-    uniform = dice.uniform
+    uniform = draws.uniform
     chosen = _chosen(config, copies, uniform[:, :5])
     mirrored = uniform[:, 5] < config.mirror
     affine = _affine(config, chosen, mirrored, np.array(sizes, np.float64), uniform[:, 6:10])
-    jitter = dice.normal * [config.window_shift, config.window_shift, config.window_scale]
+    jitter = draws.normal * [config.window_shift, config.window_shift, config.window_scale]
     return Augmentation(
         affine=_float32(affine),
         mirrored=torch.from_numpy(mirrored),

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import Augmentation, Dice, draw
+from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import NUM_CLASSES, PARTS
@@ -38,7 +38,7 @@ MAX_OPEN_SHARDS = 128
 
 
 @dataclass(frozen=True)
-class SamplePlace:
+class SampleLocation:
     """Where a sample lies: shard, and offset and size of its members, bytes."""
 
     shard: str
@@ -55,7 +55,7 @@ class Request:
     copy: int = 0
 
 
-def index_shard(shard: str) -> list[SamplePlace]:
+def index_shard(shard: str) -> list[SampleLocation]:
     """Lists the samples of a shard, in its order.
 
     Raises:
@@ -76,14 +76,14 @@ def index_shard(shard: str) -> list[SamplePlace]:
         missing = [suffix for suffix in SUFFIXES if suffix not in members]
         if missing:
             raise ValueError(f"corrupt shard {shard}: sample {key} lacks {', '.join(missing)}")
-    return [SamplePlace(shard, key, members) for key, members in found.items()]
+    return [SampleLocation(shard, key, members) for key, members in found.items()]
 
 
 @dataclass(frozen=True)
 class _Encoded:
     """A sample as it was fetched: its pixels not decoded yet."""
 
-    place: SamplePlace
+    place: SampleLocation
     members: dict[str, memoryview]
     size: tuple[int, int]
     """(W, H), px."""
@@ -111,7 +111,7 @@ class ShardedFaces(Dataset[Sample]):
         canvas_px: int = 1024,
         with_labels: bool = True,
     ) -> None:
-        self.places = [place for shard in shards for place in index_shard(shard)]
+        self.samples = [place for shard in shards for place in index_shard(shard)]
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
@@ -119,7 +119,7 @@ class ShardedFaces(Dataset[Sample]):
         self._files: dict[str, FileIO] = {}
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.samples)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_files": {}}
@@ -137,11 +137,11 @@ class ShardedFaces(Dataset[Sample]):
                 f"num_images must be from 1 to the {len(self)} faces, got {num_images}"
             )
         order = np.random.default_rng([SELECTION, seed]).permutation(len(self))
-        self.places = [self.places[i] for i in sorted(order[:num_images].tolist())]
+        self.samples = [self.samples[i] for i in sorted(order[:num_images].tolist())]
 
     def keys(self, requests: Sequence[Request]) -> list[str]:
         """Keys of the samples asked for."""
-        return [self.places[request.index].key for request in requests]
+        return [self.samples[request.index].key for request in requests]
 
     def __getitem__(self, request: Request) -> Sample:
         """Reads a sample.
@@ -167,7 +167,7 @@ class ShardedFaces(Dataset[Sample]):
         Decoded where it lies on the canvas, and but for that done for all samples at once: a tenth
         of the time each.
         """
-        encoded = [self._encoded(self.places[request.index]) for request in requests]
+        encoded = [self._encoded(self.samples[request.index]) for request in requests]
         sizes = tuple(face.size for face in encoded)
         width, height = (max(sides) for sides in zip(*sizes, strict=True))
         canvas = np.empty if len(set(sizes)) == 1 else np.zeros  # 0 beyond an image
@@ -195,16 +195,16 @@ class ShardedFaces(Dataset[Sample]):
     ) -> Augmentation | None:
         if self.augment is None:
             return None
-        dice = Dice.throw((self.seed, r.epoch, r.index, r.copy) for r in requests)
-        return draw(self.augment, sizes, [request.copy for request in requests], dice)
+        draws = RandomDraws.from_seeds((self.seed, r.epoch, r.index, r.copy) for r in requests)
+        return draw(self.augment, sizes, [request.copy for request in requests], draws)
 
     def labels(self, index: int) -> Tensor:
         """A sample's labels alone, `[H, W]` uint8 canonical; ValueError as for the sample."""
-        place = self.places[index]
+        place = self.samples[index]
         with _named(place):
             return torch.from_numpy(_decode_png(self._members(place)["png"]).copy())
 
-    def _encoded(self, place: SamplePlace) -> _Encoded:
+    def _encoded(self, place: SampleLocation) -> _Encoded:
         """Fetches a sample."""
         with _named(place):
             members = self._members(place)
@@ -222,7 +222,7 @@ class ShardedFaces(Dataset[Sample]):
             present = [part.name in parts for part in PARTS]
             return _Encoded(place, members, (width, height), centres, present)
 
-    def _members(self, place: SamplePlace) -> dict[str, memoryview]:
+    def _members(self, place: SampleLocation) -> dict[str, memoryview]:
         """A sample's members, fetched with one read."""
         file = self._files.get(place.shard)
         if file is None:
@@ -242,7 +242,7 @@ class ShardedFaces(Dataset[Sample]):
 
 
 @contextmanager
-def _named(place: SamplePlace) -> Iterator[None]:
+def _named(place: SampleLocation) -> Iterator[None]:
     """Gives what a damaged sample raises the names of shard and sample."""
     try:
         yield

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stn_icnn.context import own_device
+from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
@@ -59,7 +59,7 @@ class FaceParser:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
-        self.device = torch.device(device) if device else own_device()
+        self.device = torch.device(device) if device else default_device()
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
         self.model = prepare_model(folded, checkpoint.config, self.device)

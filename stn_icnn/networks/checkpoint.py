@@ -105,7 +105,7 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
     return Checkpoint(built.eval(), config, data, content["phase"], content["metrics"])
 
 
-def started_from(
+def initialize_model(
     start: Checkpoint | None, config: TrainConfig, networks: Sequence[str] | None = None
 ) -> STNiCNN:
     """A model for some settings, with networks of another.

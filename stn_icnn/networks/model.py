@@ -37,7 +37,7 @@ class Parsing:
 
     coarse_logits: Tensor
     """`[N, 9, coarse_px, coarse_px]` float32."""
-    located: Tensor
+    locations: Tensor
     """`[N, 6, 3]` float32: centre as a share of width and height, log factor on the window."""
     windows: Tensor
     """`[N, 6, 4]` float32: centre, width, height, px of the (augmented) frame."""
@@ -81,10 +81,10 @@ class STNiCNN(nn.Module):
     def forward(self, batch: Batch) -> Parsing:
         """Parses a batch, up to the labels of the patches; `pasting.label_maps` pastes them."""
         coarse_logits = self.label_coarsely(batch)
-        located = self.locate(coarse_logits)
-        windows = self.windows(located, batch)
+        locations = self.locate(coarse_logits)
+        windows = self.windows(locations, batch)
         theta, part_logits = self.label_parts(batch, windows)
-        return Parsing(coarse_logits, located, windows, theta, part_logits)
+        return Parsing(coarse_logits, locations, windows, theta, part_logits)
 
     def label_coarsely(self, batch: Batch) -> Tensor:
         """The coarse network's logits (equation 1), `[N, 9, coarse_px, coarse_px]` float32."""
@@ -99,10 +99,10 @@ class STNiCNN(nn.Module):
         """Where the parts are (equation 2), `[N, 6, 3]` float32."""
         return self._run(self.localizer, coarse_logits.softmax(dim=1))
 
-    def windows(self, located: Tensor, batch: Batch) -> Tensor:
+    def windows(self, locations: Tensor, batch: Batch) -> Tensor:
         """Windows in pixels of the frame, `[N, 6, 4]` float32; jittered where augmented so."""
-        side = located.new_tensor(self.config.window_px.per_part())
-        centre, log_factor = located[..., :2] * batch.sizes[:, None], located[..., 2]
+        side = locations.new_tensor(self.config.window_px.per_part())
+        centre, log_factor = locations[..., :2] * batch.sizes[:, None], locations[..., 2]
         if batch.augmentation is not None:
             jitter = batch.augmentation.window_jitter
             centre = centre + jitter[..., :2] * side[:, None]

@@ -31,7 +31,7 @@ from stn_icnn.training.phases import (
     trained_parameters,
 )
 from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
-from stn_icnn.training.true_windows import f1_of_parts, parse_at_truth, true_windows_loss
+from stn_icnn.training.true_windows import f1_of_parts, parse_true_windows, true_windows_loss
 
 WARM_UP_SHARE = 0.1
 STEPS_PER_CHECK = 10
@@ -321,11 +321,11 @@ def _validate_batch(run: PhaseRun, model: STNiCNN, batch: Batch) -> _Validated:
         logits = model.label_coarsely(batch)
         return _Validated(coarse_loss(logits, batch), coarse_label_maps(logits, batch.host_sizes))
     if run.phase == "localizer":
-        located = model.locate(model.label_coarsely(batch))
-        return _Validated(localizer_loss(located, batch), windows=model.windows(located, batch))
+        locations = model.locate(model.label_coarsely(batch))
+        return _Validated(localizer_loss(locations, batch), windows=model.windows(locations, batch))
     if run.phase == "fine":
         fine = run.config.fine
-        parsing = parse_at_truth(model, batch, fine.networks, fine.window_error)
+        parsing = parse_true_windows(model, batch, fine.networks, fine.window_error)
         return _Validated(true_windows_loss(parsing, batch), label_maps(parsing, batch.host_sizes))
     parsing = model(batch)
     return _Validated(

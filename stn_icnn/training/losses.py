@@ -44,7 +44,7 @@ def coarse_loss(coarse_logits: Tensor, batch: Batch) -> Tensor:
     return F.cross_entropy(coarse_logits, target) * len(batch)
 
 
-def localizer_loss(located: Tensor, batch: Batch) -> Tensor:
+def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
     """Smooth L1 between theta and theta-hat (equations 12 to 14), in the localizer's own outputs.
 
     A centre counts in the units of theta (twice its share of the image), the log factor against 0.
@@ -59,8 +59,8 @@ def localizer_loss(located: Tensor, batch: Batch) -> Tensor:
     """
     centres, present = batch.target_centres()
     target = torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
-    units = located.new_tensor([2.0, 2.0, 1.0])
-    errors = F.smooth_l1_loss(located * units, target * units, reduction="none")
+    units = locations.new_tensor([2.0, 2.0, 1.0])
+    errors = F.smooth_l1_loss(locations * units, target * units, reduction="none")
     return (errors * present[..., None]).sum() / (NUM_PARTS * errors.shape[-1])
 
 

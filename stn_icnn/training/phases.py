@@ -19,7 +19,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.labels import FINE_NETWORKS
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
-from stn_icnn.training.true_windows import parse_at_truth, true_windows_loss
+from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
 
 PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
 """Of the paper's model, in the order of training."""
@@ -56,7 +56,7 @@ def system_of(phase: str) -> str:
     return next((system for system, last in SYSTEMS.items() if last == phase), "STN-iCNN")
 
 
-def needed_by(phase: PhaseName) -> tuple[str, ...]:
+def required_networks(phase: PhaseName) -> tuple[str, ...]:
     """Networks that a phase must find trained."""
     before = STARTS_FROM.get(phase)
     return () if before is None else TRAINED_BY[before]
@@ -66,7 +66,7 @@ def networks_keeping_stats(phase: PhaseName, optim: OptimConfig) -> Collection[s
     """Networks whose batch norm's running statistics a phase uses and does not change."""
     if optim.freeze_batch_stats:
         return get_args(Network)
-    return needed_by(phase) if optim.freeze_pretrained_stats else ()
+    return required_networks(phase) if optim.freeze_pretrained_stats else ()
 
 
 def settings_of(phase: PhaseName, config: TrainConfig) -> TrainConfig:
@@ -113,7 +113,7 @@ class PhaseLoss(nn.Module):
                 coarse_logits = model.label_coarsely(batch)
             return localizer_loss(model.locate(coarse_logits), batch)
         if self.phase == "fine":
-            parsing = parse_at_truth(model, batch, self.fine.networks, self.fine.window_error)
+            parsing = parse_true_windows(model, batch, self.fine.networks, self.fine.window_error)
             return true_windows_loss(parsing, batch)
         return end_to_end_loss(model(batch), batch, self.weights)
 
@@ -124,7 +124,7 @@ def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tens
     if weights.coarse_weight:
         loss = loss + weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
     if weights.localizer_weight:
-        loss = loss + weights.localizer_weight * localizer_loss(parsing.located, batch)
+        loss = loss + weights.localizer_weight * localizer_loss(parsing.locations, batch)
     return loss
 
 

@@ -28,7 +28,7 @@ from stn_icnn.scoring.f1 import f1_of_classes, f1_rows
 from stn_icnn.training.losses import fine_loss
 
 
-def locate_truly(batch: Batch, window_error: float = 0.0) -> Tensor:
+def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
     """What a localizer would answer that knew the truth, but for an error.
 
     Args:
@@ -57,7 +57,7 @@ def _errors(seeds: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
 
-def parse_at_truth(
+def parse_true_windows(
     model: STNiCNN,
     batch: Batch,
     networks: Sequence[str] = FINE_NETWORKS,
@@ -70,15 +70,15 @@ def parse_at_truth(
         batch: with truth. Where it is augmented, the windows are also jittered as
             `augment.window_shift` and `augment.window_scale` say.
         networks: of `labels.FINE_NETWORKS`.
-        window_error: as `locate_truly` takes it.
+        window_error: as `true_locations` takes it.
 
     Returns:
         Windows of all parts, theta and logits of `networks`; `coarse_logits` is empty.
     """
-    located = locate_truly(batch, window_error)
-    windows = model.windows(located, batch)
+    locations = true_locations(batch, window_error)
+    windows = model.windows(locations, batch)
     theta, part_logits = model.label_parts(batch, windows, networks)
-    return Parsing(located.new_empty(0), located, windows, theta, part_logits)
+    return Parsing(locations.new_empty(0), locations, windows, theta, part_logits)
 
 
 def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:

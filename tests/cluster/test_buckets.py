@@ -11,15 +11,15 @@ import pytest
 from cluster.storage.datasets import ShardedData
 from cluster.training.run_record import RunRecord
 from cluster.training.worker import TrainTask, train
-from cluster.workers.allocation import Share
+from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     cache: Path,
     answered: Callable[[], list[tuple[str, str]]],
 ):
-    place = open_place(f"{bucket}/set")
-    for path in open_place(shards).list():
+    place = open_location(f"{bucket}/set")
+    for path in open_location(shards).list():
         place.upload((shards / path).open("rb"), path)
     data = ShardedData.open(place.url)
     config = replace(tiny_config, optim=replace(tiny_config.optim, epochs_coarse=1))
@@ -60,14 +60,14 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         task,
         name="coarse",
         storage=record.storage,
-        share=TWO_WORKERS,
+        allocation=TWO_WORKERS,
         max_failures=0,
         on_report=reports.append,
     )
     assert result.return_value is None
     assert [report["epoch"] for report in reports] == [1]
     assert load_checkpoint(record.model("coarse")).data == data.facts
-    kept = open_place(record.storage).list("coarse/epoch_0001")
+    kept = open_location(record.storage).list("coarse/epoch_0001")
     assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)
     read = (*task.train_shards, *task.val_shards)
     assert {path.name for path in cache.glob("*.tar")} == {f"{shard.sha256}.tar" for shard in read}

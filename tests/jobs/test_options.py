@@ -8,7 +8,7 @@ import pytest
 from cluster.config import JobConfig
 from cluster.storage.locations import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import to_dict
 
@@ -75,7 +75,7 @@ def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_pat
 
 
 def test_a_config_file_may_lie_in_a_bucket(bucket: str):
-    open_place(f"{bucket}/sweep").write("best.json", b'{"seed": 3}')
+    open_location(f"{bucket}/sweep").write("best.json", b'{"seed": 3}')
     config, name = parse("--config", f"{bucket}/sweep/best.json")
     assert (config.seed, name) == (3, "best")
     with pytest.raises(ValueError, match=r"--config must be .* got s3://faces/sweep/gone\.json"):

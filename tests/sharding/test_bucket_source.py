@@ -8,7 +8,7 @@ import pytest
 
 from sharding.packing.building import Recipe, WriteShard, build
 from sharding.packing.writer import ShardRecord, ShardTask
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 
 Answered = Callable[[], list[tuple[str, str]]]
 
@@ -17,12 +17,12 @@ PARTS_DRAWN = 10
 
 
 @pytest.fixture
-def in_bucket(bucket: str) -> Callable[[Path], Place]:
+def in_bucket(bucket: str) -> Callable[[Path], StorageLocation]:
     """in_bucket(folder): a copy of it at s3://faces/raw."""
 
-    def copy(folder: Path) -> Place:
-        place = open_place(f"{bucket}/raw")
-        for path in open_place(folder).list():
+    def copy(folder: Path) -> StorageLocation:
+        place = open_location(f"{bucket}/raw")
+        for path in open_location(folder).list():
             place.upload((folder / path).open("rb"), path)
         return place
 
@@ -49,7 +49,7 @@ def spoil(root: Path, draw: Callable[..., None]) -> None:
 
 
 def test_same_bytes_as_from_a_folder(
-    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], Place], tmp_path: Path
+    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
 ):
     spoil(celebamask, draw_celebamask)
     manifest = build(celebamask, tmp_path / "a", FACES)
@@ -62,7 +62,7 @@ def test_same_bytes_as_from_a_folder(
 def test_what_is_not_there_is_not_asked_for(
     celebamask: Path,
     draw_celebamask,
-    in_bucket: Callable[[Path], Place],
+    in_bucket: Callable[[Path], StorageLocation],
     tmp_path: Path,
     answered: Answered,
 ):
@@ -79,7 +79,7 @@ def test_what_is_not_there_is_not_asked_for(
 
 
 def test_helen_s_files_are_each_asked_for_once(
-    helen: Path, in_bucket: Callable[[Path], Place], tmp_path: Path, answered: Answered
+    helen: Path, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path, answered: Answered
 ):
     place = in_bucket(helen)
     before = len(answered())
@@ -96,7 +96,7 @@ class Killed(Exception):
 
 
 def test_a_run_goes_on_when_masks_were_added_meanwhile(
-    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], Place], tmp_path: Path
+    celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
 ):
     draw_celebamask(celebamask, 3001, parts={})
     place = in_bucket(celebamask)

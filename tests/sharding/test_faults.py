@@ -17,7 +17,7 @@ from sharding.layouts.raw import FETCHED_AT_ONCE, fetched
 from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
 from sharding.storage import s3
-from sharding.storage.location import Place, open_place
+from sharding.storage.location import StorageLocation, open_location
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
 """What may befall a request:
@@ -140,8 +140,8 @@ def proxy(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def place(proxy: FaultyProxy, bucket: str) -> Place:
-    return open_place(f"{bucket}/some/prefix")
+def place(proxy: FaultyProxy, bucket: str) -> StorageLocation:
+    return open_location(f"{bucket}/some/prefix")
 
 
 def once(*faults: str) -> Rule:
@@ -183,7 +183,7 @@ def some(share: float) -> Rule:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_operation_survives(
-    fault: str, place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    fault: str, place: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """The first try of each of its requests fails."""
     monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1 << 20, 8 << 20))
@@ -210,7 +210,7 @@ def test_every_operation_survives(
     assert proxy.injected[fault] >= 13
 
 
-def test_reads_and_listings_survive_faults_in_a_row(place: Place, proxy: FaultyProxy):
+def test_reads_and_listings_survive_faults_in_a_row(place: StorageLocation, proxy: FaultyProxy):
     place.write("a", LARGE)
     for _ in range(2):
         proxy.rule = once("half answer", "503", "half answer", "lost", "no body", "500")
@@ -220,7 +220,7 @@ def test_reads_and_listings_survive_faults_in_a_row(place: Place, proxy: FaultyP
     assert sum(proxy.injected.values()) == 24
 
 
-def test_fetches_at_once_outlast_an_outage(place: Place, proxy: FaultyProxy):
+def test_fetches_at_once_outlast_an_outage(place: StorageLocation, proxy: FaultyProxy):
     """As many as there are at once: boto3's allowance of retries is shared by them."""
     names = [f"object-{number}" for number in range(2 * FETCHED_AT_ONCE)]
     for name in names:
@@ -231,7 +231,7 @@ def test_fetches_at_once_outlast_an_outage(place: Place, proxy: FaultyProxy):
     assert proxy.injected["500"] == (s3.REQUEST_ATTEMPTS - 1) * FETCHED_AT_ONCE
 
 
-OPERATIONS: dict[str, Callable[[Place], object]] = {
+OPERATIONS: dict[str, Callable[[StorageLocation], object]] = {
     "read": lambda place: place.read("a"),
     "open": lambda place: place.open("a"),
     "write": lambda place: place.write("a", b"new"),
@@ -244,7 +244,7 @@ OPERATIONS: dict[str, Callable[[Place], object]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_lasting_fault_is_an_error_that_names_the_object(
-    operation: str, place: Place, proxy: FaultyProxy
+    operation: str, place: StorageLocation, proxy: FaultyProxy
 ):
     place.write("a", b"old")
     for fault in ("500", "half request"):
@@ -260,7 +260,7 @@ def test_lasting_fault_is_an_error_that_names_the_object(
 
 @pytest.mark.parametrize("fault", ["late", "lost", "half answer", "no body"])
 def test_lasting_loss_of_answers(
-    fault: str, place: Place, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    fault: str, place: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """Never half the data, nor a listing that lacks something."""
     monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 3)
@@ -275,14 +275,14 @@ def test_lasting_loss_of_answers(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_refusal_is_told_at_once(operation: str, place: Place, proxy: FaultyProxy):
+def test_refusal_is_told_at_once(operation: str, place: StorageLocation, proxy: FaultyProxy):
     proxy.rule = lambda method, path: "403"
     with pytest.raises(PermissionError, match="s3://faces/some/prefix/a: "):
         OPERATIONS[operation](place)
     assert len(proxy.requests) == 1
 
 
-def test_upload_that_fails_midway_leaves_no_object(place: Place, proxy: FaultyProxy):
+def test_upload_that_fails_midway_leaves_no_object(place: StorageLocation, proxy: FaultyProxy):
     """The server cannot even be told to forget its first piece."""
     proxy.rule = lambda method, path: None if "?uploads" in path or "Number=1" in path else "500"
     with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
@@ -303,7 +303,7 @@ def test_lacking_right_stops_a_run_at_its_start(helen: Path, bucket: str, proxy:
         )
         with pytest.raises(PermissionError, match="AccessDenied"):
             build(helen, f"{bucket}/out", Recipe(layout="helen"))
-        assert all(path.startswith(".parts/") for path in open_place(f"{bucket}/out").list())
+        assert all(path.startswith(".parts/") for path in open_location(f"{bucket}/out").list())
 
 
 @pytest.mark.slow
@@ -312,15 +312,15 @@ def test_sharding_gives_the_same_bytes(
 ):
     """From bucket to bucket while one request in seven fails, as from folder to folder."""
     build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
-    raw, straight = open_place(f"{bucket}/raw"), open_place(tmp_path / "out")
+    raw, straight = open_location(f"{bucket}/raw"), open_location(tmp_path / "out")
     proxy.rule = some(0.15)
-    for path in open_place(helen).list():
+    for path in open_location(helen).list():
         raw.upload((helen / path).open("rb"), path)
     build(raw.url, f"{bucket}/out", Recipe(layout="helen", shard_size=2))
     assert verify(f"{bucket}/out") == []
     assert set(proxy.injected) == set(FAULTS)
     proxy.rule = once()
-    out = open_place(f"{bucket}/out")
+    out = open_location(f"{bucket}/out")
     assert {path: out.read(path) for path in out.list()} == {
         path: straight.read(path) for path in straight.list()
     }

@@ -11,7 +11,7 @@ from sharding.layouts.raw import Listing
 from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import Rejection
 from sharding.packing.verify import verify
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 
 Draw = Callable[..., None]
 
@@ -77,7 +77,7 @@ def rule(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> tuple[st
 
 
 def list_faces(root: Path, rule: tuple[str, int], keep: bool = False) -> Listing:
-    return LAYOUT.list_items(open_place(root), *rule, keep)
+    return LAYOUT.list_items(open_location(root), *rule, keep)
 
 
 def split_of(listing: Listing) -> dict[int, str]:

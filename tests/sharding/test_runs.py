@@ -23,7 +23,7 @@ from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.procedural.raw_faces import write_faces
 from sharding.storage import s3
-from sharding.storage.location import Folder, open_place
+from sharding.storage.location import Folder, open_location
 from sharding.storage.s3 import Bucket
 
 NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
@@ -65,7 +65,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def contents(url: str) -> Contents:
-    place = open_place(url)
+    place = open_location(url)
     return {path: place.read(path) for path in place.list()}
 
 
@@ -121,7 +121,7 @@ def still_running(session: int) -> list[str]:
 
 def finished_shards(url: str) -> dict[str, object]:
     """The shards that a killed run has finished, each with what shows whether it is redone."""
-    place = open_place(url)
+    place = open_location(url)
     paths = place.list()
     shards = [path for path in paths if path.endswith(".tar")]
     if MANIFEST not in paths:
@@ -167,13 +167,13 @@ def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Content
             if was_running and not (at_work and len(finished) == num_shards):
                 break
         num_finished.append(len(finished))
-        assert len(finished) == num_shards or not open_place(out).exists(MANIFEST)
+        assert len(finished) == num_shards or not open_location(out).exists(MANIFEST)
 
         again = start(raw, out)
         wait_for_end(run.pid)
         finish(again)
         assert contents(out) == straight
-        place = open_place(out)
+        place = open_location(out)
         assert {path: stamp(place, path) for path in finished} == finished
     print(f"shards finished when killed: {num_finished} of {num_shards}")
 
@@ -223,7 +223,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
         raise KeyboardInterrupt
 
     url = f"{root}/out"
-    out = open_place(url)
+    out = open_location(url)
     recipe = Recipe(layout="helen", shard_size=SHARD_SIZE)
     with pytest.raises(KeyboardInterrupt):
         build(raw, url, recipe, map_tasks=stopped)
@@ -254,7 +254,7 @@ def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Co
 
 
 def test_run_killed_while_it_writes_its_plan_is_finished(raw: Path, straight: Contents, root: str):
-    open_place(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.{HEX}.tmp", b"half")
+    open_location(f"{root}/out").write(f"{PARTS_FOLDER}/.plan.json.{HEX}.tmp", b"half")
     build(raw, f"{root}/out", Recipe(layout="helen", shard_size=SHARD_SIZE))
     assert contents(f"{root}/out") == straight
 

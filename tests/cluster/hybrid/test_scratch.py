@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import cluster.hybrid.scratch
-from cluster.hybrid.scratch import Scratch, choose_epochs, open_scratch, require_goes_on
+from cluster.hybrid.scratch import Scratch, choose_epochs, open_scratch, require_same_scratch
 from cluster.storage.datasets import ShardedData
 from cluster.training.phase_runs import Training, phase_task, require_batches, require_images
 from cluster.training.run_record import RunRecord
 from cluster.training.worker import open_phase
-from cluster.workers.allocation import Share
+from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 
-SHARE = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+SHARE = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
 
 
 @pytest.mark.parametrize(
@@ -107,17 +107,19 @@ def test_other_settings_than_it_was_begun_with_are_refused_by_name(
 ) -> None:
     timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
     Scratch(beside, beside.config, run=None)._epochs(48.0)  # type: ignore[arg-type]
-    require_goes_on(beside.record.storage, beside.config)
+    require_same_scratch(beside.record.storage, beside.config)
     other = replace(beside.config, optim=replace(beside.config.optim, lr_fine=0.5))
     with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
-        require_goes_on(beside.record.storage, other)
-    require_goes_on(beside.record.storage, replace(beside.config, seed=9))  # for the job to refuse
+        require_same_scratch(beside.record.storage, other)
+    require_same_scratch(
+        beside.record.storage, replace(beside.config, seed=9)
+    )  # for the job to refuse
 
 
 def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
     other = replace(beside.config, seed=9)
-    require_goes_on(beside.record.storage, other)
-    require_goes_on(str(tmp_path / "new"), other)
+    require_same_scratch(beside.record.storage, other)
+    require_same_scratch(str(tmp_path / "new"), other)
 
 
 def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(beside: Training) -> None:
@@ -148,5 +150,5 @@ def test_a_phase_reads_the_chosen_images_and_validates_on_all(beside: Training) 
     whole, _ = open_phase(LocalContext(), everything, say=print)
     assert len(whole.train_faces) == 8
     whole.train_faces.choose(5, beside.config.seed)
-    assert whole.train_faces.places == run.train_faces.places
+    assert whole.train_faces.samples == run.train_faces.samples
     assert (beside.num_images, replace(beside, chosen_images=None).num_images) == (5, 8)

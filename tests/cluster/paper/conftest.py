@@ -15,7 +15,7 @@ from stn_icnn.training.phases import settings_of
 
 
 @pytest.fixture(scope="session")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def job_locations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """`storage` and `tracking_uri` of a job's settings."""
     folder = tmp_path_factory.mktemp("paper")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -23,8 +23,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def client(places: dict[str, str]) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=places["tracking_uri"])
+def client(job_locations: dict[str, str]) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=job_locations["tracking_uri"])
 
 
 @pytest.fixture(scope="session")

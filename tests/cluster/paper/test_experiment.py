@@ -8,42 +8,42 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from cluster.config import PlacesConfig
-from cluster.job_setup import open_places
-from cluster.paper.experiment import Findings, conduct, open_model
+from cluster.config import LocationsConfig
+from cluster.job_setup import open_job
+from cluster.paper.experiment import ExperimentResult, open_model, run_experiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(PlacesConfig):
+class Config(LocationsConfig):
     sizes: tuple[int, ...] = (1, 2)
     run_name: str | None = None
 
 
-def work(folder: Path) -> Findings:
+def work(folder: Path) -> ExperimentResult:
     (folder / "trial.md").write_text("a table")
-    return Findings(["| a |", "|---|"], {"answer": 42}, {"trial/answer": 42.0})
+    return ExperimentResult(["| a |", "|---|"], {"answer": 42}, {"trial/answer": 42.0})
 
 
-def undone(folder: Path) -> Findings:
+def undone(folder: Path) -> ExperimentResult:
     raise AssertionError("must not be done again")
 
 
 def run(
-    places: dict[str, str],
+    job_locations: dict[str, str],
     name: str,
-    do: Callable[[Path], Findings],
+    do: Callable[[Path], ExperimentResult],
     sizes: tuple[int, ...] = (1, 2),
     fingerprint: str | None = "abc",
 ) -> dict[str, object]:
-    config = Config(**places, sizes=sizes, run_name=name)
+    config = Config(**job_locations, sizes=sizes, run_name=name)
     facts = {"data_fingerprint": fingerprint}
-    return conduct("trial", open_places(config, name), config, facts, do)
+    return run_experiment("trial", open_job(config, name), config, facts, do)
 
 
 def test_it_is_tracked_kept_and_printed(
-    places: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    job_locations: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = run(places, "tracked", work)
+    line = run(job_locations, "tracked", work)
     assert (line["run_name"], line["experiment"], line["answer"]) == ("tracked", "trial", 42)
     assert capsys.readouterr().out.endswith("| a |\n|---|\n")
     found = client.get_run(str(line["run_id"]))
@@ -56,52 +56,54 @@ def test_it_is_tracked_kept_and_printed(
     assert [a.path for a in client.list_artifacts(str(line["run_id"]), "paper")] == [
         "paper/trial.md"
     ]
-    kept = Path(places["storage"]) / "tracked" / "trial.md"
+    kept = Path(job_locations["storage"]) / "tracked" / "trial.md"
     assert kept.read_text() == "a table"
 
 
 def test_the_same_name_gives_the_same_again(
-    places: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    job_locations: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = run(places, "again", work)
-    assert run(places, "again", undone) == first
+    first = run(job_locations, "again", work)
+    assert run(job_locations, "again", undone) == first
     assert "trial: finished before\n| a |" in capsys.readouterr().out
     assert client.get_run(str(first["run_id"])).info.status == "FINISHED"
 
 
 def test_it_is_published_anew_where_it_is_tracked_anew(
-    places: dict[str, str], tmp_path: Path
+    job_locations: dict[str, str], tmp_path: Path
 ) -> None:
-    first = run(places, "moved", work)
+    first = run(job_locations, "moved", work)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    moved = run({**places, "tracking_uri": uri}, "moved", undone)
+    moved = run({**job_locations, "tracking_uri": uri}, "moved", undone)
     assert moved["run_id"] != first["run_id"]
     client = mlflow.MlflowClient(tracking_uri=uri)
     assert client.list_artifacts(str(moved["run_id"]), "paper")[0].path == "paper/trial.md"
 
 
-def test_other_settings_or_data_are_refused(places: dict[str, str]) -> None:
-    run(places, "other", work)
+def test_other_settings_or_data_are_refused(job_locations: dict[str, str]) -> None:
+    run(job_locations, "other", work)
     with pytest.raises(ValueError, match=r"sizes: \[3\], was \[1, 2\].*another --run-name"):
-        run(places, "other", undone, sizes=(3,))
+        run(job_locations, "other", undone, sizes=(3,))
     with pytest.raises(ValueError, match="data_fingerprint: xyz, was abc"):
-        run(places, "other", undone, fingerprint="xyz")
+        run(job_locations, "other", undone, fingerprint="xyz")
 
 
-def test_what_failed_is_done_again(places: dict[str, str], client: mlflow.MlflowClient) -> None:
+def test_what_failed_is_done_again(
+    job_locations: dict[str, str], client: mlflow.MlflowClient
+) -> None:
     with pytest.raises(AssertionError, match="must not"):
-        run(places, "failed", undone)
+        run(job_locations, "failed", undone)
     (found,) = client.search_runs(["1"], "tags.`mlflow.runName` = 'failed'")
     assert found.info.status == "FAILED"
-    assert run(places, "failed", work)["run_id"] == found.info.run_id
-    record = Path(places["storage"]) / "failed" / "experiment.json"
+    assert run(job_locations, "failed", work)["run_id"] == found.info.run_id
+    record = Path(job_locations["storage"]) / "failed" / "experiment.json"
     assert json.loads(record.read_text())["files"] == ["trial.md"]
 
 
 def test_a_model_must_have_learnt_what_is_needed(
-    places: dict[str, str], model_of: Callable[[str], Path]
+    job_locations: dict[str, str], model_of: Callable[[str], Path]
 ) -> None:
-    uri = places["tracking_uri"]
+    uri = job_locations["tracking_uri"]
     assert open_model(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
     assert open_model(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
     refused = (

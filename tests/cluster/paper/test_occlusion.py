@@ -64,11 +64,11 @@ def cut(croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Cr
     coarse_px = croppers.model.config.coarse_px
     shares = batch.centres / batch.sizes[:, None]
     log_factors = torch.full((len(batch), NUM_PARTS, 1), 0.5)
-    located = torch.cat([shares, log_factors], dim=-1)
+    locations = torch.cat([shares, log_factors], dim=-1)
     monkeypatch.setattr(
         croppers.model, "label_coarsely", lambda b: labelled_but_for(b, hidden, coarse_px)
     )
-    monkeypatch.setattr(croppers.model, "locate", lambda logits: located.to(logits.device))
+    monkeypatch.setattr(croppers.model, "locate", lambda logits: locations.to(logits.device))
     return croppers.cut(batch)
 
 
@@ -106,9 +106,9 @@ def test_the_localizer_finds_what_the_centroids_cannot(cut: Croppings, batch: Ba
 
 def test_parts_are_counted_by_who_cuts_them_whole(cut: Croppings) -> None:
     covered = cut.group("covered")
-    for name, share in (("iCNN", [1, 0.95, 0.9, 0.1]), ("STN-iCNN", [1, 0.5, 0.96, 0.99])):
+    for name, shares in (("iCNN", [1, 0.95, 0.9, 0.1]), ("STN-iCNN", [1, 0.5, 0.96, 0.99])):
         scores = cut.scores[name].share_inside
-        scores[covered] = torch.tensor([*share, 0.97, 0.97, 0.97, 0.97])
+        scores[covered] = torch.tensor([*shares, 0.97, 0.97, 0.97, 0.97])
         scores[~covered] = 0
     assert whole_by_which(cut, ("iCNN", "STN-iCNN")) == {
         "both": 5,
@@ -162,21 +162,26 @@ def test_a_column_a_face_and_a_frame_a_covered_part() -> None:
 
 
 def settings(
-    places: dict[str, str], model: Path, shards: Path, run_name: str, **others: int
+    job_locations: dict[str, str], model: Path, shards: Path, run_name: str, **others: int
 ) -> OcclusionConfig:
     return OcclusionConfig(
-        **places, model=str(model), data=str(shards), run_name=run_name, num_examples=2, **others
+        **job_locations,
+        model=str(model),
+        data=str(shards),
+        run_name=run_name,
+        num_examples=2,
+        **others,
     )
 
 
 def test_the_job(
     shards: Path,
-    places: dict[str, str],
+    job_locations: dict[str, str],
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = run_occlusion(settings(places, model_of("frozen"), shards, "occlusion"))
+    line = run_occlusion(settings(job_locations, model_of("frozen"), shards, "occlusion"))
     assert line["num_faces"] == 2
     for group in ("covered", "not_covered"):
         assert set(line[group]) == {"iCNN", "STN-iCNN*", "STN-iCNN*, set size", "average face"}
@@ -184,7 +189,7 @@ def test_the_job(
         assert line[group]["iCNN"]["error_px"] != line[group]["STN-iCNN*"]["error_px"]
     assert sum(line["covered_whole_by"].values()) == 4
     assert "| covered | 4 | STN-iCNN\\* |" in capsys.readouterr().out
-    folder = Path(places["storage"]) / "occlusion"
+    folder = Path(job_locations["storage"]) / "occlusion"
     with (folder / "occlusion.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 4 * 7
@@ -209,17 +214,17 @@ def test_the_job(
 
 
 def test_only_the_first_faces_are_taken_if_asked_for(
-    shards: Path, places: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: dict[str, str], model_of: ModelOf
 ) -> None:
-    job = settings(places, model_of("end_to_end"), shards, "one", num_faces=1, num_covered=1)
+    job = settings(job_locations, model_of("end_to_end"), shards, "one", num_faces=1, num_covered=1)
     assert run_occlusion(job)["num_faces"] == 1
 
 
 def test_a_model_without_a_trained_localizer_is_refused(
-    shards: Path, places: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: dict[str, str], model_of: ModelOf
 ) -> None:
     for phase in ("baseline", "coarse"):
-        job = settings(places, model_of(phase), shards, f"no-{phase}")
+        job = settings(job_locations, model_of(phase), shards, f"no-{phase}")
         with pytest.raises(ValueError, match=f"coarse, localizer, but .* of the phase {phase}: "
                                              "give one of the phase localizer or"):  # fmt: skip
             run_occlusion(job)

@@ -13,12 +13,12 @@ from cluster.paper.parity import ParityConfig, run_parity
 
 def test_odd_sizes_are_exact_and_even_ones_are_not(
     shards: Path,
-    places: dict[str, str],
+    job_locations: dict[str, str],
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = ParityConfig(
-        **places, data=str(shards), num_faces=2, patch_px=(16, 17, 33), run_name="parity"
+        **job_locations, data=str(shards), num_faces=2, patch_px=(16, 17, 33), run_name="parity"
     )
     line = run_parity(config)
     largest = line["largest_difference"]
@@ -27,7 +27,7 @@ def test_odd_sizes_are_exact_and_even_ones_are_not(
     printed = capsys.readouterr().out
     assert f"| 16 | pixel | {largest['16']} |" in printed
     assert "| 17 | pixel | 0 | 0.0% |" in printed
-    folder = Path(places["storage"]) / "parity"
+    folder = Path(job_locations["storage"]) / "parity"
     with (folder / "parity.csv").open() as file:
         rows = {(row["patch_px"], row["centred_on"]): row for row in csv.DictReader(file)}
     assert int(rows["16", "pixel"]["largest"]) == largest["16"]

@@ -281,9 +281,9 @@ def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> Non
         run_coarse_size(CoarseSizeConfig(**short, run_name="table"), "demo")
     with pytest.raises(ValueError, match="kind: None, was table"):
         run_end_to_end(JobConfig(**short, run_name="table"), "demo")
-    places = {name: short[name] for name in ("storage", "tracking_uri")}
+    job_locations = {name: short[name] for name in ("storage", "tracking_uri")}
     with pytest.raises(ValueError, match="is a training: give another --run-name"):
-        run_parity(ParityConfig(**places, run_name="table", num_faces=1))
+        run_parity(ParityConfig(**job_locations, run_name="table", num_faces=1))
 
 
 @pytest.mark.usefixtures("_cluster")

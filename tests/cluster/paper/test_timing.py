@@ -35,7 +35,7 @@ def test_both_pipelines_have_the_same_networks_but_for_the_cropper(
     with torch.inference_mode():
         parsing = baseline.model(batch)
     shares, _ = centroids(parsing.coarse_logits.softmax(dim=1))
-    assert torch.equal(parsing.located[..., :2], shares)
+    assert torch.equal(parsing.locations[..., :2], shares)
 
 
 def test_works_are_timed_in_turn_and_per_face(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_the_job(
     system: str,
     metric: str,
     shards: Path,
-    places: dict[str, str],
+    job_locations: dict[str, str],
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
@@ -72,7 +72,7 @@ def test_the_job(
 ) -> None:
     monkeypatch.setattr(timing, "LEAST_S", 0.0)
     config = TimingConfig(
-        **places,
+        **job_locations,
         model=str(model_of(phase)),
         data=str(shards),
         num_faces=2,
@@ -83,7 +83,7 @@ def test_the_job(
     assert set(line["ms_a_face"]) == {"iCNN", system}
     assert "undelivered" not in line
     assert all(set(of_system) == {"1", "2"} for of_system in line["ms_a_face"].values())
-    folder = Path(places["storage"]) / config.run_name
+    folder = Path(job_locations["storage"]) / config.run_name
     with (folder / "timing.csv").open() as file:
         rows = list(csv.DictReader(file))
     alone = sorted(
@@ -106,9 +106,9 @@ def test_the_job(
 
 
 def test_a_model_without_a_localizer_is_refused(
-    shards: Path, places: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: dict[str, str], model_of: ModelOf
 ) -> None:
-    config = TimingConfig(**places, model=str(model_of("baseline")), data=str(shards))
+    config = TimingConfig(**job_locations, model=str(model_of("baseline")), data=str(shards))
     with pytest.raises(ValueError, match="of the phase baseline: give one of the phase end_to_end"):
         run_timing(config)
 

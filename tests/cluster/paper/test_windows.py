@@ -50,13 +50,17 @@ def test_windows_lie_as_far_off_as_they_are_said_to(model: OpenedModel, tiny_fac
 
 def test_the_job(
     shards: Path,
-    places: dict[str, str],
+    job_locations: dict[str, str],
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = WindowsConfig(
-        **places, model=str(model_of("frozen")), data=str(shards), run_name="windows", errors=(0.1,)
+        **job_locations,
+        model=str(model_of("frozen")),
+        data=str(shards),
+        run_name="windows",
+        errors=(0.1,),
     )
     line = run_windows(settings)
     own = "STN-iCNN*"
@@ -69,7 +73,7 @@ def test_the_job(
     printed = capsys.readouterr().out
     assert "| STN-iCNN\\* |" in printed
     assert "| true centres | 0.0 |" in printed
-    folder = Path(places["storage"]) / "windows"
+    folder = Path(job_locations["storage"]) / "windows"
     with (folder / "windows.csv").open() as file:
         rows = {row["cropper"]: row for row in csv.DictReader(file)}
     assert float(rows["iCNN"]["overall"]) == line["overall"]["iCNN"]
@@ -80,9 +84,9 @@ def test_the_job(
 
 
 def test_a_model_that_is_not_whole_is_refused(
-    shards: Path, places: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: dict[str, str], model_of: ModelOf
 ) -> None:
-    settings = WindowsConfig(**places, model=str(model_of("localizer")), data=str(shards))
+    settings = WindowsConfig(**job_locations, model=str(model_of("localizer")), data=str(shards))
     with pytest.raises(ValueError, match="trained networks coarse, localizer, fine"):
         run_windows(settings)
 

@@ -23,7 +23,7 @@ import cluster.parsing.job
 from cluster.config import ParseConfig, ScalingConfig
 from cluster.parsing.job import ParseTask, run_parsing
 from cluster.workers.launch import PhaseFailedError
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
@@ -54,7 +54,7 @@ def picture(seed: int, width: int = 60, height: int = 44) -> bytes:
 
 
 def fill(url: str, names: list[str]) -> None:
-    place = open_place(url)
+    place = open_location(url)
     for seed, name in enumerate(names):
         place.write(name, picture(seed, width=40 + seed % 30))
 
@@ -84,7 +84,7 @@ def other_model(tiny_model: Path, tmp_path: Path) -> Path:
 def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_mended(
     one_cluster: str, bucket: str, tiny_model: Path, other_model: Path, capfd
 ) -> None:
-    source, out = open_place(f"{bucket}/photos"), open_place(f"{bucket}/photos/parsed")
+    source, out = open_location(f"{bucket}/photos"), open_location(f"{bucket}/photos/parsed")
     names = ["a.png", "b/a.png", "b/c.png"]
     fill(source.url, names)
     source.write("b/bad.jpg", b"not a photograph")

@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.datasets import ShardedData
-from cluster.storage.shard_cache import PlacedShard, bring_here
+from cluster.storage.shard_cache import DatasetShard, fetch_shards
 from cluster.training.worker import read_faces
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 
 Answered = Callable[[], list[tuple[str, str]]]
 
 ASK = """
 import pickle, sys
-from cluster.storage.shard_cache import bring_here
+from cluster.storage.shard_cache import fetch_shards
 shards = pickle.loads(bytes.fromhex(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-print(bring_here(shards, quiet=True))
+print(fetch_shards(shards, quiet=True))
 """
 
 STOP_HALFWAY = """
@@ -42,7 +42,7 @@ def read_one(*asked):
         sys.stdin.readline()
     return read_range(*asked)
 s3.Bucket.read_range = read_one
-shard_cache.bring_here(pickle.loads(bytes.fromhex(sys.argv[1])))
+shard_cache.fetch_shards(pickle.loads(bytes.fromhex(sys.argv[1])))
 """
 
 
@@ -55,13 +55,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def data(shards: Path, bucket: str) -> ShardedData:
     """`shards` in a bucket."""
-    place = open_place(f"{bucket}/set")
-    for path in open_place(shards).list():
+    place = open_location(f"{bucket}/set")
+    for path in open_location(shards).list():
         place.upload((shards / path).open("rb"), path)
     return ShardedData.open(place.url)
 
 
-def start(code: str, shards: tuple[PlacedShard, ...]) -> subprocess.Popen[str]:
+def start(code: str, shards: tuple[DatasetShard, ...]) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, pickle.dumps(shards).hex()]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
@@ -72,7 +72,7 @@ def tars_requested(answered: Answered) -> Counter[str]:
 
 
 def spoil(data: ShardedData, path: str, change: Callable[[bytes], bytes]) -> None:
-    place = open_place(data.place)
+    place = open_location(data.place)
     place.write(path, change(place.read(path)))
 
 
@@ -80,11 +80,11 @@ def test_shards_are_fetched_whole_and_once(
     data: ShardedData, shards: Path, cache: Path, answered: Answered, capsys
 ):
     train = data.shards("train")
-    paths = bring_here(train)
+    paths = fetch_shards(train)
     assert [Path(p).read_bytes() for p in paths] == [(shards / s.path).read_bytes() for s in train]
     assert {Path(p).parent for p in paths} == {cache}
     assert capsys.readouterr().out == "fetched 3 of 3 shards\n"
-    assert bring_here(train) == paths
+    assert fetch_shards(train) == paths
     assert capsys.readouterr().out == ""
     assert tars_requested(answered) == {f"/faces/set/{s.path}": 1 for s in train}
     assert not list(cache.glob("*.part"))
@@ -94,10 +94,10 @@ def test_what_was_deleted_or_cut_off_in_the_cache_is_fetched_again(
     data: ShardedData, cache: Path, answered: Answered
 ):
     train = data.shards("train")
-    first, second, third = map(Path, bring_here(train, quiet=True))
+    first, second, third = map(Path, fetch_shards(train, quiet=True))
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
-    bring_here(train, quiet=True)
+    fetch_shards(train, quiet=True)
     for path in (first, second, third):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
     times = tars_requested(answered)
@@ -126,7 +126,7 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(
     with start(STOP_HALFWAY, (shard,)) as process, ThreadPoolExecutor(1) as pool:
         assert process.stdout.readline() == "halfway\n"
         assert not list(cache.glob("*.tar"))
-        waiting = pool.submit(bring_here, [shard])  # for the lock, which the kernel gives up
+        waiting = pool.submit(fetch_shards, [shard])  # for the lock, which the kernel gives up
         process.kill()
         (path,) = waiting.result(timeout=120)
     assert Path(path).read_bytes() == (shards / shard.path).read_bytes()
@@ -152,15 +152,15 @@ def test_another_shard_than_the_manifest_s_is_refused_by_name(
         rf"{shard.sha256}, as its manifest says, got {got}.*python -m sharding verify s3://faces/set"
     )
     with pytest.raises(ValueError, match=expected):
-        bring_here(data.shards("train"))
+        fetch_shards(data.shards("train"))
     assert {path.suffix for path in cache.iterdir()} == {".tar", ".lock"}
     assert not (cache / f"{shard.sha256}.tar").exists()
 
 
 def test_a_shard_that_is_gone_is_named(data: ShardedData, cache: Path):
-    open_place(data.place).delete("train/000001.tar")
+    open_location(data.place).delete("train/000001.tar")
     with pytest.raises(FileNotFoundError, match=r"s3://faces/set/train/000001\.tar"):
-        bring_here(data.shards("train"))
+        fetch_shards(data.shards("train"))
 
 
 def test_a_full_disk_names_the_cache_and_its_variable(data: ShardedData, cache: Path):
@@ -168,14 +168,14 @@ def test_a_full_disk_names_the_cache_and_its_variable(data: ShardedData, cache: 
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # the disk takes no more
     try:
         with pytest.raises(OSError, match=f"cannot keep shards in {cache}: .*STN_ICNN_CACHE"):
-            bring_here(data.shards("train"), quiet=True)
+            fetch_shards(data.shards("train"), quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.suffix for path in cache.iterdir()} == {".lock"}
 
 
 def test_shards_in_a_folder_are_used_in_place(shards: Path, cache: Path):
-    paths = bring_here(ShardedData.open(str(shards)).shards("val"))
+    paths = fetch_shards(ShardedData.open(str(shards)).shards("val"))
     assert paths == [str(shards / "val/000000.tar")]
     assert not cache.exists()
 
@@ -185,9 +185,9 @@ def test_shards_in_a_folder_must_have_their_manifest_s_size(shards: Path, cache:
     damaged = replace(shard, bytes=shard.bytes + 1)
     expected = f"shard {shard.url} must have {damaged.bytes} bytes.*got {shard.bytes}: .*verify"
     with pytest.raises(ValueError, match=expected):
-        bring_here([damaged])
+        fetch_shards([damaged])
     with pytest.raises(ValueError, match=r"shard .*val/gone\.tar must be there.*got nothing: "):
-        bring_here([replace(shard, path="val/gone.tar")])
+        fetch_shards([replace(shard, path="val/gone.tar")])
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])

@@ -10,9 +10,9 @@ from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.networks.checkpoint import (
     Checkpoint,
     DataFacts,
+    initialize_model,
     load_checkpoint,
     save_checkpoint,
-    started_from,
 )
 from stn_icnn.networks.model import build_model
 
@@ -66,7 +66,7 @@ def test_phases_that_would_go_on_from_nothing_are_refused(
 def test_of_a_model_of_the_phase_fine_the_fine_networks_are_taken(tiny_config: TrainConfig) -> None:
     start = model_of("fine", tiny_config)
     theirs = load_checkpoint(start).model.state_dict()
-    ours = started_from(load_checkpoint(start), tiny_config).state_dict()
+    ours = initialize_model(load_checkpoint(start), tiny_config).state_dict()
     drawn = [name for name, value in ours.items() if value.dim() > 1]
     same = {name.split(".")[0] for name in drawn if ours[name].equal(theirs[name])}
     assert same == {"fine"}

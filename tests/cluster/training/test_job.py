@@ -25,7 +25,7 @@ from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
 from cluster.training.job import run_end_to_end
 from cluster.training.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
-from cluster.workers.allocation import Share, join_cluster
+from cluster.workers.allocation import WorkerAllocation, join_cluster
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
 from sharding.layouts.splits import SPLITS
@@ -41,7 +41,7 @@ from stn_icnn.training.phases import PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TWO_WORKERS = Share(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -178,7 +178,7 @@ def two_worker_losses(
         end_to_end_task(shards, in_pieces),
         name="two",
         storage=str(tmp_path_factory.mktemp("two")),
-        share=TWO_WORKERS,
+        allocation=TWO_WORKERS,
         max_failures=0,
         on_report=reports.append,
     )
@@ -217,7 +217,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
         EvaluateTask({MODEL: model_file.read_bytes()}, every_shard, data.shards("val")),
         name="evaluate",
         storage=str(tmp_path),
-        share=TWO_WORKERS,
+        allocation=TWO_WORKERS,
         max_failures=0,
         on_report=lambda report: None,
     )
@@ -256,7 +256,7 @@ def test_phase_goes_on_after_a_workers_death(
         (end_to_end_task(shards, frozen_stats), str(tmp_path), str(marker)),
         name="dies",
         storage=str(tmp_path),
-        share=TWO_WORKERS,
+        allocation=TWO_WORKERS,
         max_failures=1,
         on_report=reports.append,
     )
@@ -292,9 +292,9 @@ def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
         on_report=reports.append,
     )
     with pytest.raises(PhaseFailedError, match="stopped"):
-        run(train_and_stop, share=TWO_WORKERS)
+        run(train_and_stop, allocation=TWO_WORKERS)
     assert (tmp_path / "stops" / "epoch_0001_step_00001").is_dir()
-    run(train, share=replace(TWO_WORKERS, num_workers=1))
+    run(train, allocation=replace(TWO_WORKERS, num_workers=1))
     places = [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
     assert places == [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
     assert losses_of(reports) == pytest.approx(two_worker_losses, abs=1e-5)
@@ -310,7 +310,7 @@ def test_diverging_phase_is_not_tried_again(
         end_to_end_task(shards, replace(tiny_config, optim=optim)),
         name="diverges",
         storage=str(tmp_path),
-        share=TWO_WORKERS,
+        allocation=TWO_WORKERS,
         max_failures=3,
         on_report=reports.append,
     )

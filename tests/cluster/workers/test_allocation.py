@@ -9,7 +9,13 @@ import pytest
 
 from cluster.config import ScalingConfig
 from cluster.workers import allocation as resources
-from cluster.workers.allocation import KEEP_MEMORY, Share, join_cluster, settle, take_share
+from cluster.workers.allocation import (
+    KEEP_MEMORY,
+    WorkerAllocation,
+    allocate_workers,
+    join_cluster,
+    resolve_allocation,
+)
 
 LAPTOP = [{"CPU": 8.0}]
 TWO_NODES = [{"CPU": 8.0}, {"CPU": 4.0}]
@@ -17,25 +23,29 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}]
 
 
 @pytest.mark.parametrize(
-    ("nodes", "scaling", "share"),
+    ("nodes", "scaling", "allocation"),
     [
-        (LAPTOP, ScalingConfig(), Share(4, 2, False, 0)),
-        (LAPTOP, ScalingConfig(cpus_per_worker=4), Share(2, 4, False, 0)),
-        (LAPTOP, ScalingConfig(num_workers=1), Share(1, 8, False, 0)),
-        (LAPTOP, ScalingConfig(num_workers=3), Share(3, 2, False, 0)),
+        (LAPTOP, ScalingConfig(), WorkerAllocation(4, 2, False, 0)),
+        (LAPTOP, ScalingConfig(cpus_per_worker=4), WorkerAllocation(2, 4, False, 0)),
+        (LAPTOP, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0)),
+        (LAPTOP, ScalingConfig(num_workers=3), WorkerAllocation(3, 2, False, 0)),
         # A worker lies on one node: the cluster's twelve CPUs are of no use to it.
-        (TWO_NODES, ScalingConfig(num_workers=1), Share(1, 8, False, 0)),
-        (TWO_NODES, ScalingConfig(num_workers=2), Share(2, 4, False, 0)),
-        (TWO_NODES, ScalingConfig(num_workers=4), Share(4, 2, False, 0)),
-        (GPU_NODES, ScalingConfig(), Share(3, 4, True, 3)),
-        (GPU_NODES, ScalingConfig(use_gpu=False), Share(4, 4, False, 0)),
-        (GPU_NODES, ScalingConfig(loader_processes=0, cpus_per_worker=2), Share(3, 2, True, 0)),
+        (TWO_NODES, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0)),
+        (TWO_NODES, ScalingConfig(num_workers=2), WorkerAllocation(2, 4, False, 0)),
+        (TWO_NODES, ScalingConfig(num_workers=4), WorkerAllocation(4, 2, False, 0)),
+        (GPU_NODES, ScalingConfig(), WorkerAllocation(3, 4, True, 3)),
+        (GPU_NODES, ScalingConfig(use_gpu=False), WorkerAllocation(4, 4, False, 0)),
+        (
+            GPU_NODES,
+            ScalingConfig(loader_processes=0, cpus_per_worker=2),
+            WorkerAllocation(3, 2, True, 0),
+        ),
     ],
 )
 def test_auto_is_settled_for_what_there_is(
-    nodes: list[dict[str, float]], scaling: ScalingConfig, share: Share
+    nodes: list[dict[str, float]], scaling: ScalingConfig, allocation: WorkerAllocation
 ) -> None:
-    assert settle(scaling, nodes, most_workers=4) == share
+    assert resolve_allocation(scaling, nodes, most_workers=4) == allocation
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,7 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     nodes = [{"Alive": True, "Resources": node} for node in TWO_NODES]
     monkeypatch.setattr(resources.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
-        take_share(scaling, most_workers=4, may_grow=False)
+        allocate_workers(scaling, most_workers=4, may_grow=False)
 
 
 def test_a_head_that_was_killed_is_not_joined(

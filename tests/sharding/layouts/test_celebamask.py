@@ -10,7 +10,7 @@ from PIL import Image
 
 from sharding.layouts.celebamask import LAYOUT
 from sharding.layouts.raw import Item, RawSample, RejectedError
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]
@@ -18,11 +18,13 @@ WHOLE = (0, 0, 512, 512)
 
 
 def read(root: Path, number: int) -> RawSample:
-    return LAYOUT.read(open_place(root), Item(f"{number:05d}", f"CelebA-HQ-img/{number}.jpg", "x"))
+    return LAYOUT.read(
+        open_location(root), Item(f"{number:05d}", f"CelebA-HQ-img/{number}.jpg", "x")
+    )
 
 
 def split_keys(root: Path, rule: str, seed: int = 0) -> dict[str, list[str]]:
-    listing = LAYOUT.list_items(open_place(root), rule, seed, False)
+    listing = LAYOUT.list_items(open_location(root), rule, seed, False)
     return {split: [item.key for item in items] for split, items in listing.items.items()}
 
 
@@ -237,6 +239,6 @@ def test_files_that_are_no_images_are_passed_over(celebamask: Path):
     (celebamask / "CelebA-HQ-img/Thumbs.db").write_bytes(b"x")
     (celebamask / "CelebA-HQ-img/._1995.jpg").write_bytes(b"x")
     (celebamask / "CelebAMask-HQ-mask-anno/0/._01995_skin.png").write_bytes(b"x")
-    listing = LAYOUT.list_items(open_place(celebamask), "paper", 0, False)
+    listing = LAYOUT.list_items(open_location(celebamask), "paper", 0, False)
     assert sum(map(len, listing.items.values())) == 10
     assert listing.rejected == ()

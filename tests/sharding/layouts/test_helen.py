@@ -10,18 +10,18 @@ from PIL import Image
 
 from sharding.layouts.helen import LAYOUT
 from sharding.layouts.raw import Item, RawSample, RejectedError
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]
 
 
 def read(root: Path, name: str) -> RawSample:
-    return LAYOUT.read(open_place(root), Item(name, f"images/{name}.jpg", "train"))
+    return LAYOUT.read(open_location(root), Item(name, f"images/{name}.jpg", "train"))
 
 
 def split_keys(root: Path, rule: str) -> dict[str, list[str]]:
-    listing = LAYOUT.list_items(open_place(root), rule, 0, False)
+    listing = LAYOUT.list_items(open_location(root), rule, 0, False)
     return {split: [item.key for item in items] for split, items in listing.items.items()}
 
 
@@ -167,7 +167,7 @@ def test_split_file(helen: Path, tmp_path: Path):
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": ["31_1"], "val": ["11_1"]}))
     assert split_keys(helen, str(file)) == {"train": ["31_1"], "val": ["11_1"], "test": []}
-    (item,) = LAYOUT.list_items(open_place(helen), str(file), 0, False).items["val"]
+    (item,) = LAYOUT.list_items(open_location(helen), str(file), 0, False).items["val"]
     assert item.source == "images/11_1.jpg"
     for image in (helen / "images").iterdir():
         image.unlink()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sharding.layouts.raw import Photo, RejectedError, read_grey, read_photo
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 
 T = Image.Transpose
 STORED_AS = {  # EXIF orientation -> what the camera did to the upright picture
@@ -43,7 +43,7 @@ def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 def read_bytes(folder: Path, data: bytes) -> Photo:
     (folder / "x.jpg").write_bytes(data)
-    return read_photo(open_place(folder), "x.jpg")
+    return read_photo(open_location(folder), "x.jpg")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_16_bits_are_refused_in_any_colour(tmp_path: Path, data: bytes):
     with pytest.raises(RejectedError, match=r"image of 16 bits: mode .*, convert it to 8 bits"):
         read_bytes(tmp_path, data)
     with pytest.raises(RejectedError, match=r"mask of 16 bits: mode .*, convert it to 8 bits"):
-        read_grey(open_place(tmp_path), "x.jpg", "nose")
+        read_grey(open_location(tmp_path), "x.jpg", "nose")
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
@@ -165,10 +165,10 @@ def test_a_mask_s_shape_is_not_taken_from_its_alpha(tmp_path: Path, mode: str):
         data = encode(mask, "PNG")
     (tmp_path / "x.png").write_bytes(data)
     with pytest.raises(RejectedError, match="mask with alpha: nose must be opaque, save it in"):
-        read_grey(open_place(tmp_path), "x.png", "nose")
+        read_grey(open_location(tmp_path), "x.png", "nose")
     grey = Image.fromarray(shape)
     (tmp_path / "x.png").write_bytes(encode(grey.convert("LA" if mode == "P" else mode), "PNG"))
-    np.testing.assert_array_equal(read_grey(open_place(tmp_path), "x.png", "nose"), shape)
+    np.testing.assert_array_equal(read_grey(open_location(tmp_path), "x.png", "nose"), shape)
 
 
 def test_a_program_is_not_run(tmp_path: Path):
@@ -194,7 +194,7 @@ def test_any_damage_is_a_reason_and_no_crash(tmp_path: Path, file_format: str):
     exif[0x0112] = 6
     data = encode(picture().convert("RGB"), file_format, exif=exif)
     rng = random.Random(0)
-    place = open_place(tmp_path)
+    place = open_location(tmp_path)
     reasons = set()
     for _ in range(300):
         damaged = bytearray(data)
@@ -219,4 +219,4 @@ def test_mask_that_lacks_its_palette_is_rejected(tmp_path: Path):
     end = at + 4 + int.from_bytes(data[at - 4 : at]) + 4
     (tmp_path / "x.png").write_bytes(data[: at - 4] + data[end:])
     with pytest.raises(RejectedError, match="mask does not decode: nose"):
-        read_grey(open_place(tmp_path), "x.png", "nose")
+        read_grey(open_location(tmp_path), "x.png", "nose")

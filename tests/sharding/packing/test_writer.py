@@ -19,7 +19,7 @@ from sharding.packing.manifest import load_manifest
 from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]
@@ -299,12 +299,12 @@ def test_bad_places_are_refused(helen: Path, out: str, message: str):
 
 
 def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
-    place = open_place(f"{bucket}/raw")
-    for path in open_place(helen).list():
+    place = open_location(f"{bucket}/raw")
+    for path in open_location(helen).list():
         place.upload((helen / path).open("rb"), path)
     build(f"{bucket}/raw", f"{bucket}/out", Recipe(layout="helen", shard_size=2))
     build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
-    remote = open_place(f"{bucket}/out")
+    remote = open_location(f"{bucket}/out")
     assert {path: remote.read(path) for path in remote.list()} == contents(tmp_path / "out")
     assert verify(f"{bucket}/out") == []
 

@@ -16,18 +16,18 @@ from typing import BinaryIO
 import pytest
 
 from sharding.storage import s3
-from sharding.storage.location import Folder, Place, open_place, open_shard, split_url
+from sharding.storage.location import Folder, StorageLocation, open_location, open_shard, split_url
 from sharding.storage.s3 import Bucket
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> StorageLocation:
     if request.param == "folder":
-        return open_place(tmp_path / "place")
-    return open_place(request.getfixturevalue("bucket") + "/some/prefix")
+        return open_location(tmp_path / "place")
+    return open_location(request.getfixturevalue("bucket") + "/some/prefix")
 
 
-def test_write_read_list_delete(place: Place):
+def test_write_read_list_delete(place: StorageLocation):
     assert place.list() == []
     place.write("b/2.txt", b"two")
     place.write("a.txt", b"one")
@@ -49,7 +49,7 @@ def test_write_read_list_delete(place: Place):
         place.open("b/1.txt")
 
 
-def test_reader_seeks(place: Place, monkeypatch: pytest.MonkeyPatch):
+def test_reader_seeks(place: StorageLocation, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1000, 4000))
     data = random.Random(0).randbytes(50_000)
     place.write("x.bin", data)
@@ -68,7 +68,7 @@ def test_reader_seeks(place: Place, monkeypatch: pytest.MonkeyPatch):
         assert file.read() == data
 
 
-def test_tar_is_read_through_the_opener(place: Place):
+def test_tar_is_read_through_the_opener(place: StorageLocation):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("a", "b"):
@@ -92,7 +92,7 @@ def test_reading_on_takes_few_requests(bucket: str, monkeypatch: pytest.MonkeyPa
         return read_range(self, path, start, stop, etag)
 
     monkeypatch.setattr(Bucket, "read_range", counting)
-    open_place(bucket).write("x.bin", bytes(6 << 20))
+    open_location(bucket).write("x.bin", bytes(6 << 20))
     with open_shard(f"{bucket}/x.bin") as file:
         while file.read(10_240):
             pass
@@ -103,17 +103,17 @@ def test_reading_on_takes_few_requests(bucket: str, monkeypatch: pytest.MonkeyPa
         assert asked == [256 << 10]
 
 
-def test_places_pickle(place: Place):
+def test_places_pickle(place: StorageLocation):
     place.write("a", b"1")
     assert pickle.loads(pickle.dumps(place)).read("a") == b"1"
 
 
 def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert open_place("data") == Folder(tmp_path / "data")
-    assert open_place("s3://bucket/a/b/") == Bucket("bucket", "a/b")
-    assert open_place("s3://bucket").url == "s3://bucket"
-    assert open_place("s3://bucket/a").url_of("b/c") == "s3://bucket/a/b/c"
+    assert open_location("data") == Folder(tmp_path / "data")
+    assert open_location("s3://bucket/a/b/") == Bucket("bucket", "a/b")
+    assert open_location("s3://bucket").url == "s3://bucket"
+    assert open_location("s3://bucket/a").url_of("b/c") == "s3://bucket/a/b/c"
     assert split_url("s3://bucket/a/b.tar") == (Bucket("bucket", "a"), "b.tar")
     assert split_url("s3://bucket/b.tar") == (Bucket("bucket"), "b.tar")
     assert split_url("b.tar") == (Folder(tmp_path), "b.tar")
@@ -125,7 +125,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         target.write(b"ha")
         raise OSError("No space left on device")
 
-    place = open_place(tmp_path / "place")
+    place = open_location(tmp_path / "place")
     place.write("a", b"old")
     monkeypatch.setattr(shutil, "copyfileobj", full_disk)
     with pytest.raises(OSError, match="No space left"):
@@ -135,7 +135,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_missing_bucket_is_an_error_that_names_it(bucket: str):
-    place = open_place("s3://no-such-bucket/prefix")
+    place = open_location("s3://no-such-bucket/prefix")
     with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix/a.*NoSuchBucket"):
         place.read("a")
     with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix.*NoSuchBucket"):
@@ -154,7 +154,7 @@ def test_server_that_is_away_is_an_error_that_names_the_object(
     monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 3)
     s3._client.cache_clear()
     with pytest.raises(OSError, match=rf"s3://faces/a: Could not connect .*{port}"):
-        open_place(bucket).read("a")
+        open_location(bucket).read("a")
 
 
 def test_our_unfinished_uploads_below_the_prefix_are_aborted(bucket: str):
@@ -169,11 +169,11 @@ def test_our_unfinished_uploads_below_the_prefix_are_aborted(bucket: str):
     for key in keys:
         client.create_multipart_upload(Bucket="faces", Key=key)
     assert unfinished() == keys
-    open_place(f"{bucket}/mine").write("whole", b"1")
-    open_place(f"{bucket}/mine").abort_uploads(ours)
+    open_location(f"{bucket}/mine").write("whole", b"1")
+    open_location(f"{bucket}/mine").abort_uploads(ours)
     assert unfinished() == ["mine/b/c", "mine2/d", "other"]
-    assert open_place(f"{bucket}/mine").list() == ["whole"]
-    open_place(bucket).abort_uploads(ours)
+    assert open_location(f"{bucket}/mine").list() == ["whole"]
+    open_location(bucket).abort_uploads(ours)
     assert unfinished() == ["mine/b/c", "mine2/d"]
 
 
@@ -181,10 +181,11 @@ def test_folder_needs_no_boto3_and_sharding_no_torch():
     """Every module of the package, imported in a process of its own."""
     code = """
 import pkgutil, sys, sharding
-for module in pkgutil.iter_modules(sharding.__path__):
-    if module.name != "__main__":
-        __import__(f"sharding.{module.name}")
-sharding.open_place("x").list()
+for module in pkgutil.walk_packages(sharding.__path__, "sharding."):
+    if module.name != "sharding.__main__":
+        __import__(module.name)
+from sharding.storage.location import open_location
+open_location("x").list()
 print([name for name in ("torch", "boto3", "webdataset", "ray") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from operator import itemgetter
 import torch
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import Augmentation, Dice, draw
+from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 
 
@@ -22,9 +22,9 @@ def sample(key: str, width: int, height: int, value: int) -> Sample:
 
 
 def unmoved() -> Augmentation:
-    return draw(AugmentConfig(operations=False), [(100, 50)], [0], Dice.throw([[0]])).map(
-        itemgetter(0)
-    )
+    return draw(
+        AugmentConfig(operations=False), [(100, 50)], [0], RandomDraws.from_seeds([[0]])
+    ).map(itemgetter(0))
 
 
 def seen_through(affine: list[list[float]], mirrored: bool = False) -> Batch:

@@ -67,7 +67,7 @@ def chosen(shards: list[str], num_images: int, seed: int) -> list[str]:
 
 
 def test_the_seed_alone_chooses_faces(twelve: list[str]) -> None:
-    all_keys = [place.key for place in ShardedFaces(twelve).places]
+    all_keys = [place.key for place in ShardedFaces(twelve).samples]
     five = chosen(twelve, 5, seed=1)
     assert five == chosen(twelve, 5, seed=1)
     assert five == sorted(five, key=all_keys.index)

@@ -81,11 +81,11 @@ def test_an_absent_part_is_cut_at_the_centre() -> None:
 
 def test_it_answers_as_the_localizer_does() -> None:
     probs = torch.cat([probs_of(), probs_of(nose=(slice(0, 2), slice(0, 2)))])
-    located = CentroidCropper()(probs)
-    assert located.shape == (2, 6, 3)
-    assert located.dtype == torch.float32
-    assert located[1, PART["nose"]].tolist() == pytest.approx([1 / WIDTH, 1 / HEIGHT, 0])
-    assert torch.equal(located[..., 2], torch.zeros(2, 6))
+    locations = CentroidCropper()(probs)
+    assert locations.shape == (2, 6, 3)
+    assert locations.dtype == torch.float32
+    assert locations[1, PART["nose"]].tolist() == pytest.approx([1 / WIDTH, 1 / HEIGHT, 0])
+    assert torch.equal(locations[..., 2], torch.zeros(2, 6))
 
 
 def test_the_baseline_has_no_localizer_and_parses(tiny_config: TrainConfig, tiny_faces) -> None:

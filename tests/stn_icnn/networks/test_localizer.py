@@ -16,10 +16,10 @@ def random_probs(px: int, num: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("px", [32, 64, 128])
 def test_untrained_it_points_at_an_average_face(px: int, training: bool):
     torch.manual_seed(0)
-    located = Localizer(px).train(training)(random_probs(px))
-    assert located.shape == (2, 6, 3)
-    assert (located[..., :2] - torch.tensor(MEAN_CENTRES)).abs().max() < 0.02
-    assert located[..., 2].abs().max() < 0.02
+    locations = Localizer(px).train(training)(random_probs(px))
+    assert locations.shape == (2, 6, 3)
+    assert (locations[..., :2] - torch.tensor(MEAN_CENTRES)).abs().max() < 0.02
+    assert locations[..., 2].abs().max() < 0.02
 
 
 def test_the_average_face_has_the_subject_s_left_on_the_right():
@@ -39,20 +39,20 @@ def test_without_learn_scale_the_log_factor_is_0():
     torch.manual_seed(0)
     localizer = Localizer(32, learn_scale=False)
     torch.nn.init.normal_(localizer.head.weight)
-    located = localizer(random_probs(32))
-    assert located.shape == (2, 6, 3)
-    assert torch.equal(located[..., 2], torch.zeros(2, 6))
-    assert located[..., :2].std() > 0.1
+    locations = localizer(random_probs(32))
+    assert locations.shape == (2, 6, 3)
+    assert torch.equal(locations[..., 2], torch.zeros(2, 6))
+    assert locations[..., :2].std() > 0.1
 
 
 def test_centres_stay_float32_under_bf16_autocast():
     torch.manual_seed(0)
     localizer, probs = Localizer(32).eval(), random_probs(32)
     with torch.autocast("cpu", torch.bfloat16):
-        located = localizer(probs)
-    assert located.dtype == torch.float32
+        locations = localizer(probs)
+    assert locations.dtype == torch.float32
     # bf16 has steps of 1/256 at 0.5, a pixel in 256: the bias alone would be rounded to them
-    torch.testing.assert_close(located, localizer(probs), atol=2e-4, rtol=0)
+    torch.testing.assert_close(locations, localizer(probs), atol=2e-4, rtol=0)
 
 
 def test_a_gradient_reaches_the_first_convolution_at_once():

@@ -301,7 +301,7 @@ class FourTimesAnEpoch(PhaseRun):
 def test_overfits_two_faces(tiny_config: TrainConfig, tiny_faces) -> None:
     """Everything at once on two faces, scored on the same two: the parser has them by heart."""
     faces = tiny_faces("train", augmented=False)
-    faces.places = faces.places[:2]
+    faces.samples = faces.samples[:2]
     optim = replace(
         tiny_config.optim,
         schedule="one_cycle",
@@ -334,7 +334,7 @@ def test_diverging_loss_stops_and_names_step_and_samples(
         DivergedError, match=r"coarse: the loss is nan at step \d+.*samples \w+"
     ) as e:
         run_phase(run, fresh(config))
-    assert any(place.key in str(e.value) for place in run.train_faces.places)
+    assert any(place.key in str(e.value) for place in run.train_faces.samples)
 
 
 def test_spoilt_weights_are_not_saved(
@@ -387,8 +387,8 @@ def test_validation_says_how_far_windows_lie_off(
     batch = collate([run.val_faces[Request(i)] for i in range(len(run.val_faces))])
     assert batch.centres is not None
     with torch.no_grad():
-        located = model.locate(model.label_coarsely(batch))
-    off = located[..., :2] * batch.sizes[:, None] - batch.centres
+        locations = model.locate(model.label_coarsely(batch))
+    off = locations[..., :2] * batch.sizes[:, None] - batch.centres
     assert metrics["val/window_error_px"] == pytest.approx(off.norm(dim=-1).mean().item(), rel=1e-3)
 
 

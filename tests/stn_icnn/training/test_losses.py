@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import Dice, draw
+from stn_icnn.data.augmentation import RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.geometry import theta_from_windows
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, NUM_CLASSES, PARTS, PARTS_OF_NETWORK
@@ -23,7 +23,9 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
     """A face of 32 px with its nose at (8, 16) and its left eye at (24, 8), nothing else."""
     augmentation = None
     if mirrored is not None:
-        plain = draw(AugmentConfig(operations=False), [(SIDE, SIDE)], [0], Dice.throw([[0]]))
+        plain = draw(
+            AugmentConfig(operations=False), [(SIDE, SIDE)], [0], RandomDraws.from_seeds([[0]])
+        )
         plain = plain.map(itemgetter(0))
         flip = torch.tensor([[-1.0, 0, SIDE], [0, 1, 0]])
         augmentation = replace(plain, mirrored=torch.tensor(True), affine=flip)
@@ -93,7 +95,7 @@ def test_a_mirrored_face_is_mirrored_and_relabelled():
 # --- localizer
 
 
-def located(nose: tuple[float, ...], left_eye: tuple[float, ...]) -> torch.Tensor:
+def locations(nose: tuple[float, ...], left_eye: tuple[float, ...]) -> torch.Tensor:
     out = torch.full((1, 6, 3), 9.0)  # far off, for the parts that are not there
     out[0, 4], out[0, 2] = torch.tensor(nose), torch.tensor(left_eye)
     return out
@@ -101,9 +103,9 @@ def located(nose: tuple[float, ...], left_eye: tuple[float, ...]) -> torch.Tenso
 
 def test_localizer_loss_is_smooth_l1_in_theta_s_units():
     batch = collate([face(plain_labels())])  # nose at (0.25, 0.5), left eye at (0.75, 0.25)
-    exact = located((0.25, 0.5, 0), (0.75, 0.25, 0))
+    exact = locations((0.25, 0.5, 0), (0.75, 0.25, 0))
     assert localizer_loss(exact, batch).item() == 0
-    off = located((0.35, 0.5, 0.4), (0.75, 1.25, 0))
+    off = locations((0.35, 0.5, 0.4), (0.75, 1.25, 0))
     # 0.2 and 0.4: halves of squares; 2: less a half. Of 6 parts times 3 outputs.
     expected = (0.5 * 0.2**2 + 0.5 * 0.4**2 + 1.5) / 18
     assert localizer_loss(off, batch).item() == pytest.approx(expected)
@@ -111,21 +113,21 @@ def test_localizer_loss_is_smooth_l1_in_theta_s_units():
 
 def test_parts_that_are_not_there_give_no_gradient():
     batch = collate([face(plain_labels())])
-    out = located((0.3, 0.5, 0.1), (0.7, 0.2, 0.1)).requires_grad_()
+    out = locations((0.3, 0.5, 0.1), (0.7, 0.2, 0.1)).requires_grad_()
     localizer_loss(out, batch).backward()
     assert (out.grad[0].abs().sum(dim=1) > 0).tolist() == [False, False, True, False, True, False]
 
 
 def test_a_mirrored_face_s_left_eye_is_sought_as_its_right():
     batch = collate([face(plain_labels(), mirrored=True)])
-    out = located((0.75, 0.5, 0), (9, 9, 9))
+    out = locations((0.75, 0.5, 0), (9, 9, 9))
     out[0, 3] = torch.tensor([0.25, 0.25, 0])
     assert localizer_loss(out, batch).item() == pytest.approx(0)
 
 
 def test_losses_are_sums_over_samples():
     one, two = face(plain_labels("nose")), face(plain_labels(), mirrored=None)
-    out = torch.cat([located((0.3, 0.5, 0.1), (0.7, 0.2, 0)), located((0, 0, 0), (0, 0, 0))])
+    out = torch.cat([locations((0.3, 0.5, 0.1), (0.7, 0.2, 0)), locations((0, 0, 0), (0, 0, 0))])
     alone = [localizer_loss(out[i : i + 1], collate([s])) for i, s in enumerate([one, two])]
     assert localizer_loss(out, collate([one, two])).item() == pytest.approx(sum(alone).item())
 

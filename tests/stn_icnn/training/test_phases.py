@@ -8,7 +8,7 @@ import torch
 from stn_icnn.config import LossConfig, PartSizes, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, started_from
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, initialize_model
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import settings_of
@@ -78,24 +78,26 @@ def test_networks_are_taken_up_into_other_settings(tiny_config: TrainConfig) -> 
     """Windows of other sizes fit the same networks; they are those of the new settings."""
     start = trained_model(tiny_config, "end_to_end")
     model = replace(tiny_config.model, window_px=PartSizes.same(61))
-    ours = started_from(start, replace(tiny_config, model=model))
+    ours = initialize_model(start, replace(tiny_config, model=model))
     assert ours.config.window_px == PartSizes.same(61)
     assert shared_networks(ours, start.model) == {"coarse", "localizer", "fine"}
 
 
 def test_networks_that_a_phase_has_not_trained_begin_by_the_seed(tiny_config: TrainConfig) -> None:
     start = trained_model(tiny_config, "localizer")
-    ours = started_from(start, tiny_config)
+    ours = initialize_model(start, tiny_config)
     assert shared_networks(ours, start.model) == {"coarse", "localizer"}
-    assert shared_networks(ours, started_from(None, tiny_config)) == {"fine"}
-    assert shared_networks(started_from(start, tiny_config, ["coarse"]), start.model) == {"coarse"}
+    assert shared_networks(ours, initialize_model(None, tiny_config)) == {"fine"}
+    assert shared_networks(initialize_model(start, tiny_config, ["coarse"]), start.model) == {
+        "coarse"
+    }
 
 
 def test_the_systems_of_a_seed_begin_with_the_same_fine_networks(tiny_config: TrainConfig) -> None:
     start = trained_model(tiny_config, "coarse")
-    baseline = started_from(start, settings_of("baseline", tiny_config))
+    baseline = initialize_model(start, settings_of("baseline", tiny_config))
     assert isinstance(baseline.localizer, CentroidCropper)
-    ours = started_from(start, tiny_config)
+    ours = initialize_model(start, tiny_config)
     assert shared_networks(baseline, ours) == {"coarse", "fine"}
 
 
@@ -113,4 +115,4 @@ def test_a_network_that_does_not_fit_is_named(
     start = trained_model(tiny_config, phase)
     config = replace(tiny_config, model=replace(tiny_config.model, **change))
     with pytest.raises(ValueError, match=f"the {network} network to start from was made for other"):
-        started_from(start, config)
+        initialize_model(start, config)

@@ -17,7 +17,7 @@ from stn_icnn.config import (
 )
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
-from stn_icnn.data.augmentation import Dice, draw
+from stn_icnn.data.augmentation import RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.geometry import crop_labels, theta_from_windows
@@ -31,8 +31,8 @@ from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import PhaseLoss, set_trained
 from stn_icnn.training.true_windows import (
     f1_of_parts,
-    locate_truly,
-    parse_at_truth,
+    parse_true_windows,
+    true_locations,
     true_windows_loss,
 )
 
@@ -140,7 +140,7 @@ def test_what_a_window_cuts_off_counts_as_missed(
 ) -> None:
     """A nose of 41 px: all that lies in the window is found, all else of it is missed."""
     batch = square_nose(41, (50.5, 50.5))
-    parsing = parse_at_truth(sure_of_noses(window_px, monkeypatch), batch, ("nose",))
+    parsing = parse_true_windows(sure_of_noses(window_px, monkeypatch), batch, ("nose",))
     counts = confusion(true_labels(batch, 0), label_maps(parsing, batch.host_sizes)[0])
     assert counts[NOSE, NOSE] == found
     assert counts[NOSE].sum() == 41**2
@@ -163,14 +163,14 @@ def test_windows_lie_where_the_parts_are_and_off_them_by_the_same_pixels_for_eve
     None
 ):
     batch = square_nose(20, (30, 70))
-    exact, off = locate_truly(batch), locate_truly(batch, 0.05)
+    exact, off = true_locations(batch), true_locations(batch, 0.05)
     assert exact[0, 4].tolist() == pytest.approx([0.3, 0.7, 0])
     assert exact[0, 0].tolist() == [0.5, 0.5, 0]  # not there: the image's centre
     assert not torch.equal(off, exact)
-    assert torch.equal(off, locate_truly(batch, 0.05))
-    assert torch.allclose(locate_truly(batch, 0.1) - exact, 2 * (off - exact), atol=1e-6)
+    assert torch.equal(off, true_locations(batch, 0.05))
+    assert torch.allclose(true_locations(batch, 0.1) - exact, 2 * (off - exact), atol=1e-6)
     moved = [
-        parse_at_truth(build_model(ModelConfig(window_px=PartSizes.same(px))), batch, (), 0.05)
+        parse_true_windows(build_model(ModelConfig(window_px=PartSizes.same(px))), batch, (), 0.05)
         for px in (41, 81)
     ]
     assert torch.equal(moved[0].windows[..., :2], moved[1].windows[..., :2])
@@ -182,16 +182,16 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
     """The error is a share of the image; the presets' own jitter of windows is off."""
     faces = tiny_faces("train", augmented=True)
     batches = [faces.__getitems__([Request(i, epoch=epoch) for i in range(8)]) for epoch in (0, 1)]
-    off = [locate_truly(batch, 0.05) - locate_truly(batch) for batch in batches]
+    off = [true_locations(batch, 0.05) - true_locations(batch) for batch in batches]
     assert float(torch.stack(off)[..., :2].std()) == pytest.approx(0.05, rel=0.2)
     assert not torch.isclose(off[0][..., :2], off[1][..., :2]).any()
     again = faces.__getitems__([Request(i) for i in (3, 0)])  # in another batch
-    there = (locate_truly(again, 0.05) - locate_truly(again))[0]
+    there = (true_locations(again, 0.05) - true_locations(again))[0]
     assert torch.allclose(there, off[0][3], atol=1e-6)
     cut = []
     monkeypatch.setattr(
-        "stn_icnn.training.phases.parse_at_truth",
-        lambda *args: cut.append(args) or parse_at_truth(*args),
+        "stn_icnn.training.phases.parse_true_windows",
+        lambda *args: cut.append(args) or parse_true_windows(*args),
     )
     fine = FineConfig(networks=("eye",), window_error=0.07)
     PhaseLoss(build_model(tiny_config.model), "fine", tiny_config.loss, fine)(batches[0])
@@ -200,30 +200,30 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
 
 def test_a_part_whose_centre_has_left_the_frame_is_cut_where_it_is() -> None:
     batch = square_nose(20, (30, 70))
-    plain = draw(AugmentConfig(operations=False), [(100, 100)], [0], Dice.throw([[0]]))
+    plain = draw(AugmentConfig(operations=False), [(100, 100)], [0], RandomDraws.from_seeds([[0]]))
     shifted = torch.tensor([[[1.0, 0, 60], [0, 1, 0]]])  # the frame begins 60 px to the right
     gone = replace(batch, augmentation=replace(plain, affine=shifted))
-    assert locate_truly(gone)[0, 4].tolist() == pytest.approx([-0.3, 0.7, 0])
+    assert true_locations(gone)[0, 4].tolist() == pytest.approx([-0.3, 0.7, 0])
     model = build_model(ModelConfig(window_px=PartSizes.same(21), patch_px=PartSizes.same(21)))
-    theta = parse_at_truth(model, gone, ("nose",)).theta["nose"]
+    theta = parse_true_windows(model, gone, ("nose",)).theta["nose"]
     assert int((crop_labels(batch.labels, theta, 21) == NOSE).sum()) >= 20**2
 
 
 def test_the_loss_is_a_mean_over_the_parts_that_are_labelled() -> None:
     batch = square_nose(20)
-    located = locate_truly(batch)
+    locations = true_locations(batch)
     windows = torch.full((1, 6, 4), 21.0)
     theta = theta_from_windows(windows, batch.canvas_size)
     for networks in (("eye",), ("eye", "nose")):
         logits = {name: torch.zeros(1, len(PARTS_OF_NETWORK[name]), 2, 9, 9) for name in networks}
         thetas = {name: theta[:, list(PARTS_OF_NETWORK[name])] for name in networks}
-        parsing = Parsing(located.new_empty(0), located, windows, thetas, logits)
+        parsing = Parsing(locations.new_empty(0), locations, windows, thetas, logits)
         assert true_windows_loss(parsing, batch).item() == pytest.approx(math.log(2))
 
 
 def test_networks_that_are_not_named_are_not_computed(tiny_config: TrainConfig) -> None:
     model = build_model(tiny_config.model).eval()
-    assert set(parse_at_truth(model, square_nose(20), ("eye",)).part_logits) == {"eye"}
+    assert set(parse_true_windows(model, square_nose(20), ("eye",)).part_logits) == {"eye"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.sweep.trial_place import TrialPlace
+from cluster.sweep.trial_storage import TrialStorage
 from cluster.workers.ray_context import checkpoint_name
 
 
@@ -19,7 +19,7 @@ def report(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "step": 0, "val/f1_parts": epoch / 10}
 
 
-def content(place: TrialPlace) -> set[str]:
+def content(place: TrialStorage) -> set[str]:
     with place.checkpoint() as folder:
         assert folder is not None
         return {(folder / name).read_text() for name in ("model.pt", "state.pt")}
@@ -32,7 +32,7 @@ def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
     url = str(tmp_path / "trial" / "fine")
     if kind == "bucket":
         url = f"{request.getfixturevalue('bucket')}/trial/fine"
-    place = TrialPlace(url)
+    place = TrialStorage(url)
     with place.checkpoint() as folder:
         assert folder is None
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
@@ -41,9 +41,9 @@ def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
     place.keep(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
     assert content(place) == {"within"}
     place.keep(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
-    assert content(TrialPlace(url)) == {"two"}
+    assert content(TrialStorage(url)) == {"two"}
     assert place.model() == b"two"
-    assert TrialPlace(url).reports() == [report(1), report(2)]
+    assert TrialStorage(url).reports() == [report(1), report(2)]
     assert {path.split("/")[0] for path in place._place.list()} == {
         "epoch_0002",
         "latest.json",
@@ -54,7 +54,7 @@ def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
 def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialPlace(str(tmp_path / "fine"))
+    place = TrialStorage(str(tmp_path / "fine"))
     place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
     write = type(place._place).write
     written = []
@@ -78,7 +78,7 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
 def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialPlace(str(tmp_path / "fine"))
+    place = TrialStorage(str(tmp_path / "fine"))
     place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
 
     def dies(self, path: str) -> None:
@@ -98,14 +98,14 @@ def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
 
 
 def test_a_checkpoint_that_comes_again_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
-    place = TrialPlace(str(tmp_path / "fine"))
+    place = TrialStorage(str(tmp_path / "fine"))
     for text in ("one", "again"):
         place.keep(folder_with(tmp_path / text, text), "epoch_0001", report(1))
     assert content(place) == {"again"}
 
 
 def test_an_epoch_that_is_trained_again_replaces_its_report(tmp_path: Path) -> None:
-    place = TrialPlace(str(tmp_path))
+    place = TrialStorage(str(tmp_path))
     for epoch in (1, 2, 3, 2):
         place.add_report(report(epoch))
     assert place.reports() == [report(1), report(2)]

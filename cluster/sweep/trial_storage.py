@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sharding.storage.location import open_place
+from sharding.storage.location import open_location
 from stn_icnn.networks.checkpoint import MODEL_FILE
 
 LATEST = "latest.json"
@@ -16,7 +16,7 @@ REPORTS = "reports.json"
 Report = dict[str, Any]
 
 
-class TrialPlace:
+class TrialStorage:
     """A phase's folder or `s3://` address. Not for several processes at a time.
 
     A checkpoint is a folder of its own until `latest.json` names it, so that a process which is
@@ -26,7 +26,7 @@ class TrialPlace:
     def __init__(self, url: str) -> None:
         """Touches nothing."""
         self.url = url
-        self._place = open_place(url)
+        self._place = open_location(url)
 
     def reports(self) -> list[Report]:
         """One an epoch that was trained, in order."""
