@@ -24,12 +24,12 @@ from cluster.parsing.photographs import (
     require_distinct_results,
     summary,
 )
-from sharding.progress import progress
-from sharding.storage.location import Folder
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.onnx_export import export_onnx
 from stn_icnn.inference.results import ALL_KINDS, kinds_of
 from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.progress import progress
+from stn_icnn.storage import Folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,8 +21,8 @@ from sharding.packing.building import (
 from sharding.packing.manifest import MANIFEST, Manifest
 from sharding.packing.pool import map_in_processes
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
-from sharding.progress import progress
 from sharding.storage.location import open_location
+from stn_icnn.progress import progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -185,7 +185,7 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """`s3://faces`, empty, for this process and those that it starts."""
     import boto3
 
-    from sharding import s3
+    from sharding.storage import s3
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -18,8 +18,9 @@ from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.config_dict import differences
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
 
 RECORD: Final = "experiment.json"

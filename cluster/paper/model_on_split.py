@@ -11,11 +11,11 @@ from cluster.paper.experiment import ExperimentResult, OpenedModel, open_model, 
 from cluster.storage.datasets import ShardedData
 from cluster.training.run_record import new_run_name
 from cluster.training.worker import read_faces, unlimited_canvas
-from sharding.progress import progress
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.progress import progress
 from stn_icnn.scoring.confusion import evaluation_batches
 
 

@@ -38,11 +38,12 @@ from cluster.workers.allocation import (
     require_shared,
 )
 from cluster.workers.launch import PhaseFailedError
-from sharding.progress import progress
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths
 from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.progress import progress
+from stn_icnn.storage import StorageLocation
 
 FAILED: Final = "failed.json"
 """In the output: the photographs that can't be parsed, with the reasons."""

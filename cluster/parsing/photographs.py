@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.layouts.raw import RejectedError, read_photo
-from sharding.storage.location import StorageLocation
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
 from stn_icnn.inference.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
+from stn_icnn.storage import StorageLocation
 
 RECORD: Final = "parse.json"
 """In the output of a job: which model made its results, of which photographs."""

@@ -17,7 +17,8 @@ from typing import Final
 
 from cluster.storage.locations import CACHE_ENV, cache_home
 from sharding.packing.manifest import Shard
-from sharding.storage.location import Folder, open_location
+from sharding.storage.location import open_location
+from stn_icnn.storage import Folder
 
 PIECE_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3

@@ -29,9 +29,9 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import StorageLocation
 from sharding.storage.s3 import Bucket
 from stn_icnn.labels import CLASS_ID
+from stn_icnn.storage import StorageLocation
 
 SIZE_PX: Final = 512
 IMAGES: Final = "CelebA-HQ-img"

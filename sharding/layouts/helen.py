@@ -28,8 +28,8 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import StorageLocation
 from stn_icnn.labels import CLASS_ID
+from stn_icnn.storage import StorageLocation
 
 MAX_SIDE_PX: Final = 1024
 LISTS: Final = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}

@@ -16,9 +16,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from sharding.packing.manifest import Rejection, Scale
-from sharding.storage.location import StorageLocation
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import DECODE_ERRORS
+from stn_icnn.storage import StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""

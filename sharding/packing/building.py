@@ -21,8 +21,9 @@ from sharding.packing.manifest import (
 )
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.storage import StorageLocation
 
 SHARD_SIZE: Final = 256
 MAX_REJECTED: Final = 0.05

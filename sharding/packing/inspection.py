@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 from sharding.packing.building import counted_by_kind
 from sharding.packing.manifest import Manifest, load_manifest
 from sharding.packing.sample import read_samples
-from sharding.progress import progress
-from sharding.storage.location import StorageLocation, open_location, split_url
+from sharding.storage.location import open_location, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
+from stn_icnn.progress import progress
+from stn_icnn.storage import StorageLocation
 
 SHEET_IMAGES: Final = 24
 _COLUMNS, _CELL_PX, _LEGEND_PX = 4, 192, 22

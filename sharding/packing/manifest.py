@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.labels import CLASSES
+from stn_icnn.storage import StorageLocation
 
 FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"

@@ -23,10 +23,11 @@ from sharding.packing.manifest import (
     read_manifest,
 )
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
-from sharding.progress import progress
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import CLASSES, NUM_CLASSES
+from stn_icnn.progress import progress
+from stn_icnn.storage import StorageLocation
 
 _SIZES = ("width", "height", "original_width", "original_height")
 

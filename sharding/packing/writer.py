@@ -16,8 +16,9 @@ from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample, RejectedError
 from sharding.packing.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
 from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.storage import StorageLocation
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
 

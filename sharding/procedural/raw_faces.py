@@ -33,7 +33,7 @@ from sharding.procedural.face_shape import (
     Shape,
     Style,
 )
-from sharding.progress import progress
+from stn_icnn.progress import progress
 
 Layout = Literal["celebamask", "helen"]
 

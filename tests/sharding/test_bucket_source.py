@@ -8,7 +8,8 @@ import pytest
 
 from sharding.packing.building import Recipe, WriteShard, build
 from sharding.packing.writer import ShardRecord, ShardTask
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
+from stn_icnn.storage import StorageLocation
 
 Answered = Callable[[], list[tuple[str, str]]]
 

@@ -17,7 +17,8 @@ from sharding.layouts.raw import FETCHED_AT_ONCE, fetched
 from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
 from sharding.storage import s3
-from sharding.storage.location import StorageLocation, open_location
+from sharding.storage.location import open_location
+from stn_icnn.storage import StorageLocation
 
 FAULTS = ("500", "503", "late", "lost", "half request", "half answer", "no body")
 """What may befall a request:

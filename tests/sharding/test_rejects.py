@@ -17,7 +17,7 @@ from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import Manifest
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
-from sharding.storage.location import Folder
+from stn_icnn.storage import Folder
 
 Draw = Callable[..., None]
 

@@ -23,8 +23,9 @@ from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.procedural.raw_faces import write_faces
 from sharding.storage import s3
-from sharding.storage.location import Folder, open_location
+from sharding.storage.location import open_location
 from sharding.storage.s3 import Bucket
+from stn_icnn.storage import Folder
 
 NUM_KILLS = int(os.environ.get("STN_ICNN_KILLS", "2"))
 NUM_FACES = 300 if NUM_KILLS >= 20 else 40

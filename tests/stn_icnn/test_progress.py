@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import tqdm.std
 
-from sharding import progress
+from stn_icnn import progress
 
 Shards = Callable[..., Iterator[tuple[int, bool]]]
 

@@ -1,0 +1,146 @@
+"""Where files are read and written: the protocol of a storage location, and the local folder."""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class StorageLocation(Protocol):
+    """A folder or a bucket's prefix; `path` is always relative to it, with forward slashes."""
+
+    @property
+    def url(self) -> str:
+        """The absolute folder, or `s3://bucket/prefix`."""
+        ...
+
+    def url_of(self, path: str) -> str:
+        """The full address of `path`, as `open_shard` takes it."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The whole file; FileNotFoundError where there is none."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes the whole file or, on any failure, nothing."""
+        ...
+
+    def upload(self, file: BinaryIO, path: str) -> None:
+        """Copies a seekable file to `path`, whole or not at all; may close it."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at `path`."""
+        ...
+
+    def list(self, under: str = "") -> list[str]:
+        """Every file's path below the folder `under`, sorted."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Removes the file, if it is there."""
+        ...
+
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
+        """Gives up what killed writers of such paths left half-uploaded, which no listing shows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A local or shared folder; made when something is written to it."""
+
+    root: Path
+
+    @property
+    def url(self) -> str:
+        """The absolute folder."""
+        return str(self.root)
+
+    def url_of(self, path: str) -> str:
+        """The full path of `path`."""
+        return str(self.root / path)
+
+    def read(self, path: str) -> bytes:
+        """The whole file."""
+        file = self.root / path
+        try:
+            return file.read_bytes()
+        except FileNotFoundError as error:
+            if file.is_symlink():  # lost, which is not the same as never there
+                lost = FileNotFoundError(errno.ELOOP, "a link that leads nowhere", str(file))
+                raise lost from error
+            raise
+
+    def write(self, path: str, data: bytes) -> None:
+        """Writes beside the file, then renames."""
+        with self._replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+    def upload(self, file: BinaryIO, path: str) -> None:
+        """Copies beside the file, then renames."""
+        file.seek(0)
+        with self._replacing(path) as temporary, temporary.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader."""
+        return (self.root / path).open("rb")
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file at `path`."""
+        return (self.root / path).is_file()
+
+    def list(self, under: str = "") -> list[str]:
+        """Every file's path below `under`, sorted."""
+        walk = os.walk(self.root / under, onerror=_pass_over)
+        files = (Path(top) / name for top, _, names in walk for name in names)
+        return sorted(file.relative_to(self.root).as_posix() for file in files)
+
+    def delete(self, path: str) -> None:
+        """Removes the file and, where that leaves it empty, its folder."""
+        file = self.root / path
+        file.unlink(missing_ok=True)
+        if file.parent != self.root and file.parent.is_dir() and not any(file.parent.iterdir()):
+            file.parent.rmdir()
+
+    def abort_uploads(self, paths: re.Pattern[str]) -> None:
+        """Nothing: what is half-written in a folder is listed."""
+
+    @contextmanager
+    def _replacing(self, path: str) -> Iterator[Path]:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            yield temporary
+            _to_disk(temporary)  # else a crash may leave the new name with none of the bytes
+            temporary.replace(target)
+            _to_disk(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _pass_over(error: OSError) -> None:
+    """Lets a folder that is gone or closed to us be one without files, but no failing disk."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
