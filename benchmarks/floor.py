@@ -37,13 +37,13 @@ def floor(setup: Setup) -> Iterator[Row]:
     for num in (1, setup.batch):
         work = partial(parser.parse_all, photos[:num])
         name = "inference, one face" if num == 1 else f"inference, {num} faces at a time"
-        row = _row(setup, name, work, num, num * flops, parser.model.bf16)
+        row = _row(setup, name, work, num, num * flops, parser.model.execution.bf16)
         yield replace(row, parts=time_by_part(partial(plain.parse_all, photos[:num])))
     for phase in PHASES:
         subject = Training(setup, phase)
         num = subject.batch
         needed = num * step_flops(setup.config, phase)
-        row = _row(setup, f"{phase} step", subject.step, num, needed, subject.model.bf16)
+        row = _row(setup, f"{phase} step", subject.step, num, needed, subject.model.execution.bf16)
         yield replace(row, parts=time_by_part(subject.step))
 
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks.measure import DEVICE, Row, Work, in_turn
 from benchmarks.subjects import Setup, Training
 from stn_icnn.config import TrainConfig
-from stn_icnn.networks.model import computes_bf16
+from stn_icnn.networks.execution import computes_bf16
 
 STANDS_FOR = "the coarse network alone"
 

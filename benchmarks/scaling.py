@@ -11,7 +11,8 @@ from benchmarks.networks import Inputs, inputs_of
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 from stn_icnn.config import PartSizes, TrainConfig
 from stn_icnn.labels import PARTS_OF_NETWORK
-from stn_icnn.networks.model import STNiCNN, autocast_bf16
+from stn_icnn.networks.execution import autocast_bf16
+from stn_icnn.networks.model import STNiCNN
 
 IMAGE_PX = (512, 256, 1024)
 BATCHES = (1, 4, 16)
@@ -61,7 +62,7 @@ def _by_parts(setup: Setup) -> dict[str, tuple[Work, int]]:
 def _label(model: STNiCNN, inputs: Inputs) -> None:
     for network, patches in inputs:
         patches = patches.contiguous(memory_format=torch.channels_last)
-        with autocast_bf16(DEVICE, model.bf16):
+        with autocast_bf16(DEVICE, model.execution.bf16):
             network(patches)
 
 

@@ -21,7 +21,8 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
-from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.loop import PhaseRun, build_optimizer, train_epoch, train_step
 from stn_icnn.training.phases import PhaseLoss, needs_labels, set_trained
 from stn_icnn.training.state import Progress, TrainState
@@ -119,7 +120,7 @@ def plain_parser(config: TrainConfig, photos: Sequence[NDArray[np.uint8]]) -> Fa
     """The same without threads side by side: one operation after another, as they are told apart
     from one another."""
     parser = face_parser(config, photos)
-    parser.model.crew = None
+    parser.model.execution = replace(parser.model.execution, threads=None)
     return parser
 
 

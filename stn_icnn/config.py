@@ -277,7 +277,7 @@ class TrainConfig:
     """Of weights, order of samples, and augmentation."""
     precision: Precision = "auto"
     """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device is taken to
-    be quicker in it (`stn_icnn.networks.model.prefers_bf16`), else fp32. Centres, theta, grids,
+    be quicker in it (`stn_icnn.networks.execution.prefers_bf16`), else fp32. Centres, theta, grids,
     losses and paste are float32 always."""
     channels_last: bool = True
     """Memory layout of the convolutions: faster on the CPUs and GPUs tried."""

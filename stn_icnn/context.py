@@ -13,11 +13,6 @@ Metrics = Mapping[str, Any]
 """Numbers, and what they were computed on."""
 
 
-def default_device() -> torch.device:
-    """Where a process that is alone computes: a GPU where it sees one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class TrainContext(Protocol):
     """What training asks of where it runs. Every rank calls each member equally often."""
 

@@ -18,7 +18,8 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import collate
 from stn_icnn.data.shards import Request
 from stn_icnn.networks.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
-from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import settings_of

@@ -16,11 +16,11 @@ from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, 
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
 from stn_icnn.config import require
-from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.labels import NUM_PARTS
-from stn_icnn.networks.model import STNiCNN, prepare_model
+from stn_icnn.networks.execution import default_device, prepare_model
+from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps
 from stn_icnn.scoring.window_scores import score_windows
 from stn_icnn.studies.occlusion import cover_batch

@@ -18,8 +18,8 @@ from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.tracking.result_files import markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
-from stn_icnn.context import default_device
 from stn_icnn.data.batch import Sample
+from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
 from stn_icnn.studies.parity import (

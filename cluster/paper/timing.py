@@ -19,7 +19,7 @@ from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, initialize_model
-from stn_icnn.networks.model import computed_on
+from stn_icnn.networks.execution import describe_execution
 
 NAME: Final = "timing"
 PAPER_MS: Final = (86.0, 80.0)
@@ -127,7 +127,7 @@ def _measure(
         for system, parser in parsers.items()
     }
     times = timed_in_turn(works, config.rounds)
-    where = computed_on(parsers[ICNN].model, parsers[ICNN].device)
+    where = describe_execution(parsers[ICNN].model, parsers[ICNN].device)
     table, ratios = _table(times), _ratios(times)
     height, width = photos[0].shape[:2]
     text = [

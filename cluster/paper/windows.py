@@ -21,10 +21,10 @@ from cluster.paper.experiment import ExperimentResult, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
 from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.config import require
-from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.networks.model import Parsing, STNiCNN, prepare_model
+from stn_icnn.networks.execution import default_device, prepare_model
+from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.reporting.f1_report import Rows
 from stn_icnn.scoring.confusion import true_labels

@@ -17,8 +17,9 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers, silence_ray_logs
 from cluster.workers.ray_context import checkpoint_name
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.context import LocalContext, Metrics, default_device
+from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.networks.execution import default_device
 from stn_icnn.training.phases import TRAINED_BY, required_networks
 
 OnReport = Callable[[Report], None]

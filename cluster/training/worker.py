@@ -18,7 +18,8 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, initialize_model, load_checkpoint
-from stn_icnn.networks.model import STNiCNN, prepare_model
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import (
     Labeller,
     count_confusions,

@@ -1,7 +1,7 @@
 """What a user calls: a model file and photographs in, label maps out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Self
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stn_icnn.context import default_device
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.folding import fold_batch_norm
-from stn_icnn.networks.model import prepare_model
 from stn_icnn.networks.pasting import label_maps
-from stn_icnn.networks.threads import Crew, is_alone
+from stn_icnn.networks.threads import InferenceThreads, has_one_core
 
 Photo = Image.Image | NDArray[np.uint8] | str | Path
 """A photograph: opened, `[H, W, 3]` uint8 RGB, or a file."""
@@ -63,8 +62,9 @@ class FaceParser:
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
         self.model = prepare_model(folded, checkpoint.config, self.device)
-        if self.device.type == "cpu" and not is_alone():
-            self.model.crew = Crew(torch.get_num_threads())
+        if self.device.type == "cpu" and not has_one_core():
+            threads = InferenceThreads(torch.get_num_threads())
+            self.model.execution = replace(self.model.execution, threads=threads)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> Self:
@@ -97,12 +97,12 @@ class FaceParser:
 
     def _parse_some(self, photos: Sequence[Photo]) -> list[ParsedFace]:
         """Parses photographs at a time; on a CPU each thread a share of them, if it has two."""
-        crew = self.model.crew
-        if crew is None or len(photos) < 2 * crew.size:
+        threads = self.model.execution.threads
+        if threads is None or len(photos) < 2 * threads.size:
             return self._parse_batch(photos)
-        bounds = [len(photos) * i // crew.size for i in range(crew.size + 1)]
+        bounds = [len(photos) * i // threads.size for i in range(threads.size + 1)]
         shares = [photos[start:stop] for start, stop in pairwise(bounds)]
-        return list(chain.from_iterable(crew.map(self._parse_batch, shares)))
+        return list(chain.from_iterable(threads.map(self._parse_batch, shares)))
 
     @torch.inference_mode()
     def parse_tensor(self, images: Tensor) -> ParsedBatch:

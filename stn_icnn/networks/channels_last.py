@@ -24,8 +24,15 @@ LEAST_VALUES = 2**18
 """Of a map: with fewer, the many small operations of this way cost more than it saves."""
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d`, with a path of its own for CPUs; the same state."""
+def use_wide_batch_norm(module: nn.Module) -> None:
+    """Has every plain batch norm of a module computed as `WideBatchNorm2d`; its state stays."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = WideBatchNorm2d
+
+
+class WideBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` with a quicker path for channels-last maps on CPUs; the same state."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` floats to the same shape, dtype and layout."""

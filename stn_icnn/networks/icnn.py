@@ -12,7 +12,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.networks.channels_last import BatchNorm2d, concatenate
+from stn_icnn.networks.channels_last import concatenate
 
 ROW_CHANNELS = (8, 16, 24, 32)
 NUM_INTERLINKED_LAYERS = 3
@@ -22,7 +22,7 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
     """A convolution that keeps the size, batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-        BatchNorm2d(out_channels),
+        nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 

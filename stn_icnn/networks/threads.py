@@ -1,6 +1,6 @@
-"""Threads with a core each, for use on a CPU: small convolutions use a second core badly.
+"""Threads with a core each, for inference on a CPU: small convolutions use a second core badly.
 
-Never for training, where each worker has a core of its own.
+Training uses none: each of its workers has a core of its own.
 """
 
 import os
@@ -15,8 +15,8 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-class Crew:
-    """Threads that compute without gradients.
+class InferenceThreads:
+    """A pool of threads, each with one core, that compute without gradients.
 
     Args:
         size: number of threads.
@@ -27,7 +27,7 @@ class Crew:
         self._start()
 
     def map(self, function: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
-        """The results of independent pieces of work, in order."""
+        """Returns the results of independent pieces of work, in order."""
         if os.getpid() != self._process_id:  # forked: the threads were left behind
             self._start()
         return list(self._pool.map(torch.inference_mode()(function), pieces))
@@ -35,18 +35,18 @@ class Crew:
     def _start(self) -> None:
         self._process_id = os.getpid()
         started = threading.Barrier(self.size + 1)
-        self._pool = ThreadPoolExecutor(self.size, "crew", initializer=_take_one_core)
+        self._pool = ThreadPoolExecutor(self.size, "inference", initializer=_use_one_core)
         for _ in range(self.size):
             self._pool.submit(started.wait)
         started.wait()
         torch.set_num_threads(self.size)  # what was set last is what any later thread begins with
 
 
-def is_alone() -> bool:
-    """Whether this thread has a single core, as those of a crew have."""
+def has_one_core() -> bool:
+    """Tells whether this thread may use one core alone, as `InferenceThreads` do."""
     return torch.get_num_threads() == 1
 
 
-def _take_one_core() -> None:
+def _use_one_core() -> None:
     torch.get_num_threads()  # else a thread's first operation sets what was set elsewhere last
     torch.set_num_threads(1)

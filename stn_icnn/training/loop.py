@@ -16,7 +16,8 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
-from stn_icnn.networks.model import STNiCNN, build_model, computed_on, prepare_model
+from stn_icnn.networks.execution import describe_execution, prepare_model
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.confusion import evaluation_batches, true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
@@ -389,6 +390,6 @@ def _report(run: PhaseRun, state: TrainState, metrics: Mapping[str, float]) -> N
         facts = {
             "epoch": state.epoch,
             "step": state.progress.step,
-            "computed_on": computed_on(state.model, run.context.device),
+            "computed_on": describe_execution(state.model, run.context.device),
         }
         run.context.report({**facts, **metrics}, folder if run.context.rank == 0 else None)

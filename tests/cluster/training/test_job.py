@@ -34,6 +34,7 @@ from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.data.shards import Request, ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import build_model
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
 from stn_icnn.training.loop import PhaseRun, run_phase
@@ -221,8 +222,8 @@ def test_f1_from_two_workers_equals_f1_from_one(
         max_failures=0,
         on_report=lambda report: None,
     )
-    model = load_checkpoint(model_file).model
-    model.channels_last = True
+    loaded = load_checkpoint(model_file)
+    model = prepare_model(loaded.model, loaded.config, torch.device("cpu"))
     faces = ShardedFaces([shard.url for shard in every_shard])
     alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
     from_two = result.return_value[MODEL]

@@ -181,8 +181,8 @@ def test_threads_side_by_side_change_no_label(checkpoint: Checkpoint):
         torch.set_num_threads(3)
         many = FaceParser(checkpoint, "cpu")
         assert torch.get_num_threads() == 3
-        assert alone.model.crew is None
-        assert many.model.crew is not None
+        assert alone.model.execution.threads is None
+        assert many.model.execution.threads is not None
         for num in (1, 5, 7):
             expected = [alone.parse(each) for each in photos[:num]]
             for face, same in zip(many.parse_all(photos[:num]), expected, strict=True):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_icnn.networks import channels_last
-from stn_icnn.networks.channels_last import BatchNorm2d, _WideBatchNorm, concatenate
+from stn_icnn.networks.channels_last import WideBatchNorm2d, _WideBatchNorm, concatenate
 
 SHAPES = ((4, 8, 27, 16), (2, 26, 9, 9), (1, 3, 5, 14))
 
@@ -34,8 +34,8 @@ def random_maps(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last)
 
 
-def norms(channels: int, dtype: torch.dtype) -> tuple[nn.BatchNorm2d, BatchNorm2d]:
-    theirs, ours = nn.BatchNorm2d(channels), BatchNorm2d(channels)
+def norms(channels: int, dtype: torch.dtype) -> tuple[nn.BatchNorm2d, WideBatchNorm2d]:
+    theirs, ours = nn.BatchNorm2d(channels), WideBatchNorm2d(channels)
     nn.init.uniform_(theirs.weight, 0.5, 2.0)
     nn.init.normal_(theirs.bias)
     ours.load_state_dict(theirs.state_dict())

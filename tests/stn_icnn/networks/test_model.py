@@ -9,7 +9,8 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request
-from stn_icnn.networks.model import STNiCNN, build_model, prepare_model
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.losses import fine_loss
 
 
@@ -120,6 +121,9 @@ def test_auto_precision_is_bf16_where_a_cpu_is_quicker_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     cpu = torch.device("cpu")
-    assert prepare_model(model, replace(tiny_config, precision="auto"), cpu).bf16 == is_quicker
-    assert not prepare_model(model, replace(tiny_config, precision="fp32"), cpu).bf16
-    assert prepare_model(model, replace(tiny_config, precision="bf16"), cpu).bf16
+    assert (
+        prepare_model(model, replace(tiny_config, precision="auto"), cpu).execution.bf16
+        == is_quicker
+    )
+    assert not prepare_model(model, replace(tiny_config, precision="fp32"), cpu).execution.bf16
+    assert prepare_model(model, replace(tiny_config, precision="bf16"), cpu).execution.bf16
