@@ -9,6 +9,7 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.shards import Request
+from stn_icnn.networks.channels_last import WideBatchNorm2d
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.losses import fine_loss
@@ -121,9 +122,17 @@ def test_auto_precision_is_bf16_where_a_cpu_is_quicker_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     cpu = torch.device("cpu")
-    assert (
-        prepare_model(model, replace(tiny_config, precision="auto"), cpu).execution.bf16
-        == is_quicker
-    )
-    assert not prepare_model(model, replace(tiny_config, precision="fp32"), cpu).execution.bf16
-    assert prepare_model(model, replace(tiny_config, precision="bf16"), cpu).execution.bf16
+    for precision, expected in (("auto", is_quicker), ("fp32", False), ("bf16", True)):
+        prepared = prepare_model(model, replace(tiny_config, precision=precision), cpu)
+        assert prepared.execution.bf16 == expected
+
+
+def test_what_makes_a_model_quick_leaves_its_state_alone(
+    model: STNiCNN, tiny_config: TrainConfig
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prepare_model(model, tiny_config, torch.device("cpu"))
+    assert any(isinstance(module, WideBatchNorm2d) for module in model.modules())
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
