@@ -19,7 +19,7 @@ import torch.distributed as dist
 from benchmarks.measure import DEVICE, Work
 from benchmarks.subjects import Setup, Training
 from cluster.training.phase_runs import LEAST_IMAGES_A_WORKER
-from cluster.workers.allocation import KEEP_MEMORY
+from cluster.workers.ray_cluster import KEEP_MEMORY
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import PhaseName
 from stn_icnn.context import Metrics

@@ -7,14 +7,8 @@ from cluster.storage.datasets import ShardedData
 from cluster.storage.locations import resolve_storage
 from cluster.tracking.tracker import Tracker
 from cluster.training.run_record import require_name
-from cluster.workers.allocation import (
-    KEEP_MEMORY,
-    WorkerAllocation,
-    allocate_workers,
-    join_cluster,
-    require_readable,
-    require_shared,
-)
+from cluster.workers.allocation import WorkerAllocation, allocate_workers
+from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared
 from sharding.packing.manifest import MANIFEST
 
 

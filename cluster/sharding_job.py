@@ -9,7 +9,7 @@ import ray
 import ray.exceptions
 
 from cluster.storage.locations import writable_folder
-from cluster.workers.allocation import join_cluster, require_readable, require_shared
+from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.packing.building import WriteShard
 from sharding.packing.manifest import PARTS_FOLDER

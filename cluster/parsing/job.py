@@ -30,14 +30,9 @@ from cluster.parsing.photographs import (
 )
 from cluster.storage.locations import writable_folder
 from cluster.tracking.stored_models import FetchedModel
-from cluster.workers.allocation import (
-    WorkerAllocation,
-    allocate_workers,
-    join_cluster,
-    require_readable,
-    require_shared,
-)
+from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.launch import PhaseFailedError
+from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths

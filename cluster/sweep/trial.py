@@ -14,8 +14,9 @@ from cluster.sweep.trial_storage import Report, TrialStorage
 from cluster.training.run_record import finished_model
 from cluster.training.worker import Start, TrainTask, train, train_in
 from cluster.workers.allocation import WorkerAllocation
-from cluster.workers.launch import PhaseFailedError, run_on_workers, silence_ray_logs
+from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import checkpoint_name
+from cluster.workers.ray_internals import silence_ray_logs
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint

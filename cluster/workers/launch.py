@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,6 +14,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.workers.allocation import WorkerAllocation
+from cluster.workers.ray_internals import silence_ray_logs
 
 Report = dict[str, Any]
 OnReport = Callable[[Report], None]
@@ -132,11 +132,3 @@ def run_on_workers(
 def _call(config: dict[str, Any]) -> Any:
     silence_ray_logs()
     return config["function"](config["task"])
-
-
-def silence_ray_logs() -> None:
-    """Keeps Ray Train's own line a report, and the like, out of the job's log."""
-    folder = str(Path(ray.train.__file__).parent)
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith(("ray.train", folder)):  # some of its loggers bear their file's name
-            logging.getLogger(name).setLevel(logging.WARNING)

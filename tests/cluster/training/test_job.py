@@ -25,8 +25,9 @@ from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
 from cluster.training.job import run_end_to_end
 from cluster.training.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
-from cluster.workers.allocation import WorkerAllocation, join_cluster
+from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.ray_cluster import join_cluster
 from cluster.workers.ray_context import RayContext
 from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig

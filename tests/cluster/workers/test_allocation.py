@@ -1,21 +1,10 @@
 """Which cluster a job joins, and what it takes of clusters of several shapes."""
 
-import os
-import socket
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from cluster.config import ScalingConfig
-from cluster.workers import allocation as resources
-from cluster.workers.allocation import (
-    KEEP_MEMORY,
-    WorkerAllocation,
-    allocate_workers,
-    join_cluster,
-    resolve_allocation,
-)
+from cluster.workers import allocation
+from cluster.workers.allocation import WorkerAllocation, allocate_workers, resolve_allocation
 
 LAPTOP = [{"CPU": 8.0}]
 TWO_NODES = [{"CPU": 8.0}, {"CPU": 4.0}]
@@ -55,32 +44,6 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     scaling: ScalingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = [{"Alive": True, "Resources": node} for node in TWO_NODES]
-    monkeypatch.setattr(resources.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
+    monkeypatch.setattr(allocation.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
         allocate_workers(scaling, most_workers=4, may_grow=False)
-
-
-def test_a_head_that_was_killed_is_not_joined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        address = f"127.0.0.1:{head.getsockname()[1]}"
-        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-        (tmp_path / "ray").mkdir()
-        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
-        assert resources._head_of_this_machine() == address
-    assert resources._head_of_this_machine() is None
-
-
-def test_variables_of_the_workers_are_not_the_driver_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And those that the job was submitted with stay as they are."""
-    given: dict[str, Any] = {}
-    environ = {"PATH": os.environ["PATH"], "MALLOC_TOP_PAD_": "1"}
-    monkeypatch.setattr(os, "environ", environ)
-    monkeypatch.setattr("cluster.workers.allocation._head_of_this_machine", lambda: None)
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setattr("ray.init", lambda **arguments: given.update(arguments))
-    join_cluster(KEEP_MEMORY)
-    of_workers = given["runtime_env"]["env_vars"]
-    assert KEEP_MEMORY.keys() - of_workers.keys() == {"MALLOC_TOP_PAD_"}
-    assert KEEP_MEMORY.keys() & environ.keys() == {"MALLOC_TOP_PAD_"}
