@@ -20,7 +20,9 @@ from sharding.layouts.raw import IMAGE_FILTER
 from sharding.packing.manifest import load_manifest
 from sharding.packing.sample import JPEG_QUALITY, read_samples
 from stn_icnn.config import celebamask
-from stn_icnn.data.shards import ShardedFaces, load_batches, plan_epoch
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import plan_epoch
+from stn_icnn.data.shards import ShardedFaces
 
 BOUND_IMAGES = 200
 ONCE = "measured once"

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from benchmarks.measure import Row, in_turn
 from benchmarks.subjects import Setup, checkpoint, photographs
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.onnx_export import REQUIRED, export_onnx
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint

@@ -18,7 +18,9 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import PRESETS, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.shards import Request, ShardedFaces, load_batches
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.execution import prepare_model

@@ -16,7 +16,7 @@ from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import collate
-from stn_icnn.data.shards import Request
+from stn_icnn.data.plan import Request
 from stn_icnn.networks.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model

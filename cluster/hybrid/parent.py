@@ -6,7 +6,7 @@ from typing import Self
 from cluster.tracking.stored_models import FetchedModel
 from cluster.training.worker import Start
 from stn_icnn.config import TrainConfig
-from stn_icnn.networks.checkpoint import initialize_model
+from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import TRAINED_BY
 
 NETWORKS = TRAINED_BY["end_to_end"]

@@ -11,7 +11,8 @@ from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.data.batch import Sample
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_PARTS
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import STNiCNN

@@ -18,8 +18,9 @@ from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.networks.checkpoint import Checkpoint, initialize_model
+from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
+from stn_icnn.training.initialization import initialize_model
 
 NAME: Final = "timing"
 PAPER_MS: Final = (86.0, 80.0)

@@ -21,7 +21,8 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
 from stn_icnn.data.batch import collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.f1_report import Example, pick_examples, table_text, write_report

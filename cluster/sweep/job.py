@@ -33,7 +33,8 @@ from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
-from stn_icnn.networks.checkpoint import MODEL_FILE, initialize_model
+from stn_icnn.networks.checkpoint import MODEL_FILE
+from stn_icnn.training.initialization import initialize_model
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"

@@ -17,7 +17,7 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, Report, run_on_workers
 from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
-from stn_icnn.data.shards import plan_epoch
+from stn_icnn.data.plan import plan_epoch
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.phases import STARTS_FROM, TRAINED_BY
 

@@ -17,7 +17,7 @@ from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, initialize_model, load_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import (
@@ -27,6 +27,7 @@ from stn_icnn.scoring.confusion import (
     parse_batch_coarsely,
 )
 from stn_icnn.scoring.f1 import label_histogram, mean_label_map, resize_labels
+from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.loop import DivergedError, PhaseRun, Say, run_phase
 from stn_icnn.training.phases import needs_labels, settings_of
 
@@ -143,7 +144,7 @@ def open_phase(context: TrainContext, task: TrainTask, say: Say) -> tuple[PhaseR
     read = partial(read_faces, config=config, with_labels=needs_labels(task.phase), quiet=quiet)
     train_faces = read(task.train_shards, augmented=True)
     if task.num_images is not None:
-        train_faces.choose(task.num_images, config.seed)
+        train_faces.select(task.num_images, config.seed)
     run = PhaseRun(
         phase=task.phase,
         config=config,

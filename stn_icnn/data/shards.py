@@ -1,20 +1,18 @@
-"""Reading faces from shards: any sample at any time, in an order that only seed and epoch decide.
+"""Faces read from shards: any sample at any time.
 
-Shards are tar files that webdataset reads as well; training wants more than its streaming gives (a
-permutation of all samples, exact shares, resuming at any batch), so the tars' indices are read once
-and each sample by its place.
+Shards are tar files that webdataset reads as well. Training wants more than its streaming gives: a
+permutation of all samples, exact shares, resuming at any batch. So the tars' indices are
+read once, and each sample is read at its offset.
 """
 
 import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, FileIO
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,37 +20,31 @@ from numpy.typing import NDArray
 from PIL import Image
 from simplejpeg import decode_jpeg
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample
+from stn_icnn.data.plan import Request
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import NUM_CLASSES, PARTS
 
 SUFFIXES = ("jpg", "png", "json")
 SELECTION = 2020
-"""Sets the selection's random numbers apart from those of an epoch's order."""
+"""Keeps the random numbers of `select` apart from those of an epoch's order."""
 MAX_OPEN_SHARDS = 128
-"""Of a reader at a time: more would come near what a process may have open."""
+"""Files that a reader holds open at a time; more would come near what a process may have."""
 
 
 @dataclass(frozen=True)
 class SampleLocation:
-    """Where a sample lies: shard, and offset and size of its members, bytes."""
+    """Where a sample lies."""
 
     shard: str
+    """Path of its shard."""
     key: str
     members: dict[str, tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One look at a sample: in training its augmentation depends on all three."""
-
-    index: int
-    epoch: int = 0
-    copy: int = 0
+    """By suffix, a member's offset in the shard and its size, bytes."""
 
 
 def index_shard(shard: str) -> list[SampleLocation]:
@@ -80,10 +72,10 @@ def index_shard(shard: str) -> list[SampleLocation]:
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A sample as it was fetched: its pixels not decoded yet."""
+class _EncodedSample:
+    """A sample as it was read, before its pixels are decoded."""
 
-    place: SampleLocation
+    location: SampleLocation
     members: dict[str, memoryview]
     size: tuple[int, int]
     """(W, H), px."""
@@ -111,7 +103,7 @@ class ShardedFaces(Dataset[Sample]):
         canvas_px: int = 1024,
         with_labels: bool = True,
     ) -> None:
-        self.samples = [place for shard in shards for place in index_shard(shard)]
+        self.samples = [location for shard in shards for location in index_shard(shard)]
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
@@ -124,8 +116,8 @@ class ShardedFaces(Dataset[Sample]):
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_files": {}}
 
-    def choose(self, num_images: int, seed: int) -> None:
-        """Keeps so many of the faces, in their order; the seed alone decides which.
+    def select(self, num_images: int, seed: int) -> None:
+        """Keeps some of the faces, in their order; the seed alone decides which.
 
         Fewer are always among more, so that trainings on 100 and on 400 images compare.
 
@@ -140,7 +132,7 @@ class ShardedFaces(Dataset[Sample]):
         self.samples = [self.samples[i] for i in sorted(order[:num_images].tolist())]
 
     def keys(self, requests: Sequence[Request]) -> list[str]:
-        """Keys of the samples asked for."""
+        """Returns the keys of the samples asked for."""
         return [self.samples[request.index].key for request in requests]
 
     def __getitem__(self, request: Request) -> Sample:
@@ -162,12 +154,12 @@ class ShardedFaces(Dataset[Sample]):
         )
 
     def __getitems__(self, requests: Sequence[Request]) -> Batch:
-        """Reads a batch, what `collate` makes of its samples; PyTorch's loader asks for this.
+        """Reads a batch: what `collate` makes of its samples. PyTorch's loader calls this.
 
-        Decoded where it lies on the canvas, and but for that done for all samples at once: a tenth
-        of the time each.
+        Each image is decoded straight into the batch's canvas, and all else is done for all samples
+        at once, which takes a tenth of the time.
         """
-        encoded = [self._encoded(self.samples[request.index]) for request in requests]
+        encoded = [self._read(self.samples[request.index]) for request in requests]
         sizes = tuple(face.size for face in encoded)
         width, height = (max(sides) for sides in zip(*sizes, strict=True))
         canvas = np.empty if len(set(sizes)) == 1 else np.zeros  # 0 beyond an image
@@ -175,22 +167,22 @@ class ShardedFaces(Dataset[Sample]):
         labels = canvas((len(requests), height, width), np.uint8) if self.with_labels else None
         for i, face in enumerate(encoded):
             own = np.s_[i, : face.size[1], : face.size[0]]
-            with _named(face.place):
+            with _naming_sample(face.location):
                 _decode_jpeg(face.members["jpg"], images[own])
                 if labels is not None:
                     _decode_labels(face.members["png"], labels[own])
         return Batch(
-            keys=tuple(face.place.key for face in encoded),
+            keys=tuple(face.location.key for face in encoded),
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             sizes=torch.tensor(sizes, dtype=torch.float32),
             host_sizes=sizes,
             labels=None if labels is None else torch.from_numpy(labels),
             centres=torch.from_numpy(np.stack([face.centres for face in encoded])),
             present=torch.tensor([face.present for face in encoded]),
-            augmentation=self._drawn(requests, sizes),
+            augmentation=self._draw_augmentation(requests, sizes),
         )
 
-    def _drawn(
+    def _draw_augmentation(
         self, requests: Sequence[Request], sizes: Sequence[tuple[int, int]]
     ) -> Augmentation | None:
         if self.augment is None:
@@ -199,15 +191,15 @@ class ShardedFaces(Dataset[Sample]):
         return draw(self.augment, sizes, [request.copy for request in requests], draws)
 
     def labels(self, index: int) -> Tensor:
-        """A sample's labels alone, `[H, W]` uint8 canonical; ValueError as for the sample."""
-        place = self.samples[index]
-        with _named(place):
-            return torch.from_numpy(_decode_png(self._members(place)["png"]).copy())
+        """Reads a sample's labels alone, `[H, W]` uint8 canonical; raises as `__getitem__` does."""
+        location = self.samples[index]
+        with _naming_sample(location):
+            return torch.from_numpy(_decode_png(self._read_members(location)["png"]).copy())
 
-    def _encoded(self, place: SampleLocation) -> _Encoded:
-        """Fetches a sample."""
-        with _named(place):
-            members = self._members(place)
+    def _read(self, location: SampleLocation) -> _EncodedSample:
+        """Reads a sample without decoding its pixels."""
+        with _naming_sample(location):
+            members = self._read_members(location)
             info = json.loads(bytes(members["json"]))
             width, height, parts = info["width"], info["height"], info["parts"]
             if not all(isinstance(side, int) and side > 0 for side in (width, height)):
@@ -220,38 +212,38 @@ class ShardedFaces(Dataset[Sample]):
             found = [parts.get(part.name, (0.0, 0.0))[:2] for part in PARTS]
             centres = np.array(found, np.float32).reshape(len(PARTS), 2)
             present = [part.name in parts for part in PARTS]
-            return _Encoded(place, members, (width, height), centres, present)
+            return _EncodedSample(location, members, (width, height), centres, present)
 
-    def _members(self, place: SampleLocation) -> dict[str, memoryview]:
-        """A sample's members, fetched with one read."""
-        file = self._files.get(place.shard)
+    def _read_members(self, location: SampleLocation) -> dict[str, memoryview]:
+        """Reads a sample's members, by suffix, with one call."""
+        file = self._files.get(location.shard)
         if file is None:
             if len(self._files) >= MAX_OPEN_SHARDS:
                 self._files.pop(next(iter(self._files))).close()
-            file = self._files[place.shard] = FileIO(place.shard)
-        start = min(offset for offset, _ in place.members.values())
-        end = max(offset + size for offset, size in place.members.values())
-        # At a place, not from a position: that is shared with the process that this was forked off.
+            file = self._files[location.shard] = FileIO(location.shard)
+        start = min(offset for offset, _ in location.members.values())
+        end = max(offset + size for offset, size in location.members.values())
+        # At an offset: a position would be shared with the process that this one was forked from.
         block = memoryview(os.pread(file.fileno(), end - start, start))
         if len(block) < end - start:
             raise ValueError("the shard ends before the sample does")
         return {
             suffix: block[offset - start : offset - start + size]
-            for suffix, (offset, size) in place.members.items()
+            for suffix, (offset, size) in location.members.items()
         }
 
 
 @contextmanager
-def _named(place: SampleLocation) -> Iterator[None]:
-    """Gives what a damaged sample raises the names of shard and sample."""
+def _naming_sample(location: SampleLocation) -> Iterator[None]:
+    """Turns what a damaged sample raises into a ValueError with the names of shard and sample."""
     try:
         yield
     except DECODE_ERRORS as error:
-        raise ValueError(f"shard {place.shard}, sample {place.key}: {error}") from error
+        raise ValueError(f"shard {location.shard}, sample {location.key}: {error}") from error
 
 
 def _decode_jpeg(data: memoryview, out: NDArray[np.uint8]) -> None:
-    """Decodes an RGB image to its place, `[H, W, 3]`."""
+    """Decodes an RGB image into `out`, `[H, W, 3]`."""
     buffer = out if out.flags.c_contiguous else np.empty_like(out)
     pixels = decode_jpeg(data, buffer=buffer)
     if pixels.shape != out.shape:
@@ -261,88 +253,15 @@ def _decode_jpeg(data: memoryview, out: NDArray[np.uint8]) -> None:
 
 
 def _decode_png(data: memoryview) -> NDArray[np.uint8]:
-    """A PNG's values, read-only, `[H, W]`, or more if it is no label map."""
+    """Returns a PNG's values, read-only: `[H, W]`, or more axes if it is no label map."""
     return np.asarray(Image.open(BytesIO(data), formats=("PNG",)))
 
 
 def _decode_labels(data: memoryview, out: NDArray[np.uint8]) -> None:
-    """Decodes a label map to its place, `[H, W]`."""
+    """Decodes a label map into `out`, `[H, W]`."""
     labels = _decode_png(data)
     if labels.shape != out.shape:
         raise ValueError(f"labels must be {list(out.shape)}, got {list(labels.shape)}")
     if int(labels.max()) >= NUM_CLASSES:
         raise ValueError(f"class ids must be under {NUM_CLASSES}, got {int(labels.max())}")
     out[:] = labels
-
-
-def plan_epoch(
-    num_samples: int, copies: int, global_batch: int, seed: int, epoch: int
-) -> list[list[Request]]:
-    """The global batches of an epoch: every copy of every sample once, in a seeded order.
-
-    As many batches as `global_batch` needs, their sizes as even as can be: the last is as good as
-    any, and at least half of `global_batch` where there are more samples than one holds.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(num_samples * copies)
-    num_batches = -(-len(order) // global_batch)
-    return [
-        [Request(int(i) % num_samples, epoch, int(i) // num_samples) for i in part]
-        for part in np.array_split(order, num_batches)
-    ]
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made by a thread while the one before it is used."""
-    with ThreadPoolExecutor(1, "reader") as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch
-
-
-def load_batches(
-    faces: ShardedFaces,
-    plan: Sequence[Sequence[Request]],
-    rank: int = 0,
-    world_size: int = 1,
-    num_processes: int = 0,
-) -> Iterator[Batch]:
-    """A rank's share of each planned batch, in order.
-
-    Args:
-        faces: to read from.
-        plan: global batches; each must have a sample for every rank.
-        rank: of this reader.
-        world_size: number of readers.
-        num_processes: that decode ahead; 0: a thread of this one decodes the next batch while a
-            batch is used (on a CPU that trains, no slower).
-    """
-    shares = [list(batch[rank::world_size]) for batch in plan]
-    pinned = torch.cuda.is_available()
-    if num_processes == 0:
-        read = (faces.__getitems__(share) for share in shares)
-        yield from _ahead(batch.pin_memory() if pinned else batch for batch in read)
-        return
-    yield from DataLoader(
-        faces,
-        batch_sampler=shares,
-        collate_fn=_as_it_is,
-        num_workers=num_processes,
-        pin_memory=pinned,
-    )
-
-
-def plan_evaluation(
-    num_samples: int, rank: int, world_size: int, batch: int
-) -> list[list[Request]]:
-    """A rank's batches of a split read once: over all ranks, every sample exactly once.
-
-    Whole batches are dealt out, so that a sample's neighbours, and with them the last bits of its
-    result, do not depend on how many ranks there are.
-    """
-    starts = range(rank * batch, num_samples, world_size * batch)
-    return [[Request(i) for i in range(at, min(at + batch, num_samples))] for at in starts]

@@ -3,7 +3,7 @@
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -13,7 +13,6 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import from_stored, to_dict
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.phases import TRAINED_BY
 
 FORMAT = "stn-icnn"
 VERSION = 1
@@ -103,36 +102,6 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
     built.load_state_dict(content["weights"])
     data = DataFacts(**content["data"])
     return Checkpoint(built.eval(), config, data, content["phase"], content["metrics"])
-
-
-def initialize_model(
-    start: Checkpoint | None, config: TrainConfig, networks: Sequence[str] | None = None
-) -> STNiCNN:
-    """A model for some settings, with networks of another.
-
-    Args:
-        start: whose networks are taken up; None: none are.
-        config: of the new model; what is not taken up is freshly initialised by its seed.
-        networks: that are taken up; None: those that its last phase and those before have trained.
-
-    Raises:
-        ValueError: naming the network that these settings do not fit.
-    """
-    torch.manual_seed(config.seed)
-    model = build_model(config.model)
-    if start is None:
-        return model
-    for name in TRAINED_BY[start.phase] if networks is None else networks:
-        taken = start.model.get_submodule(name).state_dict()
-        try:
-            model.get_submodule(name).load_state_dict(taken)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the {name} network to start from was made for other settings (model.coarse_px, "
-                "model.kernel_size, model.learn_scale, model.cropper): keep its, or train that "
-                f"network anew: {error}"
-            ) from error
-    return model
 
 
 def _read(name: str, file: BinaryIO) -> Mapping[str, Any]:

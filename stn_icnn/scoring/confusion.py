@@ -7,7 +7,9 @@ from torch import Tensor
 
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.shards import ShardedFaces, load_batches, plan_evaluation
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import plan_evaluation
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps

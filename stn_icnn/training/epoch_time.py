@@ -1,6 +1,6 @@
 """How long an epoch of a phase takes, from a few of its steps."""
 
-from stn_icnn.data.shards import load_batches
+from stn_icnn.data.loading import load_batches
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.loop import PhaseRun, build_optimizer, train_until

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from stn_icnn.config import OptimConfig, PhaseName, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import Request, plan_epoch
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import FINE_NETWORKS, NUM_CLASSES
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model

@@ -9,7 +9,8 @@ import pytest
 
 from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PARTS
 
 FACES = os.environ.get("STN_ICNN_FACES")

@@ -149,6 +149,6 @@ def test_a_phase_reads_the_chosen_images_and_validates_on_all(beside: Training) 
     everything = phase_task(replace(beside, chosen_images=None), "coarse", None)
     whole, _ = open_phase(LocalContext(), everything, say=print)
     assert len(whole.train_faces) == 8
-    whole.train_faces.choose(5, beside.config.seed)
+    whole.train_faces.select(5, beside.config.seed)
     assert whole.train_faces.samples == run.train_faces.samples
     assert (beside.num_images, replace(beside, chosen_images=None).num_images) == (5, 8)

@@ -16,7 +16,7 @@ from cluster.paper.occlusion import Croppers, OcclusionConfig, run_occlusion
 from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples_picture
 from cluster.paper.occlusion_report import GROUPS, Croppings, whole_by_which
 from stn_icnn.data.batch import Batch, collate
-from stn_icnn.data.shards import Request
+from stn_icnn.data.plan import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.scoring.f1 import resize_labels

@@ -13,7 +13,7 @@ from cluster.paper import timing
 from cluster.paper.timing import TimingConfig, run_timing, timed_in_turn, with_centroids
 from stn_icnn.config import PhaseName
 from stn_icnn.data.batch import collate
-from stn_icnn.data.shards import Request
+from stn_icnn.data.plan import Request
 from stn_icnn.networks.centroid_cropper import centroids
 from stn_icnn.networks.checkpoint import load_checkpoint
 

@@ -13,7 +13,7 @@ from cluster.paper.experiment import OpenedModel
 from cluster.paper.windows import WindowsConfig, label_faces, run_windows
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import collate
-from stn_icnn.data.shards import Request
+from stn_icnn.data.plan import Request
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
 
 ModelOf = Callable[[str], Path]

@@ -7,14 +7,9 @@ import torch
 
 from cluster.sweep.trial import require_trained
 from stn_icnn.config import PhaseName, TrainConfig
-from stn_icnn.networks.checkpoint import (
-    Checkpoint,
-    DataFacts,
-    initialize_model,
-    load_checkpoint,
-    save_checkpoint,
-)
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
+from stn_icnn.training.initialization import initialize_model
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 

@@ -32,7 +32,8 @@ from cluster.workers.ray_context import RayContext
 from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.execution import prepare_model

@@ -44,6 +44,8 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     scaling: ScalingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = [{"Alive": True, "Resources": node} for node in TWO_NODES]
-    monkeypatch.setattr(allocation.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
+    monkeypatch.setattr(
+        allocation.ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}]
+    )
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
         allocate_workers(scaling, most_workers=4, may_grow=False)

@@ -17,7 +17,9 @@ from webdataset.writer import TarWriter
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.batch import Batch, collate
-from stn_icnn.data.shards import Request, ShardedFaces, load_batches, plan_epoch, plan_evaluation
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PARTS
 
 Faces = Callable[..., ShardedFaces]
@@ -61,7 +63,7 @@ def twelve(tmp_path: Path) -> list[str]:
 
 def chosen(shards: list[str], num_images: int, seed: int) -> list[str]:
     faces = ShardedFaces(shards)
-    faces.choose(num_images, seed)
+    faces.select(num_images, seed)
     assert len(faces) == num_images
     return faces.keys([Request(i) for i in range(num_images)])
 
@@ -87,7 +89,7 @@ def test_the_same_faces_are_chosen_however_they_are_sharded(
 @pytest.mark.parametrize("num_images", [0, 13])
 def test_no_more_faces_are_chosen_than_there_are(twelve: list[str], num_images: int) -> None:
     with pytest.raises(ValueError, match=f"from 1 to the 12 faces, got {num_images}"):
-        ShardedFaces(twelve).choose(num_images, 0)
+        ShardedFaces(twelve).select(num_images, 0)
 
 
 def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:

@@ -8,7 +8,7 @@ import torch
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import Batch, collate
-from stn_icnn.data.shards import Request
+from stn_icnn.data.plan import Request
 from stn_icnn.networks.channels_last import WideBatchNorm2d
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.networks.model import Parsing, build_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stn_icnn.data.batch import Batch, Sample, collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import CLASS_ID, NUM_PARTS, PARTS
 from stn_icnn.studies.occlusion import choose_parts, cover, cover_batch
 

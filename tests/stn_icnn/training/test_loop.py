@@ -12,7 +12,8 @@ import torch
 from stn_icnn.config import LossConfig, Network, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch, collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.loop import (

@@ -8,8 +8,9 @@ import torch
 from stn_icnn.config import LossConfig, PartSizes, PhaseName, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, initialize_model
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import settings_of
 

@@ -19,7 +19,8 @@ from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.augmentation import RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
-from stn_icnn.data.shards import Request, ShardedFaces
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.geometry import crop_labels, theta_from_windows
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint

@@ -1,0 +1,49 @@
+"""Which samples make up each batch: of an epoch of training, and of a split that is read once.
+
+Seed and epoch alone decide, so a number of steps says where an epoch stands: no reader has a state
+to be kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Request:
+    """One look at a sample: in training its augmentation depends on all three."""
+
+    index: int
+    """Place of the sample in its split."""
+    epoch: int = 0
+    copy: int = 0
+    """Which of the epoch's `augment.copies` of the sample it is."""
+
+
+def plan_epoch(
+    num_samples: int, copies: int, global_batch: int, seed: int, epoch: int
+) -> list[list[Request]]:
+    """Returns the global batches of an epoch: every copy of every sample once, in a seeded order.
+
+    There are as many batches as `global_batch` needs, and their sizes are as even as can be: the
+    last is as good as any, and has at least half of `global_batch` where there are more samples
+    than one batch holds.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(num_samples * copies)
+    num_batches = -(-len(order) // global_batch)
+    return [
+        [Request(int(i) % num_samples, epoch, int(i) // num_samples) for i in part]
+        for part in np.array_split(order, num_batches)
+    ]
+
+
+def plan_evaluation(
+    num_samples: int, rank: int, world_size: int, batch: int
+) -> list[list[Request]]:
+    """Returns a rank's batches of a split: over all ranks, every sample exactly once.
+
+    Whole batches are dealt out, so that a sample's neighbours, and with them the last bits of its
+    result, do not depend on how many ranks there are.
+    """
+    starts = range(rank * batch, num_samples, world_size * batch)
+    return [[Request(i) for i in range(at, min(at + batch, num_samples))] for at in starts]
