@@ -4,17 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import harmonic_mean
-from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from cluster.training.phase_runs import Training
 from stn_icnn.config import PhaseName
-from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows
-from stn_icnn.scoring.f1 import f1_rows
-from stn_icnn.scoring.paired_difference import Difference
+from stn_icnn.reporting.published import beside_published
+from stn_icnn.reporting.tables import (
+    HEADINGS,
+    escape_markdown,
+    f1_values,
+    format_f1,
+    markdown_table,
+    write_csv,
+    write_lines,
+)
+from stn_icnn.scoring.f1 import F1Rows, f1_rows
+from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.training.state import SECONDS
 
 HYBRID = "hybrid"
@@ -76,15 +83,15 @@ class HybridReport:
     """Confusion counts of each test image, by system, int64 `[M, 11, 11]`."""
 
     @property
-    def test(self) -> dict[str, Rows]:
+    def test(self) -> dict[str, F1Rows]:
         """F1 on the test split, by system."""
         return {name: f1_rows(counts.sum(dim=0)) for name, counts in self.counts.items()}
 
     @property
-    def differences(self) -> list[Difference]:
+    def differences(self) -> list[PairedDifference]:
         """Of the fine-tuned model to those that it is compared with."""
         others = [name for name in (SCRATCH, PARENT) if name in self.counts]
-        return [Difference.between(HYBRID, name, self.counts) for name in others]
+        return [PairedDifference.between(HYBRID, name, self.counts) for name in others]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -94,8 +101,15 @@ class HybridReport:
 
 def write_hybrid_report(folder: Path, report: HybridReport) -> None:
     """Writes `hybrid.md`, `hybrid.csv` (test F1), `hybrid_curves.csv` and `hybrid_curves.png`."""
-    (folder / "hybrid.md").write_text(_markdown(report), encoding="utf-8")
-    write_csv(folder / "hybrid.csv", ["system", "source", *HEADINGS], _test_rows(report))
+    write_lines(folder / "hybrid.md", _markdown(report))
+    write_csv(
+        folder / "hybrid.csv",
+        ["system", "source", *HEADINGS],
+        [
+            [name, source, *f1_values(rows)]
+            for name, source, rows in beside_published(report.test, report.dataset)
+        ],
+    )
     write_csv(
         folder / "hybrid_curves.csv",
         ["system", "phase", "epoch", "seconds", *CURVE_FIELDS],
@@ -110,18 +124,7 @@ def write_hybrid_report(folder: Path, report: HybridReport) -> None:
     _chart(report).savefig(folder / "hybrid_curves.png", dpi=150)
 
 
-def _test_rows(report: HybridReport) -> list[list[Any]]:
-    rows = [[name, "measured", *(f1[row] for row in HEADINGS)] for name, f1 in report.test.items()]
-    paper = PAPER.get(report.dataset)
-    if paper:
-        rows += [
-            [name, paper.source, *(f1[row] for row in HEADINGS)]
-            for name, f1 in paper.rows().items()
-        ]
-    return rows
-
-
-def _markdown(report: HybridReport) -> str:
+def _markdown(report: HybridReport) -> list[str]:
     parent = report.parent
     lines = [f"# {report.title}", ""]
     lines.append(
@@ -136,7 +139,10 @@ def _markdown(report: HybridReport) -> str:
     lines += ["", "F1 on the test split:", ""]
     lines += markdown_table(
         ["system", *HEADINGS.values()],
-        [[in_markdown(name), *map(f1_cell, rows)] for name, _, *rows in _test_rows(report)],
+        [
+            [escape_markdown(name), *map(format_f1, f1_values(rows))]
+            for name, _, rows in beside_published(report.test, report.dataset)
+        ],
     )
     lines += ["", "Difference of `overall`, paired, 95 % over images in brackets:", ""]
     lines += [f"- {one.better} - {one.worse}: {one}" for one in report.differences]
@@ -144,7 +150,7 @@ def _markdown(report: HybridReport) -> str:
     lines += ["", *markdown_table(*_training_table(report))]
     lines += ["", "![validation F1 against minutes of training](hybrid_curves.png)", ""]
     lines += [f"- {name}: {value}" for name, value in parent.items() if value]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]]:
@@ -162,7 +168,7 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
                     int(last["epoch"]),
                     f"{last[SECONDS]:.1f}",
                     f"{rate:.1f}",
-                    f1_cell(f1),
+                    format_f1(f1),
                     "; ".join(curve.computed_on) or None,
                 ]
             )

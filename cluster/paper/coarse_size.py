@@ -11,12 +11,19 @@ from torch import Tensor
 from cluster.config import JobConfig
 from cluster.paper.systems import System, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
-from cluster.tracking.result_files import f1_cell, markdown_table, publishing, write_csv
+from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
-from stn_icnn.reporting.f1_report import HEADINGS, Rows
-from stn_icnn.scoring.f1 import f1_rows
-from stn_icnn.scoring.paired_difference import Difference
+from stn_icnn.reporting.tables import (
+    HEADINGS,
+    f1_values,
+    format_f1,
+    markdown_table,
+    write_csv,
+    write_lines,
+)
+from stn_icnn.scoring.f1 import F1Rows, f1_rows
+from stn_icnn.scoring.paired_difference import PairedDifference
 
 SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
 COLOURS = ("#7a8794", "#1f5fa8")
@@ -96,13 +103,13 @@ def write_coarse_size(
     }
     differences = _differences(counts)
     lines = [(px, name, rows) for px, of_px in found.items() for name, rows in of_px.items()]
-    shown = [[px, name, *(f1_cell(rows[row]) for row in HEADINGS)] for px, name, rows in lines]
+    shown = [[px, name, *map(format_f1, f1_values(rows))] for px, name, rows in lines]
     text = [f"# {title}", "", *markdown_table(["px", "F1", *HEADINGS.values()], shown)]
     heading = ["difference of `overall`, paired", "95 % over images in brackets"]
     text += ["", *markdown_table(heading, list(differences.items()))]
     text += ["", PAPER, "", "![coarse_size.png](coarse_size.png)"]
-    (folder / "coarse_size.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    csv_rows = [[px, name, *(rows[row] for row in HEADINGS)] for px, name, rows in lines]
+    write_lines(folder / "coarse_size.md", text)
+    csv_rows = [[px, name, *f1_values(rows)] for px, name, rows in lines]
     write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *HEADINGS], csv_rows)
     _chart(title, found).savefig(folder / "coarse_size.png", dpi=150)
     return {
@@ -114,11 +121,11 @@ def write_coarse_size(
     }
 
 
-def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Difference]:
+def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, PairedDifference]:
     """Of each system with another size to that with the first."""
     first, *others = counts
     return {
-        f"{system}, {px} px - {first} px": Difference.between(
+        f"{system}, {px} px - {first} px": PairedDifference.between(
             f"{px} px", f"{first} px", {f"{p} px": counts[p][system] for p in (px, first)}
         )
         for system in SYSTEMS
@@ -126,7 +133,7 @@ def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Differ
     }
 
 
-def _chart(title: str, found: Mapping[int, Mapping[str, Rows]]) -> Figure:
+def _chart(title: str, found: Mapping[int, Mapping[str, F1Rows]]) -> Figure:
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     width = 0.35

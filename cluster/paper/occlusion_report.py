@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.experiment import ExperimentResult
-from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from stn_icnn.labels import PARTS
+from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
 from stn_icnn.scoring.window_scores import (
     ALL_PARTS,
     FOUND,
@@ -100,7 +100,7 @@ def write_report(
     }
     table, whole_by = _table(summaries, croppings), whole_by_which(croppings, shown)
     text = _markdown(about, table, whole_by, _table_by_part(summaries, shown))
-    (folder / "occlusion.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_lines(folder / "occlusion.md", text)
     _write_csv(folder / "occlusion.csv", summaries)
     _write_per_face(folder / "occlusion_per_face.csv", croppings)
     _chart(summaries, shown).savefig(folder / "occlusion.png", dpi=150)
@@ -162,7 +162,7 @@ def whole_by_which(croppings: Croppings, names: Sequence[str]) -> dict[str, int]
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{num} by {in_markdown(name)}" for name, num in counts.items())
+    return ", ".join(f"{num} by {escape_markdown(name)}" for name, num in counts.items())
 
 
 def _means(summary: Summary) -> dict[str, float | None]:
@@ -196,12 +196,12 @@ def _table(summaries: Summaries, croppings: Croppings) -> list[str]:
         side = _defined(float(croppings.sides_px[name][of_group].mean()))
         number = int(summary.num[ROWS.index(ALL_PARTS)])
         shown_side = None if side is None else f"{side:.0f}"
-        rows.append([GROUPS[group], number, in_markdown(name), *cells, shown_side])
+        rows.append([GROUPS[group], number, escape_markdown(name), *cells, shown_side])
     return markdown_table(heading, rows)
 
 
 def _table_by_part(summaries: Summaries, shown: Sequence[str]) -> list[str]:
-    names = [in_markdown(name) for name in shown]
+    names = [escape_markdown(name) for name in shown]
     heading = ["part", "number", "missing", *(f"{m}, {n}" for m in ("inside", "error, px")
                                               for n in names)]  # fmt: skip
     missing = summaries["covered_missing", shown[0]].num

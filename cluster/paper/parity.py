@@ -15,15 +15,15 @@ from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ExperimentResult, run_experiment
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.tracking.result_files import markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.data.batch import Sample
 from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
+from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
 from stn_icnn.studies.parity import (
-    Difference,
+    PatchDifference,
     cut_both_ways,
     differing,
     on_corner,
@@ -39,7 +39,7 @@ SHOWN_PX: Final = 96
 SCHEME: Final = (4, 5)
 """Patch sizes whose sampling is drawn, as in Figure 7, px."""
 
-Differences = Mapping[tuple[int, str], Difference]
+Differences = Mapping[tuple[int, str], PatchDifference]
 """By patch size, px, and what the patches are centred on."""
 
 
@@ -113,7 +113,7 @@ def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> ExperimentR
         "",
         "![where they are sampled](parity_grid.png)",
     ]
-    (folder / "parity.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_lines(folder / "parity.md", text)
     _write_csv(folder / "parity.csv", found)
     Image.fromarray(_picture(faces.samples[0], sizes, device)).save(folder / "parity.png")
     _scheme().savefig(folder / "parity_grid.png", dpi=150)
@@ -131,7 +131,7 @@ def _centres(sample: Sample) -> Tensor:
 
 def _difference(
     samples: Sequence[Sample], px: int, aligned: str, device: torch.device
-) -> Difference:
+) -> PatchDifference:
     """Over all parts of some faces."""
     cut = [
         cut_both_ways(sample.image.to(device), ALIGNED[aligned](_centres(sample)).to(device), px)

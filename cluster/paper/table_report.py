@@ -9,11 +9,19 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
-from stn_icnn.reporting.f1_report import HEADINGS, PAPER, Rows
-from stn_icnn.scoring.f1 import bootstrap_f1, f1_rows
-from stn_icnn.scoring.paired_difference import Difference, middle
-from stn_icnn.scoring.seed_statistics import Repeats
+from stn_icnn.reporting.published import PAPER_TABLES
+from stn_icnn.reporting.tables import (
+    HEADINGS,
+    escape_markdown,
+    f1_values,
+    format_f1,
+    markdown_table,
+    write_csv,
+    write_lines,
+)
+from stn_icnn.scoring.f1 import F1Rows, bootstrap_f1, f1_rows, percentile_interval
+from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 COLOURS = ("#7a8794", "#e0a458", "#1f5fa8")
 
@@ -46,15 +54,15 @@ class TableReport:
         """Images of the test split."""
         return len(next(iter(next(iter(self.counts.values())).values())))
 
-    def rows_of(self, system: str) -> dict[int, Rows]:
+    def rows_of(self, system: str) -> dict[int, F1Rows]:
         """F1 of each row, by seed."""
         return {seed: f1_rows(counts[system].sum(dim=0)) for seed, counts in self.counts.items()}
 
-    def repeats(self, system: str, row: str) -> Repeats | None:
+    def repeats(self, system: str, row: str) -> SeedStatistics | None:
         """A row's F1 over the seeds; None where the systems do not have it."""
         values = [rows[row] for rows in self.rows_of(system).values()]
         defined = [value for value in values if value is not None]
-        return Repeats.of(defined) if defined else None
+        return SeedStatistics.of(defined) if defined else None
 
     def mean(self, system: str, row: str) -> float | None:
         """The mean over the seeds; None where the systems do not have the row."""
@@ -67,22 +75,24 @@ class TableReport:
 
     def interval(self, system: str) -> tuple[float, float]:
         """Of `overall`, mean over seeds: 95 % bootstrap interval over images."""
-        return middle(bootstrap_f1(self.stacked(system)).mean(dim=0))
+        drawn = bootstrap_f1(self.stacked(system)).mean(dim=0)
+        low, high = percentile_interval(drawn).tolist()
+        return low, high
 
 
-def differences_of(report: TableReport) -> list[Difference]:
+def differences_of(report: TableReport) -> list[PairedDifference]:
     """Of each system and each one before it, the next ones first."""
     pairs = sorted(combinations(range(len(report.systems)), 2), key=lambda p: (p[1] - p[0], p))
     counts = {name: report.stacked(name) for name in report.systems}
     return [
-        Difference.between(report.systems[after], report.systems[before], counts)
+        PairedDifference.between(report.systems[after], report.systems[before], counts)
         for before, after in pairs
     ]
 
 
 def write_table(folder: Path, report: TableReport) -> None:
     """Writes `table.md`, `table.csv`, `table_differences.csv` and `table.png`."""
-    (folder / "table.md").write_text("\n".join(_markdown(report)) + "\n", encoding="utf-8")
+    write_lines(folder / "table.md", _markdown(report))
     heading = ["system", "source", "seed", *HEADINGS]
     write_csv(folder / "table.csv", heading, _csv_rows(report))
     heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
@@ -93,14 +103,14 @@ def write_table(folder: Path, report: TableReport) -> None:
 def _markdown(report: TableReport) -> list[str]:
     num = len(report.counts)
     seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
-    paper = PAPER.get(report.dataset)
+    paper = PAPER_TABLES.get(report.dataset)
     lines = [f"# {report.title}", ""]
     table = [
-        [in_markdown(name), *(_spread(report.repeats(name, row)) for row in HEADINGS)]
+        [escape_markdown(name), *(_spread(report.repeats(name, row)) for row in HEADINGS)]
         for name in report.names
     ]
     for name, rows in (paper.rows() if paper else {}).items():
-        table.append([in_markdown(name), *(f1_cell(rows[row]) for row in HEADINGS)])
+        table.append([escape_markdown(name), *map(format_f1, f1_values(rows))])
     lines += markdown_table(["F1", *HEADINGS.values()], table)
     lines += [
         "",
@@ -115,28 +125,28 @@ def _markdown(report: TableReport) -> list[str]:
     for name in report.systems:
         low, high = report.interval(name)
         ends = f"{low:.3f} to {high:.3f}"
-        spread.append([in_markdown(name), report.repeats(name, "overall"), ends])
+        spread.append([escape_markdown(name), report.repeats(name, "overall"), ends])
     heading = ["`overall`", "over seeds (deviation; 95 % of the mean)", "95 % over images"]
     lines += [*markdown_table(heading, spread), ""]
     compared = []
     for one in differences_of(report):
         low, high = one.interval
-        name = in_markdown(f"{one.better} - {one.worse}")
+        name = escape_markdown(f"{one.better} - {one.worse}")
         ends = f"{low:+.4f} to {high:+.4f}"
         share = None if one.images_better is None else f"{one.images_better:.0%}"
-        compared.append([name, _signed(one.of_seeds), ends, share])
+        compared.append([name, _signed(one.over_seeds), ends, share])
     heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
     return [*lines, *markdown_table(heading, compared), "", "![table.png](table.png)"]
 
 
-def _spread(repeats: Repeats | None) -> str | None:
+def _spread(repeats: SeedStatistics | None) -> str | None:
     """Mean and, of several seeds, deviation."""
     if repeats is None or repeats.deviation is None:
-        return f1_cell(None if repeats is None else repeats.mean)
+        return format_f1(None if repeats is None else repeats.mean)
     return f"{repeats.mean:.3f} ± {repeats.deviation:.3f}"
 
 
-def _signed(repeats: Repeats) -> str:
+def _signed(repeats: SeedStatistics) -> str:
     if repeats.deviation is None:
         return f"{repeats.mean:+.4f}"
     return f"{repeats.mean:+.4f} ± {repeats.deviation:.4f} ({repeats.num} runs)"
@@ -146,17 +156,17 @@ def _csv_rows(report: TableReport) -> list[list[object]]:
     rows: list[list[object]] = []
     for name in report.names:
         for seed, of_seed in report.rows_of(name).items():
-            rows.append([name, "measured", seed, *(of_seed[row] for row in HEADINGS)])
-    paper = PAPER.get(report.dataset)
+            rows.append([name, "measured", seed, *f1_values(of_seed)])
+    paper = PAPER_TABLES.get(report.dataset)
     for name, theirs in (paper.rows() if paper else {}).items():
-        rows.append([name, paper and paper.source, None, *(theirs[row] for row in HEADINGS)])
+        rows.append([name, paper and paper.source, None, *f1_values(theirs)])
     return rows
 
 
 def _difference_rows(report: TableReport) -> list[list[object]]:
     rows: list[list[object]] = []
     for one in differences_of(report):
-        seeds = one.of_seeds
+        seeds = one.over_seeds
         numbers = (seeds.num, seeds.mean, seeds.deviation, *one.interval, one.images_better)
         rows.append([one.better, one.worse, *numbers])
     return rows
@@ -165,7 +175,7 @@ def _difference_rows(report: TableReport) -> list[list[object]]:
 def _chart(report: TableReport) -> Figure:
     """Bars of the seeds' means, a group a row; a dot a seed, a line where the paper's value is."""
     shown = [row for row in HEADINGS if report.mean(report.systems[0], row) is not None]
-    paper = PAPER.get(report.dataset)
+    paper = PAPER_TABLES.get(report.dataset)
     published = paper.rows() if paper else {}
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()

@@ -14,12 +14,12 @@ from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel, open_model, run_experiment
 from cluster.paper.few_faces import FewFaces, few_faces
-from cluster.tracking.result_files import in_markdown, markdown_table, write_csv
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
+from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
 from stn_icnn.training.initialization import initialize_model
 
 NAME: Final = "timing"
@@ -141,8 +141,8 @@ def _measure(
         *table,
         "",
         *(
-            f"- {in_markdown(model.system)} takes {r:.3f} of {ICNN}'s time (median of the rounds' "
-            f"ratios), {n} at a time"
+            f"- {escape_markdown(model.system)} takes {r:.3f} of {ICNN}'s time (median of the "
+            f"rounds' ratios), {n} at a time"
             for n, r in ratios.items()
         ),
         "",
@@ -150,7 +150,7 @@ def _measure(
         "",
         "![timing](timing.png)",
     ]
-    (folder / "timing.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_lines(folder / "timing.md", text)
     rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
     write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)
     _chart(times, where).savefig(folder / "timing.png", dpi=150)
@@ -186,7 +186,7 @@ def _table(times: Times) -> list[str]:
     heading = ("system", "faces at a time", "ms a face", "rounds from", "to", "paper, ms a face")
     paper_ms = dict(zip(_systems(times), PAPER_MS, strict=True))
     rows = [
-        (in_markdown(system), num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
+        (escape_markdown(system), num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
          f"{max(ms):.1f}", f"{paper_ms[system]:.0f}")
         for (system, num), ms in times.items()
     ]  # fmt: skip

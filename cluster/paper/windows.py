@@ -19,17 +19,22 @@ from torch import Tensor
 from cluster.paper.croppers import locate
 from cluster.paper.experiment import ExperimentResult, OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
-from cluster.tracking.result_files import f1_cell, in_markdown, markdown_table, write_csv
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
-from stn_icnn.reporting.f1_report import Rows
+from stn_icnn.reporting.tables import (
+    escape_markdown,
+    format_f1,
+    markdown_table,
+    write_csv,
+    write_lines,
+)
 from stn_icnn.scoring.confusion import true_labels
-from stn_icnn.scoring.f1 import confusion, f1_rows
-from stn_icnn.scoring.paired_difference import Difference
+from stn_icnn.scoring.f1 import F1Rows, confusion, f1_rows
+from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
 from stn_icnn.training.true_windows import true_locations
 
@@ -87,7 +92,7 @@ class Labelled:
         return cls(torch.cat([one.counts for one in some]), scores)
 
     @cached_property
-    def f1(self) -> Rows:
+    def f1(self) -> F1Rows:
         """The rows of `f1_rows`."""
         return f1_rows(self.counts.sum(dim=0))
 
@@ -107,7 +112,7 @@ def _measure(errors: Sequence[float], tried: ModelOnSplit, folder: Path) -> Expe
     labelled = label_faces(model, tried.faces, errors)
     about = (
         f"{tried.about}, labelled by the fine networks of {model.given} "
-        f"({in_markdown(model.system)}), which were trained on windows of its own localizer."
+        f"({escape_markdown(model.system)}), which were trained on windows of its own localizer."
     )
     return write_windows(folder, labelled, model.system, about)
 
@@ -166,7 +171,7 @@ def write_windows(
     """
     counts = {name: one.counts for name, one in labelled.items()}
     differences = {
-        name: Difference.between(name, system, counts) for name in labelled if name != system
+        name: PairedDifference.between(name, system, counts) for name in labelled if name != system
     }
     table = _table(labelled, differences)
     text = [
@@ -183,7 +188,7 @@ def write_windows(
         "",
         "![windows.png](windows.png)",
     ]
-    (folder / "windows.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_lines(folder / "windows.md", text)
     heading = ["cropper", "error_px", "share_inside", *SHOWN]
     rows = [
         [name, one.error_px, one.share_inside, *(one.f1[row] for row in SHOWN)]
@@ -200,12 +205,14 @@ def write_windows(
     return ExperimentResult(table, result)
 
 
-def _table(labelled: Mapping[str, Labelled], differences: Mapping[str, Difference]) -> list[str]:
+def _table(
+    labelled: Mapping[str, Labelled], differences: Mapping[str, PairedDifference]
+) -> list[str]:
     rows = []
     for name, one in labelled.items():
         cells = (f"{one.error_px:.1f}", f"{one.share_inside:.3f}")
-        f1 = (f1_cell(one.f1[row]) for row in SHOWN)
-        rows.append([in_markdown(name), *cells, *f1, differences.get(name)])
+        f1 = (format_f1(one.f1[row]) for row in SHOWN)
+        rows.append([escape_markdown(name), *cells, *f1, differences.get(name)])
     return markdown_table(["windows", "error, px", "inside", *SHOWN, "difference"], rows)
 
 

@@ -25,7 +25,8 @@ from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.reporting.f1_report import Example, pick_examples, table_text, write_report
+from stn_icnn.reporting.f1_report import Example, pick_examples, write_report
+from stn_icnn.reporting.tables import text_table
 from stn_icnn.scoring.confusion import parse_batch
 from stn_icnn.training.phases import system_of
 
@@ -136,7 +137,7 @@ def score(
     )
     scores = Scores(_report(counts, model, data, split, run), counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    print(table_text(scores.systems), flush=True)
+    print(text_table(scores.systems), flush=True)
     return scores
 
 

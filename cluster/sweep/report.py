@@ -1,6 +1,5 @@
 """The report of a sweep: its numbers, a table, a CSV file, and charts."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from cluster.sweep.charts import curves_chart, field_chart
 from cluster.sweep.record import Trial
 from cluster.sweep.spaces import Space, Values, shown
 from cluster.sweep.trial import as_metric
-from stn_icnn.scoring.seed_statistics import Repeats
+from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
+from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Setting:
     values: Values
     trials: tuple[Trial, ...]
     """Its trainings that are finished."""
-    shown: Repeats
+    shown: SeedStatistics
     """Of their metric."""
 
 
@@ -55,7 +55,7 @@ class SweepReport:
             Setting(
                 trials[0].values,
                 tuple(trials),
-                Repeats.of([self.as_metric(t.score) for t in trials if t.score is not None]),
+                SeedStatistics.of([self.as_metric(t.score) for t in trials if t.score is not None]),
             )
             for trials in finished.values()
         ]
@@ -93,9 +93,8 @@ class SweepReport:
 
 def write_sweep_report(folder: Path, report: SweepReport) -> None:
     """Writes `sweep.md`, `sweep.csv`, `curves.png`, and a `field_NAME.png` a searched setting."""
-    lines = _trial_lines(report)
-    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+    heading, rows = _trial_table(report)
+    write_csv(folder / "sweep.csv", heading, rows)
     curves_chart(report.title, report.metric, report.trials, report.as_metric).savefig(
         folder / "curves.png", dpi=150
     )
@@ -104,28 +103,32 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
         pictures.append(f"field_{space.name}.png")
         chart = field_chart(space, report.metric, report.trials, report.as_metric)
         chart.savefig(folder / pictures[-1], dpi=150)
-    (folder / "sweep.md").write_text(_markdown(report, lines, pictures), encoding="utf-8")
+    lines = [*_summary(report), "", *_markdown(heading, rows)]
+    for picture in pictures:
+        lines += ["", f"![{picture}]({picture})"]
+    write_lines(folder / "sweep.md", lines)
 
 
-def _trial_lines(report: SweepReport) -> list[list[Any]]:
-    """A line a trial, best first; those that did not come to their end after those that did."""
+def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
+    """Returns the heading and a row for each trial: the finished ones first, the best of them
+    before the others."""
     names = [space.name for space in report.spaces]
-    lines: list[list[Any]] = [["trial", *names, "seed", "state", "epochs", report.metric, "error"]]
     order = ("finished", "pruned", "diverged", "failed", "running")
 
     def place(trial: Trial) -> tuple[int, float]:
         return order.index(trial.state), -(trial.score if trial.score is not None else -1e9)
 
+    rows: list[list[Any]] = []
     for trial in sorted(report.trials, key=place):
         score = None if trial.score is None else report.as_metric(trial.score)
         values = [trial.values[name] for name in names]
-        lines.append(
-            [trial.name, *values, trial.seed, trial.state, trial.epochs, score, trial.error or ""]
-        )
-    return lines
+        ending = (trial.seed, trial.state, trial.epochs, score, trial.error or "")
+        rows.append([trial.name, *values, *ending])
+    return ["trial", *names, "seed", "state", "epochs", report.metric, "error"], rows
 
 
-def _markdown(report: SweepReport, lines: list[list[Any]], pictures: Sequence[str]) -> str:
+def _summary(report: SweepReport) -> list[str]:
+    """Returns the lines of Markdown that stand before the trials and the charts."""
     epochs, best = report.epochs, report.best
     text = [f"# {report.title}", ""]
     text.append(", ".join(f"{number} {state}" for state, number in report.states.items()) + ".")
@@ -142,13 +145,10 @@ def _markdown(report: SweepReport, lines: list[list[Any]], pictures: Sequence[st
     )
     if best is not None:
         text += ["", f"Best setting ({best.trials[0].name}): {best.shown}", ""]
-        text += [f"- `{name}`: {_cell(value)}" for name, value in best.values.items()]
+        text += [f"- `{name}`: {_cell(value) or '-'}" for name, value in best.values.items()]
     if report.seeds > 1:
         text += ["", *_settings_table(report)]
-    text += ["", *_table(lines[0], lines[1:])]
-    for picture in pictures:
-        text += ["", f"![{picture}]({picture})"]
-    return "\n".join(text) + "\n"
+    return text
 
 
 def _settings_table(report: SweepReport) -> list[str]:
@@ -161,13 +161,12 @@ def _settings_table(report: SweepReport) -> list[str]:
         rows.append(
             [*values, setting.shown.num, setting.shown.mean, setting.shown.deviation, low, high]
         )
-    return _table([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
+    return _markdown([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
 
 
-def _table(heading: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[str]:
-    lines = ["| " + " | ".join(map(str, heading)) + " |", "|---" * len(heading) + "|"]
-    return lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+def _markdown(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    return markdown_table(heading, [[_cell(value) for value in row] for row in rows])
 
 
-def _cell(value: object) -> str:
-    return "-" if value is None else shown(value).replace("|", "/")
+def _cell(value: object) -> str | None:
+    return None if value is None else shown(value).replace("|", "/")

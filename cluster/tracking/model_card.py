@@ -1,9 +1,10 @@
 """The model card: what a registered model is, and where it came from."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from cluster.tracking.provenance import flatten
+from stn_icnn.reporting.tables import markdown_table
+from stn_icnn.scoring.f1 import F1Rows
 
 _ABOUT: Final = """\
 STN-iCNN parses a photograph of a face into labelled parts. A coarse network labels a small copy of
@@ -41,8 +42,8 @@ def model_card(
     num_images: int,
     preset: str,
     config: Any,
-    val_f1: Mapping[str, float | None],
-    test_f1: Mapping[str, float | None],
+    val_f1: F1Rows,
+    test_f1: F1Rows,
     run_id: str | None = None,
     commit: str | None = None,
     parent: str | None = None,
@@ -84,9 +85,9 @@ def model_card(
     return f"# {name}\n\n{_ABOUT}\n\n{body}\n"
 
 
-def _f1_table(val: Mapping[str, float | None], test: Mapping[str, float | None]) -> str:
-    lines = ["| | validation | test |", "|---|---|---|"]
-    for row in dict.fromkeys((*val, *test)):
-        cells = ("-" if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _f1_table(val: F1Rows, test: F1Rows) -> str:
+    rows = [
+        [row, *(None if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))]
+        for row in dict.fromkeys((*val, *test))
+    ]
+    return "\n".join(markdown_table(["F1", "validation", "test"], rows))

@@ -1,11 +1,9 @@
-"""What an experiment leaves: files in MLflow and in storage; its tables as Markdown and CSV."""
+"""Publishing the files that an experiment leaves, in MLflow and in storage."""
 
-import csv
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cluster.tracking.tracker import Run
 from sharding.storage.location import open_location
@@ -36,28 +34,3 @@ def publishing(run: Run, storage: str) -> Iterator[Path]:
         publish(folder, run, storage)
         for path in sorted(folder.glob("*.md")):
             print(path.read_text(encoding="utf-8"), flush=True)
-
-
-def markdown_table(heading: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a Markdown table; None is `-`."""
-
-    def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |"
-
-    return [line(heading), "|---" * len(heading) + "|", *map(line, rows)]
-
-
-def write_csv(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Writes a table as a CSV file; None is an empty field."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([heading, *rows])
-
-
-def f1_cell(value: float | None) -> str | None:
-    """F1 as it is printed; None where there is none."""
-    return None if value is None else f"{value:.3f}"
-
-
-def in_markdown(text: str) -> str:
-    """A name with its asterisk as such."""
-    return text.replace("*", r"\*")

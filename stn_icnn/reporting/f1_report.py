@@ -3,10 +3,8 @@
 The caller gives confusion counts per image and system; everything here is computed from these.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,67 +15,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.labels import F1_ROWS, MODEL_CLASSES, NUM_CLASSES
+from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES
 from stn_icnn.reporting.overlay import side_by_side
+from stn_icnn.reporting.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
+from stn_icnn.reporting.tables import (
+    HEADINGS,
+    escape_markdown,
+    f1_values,
+    format_f1,
+    markdown_table,
+    write_csv,
+    write_lines,
+)
 from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors
-
-Rows = Mapping[str, float | None]
-
-HEADINGS: Final = {
-    **{row: row for row in F1_ROWS},
-    "inner_mouth": "in-mouth",
-    "upper_lip": "upper-lip",
-    "lower_lip": "lower-lip",
-    "mean": "mean",
-}
-"""Columns of the tables, in the paper's words and order, and the mean over the inner classes."""
 
 LEVEL: Final = 0.95
 NUM_RESAMPLES: Final = 1000
 SEED: Final = 0
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """A table of the paper.
-
-    Attributes:
-        source: which one.
-        systems: F1 by system, in the order of `F1_ROWS`.
-    """
-
-    source: str
-    systems: dict[str, tuple[float | None, ...]]
-
-    def rows(self) -> dict[str, Rows]:
-        """F1 by system and row; `mean` is not in the paper."""
-        return {
-            f"{system} (paper)": {**dict(zip(F1_ROWS, values, strict=True)), "mean": None}
-            for system, values in self.systems.items()
-        }
-
-
-PAPER: Final = {
-    "helen": PaperTable(
-        "Table 2",
-        {
-            "iCNN baseline": (0.778, 0.863, 0.920, 0.777, 0.824, 0.808, 0.889, None, 0.845),
-            "iCNN": (0.863, 0.790, 0.936, 0.812, 0.772, 0.830, 0.908, None, 0.865),
-            "STN-iCNN*": (0.891, 0.845, 0.956, 0.853, 0.792, 0.834, 0.920, None, 0.893),
-            "STN-iCNN": (0.895, 0.848, 0.963, 0.856, 0.824, 0.866, 0.928, None, 0.910),
-        },
-    ),
-    "celebamask": PaperTable(
-        "Table 3",
-        {
-            "iCNN": (0.883, 0.848, 0.910, 0.896, 0.712, 0.763, 0.849, None, 0.879),
-            "STN-iCNN*": (0.866, 0.834, 0.937, 0.906, 0.878, 0.893, 0.948, None, 0.915),
-            "STN-iCNN": (0.900, 0.851, 0.943, 0.917, 0.877, 0.893, 0.948, None, 0.924),
-        },
-    ),
-}
-"""Published F1 by data set; `*`: before end-to-end training."""
-PAPER_MAIN: Final = "STN-iCNN (paper)"
 
 
 class Example(NamedTuple):
@@ -167,34 +121,16 @@ def write_report(
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "f1.json").write_text(text, encoding="utf-8")
-    (folder / "f1.md").write_text(_markdown(report), encoding="utf-8")
-    _write_csv(folder / "f1.csv", _csv_lines(report))
-    _write_csv(folder / "per_image.csv", _per_image_lines(per_image, keys))
+    write_lines(folder / "f1.md", _markdown(report))
+    heading = ["system", "source", *HEADINGS, "overall_low", "overall_high"]
+    write_csv(folder / "f1.csv", heading, _csv_rows(report))
+    heading = ["key", "system", *HEADINGS]
+    write_csv(folder / "per_image.csv", heading, _per_image_rows(per_image, keys))
     _chart(report).savefig(folder / "f1.png", dpi=150)
     for file, (_, image, truth, predicted) in shown.items():
         picture = side_by_side(image, truth, predicted, classes=classes_of_model)
         Image.fromarray(picture).save(folder / file)
     return report
-
-
-def table_text(systems_rows: Mapping[str, Rows]) -> str:
-    """A plain text table for a job's log.
-
-    Args:
-        systems_rows: by system, the rows of `f1_rows`; None is printed `-`.
-
-    Returns:
-        A line of headings and one a system, without a newline at the end.
-    """
-    lines = [("", list(HEADINGS.values()))]
-    lines += [
-        (name, [_cell(rows.get(row)) for row in HEADINGS]) for name, rows in systems_rows.items()
-    ]
-    name_width = max(len(name) for name, _ in lines)
-    widths = [max(len(heading), len("0.000")) for heading in HEADINGS.values()]
-    return "\n".join(
-        " ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]) for name, cells in lines
-    )
 
 
 def _check(systems: Mapping[str, Tensor], keys: Sequence[str], example_keys: Sequence[str]) -> None:
@@ -231,7 +167,7 @@ def _numbers(
         else list(bootstrap_interval(counts, "overall", NUM_RESAMPLES, SEED, LEVEL))
         for name, counts in systems.items()
     }
-    paper = PAPER.get(dataset)
+    paper = PAPER_TABLES.get(dataset)
     return {
         "main": next(iter(systems)),
         "systems": rows,
@@ -251,19 +187,17 @@ def _summary(overall: Tensor) -> dict[str, float | int | None]:
     return summary
 
 
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _markdown(report: dict[str, Any]) -> str:
-    paper = report["paper"]
-    systems = {**report["systems"], **(paper["systems"] if paper else {})}
+def _markdown(report: dict[str, Any]) -> list[str]:
+    paper, measured = report["paper"], report["systems"]
+    systems = {**measured, **(paper["systems"] if paper else {})}
     lines = [f"# {report['title']}", ""]
-    lines.append("| F1 | " + " | ".join(HEADINGS.values()) + " |")
-    lines.append("|---" * (len(HEADINGS) + 1) + "|")
-    for name, rows in systems.items():
-        cells = " | ".join([name.replace("*", r"\*"), *(_cell(rows[row]) for row in HEADINGS)])
-        lines.append(f"| {cells} |")
+    lines += markdown_table(
+        ["F1", *HEADINGS.values()],
+        [
+            [escape_markdown(name), *map(format_f1, f1_values(rows))]
+            for name, rows in systems.items()
+        ],
+    )
     lines += ["", f"{report['num_images']} images of {report['dataset']}."]
     lines.append("Pixels are counted at the images' own size and summed over all images before F1.")
     lines.append("`mean` is the mean F1 of the eight inner classes.")
@@ -274,58 +208,42 @@ def _markdown(report: dict[str, Any]) -> str:
     lines += ["", f"Overall F1, {LEVEL:.0%} bootstrap interval over images:", ""]
     for name, interval in report["overall_interval"].items():
         ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-        lines.append(f"- {name}: {_cell(report['systems'][name]['overall'])}{ends}")
+        lines.append(f"- {name}: {format_f1(measured[name]['overall']) or '-'}{ends}")
     if report["examples"]:
         lines += ["", "Photograph, truth and prediction, with the image's own overall F1:"]
     for file, example in report["examples"].items():
-        lines += ["", f"{example['key']}: {_cell(example['overall'])}", "", f"![{file}]({file})"]
+        overall = format_f1(example["overall"]) or "-"
+        lines += ["", f"{example['key']}: {overall}", "", f"![{file}]({file})"]
     if report["metadata"]:
         lines.append("")
         lines += [f"- {name}: {value}" for name, value in report["metadata"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _csv_lines(report: dict[str, Any]) -> list[list[str]]:
-    """Our systems and the paper's; an undefined number is an empty field."""
-    lines = [["system", "source", *HEADINGS, "overall_low", "overall_high"]]
-    for name, rows in report["systems"].items():
-        ends = report["overall_interval"][name] or [None, None]
-        lines.append([name, "measured", *_fields(rows), *(_field(end) for end in ends)])
-    if report["paper"]:
-        for name, rows in report["paper"]["systems"].items():
-            lines.append([name, report["paper"]["source"], *_fields(rows), "", ""])
     return lines
 
 
-def _per_image_lines(
+def _csv_rows(report: dict[str, Any]) -> list[list[object]]:
+    """Our systems, with their intervals, and the paper's."""
+    intervals = report["overall_interval"]
+    return [
+        [name, source, *f1_values(rows), *(intervals.get(name) or [None, None])]
+        for name, source, rows in beside_published(report["systems"], report["dataset"])
+    ]
+
+
+def _per_image_rows(
     per_image: Mapping[str, Mapping[str, Tensor]], keys: Sequence[str]
-) -> list[list[str]]:
-    lines = [["key", "system", *HEADINGS]]
+) -> list[list[object]]:
+    lines: list[list[object]] = []
     for name, rows in per_image.items():
         table = torch.stack([rows[row] for row in HEADINGS], dim=1).tolist()
-        for key, values in zip(keys, table, strict=True):
-            lines.append([key, name, *(_field(_defined(value)) for value in values)])
+        lines += [[key, name, *map(_defined, f1)] for key, f1 in zip(keys, table, strict=True)]
     return lines
-
-
-def _fields(rows: Rows) -> list[str]:
-    return [_field(rows[row]) for row in HEADINGS]
-
-
-def _field(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _write_csv(path: Path, lines: list[list[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def _chart(report: dict[str, Any]) -> Figure:
     """Bars of the main system and of the paper's STN-iCNN, a pair a row of the table."""
     bars = {report["main"]: report["systems"][report["main"]]}
     if report["paper"]:
-        bars[PAPER_MAIN] = report["paper"]["systems"][PAPER_MAIN]
+        bars[PAPER_STN_ICNN] = report["paper"]["systems"][PAPER_STN_ICNN]
     shown = [row for row in HEADINGS if any(rows[row] is not None for rows in bars.values())]
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()

@@ -5,13 +5,16 @@ batches or ranks is another number.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from stn_icnn.labels import F1_ROWS, INNER_CLASSES, MODEL_CLASSES, NUM_CLASSES
+
+F1Rows = Mapping[str, float | None]
+"""F1 in [0, 1] by row, as `f1_rows` returns it; None where it is undefined."""
 
 
 def confusion(truth: Tensor, predicted: Tensor) -> Tensor:
@@ -153,8 +156,8 @@ def bootstrap_interval(
     f1 = bootstrap_f1(counts_per_image, row, num_resamples, seed)
     if f1.isnan().all():
         raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
-    low, high = percentile_interval(f1, level)
-    return float(low), float(high)
+    low, high = percentile_interval(f1, level).tolist()
+    return low, high
 
 
 def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
@@ -176,13 +179,18 @@ def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
     return weights @ per_image
 
 
-def percentile_interval(drawn: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor]:
-    """What the middle `level` of values lie between, `[R, ...]` to two of `[...]`; without NaN."""
+def percentile_interval(drawn: Tensor, level: float = 0.95) -> Tensor:
+    """Returns the ends of the range that the middle `level` of resampled values lie in.
+
+    Args:
+        drawn: float64 `[R, ...]`; NaN is left out.
+        level: the interval's coverage, in (0, 1).
+
+    Returns:
+        float64 `[2, ...]`, the lower and the upper end.
+    """
     tail = (1 - level) / 2
-    low, high = torch.nanquantile(
-        drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0
-    ).unbind()
-    return low, high
+    return torch.nanquantile(drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0)
 
 
 def label_histogram(labels: Tensor, grid_px: int) -> Tensor:

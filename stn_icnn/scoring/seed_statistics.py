@@ -1,6 +1,6 @@
-"""What repeated trainings of one setting say of it: mean, deviation, and an interval for the mean.
+"""Statistics of trainings that differ in their seed alone: mean, deviation, confidence interval.
 
-For every table of ours that has repeats: a sweep's report, and the paper's rows.
+A sweep's report and the paper's table both use them.
 """
 
 import math
@@ -14,26 +14,28 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """Of some trainings that differ in their seed alone."""
+class SeedStatistics:
+    """Statistics of a result over the seeds that it was measured with."""
 
     num: int
+    """Number of trainings."""
     mean: float
+    """Mean of their results."""
     deviation: float | None
-    """Standard deviation of one training, from the sample; None of one alone."""
+    """Sample standard deviation of a single training; None where there is one training only."""
     interval: tuple[float, float] | None
-    """Where the mean of many would lie, at 95 %, were they normally distributed (Student's t);
-    None of one alone."""
+    """95 % confidence interval of the mean, by Student's t; None where there is one training
+    only."""
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Repeats":
-        """From the trainings' results.
+    def of(cls, values: Sequence[float]) -> "SeedStatistics":
+        """Summarises the trainings' results.
 
         Raises:
-            ValueError: for none, and for one that is not finite.
+            ValueError: there is no result, or one that is not finite.
         """
         if not values or not all(map(math.isfinite, values)):
-            raise ValueError(f"repeats must be one or more finite numbers, got {list(values)}")
+            raise ValueError(f"results must be one or more finite numbers, got {list(values)}")
         mean, num = fmean(values), len(values)
         if num == 1:
             return cls(1, mean, None, None)
@@ -44,7 +46,7 @@ class Repeats:
         return cls(num, mean, deviation, (float(low), float(high)))
 
     def __str__(self) -> str:
-        """`0.901`, or `0.901 ± 0.004 (0.891 to 0.911, 3 runs)`."""
+        """Returns `0.901`, or `0.901 ± 0.004 (0.891 to 0.911, 3 runs)`."""
         if self.deviation is None or self.interval is None:
             return f"{self.mean:.3f}"
         low, high = self.interval

@@ -18,7 +18,7 @@ from stn_icnn.geometry import crop, theta_from_windows
 
 
 @dataclass(frozen=True)
-class Difference:
+class PatchDifference:
     """How far sampled patches are from sliced ones; levels are those of 8 bits, 0 to 255."""
 
     largest: int
@@ -98,11 +98,11 @@ def cut_both_ways(image: Tensor, centres: Tensor, px: int) -> tuple[Tensor, Tens
     return sliced, sample_patches(image, centres, px)
 
 
-def differing(sliced: Tensor, sampled: Tensor) -> Difference:
+def differing(sliced: Tensor, sampled: Tensor) -> PatchDifference:
     """Compares patches, `[...]` uint8 and float32, as `cut_both_ways` makes them."""
     unrounded = (sampled - sliced).abs()
     rounded = (sampled.round() - sliced).abs()
-    return Difference(
+    return PatchDifference(
         largest=int(rounded.max()),
         share=float((rounded > 0).double().mean()),
         largest_unrounded=float(unrounded.max()),

@@ -22,7 +22,7 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
-from stn_icnn.reporting.f1_report import HEADINGS
+from stn_icnn.reporting.tables import HEADINGS
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
 from stn_icnn.scoring.f1 import f1_rows
 

@@ -69,7 +69,7 @@ def test_means_are_over_seeds() -> None:
     assert repeats.num == 2
     assert report.repeats("iCNN", "skin") is None
     [difference] = differences_of(report)
-    assert difference.of_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
+    assert difference.over_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
 
 
 def test_deviation_and_interval_are_of_all_seeds(tmp_path: Path) -> None:

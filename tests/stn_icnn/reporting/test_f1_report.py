@@ -12,14 +12,13 @@ from torch import Tensor
 
 from stn_icnn.labels import CLASS_ID, F1_ROWS, NUM_CLASSES
 from stn_icnn.reporting.f1_report import (
-    HEADINGS,
-    PAPER,
     Example,
     pick_examples,
-    table_text,
     write_report,
 )
 from stn_icnn.reporting.overlay import side_by_side
+from stn_icnn.reporting.published import PAPER_TABLES
+from stn_icnn.reporting.tables import HEADINGS
 from stn_icnn.scoring.f1 import bootstrap_interval, confusion, f1_rows
 
 NOSE, SKIN = CLASS_ID["nose"], CLASS_ID["skin"]
@@ -126,8 +125,8 @@ def test_paper_rows_are_the_papers(tmp_path: Path) -> None:
     assert report["paper"]["source"] == "Table 2"
     ours = report["paper"]["systems"]["STN-iCNN (paper)"]
     assert (ours["eyes"], ours["skin"], ours["overall"], ours["mean"]) == (0.895, None, 0.91, None)
-    assert PAPER["celebamask"].source == "Table 3"
-    assert PAPER["celebamask"].rows()["STN-iCNN (paper)"]["overall"] == 0.924
+    assert PAPER_TABLES["celebamask"].source == "Table 3"
+    assert PAPER_TABLES["celebamask"].rows()["STN-iCNN (paper)"]["overall"] == 0.924
 
 
 def test_per_image_table(tmp_path: Path) -> None:
@@ -237,13 +236,3 @@ def test_ties_are_settled_by_key() -> None:
     same = faces(num_missed=1)[1][:1].expand(3, -1, -1)
     picked = pick_examples(same, ["b", "c", "a"], num=1)
     assert picked == {"best": [2], "median": [0], "worst": [1]}
-
-
-def test_table_text() -> None:
-    ours = dict.fromkeys(ROWS, 0.5) | {"skin": None, "upper_lip": 0.8764}
-    text = table_text({"STN-iCNN": ours, "paper": {"overall": 0.91}})
-    assert text.splitlines() == [
-        "          eyes brows  nose in-mouth upper-lip lower-lip mouth  skin overall  mean",
-        "STN-iCNN 0.500 0.500 0.500    0.500     0.876     0.500 0.500     -   0.500 0.500",
-        "paper        -     -     -        -         -         -     -     -   0.910     -",
-    ]

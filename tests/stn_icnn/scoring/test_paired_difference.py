@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
 from stn_icnn.scoring.f1 import bootstrap_interval
-from stn_icnn.scoring.paired_difference import Difference
+from stn_icnn.scoring.paired_difference import PairedDifference
 
 NOSE = CLASS_ID["nose"]
 
@@ -28,30 +28,30 @@ def test_differences_are_paired() -> None:
         "worse": counts_of([100] * 40, easy_and_hard),
         "better": counts_of([101] * 40, [n - 1 for n in easy_and_hard]),
     }
-    difference = Difference.between("better", "worse", counts)
+    difference = PairedDifference.between("better", "worse", counts)
     low, high = difference.interval
-    assert 0 < low < difference.of_seeds.mean < high
+    assert 0 < low < difference.over_seeds.mean < high
     assert difference.images_better == 1
     ours, theirs = (bootstrap_interval(counts[name]) for name in ("better", "worse"))
     assert ours[0] < theirs[1], "unpaired, the intervals overlap"
-    back = Difference.between("worse", "better", counts)
-    assert back.of_seeds.mean == pytest.approx(-difference.of_seeds.mean)
+    back = PairedDifference.between("worse", "better", counts)
+    assert back.over_seeds.mean == pytest.approx(-difference.over_seeds.mean)
     assert back.images_better == 0
-    assert str(back) == f"{-difference.of_seeds.mean:+.4f} ({-high:+.4f} to {-low:+.4f})"
+    assert str(back) == f"{-difference.over_seeds.mean:+.4f} ({-high:+.4f} to {-low:+.4f})"
 
 
 def test_the_interval_is_of_the_mean_over_seeds() -> None:
     """What is won with one seed on a face is lost on it with the other: on any faces, nothing."""
     few, many = counts_of([10, 40], [90, 60]), counts_of([20, 70], [80, 30])
     counts = {"a": torch.stack([few, many]), "b": torch.stack([many, few])}
-    difference = Difference.between("a", "b", counts)
-    assert difference.of_seeds.mean == pytest.approx(0)
-    assert difference.of_seeds.deviation is not None
-    assert difference.of_seeds.deviation > 0.1
+    difference = PairedDifference.between("a", "b", counts)
+    assert difference.over_seeds.mean == pytest.approx(0)
+    assert difference.over_seeds.deviation is not None
+    assert difference.over_seeds.deviation > 0.1
     assert difference.interval == pytest.approx((0, 0))
     assert difference.images_better == 0.5
 
 
 def test_where_no_image_differs_there_is_no_share_of_them() -> None:
     counts = dict.fromkeys(("a", "b"), counts_of([10, 40], [90, 60]))
-    assert Difference.between("a", "b", counts).images_better is None
+    assert PairedDifference.between("a", "b", counts).images_better is None
