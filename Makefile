@@ -11,7 +11,7 @@ install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,sweep,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
 	$(BIN)/python -m compileall -q $(VENV)/lib || true
 	touch $@
 

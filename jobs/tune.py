@@ -2,12 +2,15 @@
 
     ray job submit --working-dir . -- python jobs/tune.py PRESET --data OUT --num-trials N
 
-A space follows the name of its setting: `--space.optim.lr-fine log 1e-4 1e-1`,
-`--space.model.patch-px.eye 33 49 65 81 97`; without one, `space.default` is searched. The same
+What is searched is given by setting: `--space 'optim.lr_fine=log 1e-4 1e-1'
+--space 'model.patch_px.eye=33 49 65 81 97'`; without any, a default space is searched. The same
 command with the same --run-name goes on where it was stopped.
 """
 
+import re
+import shlex
 import sys
+from collections.abc import Sequence
 
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.job import run_sweep
@@ -15,9 +18,42 @@ from jobs.options import parse_job, run_job
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
+    """Runs the sweep that the command line describes."""
+    require_no_old_spaces(sys.argv[1:])
     config, preset = parse_job(SweepJobConfig, __doc__)
     return run_sweep(config, preset)
+
+
+def require_no_old_spaces(arguments: Sequence[str]) -> None:
+    """Refuses the options `--space.NAME SPACE` that came before `--space NAME=SPACE`.
+
+    Raises:
+        ValueError: with the new form of all that are given.
+    """
+    old: list[str] = []
+    new: list[str] = []
+    for option, words in _split_options(arguments):
+        if option.startswith("--space."):
+            old.append(option)
+            name = option.removeprefix("--space.").replace("-", "_")
+            texts = words if name in ("other", "default") else [f"{name}={' '.join(words)}"]
+            new += [f"--space {shlex.quote(text)}" for text in texts]
+    if old:
+        raise ValueError(
+            f"{', '.join(old)}: a space is given as --space NAME=SPACE now: {' '.join(new)}"
+        )
+
+
+def _split_options(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Splits a command line into options, each with the words that follow it."""
+    options: list[tuple[str, list[str]]] = [("", [])]
+    for argument in arguments:
+        if re.match(r"--?[A-Za-z]", argument):
+            option, _, word = argument.partition("=")
+            options.append((option, [word] if word else []))
+        else:
+            options[-1][1].append(argument)
+    return options
 
 
 if __name__ == "__main__":

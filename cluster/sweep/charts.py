@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from cluster.sweep.record import Trial
-from cluster.sweep.spaces import Space, is_number
+from cluster.sweep.spaces import Distribution, all_values, is_number
 
 FINISHED = "#1f5fa8"
 BEST = "#d1495b"
@@ -44,7 +45,9 @@ def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown)
     return figure
 
 
-def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown) -> Figure:
+def field_chart(
+    name: str, space: Distribution, metric: str, trials: Sequence[Trial], shown: Shown
+) -> Figure:
     """The metric against a searched setting.
 
     A dot a finished trial, a cross one that was stopped (of fewer epochs: it says no more than that
@@ -53,12 +56,13 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
     after as many epochs as each of them has had, since a mean over those that were not stopped
     would flatter the values of which most were.
     """
-    figure, axes = _figure(f"{metric} against {space.name}", metric)
-    by_name = space.kind == "values" and not all(is_number(v) for v in space.values)
-    place = {value: float(i) for i, value in enumerate(space.values)} if by_name else None
+    figure, axes = _figure(f"{metric} against {name}", metric)
+    values = all_values(space)
+    is_ordered = all(is_number(value) for value in values[:1])
+    place = None if is_ordered else {value: float(i) for i, value in enumerate(values)}
 
     def points(chosen: Sequence[Trial], epochs: int) -> tuple[list[float], list[float]]:
-        xs = [t.values[space.name] for t in chosen]
+        xs = [t.values[name] for t in chosen]
         best = [max(score for epoch, score in t.curve.items() if epoch <= epochs) for t in chosen]
         return [place[x] if place else float(x) for x in xs], [shown(score) for score in best]
 
@@ -75,7 +79,7 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
         compared = [t for t in compared if t.repeat == 0]
     shared = min((t.epochs for t in compared), default=0)
     xs, ys = points(compared, shared)
-    in_groups = place is None and not 0 < len(space.every) <= MOST_VALUES
+    in_groups = place is None and not 0 < len(values) <= MOST_VALUES
     bars = _spread(np.array(xs), np.array(ys), in_groups)
     if bars:
         at, means, deviations = zip(*bars, strict=True)
@@ -85,11 +89,11 @@ def field_chart(space: Space, metric: str, trials: Sequence[Trial], shown: Shown
         )
     if place is not None:
         axes.set_xticks(list(place.values()), [str(value) for value in place])
-    elif space.kind == "log":
+    elif isinstance(space, IntDistribution | FloatDistribution) and space.log:
         axes.set_xscale("log")
     elif not in_groups:
-        axes.set_xticks([float(value) for value in space.every])
-    axes.set_xlabel(space.name)
+        axes.set_xticks([float(value) for value in values])
+    axes.set_xlabel(name)
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -1,17 +1,13 @@
 """What a sweep is given beyond a training job: what it searches, how, and what a trial trains."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
 
 from cluster.config import JobConfig
 from stn_icnn.config import PhaseName, require
 from stn_icnn.labels import FINE_NETWORKS
-
-Words = tuple[str, ...]
-"""A space as on the command line; `spaces.parse_space` reads it. Empty: the field is not searched.
-"""
-
 
 PHASE_ORDER: tuple[PhaseName, ...] = (
     "coarse",
@@ -26,126 +22,15 @@ DEFAULT_SPACES = (
     *(f"model.patch_px.{network}=steps 33 129 2" for network in FINE_NETWORKS),
     *(f"model.window_px.{network}=steps 33 177 2" for network in FINE_NETWORKS),
 )
-"""They hold the presets' own values."""
+"""The spaces that are searched where none is given; they hold the presets' own values."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class PartSpaces:
-    """Sizes for the parts of each fine network, px."""
-
-    brow: Words = ()
-    """Space of the side for the brows, px."""
-    eye: Words = ()
-    """Space of the side for the eyes, px."""
-    nose: Words = ()
-    """Space of the side for the nose, px."""
-    mouth: Words = ()
-    """Space of the side for the mouth, px."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpaces:
-    """Sizes of the networks' inputs."""
-
-    coarse_px: Words = ()
-    """Space of the side of the coarse network's input, px, even."""
-    window_px: PartSpaces = field(default_factory=PartSpaces)
-    """Spaces of the windows' sides, px of the image."""
-    patch_px: PartSpaces = field(default_factory=PartSpaces)
-    """Spaces of the patches' sides, px, odd."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimSpaces:
-    """Learning rates (Adam's, no unit) and the batch."""
-
-    lr_coarse: Words = ()
-    """Space of the coarse network's rate in its pre-training."""
-    lr_localizer: Words = ()
-    """Space of the localizer's rate in its pre-training."""
-    lr_coarse_end_to_end: Words = ()
-    """Space of the coarse network's rate in the end-to-end phase."""
-    lr_localizer_end_to_end: Words = ()
-    """Space of the localizer's rate in the end-to-end phase."""
-    lr_fine: Words = ()
-    """Space of the fine networks' rate."""
-    global_batch: Words = ()
-    """Space of the images a step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentSpaces:
-    """Strength of the augmentation."""
-
-    rotation_deg: Words = ()
-    """Space of the greatest rotation, degrees."""
-    shift: Words = ()
-    """Space of the greatest shift, share of width and height."""
-    scale_min: Words = ()
-    """Space of the least scale, a factor."""
-    scale_max: Words = ()
-    """Space of the greatest scale, a factor."""
-    noise_std: Words = ()
-    """Space of the noise, share of full brightness."""
-    mirror: Words = ()
-    """Space of the probability of mirroring."""
-    colour: Words = ()
-    """Space of the strength of random colours, 0 to 1."""
-    window_shift: Words = ()
-    """Space of the windows' random shift, share of their side."""
-    window_scale: Words = ()
-    """Space of the windows' random log factor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpaceConfig:
-    """What is searched: a space a setting, by the setting's own name."""
-
-    model: ModelSpaces = field(default_factory=ModelSpaces)
-    """Sizes of the networks' inputs."""
-    optim: OptimSpaces = field(default_factory=OptimSpaces)
-    """Learning rates and the batch."""
-    augment: AugmentSpaces = field(default_factory=AugmentSpaces)
-    """Strength of the augmentation."""
-    other: tuple[str, ...] = ()
-    """Of any other settings, by name, each in quotes: 'loss.localizer_weight=log 1 100'. A name
-    that stands for four sizes gives all parts one: 'model.patch_px=49 65 81'."""
-    default: tuple[str, ...] = DEFAULT_SPACES
-    """Searched where no other space is given: those of them that change anything in
-    `sweep.phases` and `fine.networks`."""
-
-    def given(self) -> dict[str, Words]:
-        """The spaces that are given, by the dotted name of their setting.
-
-        Raises:
-            ValueError: for one of `other` that has no `=`, or that is given twice.
-        """
-        values = asdict(self)
-        found = dict(_leaves({name: values[name] for name in ("model", "optim", "augment")}))
-        return _named(self.other, "space.other", found)
-
-    def defaults(self) -> dict[str, Words]:
-        """The spaces of `default`; errors as of `given`."""
-        return _named(self.default, "space.default", {})
-
-
-def _named(texts: Sequence[str], what: str, found: Mapping[str, Words]) -> dict[str, Words]:
-    """Spaces that are written NAME=SPACE, added to others."""
-    spaces = dict(found)
-    for text in texts:
-        name, is_one, space = text.partition("=")
-        require(bool(is_one), what, "NAME=SPACE", repr(text))
-        require(name.strip() not in spaces, what, "of settings given once", name)
-        spaces[name.strip()] = tuple(space.split())
-    return spaces
-
-
-def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Words]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{name}.")
-        elif value:
-            yield f"{path}{name}", value
+SPACE_HELP = f"""\
+What to search, once for each setting. NAME is the setting's dotted name; SPACE is log LOW HIGH, \
+uniform LOW HIGH, steps LOW HIGH STEP, or two or more values.
+Examples: 'optim.lr_fine=log 1e-3 1e-1', 'model.patch_px.eye=33 49 65'. The name of a group of \
+sizes gives all parts the same: 'model.patch_px=49 65 81'.
+Without any, those of these are searched that change anything in sweep.phases and fine.networks: \
+{", ".join(f"'{text}'" for text in DEFAULT_SPACES)}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +95,11 @@ class SweepJobConfig(JobConfig):
     mean, deviation and interval."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """How it searches, and what a trial trains."""
-    space: SpaceConfig = field(default_factory=SpaceConfig)
-    """What it searches. A space is `log LOW HIGH`, `uniform LOW HIGH`, `steps LOW HIGH STEP`, or
-    the values themselves."""
+    space: Annotated[
+        tuple[str, ...], UseAppendAction, arg(metavar="NAME=SPACE", help=SPACE_HELP)
+    ] = ()
+    """What is searched: a space for each of some settings, `NAME=SPACE`; `spaces.parse_spaces`
+    reads them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from cluster.config import ScalingConfig
 from cluster.job_setup import JobEnvironment, join, open_job
 from cluster.storage.datasets import ShardedData
-from cluster.sweep.config import SweepJobConfig
-from cluster.sweep.proposals import num_combinations, require_grid, require_search
+from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
+from cluster.sweep.proposals import num_combinations, require_grid
 from cluster.sweep.record import SweepRecord
 from cluster.sweep.report import Setting, SweepReport, write_sweep_report
-from cluster.sweep.spaces import Space, applied, read_spaces, used_spaces
+from cluster.sweep.searched_settings import read_search_space, replace_settings
+from cluster.sweep.spaces import SearchSpace, all_values, end_values
 from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
 from cluster.sweep.trials import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
@@ -57,24 +58,20 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         PhaseFailedError: where no trial came to its end.
     """
     config, sweep = training_of(settings), settings.sweep
-    require_search(sweep)
-    given: Mapping[str, Sequence[str]] = settings.space.given()
-    if not given:
-        given = used_spaces(settings.space.defaults(), config, sweep.phases)
-    spaces = read_spaces(given, config, sweep.phases)
+    space = read_search_space(settings.space, DEFAULT_SPACES, config, sweep.phases)
     if set(sweep.phases) & {"localizer", "frozen", "end_to_end"}:
         require_localizer(config)
-    num_settings = int(min(settings.num_trials, num_combinations(spaces)))
+    num_settings = int(min(settings.num_trials, num_combinations(space)))
     if sweep.search == "grid":
-        require_grid(spaces, settings.num_trials)
+        require_grid(space, settings.num_trials)
     environment = open_job(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
     data = open_data(settings, preset, environment.storage)
-    for canvas in _with_values(spaces, config, "model.canvas_px"):
+    for canvas in _with_values(space, config, "model.canvas_px"):
         require_canvas(canvas, data)
-    start = _start_model(settings, spaces, config, environment)
+    start = _start_model(settings, space, config, environment)
     scaling = _trial_scaling(settings.scaling)
     allocation = join(environment, data, scaling, most_workers=1)
-    for batch in _with_values(spaces, config, "optim.global_batch", "augment.copies"):
+    for batch in _with_values(space, config, "optim.global_batch", "augment.copies"):
         require_batches(batch, data, allocation)
     plan = TrialPlan(
         config=config,
@@ -87,13 +84,13 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         allocation=allocation,
         max_failures=settings.scaling.max_failures,
     )
-    record = SweepRecord.open(plan.storage, _content(settings, spaces, plan, data))
+    record = SweepRecord.open(plan.storage, _content(settings, plan, data), space)
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}
     run = environment.tracker.start_or_resume_run(
-        environment.run_name, tags=tags, params={**_params(settings, spaces), **to_dict(config)}
+        environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
     )
     with run.finishing():
-        ours = Sweep(settings, spaces, num_settings, plan, record, run)
+        ours = Sweep(settings, space, num_settings, plan, record, run)
         run_trials(ours)
         result = _conclude(ours)
     return environment.tracker.last_line(result)
@@ -111,7 +108,7 @@ def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 def _start_model(
     settings: SweepJobConfig,
-    spaces: tuple[Space, ...],
+    space: SearchSpace,
     config: TrainConfig,
     environment: JobEnvironment,
 ) -> bytes | None:
@@ -121,7 +118,7 @@ def _start_model(
         model = FetchedModel.fetch(settings.sweep.start, environment.tracker.uri)
         start = model.content
         sizes = ("model.coarse_px", "model.kernel_size", "model.learn_scale")
-        for sized in _with_values(spaces, config, *sizes):
+        for sized in _with_values(space, config, *sizes):
             try:
                 initialize_model(model.checkpoint, sized)
             except ValueError as error:
@@ -130,19 +127,16 @@ def _start_model(
     return start
 
 
-def _with_values(
-    spaces: tuple[Space, ...], config: TrainConfig, *names: str
-) -> Iterator[TrainConfig]:
+def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterator[TrainConfig]:
     """The settings, and with each value, or end, of those of some names that are searched."""
     yield config
-    for space in spaces:
-        if space.name in names:
-            yield from (applied(config, {space.name: v}) for v in space.every or space.ends)
+    for name in names:
+        if name in space:
+            values = all_values(space[name]) or end_values(space[name])
+            yield from (replace_settings(config, {name: value}) for value in values)
 
 
-def _content(
-    settings: SweepJobConfig, spaces: tuple[Space, ...], plan: TrialPlan, data: ShardedData
-) -> dict[str, Any]:
+def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> dict[str, Any]:
     """What a sweep is gone on with as it was started. More trials may be asked for."""
     sweep = to_dict(settings.sweep)
     del sweep["start"], sweep["max_concurrent"]
@@ -150,7 +144,6 @@ def _content(
         "config": to_dict(plan.config),
         "sweep": sweep,
         "start_sha256": plan.start and hashlib.sha256(plan.start).hexdigest(),
-        "space": {space.name: str(space) for space in spaces},
         "seeds": settings.seeds,
         "num_workers": plan.allocation.num_workers,
         "data_fingerprint": data.manifest.fingerprint,
@@ -159,12 +152,12 @@ def _content(
     return plain
 
 
-def _params(settings: SweepJobConfig, spaces: tuple[Space, ...]) -> dict[str, Any]:
+def _params(settings: SweepJobConfig, record: SweepRecord) -> dict[str, Any]:
     return {
         "num_trials": settings.num_trials,
         "seeds": settings.seeds,
         "sweep": to_dict(settings.sweep),
-        "space": {space.name: str(space) for space in spaces},
+        "space": record.content["space"],
     }
 
 
@@ -173,7 +166,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     report = SweepReport(
         title=sweep.run.name,
         metric=JUDGED_BY[sweep.plan.phases[-1]],
-        spaces=sweep.spaces,
+        space=sweep.space,
         trials=sweep.record.trials,
         num_epochs=sweep.num_epochs,
         seeds=sweep.settings.seeds,
@@ -206,7 +199,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
 
 def _keep_best(sweep: Sweep, best: Setting) -> None:
     """Stores the best setting, as a file that `--config` takes, and its first trial's model."""
-    config = applied(sweep.plan.config, best.values)
+    config = replace_settings(sweep.plan.config, best.values)
     text = json.dumps(to_dict(config), indent=1) + "\n"
     open_location(sweep.record.storage).write(BEST_FILE, text.encode())
     trial = best.trials[0].name

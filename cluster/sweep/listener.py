@@ -6,7 +6,7 @@ from typing import Any
 from ray import tune
 
 from cluster.sweep.record import State, SweepRecord, Trial
-from cluster.sweep.spaces import shown
+from cluster.sweep.spaces import format_value
 from cluster.sweep.trial import JUDGED_BY, TrialPlan, as_metric
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.config_dict import to_dict
@@ -53,7 +53,7 @@ class SweepListener(tune.Callback):
             return
         self._run_of(trial)
         going_on = f", goes on after epoch {trial.epochs}" if trial.curve else ""
-        values = ", ".join(f"{name} {shown(value)}" for name, value in trial.values.items())
+        values = ", ".join(f"{name} {format_value(value)}" for name, value in trial.values.items())
         print(f"{trial.name}: {values}, seed {trial.seed}{going_on}", flush=True)
 
     def track_ends(self) -> None:

@@ -1,92 +1,131 @@
-"""Which setting a sweep tries next: a function of what has been tried, so that nothing of it has to
-outlive a killed driver."""
+"""Which values a sweep tries next: a function of what has been tried, so that nothing of a search
+has to outlive a killed driver."""
 
-import importlib.util
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cluster.sweep.config import SweepConfig
 from cluster.sweep.record import Trial
-from cluster.sweep.spaces import Space, Values, own_value
+from cluster.sweep.searched_settings import current_value
+from cluster.sweep.spaces import (
+    Distribution,
+    SearchSpace,
+    Value,
+    Values,
+    all_values,
+    contains,
+    format_space,
+)
 from stn_icnn.config import TrainConfig, require
 
-ATTEMPTS = 10
+MAX_DRAWS = 10
+"""Times that a sampler is asked for values that have not been tried."""
 
 
 def propose(
     sweep: SweepConfig,
-    spaces: Sequence[Space],
+    space: SearchSpace,
     config: TrainConfig,
     number: int,
     tried: Sequence[Trial],
 ) -> Values:
-    """The values of a setting.
+    """Proposes the values of the searched settings.
 
     Args:
         sweep: how to search.
-        spaces: what to search.
-        config: whose own values are the first to be tried, where the spaces hold them.
-        number: of the setting, from 0.
+        space: what to search.
+        config: the settings whose own values are the first to be tried, where the space holds them.
+        number: how many proposals came before, from 0.
         tried: the trials so far, also those that are running.
 
     Returns:
         Values that have not been tried: a training of them would be the same to the last bit.
     """
     if sweep.search == "grid":
-        return grid_values(spaces, number)
-    own = {space.name: own_value(config, space.name) for space in spaces}
-    if number == 0 and all(space.contains(own[space.name]) for space in spaces):
-        return own
+        return grid_values(space, number)
+    if number == 0:
+        current = {name: current_value(config, name) for name in space}
+        if all(contains(space[name], value) for name, value in current.items()):
+            return current
     known = [trial.values for trial in tried]
-    for attempt in range(ATTEMPTS):
-        values = _drawn(sweep, spaces, (sweep.search_seed, number, attempt), tried)
+    for attempt in range(MAX_DRAWS):
+        values = _draw(sweep, space, (sweep.search_seed, number, attempt), tried)
         if values not in known:
             return values
-    size = num_combinations(spaces)
-    others = (grid_values(spaces, i) for i in range(size if isinstance(size, int) else 0))
+    size = num_combinations(space)
+    others = (grid_values(space, i) for i in range(size if isinstance(size, int) else 0))
     return next((other for other in others if other not in known), values)
 
 
-def _drawn(
-    sweep: SweepConfig, spaces: Sequence[Space], seed: Sequence[int], tried: Sequence[Trial]
+def _draw(
+    sweep: SweepConfig, space: SearchSpace, seed: Sequence[int], tried: Sequence[Trial]
 ) -> Values:
+    """Draws values with an Optuna sampler that knows nothing but what it is given here."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = _make_sampler(sweep, int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for trial in tried:
+        if trial.repeat == 0 and trial.state != "failed":  # which says nothing of its values
+            study.add_trial(_as_optuna_trial(trial, space))
+    drawn = study.ask(dict(space)).params
+    return {name: _on_step(space[name], value) for name, value in drawn.items()}
+
+
+def _on_step(space: Distribution, value: Value) -> Value:
+    """Returns the listed value that a sampled one is, but for rounding (0.3, not 0.1 + 0.2)."""
+    if not isinstance(space, FloatDistribution) or space.step is None:
+        return value
+    return all_values(space)[round((float(value) - space.low) / space.step)]
+
+
+def _make_sampler(sweep: SweepConfig, seed: int) -> BaseSampler:
     if sweep.search == "random":
-        rng = np.random.default_rng(seed)
-        return {space.name: space.draw(rng) for space in spaces}
-    from cluster.sweep.tpe import tpe_values  # here: Optuna is an extra
-
-    return tpe_values(sweep, spaces, seed, tried)
-
-
-def require_search(sweep: SweepConfig) -> None:
-    """Refuses a search whose package is not installed.
-
-    Raises:
-        ValueError: saying what to do.
-    """
-    if sweep.search == "optuna" and importlib.util.find_spec("optuna") is None:
-        raise ValueError(
-            "sweep.search optuna needs optuna, not installed here: pip install 'stn-icnn[sweep]', "
-            "or give --sweep.search random"
+        return RandomSampler(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=sweep.random_trials,
+            constant_liar=True,  # values that are being tried are not proposed again
         )
 
 
-def num_combinations(spaces: Sequence[Space]) -> float:
-    """Settings that there are; infinity with a range that is not of whole numbers."""
-    return math.prod(len(space.every) or math.inf for space in spaces)
+def _as_optuna_trial(trial: Trial, space: SearchSpace) -> FrozenTrial:
+    """Makes a trial as Optuna knows it. One that diverged counts as worse than all."""
+    states = {"finished": TrialState.COMPLETE, "running": TrialState.RUNNING}
+    state = states.get(trial.state, TrialState.PRUNED)
+    return create_trial(
+        params=trial.values,
+        distributions=dict(space),
+        intermediate_values={} if trial.state == "diverged" else trial.curve,
+        state=state,
+        value=trial.score if state == TrialState.COMPLETE else None,
+    )
 
 
-def require_grid(spaces: Sequence[Space], num_trials: int) -> None:
+def num_combinations(space: SearchSpace) -> float:
+    """Counts the combinations of values; infinity with a continuous range."""
+    return math.prod(len(all_values(one)) or math.inf for one in space.values())
+
+
+def require_grid(space: SearchSpace, num_trials: int) -> None:
     """Refuses a grid that can't be tried.
 
     Raises:
-        ValueError: for a range, which has no values of its own, and for more than `num_trials`.
+        ValueError: for a continuous range, whose values can't be listed, and for more combinations
+            than `num_trials`.
     """
-    for space in spaces:
-        require(space.kind == "values", f"space.{space.name}", "values or steps in a grid", space)
-    counts = [len(space.values) for space in spaces]
+    for name, one in space.items():
+        listed = len(all_values(one)) > 0
+        require(listed, f"space.{name}", "values or steps in a grid", format_space(one))
+    counts = [len(all_values(one)) for one in space.values()]
     size = math.prod(counts)
     if size > num_trials:
         raise ValueError(
@@ -95,10 +134,11 @@ def require_grid(spaces: Sequence[Space], num_trials: int) -> None:
         )
 
 
-def grid_values(spaces: Sequence[Space], number: int) -> Values:
-    """A combination by its number; the last setting changes fastest."""
+def grid_values(space: SearchSpace, number: int) -> Values:
+    """Returns a combination of values by its number; the last setting changes fastest."""
     values = {}
-    for space in reversed(spaces):
-        number, place = divmod(number, len(space.every))
-        values[space.name] = space.every[place]
-    return {space.name: values[space.name] for space in spaces}
+    for name, one in reversed(list(space.items())):
+        listed = all_values(one)
+        number, index = divmod(number, len(listed))
+        values[name] = listed[index]
+    return {name: values[name] for name in space}

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from cluster.sweep.spaces import Values
+from cluster.sweep.spaces import SearchSpace, Values, format_space, stands_for
 from cluster.training.run_record import create_or_load
 from sharding.storage.location import open_location
 
@@ -62,23 +62,29 @@ class SweepRecord:
 
     storage: str
     """The sweep's own folder or `s3://` address."""
+    content: dict[str, Any]
+    """The settings that its results depend on, as they are stored."""
     trials: list[Trial]
 
     @classmethod
-    def open(cls, storage: str, content: dict[str, Any]) -> Self:
-        """Starts a sweep's record, or takes it up.
+    def open(cls, storage: str, content: dict[str, Any], space: SearchSpace) -> Self:
+        """Starts a sweep's record, or goes on with it.
 
         Args:
             storage: the sweep's own folder or `s3://` address.
             content: the settings that its results depend on, nested, of types that JSON holds.
+            space: what it searches, which is stored with them.
 
         Raises:
             ValueError: naming the settings in which the sweep of this name was started otherwise.
         """
+        content = {**content, "space": _space_texts(storage, space)}
         create_or_load(storage, SWEEP_FILE, content)
         place = open_location(f"{storage}/{TRIALS}")
         trials = [_from_json(place.read(path)) for path in place.list() if path.endswith(".json")]
-        return cls(storage, sorted(trials, key=lambda trial: (trial.setting, trial.repeat)))
+        return cls(
+            storage, content, sorted(trials, key=lambda trial: (trial.setting, trial.repeat))
+        )
 
     def add(self, trial: Trial) -> None:
         """Takes up a new trial, before it starts."""
@@ -103,6 +109,24 @@ class SweepRecord:
     def num_settings(self) -> int:
         """Settings that have been proposed."""
         return len({trial.setting for trial in self.trials})
+
+
+def load_trials(storage: str) -> list[Trial]:
+    """Reads the trials of a sweep, in the order in which they were first started."""
+    location = open_location(f"{storage}/{TRIALS}")
+    files = [path for path in location.list() if path.endswith(".json")]
+    trials = [_from_json(location.read(path)) for path in files]
+    return sorted(trials, key=lambda trial: (trial.setting, trial.repeat))
+
+
+def _space_texts(storage: str, space: SearchSpace) -> dict[str, str]:
+    """Writes spaces, each as the sweep's file has it where that is another text of the same."""
+    location = open_location(storage)
+    stored = json.loads(location.read(SWEEP_FILE))["space"] if location.exists(SWEEP_FILE) else {}
+    return {
+        name: stored[name] if stands_for(stored.get(name, ""), one) else format_space(one)
+        for name, one in space.items()
+    }
 
 
 def _from_json(data: bytes) -> Trial:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.sweep.charts import curves_chart, field_chart
 from cluster.sweep.record import Trial
-from cluster.sweep.spaces import Space, Values, shown
+from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.trial import as_metric
 from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
 from stn_icnn.scoring.seed_statistics import SeedStatistics
@@ -32,7 +32,7 @@ class SweepReport:
     title: str
     metric: str
     """That trials are judged by: `val/f1_*`, or `val/loss`, of which less is better."""
-    spaces: Sequence[Space]
+    space: SearchSpace
     trials: Sequence[Trial]
     num_epochs: int
     """Of the last phase of a trial that is not stopped."""
@@ -99,9 +99,9 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
         folder / "curves.png", dpi=150
     )
     pictures = ["curves.png"]
-    for space in report.spaces:
-        pictures.append(f"field_{space.name}.png")
-        chart = field_chart(space, report.metric, report.trials, report.as_metric)
+    for name, space in report.space.items():
+        pictures.append(f"field_{name}.png")
+        chart = field_chart(name, space, report.metric, report.trials, report.as_metric)
         chart.savefig(folder / pictures[-1], dpi=150)
     lines = [*_summary(report), "", *_markdown(heading, rows)]
     for picture in pictures:
@@ -112,7 +112,7 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
 def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
     """Returns the heading and a row for each trial: the finished ones first, the best of them
     before the others."""
-    names = [space.name for space in report.spaces]
+    names = list(report.space)
     order = ("finished", "pruned", "diverged", "failed", "running")
 
     def place(trial: Trial) -> tuple[int, float]:
@@ -153,7 +153,7 @@ def _summary(report: SweepReport) -> list[str]:
 
 def _settings_table(report: SweepReport) -> list[str]:
     """Mean, deviation and interval of the settings' repeats, best first."""
-    names = [space.name for space in report.spaces]
+    names = list(report.space)
     rows: list[list[Any]] = []
     for setting in report.ranked:
         low, high = setting.shown.interval or (None, None)
@@ -169,4 +169,4 @@ def _markdown(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str
 
 
 def _cell(value: object) -> str | None:
-    return None if value is None else shown(value).replace("|", "/")
+    return None if value is None else format_value(value).replace("|", "/")

@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 
 from cluster.storage.shard_cache import DatasetShard
-from cluster.sweep.spaces import applied
+from cluster.sweep.searched_settings import replace_settings
 from cluster.sweep.trial_storage import Report, TrialStorage
 from cluster.training.run_record import finished_model
 from cluster.training.worker import Start, TrainTask, train, train_in
@@ -60,7 +60,7 @@ class TrialPlan:
 
     def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
         """The settings of a trial, which is validated after every epoch."""
-        return replace(applied(self.config, values), seed=seed, validate_every_epochs=1)
+        return replace(replace_settings(self.config, values), seed=seed, validate_every_epochs=1)
 
     def place(self, trial: str, phase: PhaseName) -> TrialStorage:
         """Where a phase of a trial keeps what it has come to."""

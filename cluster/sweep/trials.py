@@ -13,7 +13,7 @@ from cluster.sweep.listener import SweepListener
 from cluster.sweep.proposals import propose
 from cluster.sweep.record import SweepRecord
 from cluster.sweep.search import Pruner, SweepSearch
-from cluster.sweep.spaces import Space
+from cluster.sweep.spaces import SearchSpace, format_space
 from cluster.sweep.trial import TrialPlan, run_trial
 from cluster.tracking.tracker import Run
 from cluster.workers.allocation import WorkerAllocation, num_concurrent
@@ -27,7 +27,7 @@ class Sweep:
     """A sweep that has all it needs."""
 
     settings: SweepJobConfig
-    spaces: tuple[Space, ...]
+    space: SearchSpace
     num_settings: int
     plan: TrialPlan
     record: SweepRecord
@@ -50,7 +50,7 @@ def run_trials(sweep: Sweep) -> None:
     listener.track_ends()
     search = SweepSearch(
         record,
-        partial(propose, settings.sweep, sweep.spaces, plan.config),
+        partial(propose, settings.sweep, sweep.space, plan.config),
         num_settings=sweep.num_settings,
         seeds=settings.seeds,
         first_seed=plan.config.seed,
@@ -134,6 +134,6 @@ def _described(sweep: Sweep, concurrent: int) -> str:
         f"sweep of {sweep.num_settings} settings x {settings.seeds} seeds by "
         f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
         f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
-        *(f"space {space.name}: {space}" for space in sweep.spaces),
+        *(f"space {name}: {format_space(one)}" for name, one in sweep.space.items()),
     ]
     return "\n".join(lines)

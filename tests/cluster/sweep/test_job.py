@@ -18,16 +18,9 @@ import ray
 import torch
 
 from cluster.config import JobConfig, ScalingConfig
-from cluster.sweep.config import (
-    ModelSpaces,
-    OptimSpaces,
-    PartSpaces,
-    SpaceConfig,
-    SweepConfig,
-    SweepJobConfig,
-)
+from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
-from cluster.sweep.record import SweepRecord, Trial
+from cluster.sweep.record import Trial, load_trials
 from cluster.sweep.trial import TrialPlan, run_trial
 from cluster.workers.process_setup import SETUP_HOOK
 from jobs.options import parse_job
@@ -65,10 +58,7 @@ def settings(
         scaling=ScalingConfig(num_workers=1, cpus_per_worker=1),
         num_trials=3,
         sweep=SweepConfig(),
-        space=SpaceConfig(
-            model=ModelSpaces(patch_px=PartSpaces(eye=("9", "13", "17"))),
-            optim=OptimSpaces(lr_fine=("log", "1e-3", "1e-1")),
-        ),
+        space=("model.patch_px.eye=9 13 17", "optim.lr_fine=log 1e-3 1e-1"),
     )
 
 
@@ -85,9 +75,7 @@ def children(settings: SweepJobConfig, run_id: str) -> list[mlflow.entities.Run]
 
 
 def trials_of(settings: SweepJobConfig, run_name: str) -> list[Trial]:
-    folder = Path(str(settings.storage)) / run_name
-    content = json.loads((folder / "sweep.json").read_text())
-    return SweepRecord.open(str(folder), content).trials
+    return load_trials(f"{settings.storage}/{run_name}")
 
 
 def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: SweepJobConfig) -> None:
@@ -148,9 +136,7 @@ def test_the_same_command_again_trains_nothing(
 def test_other_settings_under_the_name_are_refused_by_field(
     done: dict[str, Any], settings: SweepJobConfig
 ) -> None:
-    other = replace(
-        settings, space=SpaceConfig(optim=OptimSpaces(lr_fine=("log", "1e-4", "1e-1"))), seeds=2
-    )
+    other = replace(settings, space=("optim.lr_fine=log 1e-4 1e-1",), seeds=2)
     with pytest.raises(
         ValueError, match=r"space\.optim\.lr_fine: log 0\.0001 0\.1, was log 0"
     ) as e:
@@ -178,14 +164,10 @@ def test_a_start_that_does_not_fit_a_trial_is_refused(
     larger = replace(settings.model, kernel_size=5)
     message = r"sweep\.start: the coarse network to start from was made for other settings"
     with pytest.raises(ValueError, match=message):
-        run_sweep(replace(settings, sweep=sweep, space=SpaceConfig(), model=larger), "demo")
+        run_sweep(replace(settings, sweep=sweep, space=(), model=larger), "demo")
     alone = SweepConfig(phases=("end_to_end",))
     with pytest.raises(ValueError, match="end_to_end needs coarse and localizer trained"):
-        run_sweep(replace(settings, sweep=alone, space=SpaceConfig()), "demo")
-
-
-def only_rates(*words: str) -> SpaceConfig:
-    return SpaceConfig(optim=OptimSpaces(lr_fine=words))
+        run_sweep(replace(settings, sweep=alone, space=()), "demo")
 
 
 GRID = SweepConfig(search="grid", scheduler="none")
@@ -219,7 +201,7 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
         settings,
         run_name="faulty",
         num_trials=3,
-        space=only_rates("1e-2", "1e-3", "1e30"),
+        space=("optim.lr_fine=1e-2 1e-3 1e30",),
         sweep=GRID,
         scaling=replace(settings.scaling, max_failures=1),
     )
@@ -268,7 +250,7 @@ def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
     two = replace(
         settings,
         run_name="two-workers",
-        space=only_rates("1e-2", "1e-3", "1e-4"),
+        space=("optim.lr_fine=1e-2 1e-3 1e-4",),
         sweep=SweepConfig(search="grid", reduction_factor=2),
         scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
     )
@@ -297,7 +279,7 @@ def test_all_phases_from_a_start_with_seeds(
         optim=optim,
         num_trials=1,
         seeds=2,
-        space=only_rates("1e-2", "1e-3"),
+        space=("optim.lr_fine=1e-2 1e-3",),
         sweep=SweepConfig(phases=("localizer", "end_to_end"), start=str(tiny_model)),
     )
     result = run_sweep(whole, "demo")
@@ -329,7 +311,7 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
         *("--config", str(config), "--data", str(settings.data), "--run-name", "killed"),
         *("--storage", str(settings.storage), "--tracking-uri", str(settings.tracking_uri)),
         *("--num-trials", "4", "--sweep.scheduler", "none"),
-        *("--space.optim.lr-fine", "log", "1e-3", "1e-1"),
+        *("--space", "optim.lr-fine=log 1e-3 1e-1"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *arguments]
     folder = Path(str(settings.storage)) / "killed" / "trials"

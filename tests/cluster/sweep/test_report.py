@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
 
 from cluster.sweep.charts import field_chart
 from cluster.sweep.record import State, Trial
 from cluster.sweep.report import SweepReport, write_sweep_report
-from cluster.sweep.spaces import Space
 
-SIZE = Space("model.patch_px.eye", "values", True, values=(33, 49), step=16)
-RATE = Space("optim.lr_fine", "log", False, 1e-4, 1e-1)
-SCHEDULE = Space("optim.schedule", "values", False, values=("halving", "one_cycle"))
+SIZE = IntDistribution(33, 49, step=16)
+RATE = FloatDistribution(1e-4, 1e-1, log=True)
+SCHEDULE = CategoricalDistribution(("halving", "one_cycle"))
+SPACE = {"model.patch_px.eye": SIZE, "optim.lr_fine": RATE, "optim.schedule": SCHEDULE}
 
 
 def trial(
@@ -45,7 +46,7 @@ TRIALS = [
 
 
 def report_of(trials: list[Trial] = TRIALS, metric: str = "val/f1_parts") -> SweepReport:
-    return SweepReport("mine", metric, (SIZE, RATE, SCHEDULE), trials, num_epochs=3, seeds=2)
+    return SweepReport("mine", metric, SPACE, trials, num_epochs=3, seeds=2)
 
 
 def test_settings_are_ranked_by_the_mean_of_their_repeats() -> None:
@@ -84,7 +85,7 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
     assert "Best setting (trial-0001): 0.735 ± 0.021" in text
     assert "it / died" in text
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == ["curves.png", *(f"field_{s.name}.png" for s in (SIZE, RATE, SCHEDULE))]
+    assert pictures == ["curves.png", *(f"field_{name}.png" for name in SPACE)]
     for picture in pictures:
         assert f"({picture})" in text
         with Image.open(tmp_path / picture) as image:
@@ -94,7 +95,9 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
 def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:
     """After one epoch, as the one that was stopped had no more; without repeats, of which it had
     none: over those that came to their end, its size would look the better one."""
-    (axes,) = field_chart(SIZE, "val/f1_parts", TRIALS, lambda score: score).axes
+    (axes,) = field_chart(
+        "model.patch_px.eye", SIZE, "val/f1_parts", TRIALS, lambda score: score
+    ).axes
     (bars,) = axes.containers
     line = bars.lines[0]
     assert list(line.get_xdata()) == [33, 49]
@@ -108,28 +111,35 @@ def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:
 
 def test_where_none_was_stopped_bars_are_of_all_trials_at_their_best() -> None:
     finished = [trial for trial in TRIALS if trial.state == "finished"]
-    (axes,) = field_chart(SIZE, "val/f1_parts", finished, lambda score: score).axes
+    (axes,) = field_chart(
+        "model.patch_px.eye", SIZE, "val/f1_parts", finished, lambda score: score
+    ).axes
     (bars,) = axes.containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx([(0.8 + 0.6 + 0.9) / 3, 0.735])
 
 
 def test_many_sizes_are_shown_in_groups() -> None:
-    sizes = Space("model.patch_px.eye", "values", True, values=tuple(range(33, 131, 2)), step=2)
+    sizes = IntDistribution(33, 129, step=2)
     trials = [trial(i, "finished", i / 10, size=33 + 8 * i) for i in range(7)]
-    (bars,) = field_chart(sizes, "val/f1_parts", trials, lambda score: score).axes[0].containers
+    chart = field_chart("model.patch_px.eye", sizes, "val/f1_parts", trials, lambda score: score)
+    (bars,) = chart.axes[0].containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx([0.15, 0.5])
 
 
 def test_a_chart_of_nothing_is_a_chart() -> None:
-    for space in (SIZE, RATE, SCHEDULE):
-        field_chart(space, "val/f1_parts", [trial(0, "failed")], lambda score: score)
+    for name, space in SPACE.items():
+        field_chart(name, space, "val/f1_parts", [trial(0, "failed")], lambda score: score)
 
 
 def test_over_a_range_bars_are_of_groups_of_equally_many() -> None:
     trials = [
         replace(trial(i, "finished", i / 10), values={"optim.lr_fine": 10.0**-i}) for i in range(7)
     ]
-    (bars,) = field_chart(RATE, "val/f1_parts", trials, lambda score: score).axes[0].containers
+    (bars,) = (
+        field_chart("optim.lr_fine", RATE, "val/f1_parts", trials, lambda score: score)
+        .axes[0]
+        .containers
+    )
     assert list(bars.lines[0].get_ydata()) == pytest.approx([0.45, 0.1])
-    few = field_chart(RATE, "val/f1_parts", trials[:5], lambda score: score)
+    few = field_chart("optim.lr_fine", RATE, "val/f1_parts", trials[:5], lambda score: score)
     assert not few.axes[0].containers

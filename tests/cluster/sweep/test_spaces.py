@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cluster.sweep.config import (
-    ModelSpaces,
-    OptimSpaces,
-    PartSpaces,
-    SpaceConfig,
-    SweepConfig,
-    SweepJobConfig,
+from cluster.sweep.config import DEFAULT_SPACES, SweepConfig, SweepJobConfig
+from cluster.sweep.searched_settings import current_value, read_search_space, replace_settings
+from cluster.sweep.spaces import (
+    SearchSpace,
+    all_values,
+    contains,
+    format_space,
+    parse_space,
+    split_spaces,
+    stands_for,
 )
-from cluster.sweep.spaces import Space, applied, own_value, parse_space, read_spaces, used_spaces
 from jobs.options import parse_job
 from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig
 from stn_icnn.labels import FINE_NETWORKS
@@ -21,21 +23,61 @@ from stn_icnn.labels import FINE_NETWORKS
 CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
 
 
-def read(phases: tuple[str, ...] = ("fine",), config: TrainConfig = CONFIG, **words: str):
-    given = {name.replace("__", "."): tuple(text.split()) for name, text in words.items()}
-    return read_spaces(given, config, phases)
+def read(
+    phases: tuple[str, ...] = ("fine",), config: TrainConfig = CONFIG, **words: str
+) -> SearchSpace:
+    texts = [f"{name.replace('__', '.')}={text}" for name, text in words.items()]
+    return read_search_space(texts, (), config, phases)
+
+
+def default_space(config: TrainConfig, phases: tuple[str, ...]) -> SearchSpace:
+    return read_search_space((), DEFAULT_SPACES, config, phases)
+
+
+def parse(text: str, current: object):
+    return parse_space("a", text.split(), current)
 
 
 def test_words_become_values_of_the_settings_type() -> None:
-    assert parse_space("a", ("log", "1e-4", "1e-1"), 0.01) == Space("a", "log", False, 1e-4, 0.1)
-    assert parse_space("a", ("uniform", "0", "1"), 0.5) == Space("a", "uniform", False, 0, 1)
-    steps = parse_space("a", ("steps", "33", "99", "16"), 81)
-    assert (steps.values, steps.step) == ((33, 49, 65, 81, 97), 16)
-    assert parse_space("a", ("steps", "0", "0.3", "0.1"), 0.5).values == (0, 0.1, 0.2, 0.3)
-    assert parse_space("a", ("33", "9"), 81).values == (33, 9)
-    assert parse_space("a", ("1e-3", "2"), 0.1).values == (0.001, 2.0)
-    assert parse_space("a", ("true", "false"), True).values == (True, False)
-    assert parse_space("a", ("halving", "one_cycle"), "halving").values == ("halving", "one_cycle")
+    assert parse("log 1e-4 1e-1", 0.01) == FloatDistribution(1e-4, 0.1, log=True)
+    assert parse("log 4 64", 8) == IntDistribution(4, 64, log=True)
+    assert parse("uniform 0 1", 0.5) == FloatDistribution(0.0, 1.0)
+    assert parse("uniform 4 64", 8) == IntDistribution(4, 64)
+    assert parse("steps 33 99 16", 81) == IntDistribution(33, 97, step=16)
+    assert parse("steps 0 0.35 0.1", 0.5) == FloatDistribution(0.0, 0.3, step=0.1)
+    assert all_values(parse("steps 0 0.3 0.1", 0.5)) == [0, 0.1, 0.2, 0.3]
+    assert list(all_values(parse("steps 33 99 16", 81))) == [33, 49, 65, 81, 97]
+    assert parse("33 9", 81).choices == (33, 9)
+    assert parse("1e-3 2", 0.1).choices == (0.001, 2.0)
+    assert parse("true false", True).choices == (True, False)
+    assert parse("halving one_cycle", "halving") == CategoricalDistribution(
+        ("halving", "one_cycle")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "current", "stored"),
+    [
+        ("log 1e-4 0.1", 0.01, ["log 0.0001 0.1"]),
+        ("log 1.2345678e-4 0.1", 0.01, ["log 0.00012345678 0.1"]),
+        ("uniform 8 10", 8, ["uniform 8 10", "8 9 10"]),
+        ("steps 33 99 16", 81, ["steps 33 97 16", "33 49 65 81 97"]),
+        ("steps 0 0.3 0.1", 0.5, ["steps 0 0.3 0.1", "0 0.1 0.2 0.3"]),
+        ("33 9", 81, ["33 9"]),
+        ("1e-3 2", 0.1, ["0.001 2"]),
+        ("true false", True, ["True False"]),
+    ],
+)
+def test_a_space_is_written_as_it_is_read_and_stored_ones_of_before_are_known(
+    text: str, current: object, stored: list[str]
+) -> None:
+    space = parse(text, current)
+    assert format_space(space) == stored[0]
+    if current is not True:
+        assert parse(stored[0], current) == space
+    assert all(stands_for(old, space) for old in stored)
+    for other in ("", "log 1e-5 0.1", "8 9", "33 49 65 81", "9 33"):
+        assert not stands_for(other, space)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +161,8 @@ def test_combinations_are_checked_too() -> None:
 
 
 def test_one_size_for_all_parts() -> None:
-    (space,) = read(model__patch_px="33 65")
-    sizes = applied(CONFIG, {space.name: 33}).model.patch_px
+    (name,) = read(model__patch_px="33 65")
+    sizes = replace_settings(CONFIG, {name: 33}).model.patch_px
     assert sizes.per_part() == (33,) * 6
 
 
@@ -134,67 +176,48 @@ def test_without_a_space_it_is_rates_and_sizes_around_the_preset_s(preset: str) 
             ["coarse", "localizer", "fine", "coarse_end_to_end", "localizer_end_to_end"],
         ),
     ]:
-        spaces = read_spaces(used_spaces(SpaceConfig().defaults(), config, phases), config, phases)
-        assert [space.name for space in spaces] == [
+        space = default_space(config, phases)
+        assert list(space) == [
             *(f"optim.lr_{name}" for name in rates),
             *(f"model.{size}_px.{n}" for size in ("patch", "window") for n in FINE_NETWORKS),
         ]
-        assert all(space.contains(own_value(config, space.name)) for space in spaces)
+        assert all(contains(one, current_value(config, name)) for name, one in space.items())
 
 
 def test_of_the_default_spaces_those_that_change_nothing_are_left_out() -> None:
     eyes = replace(CONFIG, fine=FineConfig(networks=("eye",)))
     names = ["optim.lr_fine", "model.patch_px.eye", "model.window_px.eye"]
-    assert list(used_spaces(SpaceConfig().defaults(), eyes, ("fine",))) == names
+    assert list(default_space(eyes, ("fine",))) == names
     frozen = replace(CONFIG, optim=replace(CONFIG.optim, lr_coarse_end_to_end=0))
-    used = used_spaces(SpaceConfig().defaults(), frozen, ("end_to_end",))
-    assert "optim.lr_coarse_end_to_end" not in used
+    assert "optim.lr_coarse_end_to_end" not in default_space(frozen, ("end_to_end",))
     with pytest.raises(ValueError, match="space must be given for one setting or more, got none"):
         read()
 
 
-@pytest.mark.parametrize("words", ["log 1e-4 1e-1", "uniform 2 5", "steps 3 9 2", "log 4 64"])
-def test_draws_lie_in_the_space_and_cover_it(words: str) -> None:
-    current = 8 if words in ("steps 3 9 2", "log 4 64") else 0.1
-    space = parse_space("a", tuple(words.split()), current)
-    rng = np.random.default_rng(0)
-    drawn = [space.draw(rng) for _ in range(500)]
-    assert all(space.contains(value) for value in drawn)
-    assert type(drawn[0]) is type(current)
-    low, high = min(space.ends), max(space.ends)
-    if space.kind == "values":
-        assert set(drawn) == set(space.values)
-    else:
-        middle = (low * high) ** 0.5 if space.kind == "log" else (low + high) / 2
-        assert sum(value < middle for value in drawn) / 500 == pytest.approx(0.5, abs=0.08)
-
-
-def test_a_space_is_typed_without_quotes_and_named_in_help(
+def test_a_space_is_one_option_for_any_setting_and_explained_in_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = [
         "helen",
-        "--space.optim.lr-fine",
-        "log",
-        "1e-4",
-        "1e-1",
-        "--space.model.patch-px.eye",
-        "33",
-        "49",
-        "65",
+        "--space",
+        "optim.lr-fine=log 1e-4 1e-1",
+        "--space",
+        "model.patch_px.eye=33 49 65",
         "--num-trials",
         "7",
         "--sweep.phases",
         "coarse",
         "localizer",
+        "--space",
+        "loss.localizer-weight = log 1 100",
+        "--space=optim.max_grad_norm=0 1",
     ]
-    other = ["--space.other", "loss.localizer_weight=log 1 100", "optim.max_grad_norm=0 1"]
-    job, _ = parse_job(SweepJobConfig, "A sweep.", [*arguments, *other])
-    assert job.space.given() == {
-        "model.patch_px.eye": ("33", "49", "65"),
-        "optim.lr_fine": ("log", "1e-4", "1e-1"),
-        "loss.localizer_weight": ("log", "1", "100"),
-        "optim.max_grad_norm": ("0", "1"),
+    job, _ = parse_job(SweepJobConfig, "A sweep.", arguments)
+    assert split_spaces(job.space) == {
+        "optim.lr_fine": ["log", "1e-4", "1e-1"],
+        "model.patch_px.eye": ["33", "49", "65"],
+        "loss.localizer_weight": ["log", "1", "100"],
+        "optim.max_grad_norm": ["0", "1"],
     }
     assert (job.num_trials, job.sweep.phases) == (7, ("coarse", "localizer"))
     with pytest.raises(SystemExit):
@@ -202,7 +225,8 @@ def test_a_space_is_typed_without_quotes_and_named_in_help(
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for text in (
         "steps LOW HIGH STEP",
-        "--space.model.window-px.mouth",
+        "--space NAME=SPACE",
+        "--model.window-px.mouth",
         "px of the image",
         "degrees",
         "optim.lr_fine=log 1e-4 1e-1",
@@ -222,10 +246,8 @@ def test_phases_come_in_their_order_and_once(phases: tuple) -> None:
 
 
 def test_a_space_given_twice_or_without_a_name_is_refused() -> None:
-    twice = SpaceConfig(optim=OptimSpaces(lr_fine=("1", "2")), other=("optim.lr_fine=1 2",))
     with pytest.raises(ValueError, match=r"given once, got optim\.lr_fine"):
-        twice.given()
+        split_spaces(("optim.lr_fine=1 2", "optim.lr-fine=1 2"))
     with pytest.raises(ValueError, match=r"NAME=SPACE, got 'lr 1 2'"):
-        SpaceConfig(other=("lr 1 2",)).given()
-    sizes = SpaceConfig(model=ModelSpaces(patch_px=PartSpaces(eye=("9", "11"))))
-    assert sizes.given() == {"model.patch_px.eye": ("9", "11")}
+        split_spaces(("lr 1 2",))
+    assert split_spaces(("model.patch_px.eye=9 11",)) == {"model.patch_px.eye": ["9", "11"]}
