@@ -227,7 +227,7 @@ def test_a_space_is_one_option_for_any_setting_and_explained_in_help(
         "steps LOW HIGH STEP",
         "--space NAME=SPACE",
         "--model.window-px.mouth",
-        "px of the image",
+        "in pixels of the image",
         "degrees",
         "optim.lr_fine=log 1e-4 1e-1",
         "model.window_px.eye=steps 33 177 2",
