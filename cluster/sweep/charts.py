@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from cluster.sweep.record import Trial
 from cluster.sweep.spaces import Distribution, all_values, is_number
+from cluster.sweep.sweep_record import Trial
 
 FINISHED = "#1f5fa8"
 BEST = "#d1495b"

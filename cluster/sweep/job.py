@@ -13,12 +13,12 @@ from cluster.job_setup import JobEnvironment, join, open_job
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import num_combinations, require_grid
-from cluster.sweep.record import SweepRecord
 from cluster.sweep.report import Setting, SweepReport, write_sweep_report
 from cluster.sweep.searched_settings import read_search_space, replace_settings
 from cluster.sweep.spaces import SearchSpace, all_values, end_values
-from cluster.sweep.trial import JUDGED_BY, TrialPlan, require_trained
-from cluster.sweep.trials import Sweep, run_trials
+from cluster.sweep.sweep_record import SweepRecord
+from cluster.sweep.trial_training import JUDGED_BY, TrialPlan, require_trained
+from cluster.sweep.tune_run import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.phase_runs import (

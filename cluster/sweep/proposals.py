@@ -12,7 +12,6 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cluster.sweep.config import SweepConfig
-from cluster.sweep.record import Trial
 from cluster.sweep.searched_settings import current_value
 from cluster.sweep.spaces import (
     Distribution,
@@ -23,6 +22,7 @@ from cluster.sweep.spaces import (
     contains,
     format_space,
 )
+from cluster.sweep.sweep_record import Trial
 from stn_icnn.config import TrainConfig, require
 
 MAX_DRAWS = 10

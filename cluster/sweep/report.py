@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.sweep.charts import curves_chart, field_chart
-from cluster.sweep.record import Trial
 from cluster.sweep.spaces import SearchSpace, Values, format_value
-from cluster.sweep.trial import as_metric
+from cluster.sweep.sweep_record import Trial
+from cluster.sweep.trial_training import as_metric
 from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 

@@ -20,8 +20,8 @@ import torch
 from cluster.config import JobConfig, ScalingConfig
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
-from cluster.sweep.record import Trial, load_trials
-from cluster.sweep.trial import TrialPlan, run_trial
+from cluster.sweep.sweep_record import Trial, load_trials
+from cluster.sweep.trial_training import TrialPlan, run_trial
 from cluster.workers.process_setup import SETUP_HOOK
 from jobs.options import parse_job
 from stn_icnn.config import FineConfig, TrainConfig
@@ -193,7 +193,7 @@ def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
 def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.sweep.trials.run_trial", run_and_misbehave)
+    monkeypatch.setattr("cluster.sweep.tune_run.run_trial", run_and_misbehave)
     folder = Path(str(settings.storage)) / "faulty"
     folder.mkdir()
     (folder / "raises").touch()
@@ -234,11 +234,11 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
 
 def run_and_score_by_number(trial: dict[str, Any], plan: TrialPlan) -> None:
     """Trains, but reports scores that are known: 0, -1, 1."""
-    import cluster.sweep.trial
+    import cluster.sweep.trial_training
 
     score = {"trial-0000": 0.0, "trial-0001": -1.0, "trial-0002": 1.0}[trial["trial"]]
     report = ray.tune.report
-    cluster.sweep.trial.tune.report = lambda values: report({**values, "score": score})
+    cluster.sweep.trial_training.tune.report = lambda values: report({**values, "score": score})
     run_trial(trial, plan)
 
 
@@ -246,7 +246,7 @@ def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time; the third needs the CPUs of the workers whose trial was stopped."""
-    monkeypatch.setattr("cluster.sweep.trials.run_trial", run_and_score_by_number)
+    monkeypatch.setattr("cluster.sweep.tune_run.run_trial", run_and_score_by_number)
     two = replace(
         settings,
         run_name="two-workers",

@@ -8,8 +8,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from cluster.sweep.config import SweepConfig
 from cluster.sweep.proposals import num_combinations, propose, require_grid
-from cluster.sweep.record import State, Trial, trial_name
 from cluster.sweep.spaces import Values, all_values, contains, parse_space
+from cluster.sweep.sweep_record import State, Trial, trial_name
 from stn_icnn.config import TrainConfig
 
 RATE = {"optim.lr_fine": FloatDistribution(1e-4, 1.0, log=True)}

@@ -9,8 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from PIL import Image
 
 from cluster.sweep.charts import field_chart
-from cluster.sweep.record import State, Trial
 from cluster.sweep.report import SweepReport, write_sweep_report
+from cluster.sweep.sweep_record import State, Trial
 
 SIZE = IntDistribution(33, 49, step=16)
 RATE = FloatDistribution(1e-4, 1e-1, log=True)

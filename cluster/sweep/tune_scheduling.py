@@ -9,8 +9,8 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.sweep.config import SweepConfig
-from cluster.sweep.record import SweepRecord, Trial, trial_name
 from cluster.sweep.spaces import Values
+from cluster.sweep.sweep_record import SweepRecord, Trial, trial_name
 
 SCORE = "score"
 EPOCH = "epoch"

@@ -12,12 +12,12 @@ from optuna.distributions import FloatDistribution
 from ray.tune.search import Searcher
 
 from cluster.sweep.config import SweepConfig, SweepJobConfig
-from cluster.sweep.listener import SweepListener
-from cluster.sweep.record import SweepRecord, Trial
-from cluster.sweep.search import Pruner, SweepSearch
 from cluster.sweep.spaces import Values
-from cluster.sweep.trial import TrialPlan
-from cluster.sweep.trials import Sweep, _described
+from cluster.sweep.sweep_record import SweepRecord, Trial
+from cluster.sweep.trial_training import TrialPlan
+from cluster.sweep.tune_callback import SweepCallback
+from cluster.sweep.tune_run import Sweep, _described
+from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from stn_icnn.config import TrainConfig
 
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}
@@ -116,7 +116,7 @@ def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
     record, run = SweepRecord.open(str(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
-    SweepListener(record, plan, run).start(trial)
+    SweepCallback(record, plan, run).start(trial)
     (kept,) = SweepRecord.open(str(tmp_path), CONTENT, SPACE).trials
     assert (kept.state, kept.tracked) == ("failed", True)
     assert "model.patch_px.eye must be odd" in str(kept.error)

@@ -9,12 +9,12 @@ from typing import Any
 from ray import tune
 
 from cluster.sweep.config import SweepJobConfig
-from cluster.sweep.listener import SweepListener
 from cluster.sweep.proposals import propose
-from cluster.sweep.record import SweepRecord
-from cluster.sweep.search import Pruner, SweepSearch
 from cluster.sweep.spaces import SearchSpace, format_space
-from cluster.sweep.trial import TrialPlan, run_trial
+from cluster.sweep.sweep_record import SweepRecord
+from cluster.sweep.trial_training import TrialPlan, run_trial
+from cluster.sweep.tune_callback import SweepCallback
+from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from cluster.tracking.tracker import Run
 from cluster.workers.allocation import WorkerAllocation, num_concurrent
 from cluster.workers.launch import PhaseFailedError
@@ -46,7 +46,7 @@ def run_trials(sweep: Sweep) -> None:
         PhaseFailedError: where Tune ends before they are.
     """
     settings, plan, record = sweep.settings, sweep.plan, sweep.record
-    listener = SweepListener(record, plan, sweep.run)
+    listener = SweepCallback(record, plan, sweep.run)
     listener.track_ends()
     search = SweepSearch(
         record,

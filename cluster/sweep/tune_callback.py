@@ -5,9 +5,9 @@ from typing import Any
 
 from ray import tune
 
-from cluster.sweep.record import State, SweepRecord, Trial
 from cluster.sweep.spaces import format_value
-from cluster.sweep.trial import JUDGED_BY, TrialPlan, as_metric
+from cluster.sweep.sweep_record import State, SweepRecord, Trial
+from cluster.sweep.trial_training import JUDGED_BY, TrialPlan, as_metric
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.config_dict import to_dict
 
@@ -23,7 +23,7 @@ LONGEST_ERROR = 200
 """Characters; what Ray says of a process that died is a paragraph."""
 
 
-class SweepListener(tune.Callback):
+class SweepCallback(tune.Callback):
     """Records every report before anything else is done with it, then tracks it in MLflow.
 
     Args:

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from cluster.sweep.trial import require_trained
+from cluster.sweep.trial_training import require_trained
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
