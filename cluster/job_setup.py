@@ -10,6 +10,7 @@ from cluster.training.run_record import require_name
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared
 from sharding.packing.manifest import MANIFEST
+from stn_icnn.storage import StorageLocation
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,13 @@ class JobEnvironment:
     """A job's name, where it keeps things, and where it is tracked."""
 
     run_name: str
-    storage: str
+    storage: StorageLocation
     tracker: Tracker
+
+    @property
+    def run_storage(self) -> StorageLocation:
+        """The run's own location in the storage."""
+        return self.storage.child(self.run_name)
 
 
 def open_job(settings: LocationsConfig, run_name: str) -> JobEnvironment:
@@ -31,7 +37,7 @@ def open_job(settings: LocationsConfig, run_name: str) -> JobEnvironment:
     require_name(run_name)
     storage = resolve_storage(settings.storage)
     tracker = Tracker.connect(settings.tracking_uri)
-    print(f"run {run_name}\nstorage {storage}\ntracking {tracker.uri}", flush=True)
+    print(f"run {run_name}\nstorage {storage.url}\ntracking {tracker.uri}", flush=True)
     return JobEnvironment(run_name, storage, tracker)
 
 
@@ -51,6 +57,6 @@ def join(
     """
     allocation = allocate_workers(scaling, most_workers, may_grow=join_cluster(KEEP_MEMORY))
     require_shared(environment.storage)
-    require_readable(data.place, MANIFEST)
+    require_readable(data.location, MANIFEST)
     print(f"working on {allocation}", flush=True)
     return allocation

@@ -2,18 +2,18 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.exceptions
 
-from cluster.storage.locations import writable_folder
+from cluster.storage.locations import writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.packing.building import WriteShard
 from sharding.packing.manifest import PARTS_FOLDER
 from sharding.packing.writer import ShardRecord, ShardTask
+from sharding.storage.location import open_location
 
 MAX_RETRIES = 3
 """Of a task whose node or process dies; what a task raises is not tried again."""
@@ -57,20 +57,17 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         OSError: disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()
-    if "://" not in args.source:
-        args.source = str(Path(args.source).absolute())
-        require_readable(args.source, ".")
-    if "://" not in args.out:
-        args.out = str(writable_folder(Path(args.out), "shards"))
+    source, out = open_location(args.source), writable_location(args.out, "shards")
+    require_readable(source, ".")
+    args.source, args.out = source.url, out.url
 
     def spread(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
-        if "://" not in args.out:  # probed where all is ours: a probe may outlive a killed job
-            require_shared(str(Path(args.out) / PARTS_FOLDER))
+        require_shared(out.child(PARTS_FOLDER))  # all there is ours: a killed job leaves its probe
         return map_on_cluster(write, tasks)
 
     manifest = run_build(args, spread)
     return {
-        "out": args.out,
+        "out": out.url,
         "num_samples": manifest.num_samples,
         "num_rejected": len(manifest.rejected),
         "data_fingerprint": manifest.fingerprint,

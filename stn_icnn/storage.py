@@ -20,6 +20,10 @@ class StorageLocation(Protocol):
         """The absolute folder, or `s3://bucket/prefix`."""
         ...
 
+    def child(self, name: str) -> "StorageLocation":
+        """Returns the location of this name below it; nothing is touched."""
+        ...
+
     def url_of(self, path: str) -> str:
         """The full address of `path`, as `open_shard` takes it."""
         ...
@@ -67,6 +71,10 @@ class Folder:
     def url(self) -> str:
         """The absolute folder."""
         return str(self.root)
+
+    def child(self, name: str) -> "Folder":
+        """Returns the folder of this name in it."""
+        return Folder(self.root / name)
 
     def url_of(self, path: str) -> str:
         """The full path of `path`."""

@@ -21,6 +21,7 @@ from stn_icnn.networks.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
+from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import settings_of
 
@@ -89,7 +90,7 @@ def test_workers_with_gpus_are_joined_by_nccl(tmp_path: Path) -> None:
         _in_worker,
         None,
         name="nccl",
-        storage=str(tmp_path),
+        storage=Folder(tmp_path),
         share=WorkerAllocation(num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1),
         max_failures=0,
         on_report=lambda report: None,

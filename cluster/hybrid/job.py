@@ -54,7 +54,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     parent.require_fit(training_of(settings))
     environment = open_job(settings, settings.run_name or new_run_name(HYBRID))
     if settings.compare:
-        require_same_scratch(f"{environment.storage}/{environment.run_name}", scratch_of(settings))
+        require_same_scratch(environment.run_storage, scratch_of(settings))
     training = open_training(
         settings,
         HYBRID,

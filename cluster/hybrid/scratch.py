@@ -25,9 +25,9 @@ from cluster.training.run_record import FILE, plain
 from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
-from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.epoch_time import seconds_per_epoch
 from stn_icnn.training.loop import DivergedError
 from stn_icnn.training.phases import PHASES
@@ -113,20 +113,19 @@ class Scratch:
         return seconds
 
 
-def require_same_scratch(storage: str, config: TrainConfig) -> None:
+def require_same_scratch(storage: StorageLocation, config: TrainConfig) -> None:
     """Refuses to go on with a training from scratch that was begun with other settings.
 
     Asked before anything else is done, so that a finished run is not marked as failed by it.
 
     Args:
-        storage: the job's own folder or `s3://` address.
+        storage: the job's own.
         config: settings of its training from scratch.
 
     Raises:
         ValueError: naming the settings.
     """
-    place = open_location(storage)
-    noted = json.loads(place.read(FILE)).get(FOLDER) if place.exists(FILE) else None
+    noted = json.loads(storage.read(FILE)).get(FOLDER) if storage.exists(FILE) else None
     if noted is None:
         return
     ours, theirs = plain(config), plain(from_stored(noted["config"]))
@@ -135,7 +134,7 @@ def require_same_scratch(storage: str, config: TrainConfig) -> None:
     )
     if changed:
         raise ValueError(
-            f"the training from scratch of {storage} was begun with other settings "
+            f"the training from scratch of {storage.url} was begun with other settings "
             f"({'; '.join(changed)}): repeat them, or give another --run-name"
         )
 

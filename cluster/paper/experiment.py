@@ -18,7 +18,6 @@ from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
-from sharding.storage.location import open_location
 from stn_icnn.config_dict import differences
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
@@ -102,9 +101,8 @@ def run_experiment(
         ValueError: naming the settings in which the run of this name was started otherwise.
     """
     settings = _settings(name, job, facts)
-    storage = f"{environment.storage}/{environment.run_name}"
-    place = open_location(storage)
-    record = _earlier(place, storage, settings)
+    storage = environment.run_storage
+    record = _earlier(storage, settings)
     tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
     run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags, params=settings)
     with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as scratch:
@@ -116,9 +114,9 @@ def run_experiment(
         else:
             print(f"{name}: finished before", flush=True)
             for file in record["files"]:
-                (folder / file).write_bytes(place.read(file))
+                (folder / file).write_bytes(storage.read(file))
         publish(folder, run, storage)
-        place.write(RECORD, json.dumps(record, indent=1).encode())  # last: all files are there
+        storage.write(RECORD, json.dumps(record, indent=1).encode())  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
     print("\n".join(record["table"]), flush=True)
     line = {"run_id": run.run_id, "run_name": environment.run_name, "experiment": name}
@@ -133,18 +131,16 @@ def _settings(name: str, job: LocationsConfig, facts: Mapping[str, str | None]) 
     return settings
 
 
-def _earlier(
-    place: StorageLocation, storage: str, settings: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _earlier(storage: StorageLocation, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the run has left, if it is finished."""
-    if place.exists(TRAINING_RECORD):
-        raise ValueError(f"the run at {storage} is a training: give another --run-name")
-    if not place.exists(RECORD):
+    if storage.exists(TRAINING_RECORD):
+        raise ValueError(f"the run at {storage.url} is a training: give another --run-name")
+    if not storage.exists(RECORD):
         return None
-    record: dict[str, Any] = json.loads(place.read(RECORD))
+    record: dict[str, Any] = json.loads(storage.read(RECORD))
     if changed := differences(settings, record["settings"]):
         raise ValueError(
-            f"the run at {storage} was started with other settings ({'; '.join(changed)}): "
+            f"the run at {storage.url} was started with other settings ({'; '.join(changed)}): "
             "repeat them, or give another --run-name"
         )
     return record

@@ -11,7 +11,6 @@ from torch import Tensor
 from cluster.scoring.job import count
 from cluster.training.phase_runs import Training, train_phase
 from cluster.training.worker import COARSE, MEAN_MAP
-from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.phases import STARTS_FROM, SYSTEMS
@@ -35,15 +34,15 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
     Raises:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    place = open_location(training.record.storage)
+    storage = training.record.storage
     with training.run.finishing():
         for phase in phases_of(systems):
             train_phase(training, phase)
-        counts = _from_npz(place.read(COUNTS_FILE)) if place.exists(COUNTS_FILE) else {}
+        counts = _from_npz(storage.read(COUNTS_FILE)) if storage.exists(COUNTS_FILE) else {}
         missing = [system for system in systems if system not in counts]
         if missing:
             counts = _counted(training, missing) | counts
-            place.write(COUNTS_FILE, _to_npz(counts))
+            storage.write(COUNTS_FILE, _to_npz(counts))
         for system in systems:
             rows = f1_rows(counts[system].sum(dim=0))
             values = {f"{SYSTEMS[system]}/test/f1_{row}": f1 for row, f1 in rows.items()}

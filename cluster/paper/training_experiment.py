@@ -37,7 +37,7 @@ def last_line(whole: Training, found: Mapping[str, Any]) -> dict[str, Any]:
         {
             "run_id": whole.run.run_id,
             "run_name": whole.run.name,
-            "storage": whole.record.storage,
+            "storage": whole.record.storage.url,
             "data_fingerprint": whole.data.manifest.fingerprint,
             **found,
         }

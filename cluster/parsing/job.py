@@ -7,7 +7,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -28,7 +27,7 @@ from cluster.parsing.photographs import (
     require_distinct_results,
     summary,
 )
-from cluster.storage.locations import writable_folder
+from cluster.storage.locations import writable_location
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.launch import PhaseFailedError
@@ -134,9 +133,7 @@ def _places(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
     Raises:
         ValueError: for what is no place, and an output that holds the input.
     """
-    local = "://" not in job.input
-    source = open_location(Path(job.input).expanduser().absolute() if local else job.input)
-    out = open_location(job.out if "://" in job.out else writable_folder(Path(job.out), "results"))
+    source, out = open_location(job.input), writable_location(job.out, "results")
     if f"{source.url}/".startswith(f"{out.url}/"):
         raise ValueError(
             f"--out {out.url} holds the input {source.url}, where results would be taken for "
@@ -193,9 +190,8 @@ def _parse(
     source = photos[0].place
     may_grow = join_cluster()
     allocation = allocate_workers(scaling, math.ceil(len(photos) / LEAST_PHOTOS_A_WORKER), may_grow)
-    require_readable(source.url, photos[0].path)
-    if "://" not in out.url:
-        require_shared(out.url)
+    require_readable(source, photos[0].path)
+    require_shared(out)
     print(f"working on {allocation}", flush=True)
     _quieten()
     tasks = _tasks(photos, allocation.num_workers)

@@ -28,6 +28,7 @@ from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.f1_report import Example, pick_examples, write_report
 from stn_icnn.reporting.tables import text_table
 from stn_icnn.scoring.confusion import parse_batch
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
 
 REPORT = "report"
@@ -61,7 +62,7 @@ def count(
     data: ShardedData,
     split: str,
     *,
-    storage: str,
+    storage: StorageLocation,
     allocation: WorkerAllocation,
     max_failures: int,
     precision: Precision | None = None,
@@ -103,7 +104,7 @@ def score(
     split: str,
     *,
     run: Run,
-    storage: str,
+    storage: StorageLocation,
     allocation: WorkerAllocation,
     max_failures: int,
     precision: Precision | None = None,

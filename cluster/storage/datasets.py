@@ -8,8 +8,9 @@ import sharding.procedural.raw_faces
 from cluster.storage.shard_cache import DatasetShard
 from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
-from sharding.storage.location import open_location
+from sharding.storage.location import Address, open_location
 from stn_icnn.networks.checkpoint import DataFacts
+from stn_icnn.storage import StorageLocation
 
 DEMO_FACES = 300
 DEMO_NAME = "procedural"
@@ -19,22 +20,21 @@ DEMO_NAME = "procedural"
 class ShardedData:
     """A finished data set: its manifest, and where it lies."""
 
-    place: str
+    location: StorageLocation
     manifest: Manifest
     name: str
     """That reports and models go by: the manifest's `dataset`, or `procedural`."""
 
     @classmethod
-    def open(cls, place: str, name: str | None = None) -> "ShardedData":
+    def open(cls, address: Address, name: str | None = None) -> "ShardedData":
         """Reads the manifest.
 
         Raises:
             ValueError: where there is none, it is unfinished or of another version.
         """
-        if "://" not in place:
-            place = str(Path(place).expanduser().absolute())
-        manifest = load_manifest(place)
-        return cls(place, manifest, name or manifest.dataset)
+        location = open_location(address)
+        manifest = load_manifest(location)
+        return cls(location, manifest, name or manifest.dataset)
 
     @property
     def facts(self) -> DataFacts:
@@ -56,7 +56,7 @@ class ShardedData:
         shards = self.shards_or_none(split)
         if not shards:
             raise ValueError(
-                f"{self.place} has no faces in its split {split!r}; it has "
+                f"{self.location.url} has no faces in its split {split!r}; it has "
                 f"{self.manifest.num_samples}; shard with another --split"
             )
         return shards
@@ -65,14 +65,14 @@ class ShardedData:
         """A split's shards, if it has any."""
         shards = self.manifest.splits.get(split, ())
         return tuple(
-            DatasetShard(**vars(shard), place=self.place) for shard in shards if shard.samples
+            DatasetShard(**vars(shard), location=self.location) for shard in shards if shard.samples
         )
 
 
-def demo_data(storage: str) -> ShardedData:
+def demo_data(storage: StorageLocation) -> ShardedData:
     """Draws procedural faces in HELEN's layout and shards them, unless it has been done."""
-    out = f"{storage}/demo-faces-{DEMO_FACES}-v{FORMAT_VERSION}"
-    if not open_location(out).exists(MANIFEST):
+    out = storage.child(f"demo-faces-{DEMO_FACES}-v{FORMAT_VERSION}")
+    if not out.exists(MANIFEST):
         with tempfile.TemporaryDirectory() as raw:
             print(f"drawing {DEMO_FACES} procedural faces", flush=True)
             sharding.procedural.raw_faces.write_faces("helen", DEMO_FACES, Path(raw))

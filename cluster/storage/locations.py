@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from sharding.storage.location import open_location
+from stn_icnn.storage import Folder, StorageLocation
+
 STORAGE_ENV: Final = "STN_ICNN_STORAGE"
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
 CACHE_ENV: Final = "STN_ICNN_CACHE"
@@ -64,7 +67,7 @@ def _xdg_home(variable: str, default: str) -> Path:
     return given if given.is_absolute() else Path.home() / default
 
 
-def resolve_storage(storage: str | None = None) -> str:
+def resolve_storage(storage: str | None = None) -> StorageLocation:
     """Where checkpoints, shards and reports go.
 
     Args:
@@ -72,21 +75,32 @@ def resolve_storage(storage: str | None = None) -> str:
             `~/.local/share/stn-icnn/storage`.
 
     Returns:
-        An absolute folder, which exists, or an `s3://` address, without a trailing slash.
+        An absolute folder, which exists, or a bucket's prefix.
 
     Raises:
         ValueError: for another scheme, an address without a bucket, or an unusable folder.
     """
     given = storage or os.environ.get(STORAGE_ENV) or str(data_home() / "storage")
-    if "://" not in given:
-        return str(writable_folder(Path(given), "storage"))
-    address = urlsplit(given)
-    if address.scheme != "s3" or not address.netloc:
+    try:
+        open_location(given)
+    except ValueError as error:
         raise ValueError(
             f"storage must be a folder or s3://BUCKET/PREFIX, got {given!r}; "
             f"give --storage or set {STORAGE_ENV}"
-        )
-    return given.rstrip("/")
+        ) from error
+    return writable_location(given, "storage")
+
+
+def writable_location(address: str, use: str) -> StorageLocation:
+    """Returns the location that a job writes to: a bucket's prefix, or a folder, made if absent.
+
+    Raises:
+        ValueError: for what is no storage location; for a folder as `writable_folder`.
+    """
+    location = open_location(address)
+    if isinstance(location, Folder):
+        return Folder(writable_folder(Path(address), use))
+    return location
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

@@ -17,8 +17,7 @@ from typing import Final
 
 from cluster.storage.locations import CACHE_ENV, cache_home
 from sharding.packing.manifest import Shard
-from sharding.storage.location import open_location
-from stn_icnn.storage import Folder
+from stn_icnn.storage import Folder, StorageLocation
 
 PIECE_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3
@@ -29,14 +28,14 @@ SECONDS_A_LINE: Final = 10.0
 
 @dataclass(frozen=True)
 class DatasetShard(Shard):
-    """A shard as the manifest of the data set at `place` names it."""
+    """A shard of the data set at `location`, as its manifest names it."""
 
-    place: str
+    location: StorageLocation
 
     @property
     def url(self) -> str:
         """Its full address."""
-        return open_location(self.place).url_of(self.path)
+        return self.location.url_of(self.path)
 
 
 def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list[str]:
@@ -87,8 +86,9 @@ def require_samples(
 
 
 def _path_of(shard: DatasetShard, cache: Path) -> Path:
-    place = open_location(shard.place)
-    return place.root / shard.path if isinstance(place, Folder) else cache / f"{shard.sha256}.tar"
+    if isinstance(shard.location, Folder):
+        return shard.location.root / shard.path
+    return cache / f"{shard.sha256}.tar"
 
 
 def _is_whole(path: Path, shard: DatasetShard) -> bool:
@@ -126,7 +126,7 @@ def _fetch(shard: DatasetShard, path: Path) -> None:
 def _download(shard: DatasetShard, part: Path) -> None:
     """Writes the shard to a file; ValueError where it is not the one of the manifest."""
     digest, size = hashlib.sha256(), 0
-    with open_location(shard.place).open(shard.path) as source, part.open("wb") as file:
+    with shard.location.open(shard.path) as source, part.open("wb") as file:
         while size <= shard.bytes and (piece := source.read(PIECE_BYTES)):
             digest.update(piece)
             size += len(piece)
@@ -170,5 +170,5 @@ def _naming(cache: Path) -> Iterator[None]:
 def _damaged(shard: DatasetShard, expected: str, got: object) -> ValueError:
     return ValueError(
         f"shard {shard.url} must {expected}, as its manifest says, got {got}: "
-        f"`python -m sharding verify {shard.place}` tells what is wrong there"
+        f"`python -m sharding verify {shard.location.url}` tells what is wrong there"
     )

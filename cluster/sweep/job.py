@@ -31,7 +31,6 @@ from cluster.training.phase_runs import (
 )
 from cluster.training.run_record import new_run_name
 from cluster.workers.launch import PhaseFailedError
-from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
@@ -80,7 +79,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         train_shards=data.shards("train"),
         val_shards=data.shards("val"),
         start=start,
-        storage=f"{environment.storage}/{environment.run_name}",
+        storage=environment.run_storage,
         allocation=allocation,
         max_failures=settings.scaling.max_failures,
     )
@@ -189,10 +188,10 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
         "run_id": sweep.run.run_id,
         "run_name": sweep.run.name,
         "best": {"trial": trial, report.metric: best.shown.mean, "values": best.values},
-        "config": f"{sweep.record.storage}/{BEST_FILE}",
+        "config": sweep.record.storage.url_of(BEST_FILE),
         "trials": report.states,
         "epochs": report.epochs,
-        "storage": sweep.record.storage,
+        "storage": sweep.record.storage.url,
         "data_fingerprint": sweep.plan.data.fingerprint,
     }
 
@@ -201,7 +200,7 @@ def _keep_best(sweep: Sweep, best: Setting) -> None:
     """Stores the best setting, as a file that `--config` takes, and its first trial's model."""
     config = replace_settings(sweep.plan.config, best.values)
     text = json.dumps(to_dict(config), indent=1) + "\n"
-    open_location(sweep.record.storage).write(BEST_FILE, text.encode())
+    sweep.record.storage.write(BEST_FILE, text.encode())
     trial = best.trials[0].name
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from cluster.sweep.spaces import SearchSpace, Values, format_space, stands_for
 from cluster.training.run_record import create_or_load
-from sharding.storage.location import open_location
+from stn_icnn.storage import StorageLocation
 
 SWEEP_FILE = "sweep.json"
 TRIALS = "trials"
@@ -60,18 +60,18 @@ def trial_name(setting: int, repeat: int) -> str:
 class SweepRecord:
     """A sweep's place and its trials, in the order in which they were first started."""
 
-    storage: str
-    """The sweep's own folder or `s3://` address."""
+    storage: StorageLocation
+    """The sweep's own."""
     content: dict[str, Any]
     """The settings that its results depend on, as they are stored."""
     trials: list[Trial]
 
     @classmethod
-    def open(cls, storage: str, content: dict[str, Any], space: SearchSpace) -> Self:
+    def open(cls, storage: StorageLocation, content: dict[str, Any], space: SearchSpace) -> Self:
         """Starts a sweep's record, or goes on with it.
 
         Args:
-            storage: the sweep's own folder or `s3://` address.
+            storage: the sweep's own.
             content: the settings that its results depend on, nested, of types that JSON holds.
             space: what it searches, which is stored with them.
 
@@ -80,11 +80,7 @@ class SweepRecord:
         """
         content = {**content, "space": _space_texts(storage, space)}
         create_or_load(storage, SWEEP_FILE, content)
-        place = open_location(f"{storage}/{TRIALS}")
-        trials = [_from_json(place.read(path)) for path in place.list() if path.endswith(".json")]
-        return cls(
-            storage, content, sorted(trials, key=lambda trial: (trial.setting, trial.repeat))
-        )
+        return cls(storage, content, load_trials(storage))
 
     def add(self, trial: Trial) -> None:
         """Takes up a new trial, before it starts."""
@@ -95,7 +91,7 @@ class SweepRecord:
     def save(self, trial: Trial) -> None:
         """Writes what a trial has come to."""
         text = json.dumps(asdict(trial), indent=1)
-        open_location(f"{self.storage}/{TRIALS}").write(f"{trial.name}.json", text.encode())
+        self.storage.child(TRIALS).write(f"{trial.name}.json", text.encode())
 
     def named(self, name: str) -> Trial:
         """The trial of a name."""
@@ -111,18 +107,17 @@ class SweepRecord:
         return len({trial.setting for trial in self.trials})
 
 
-def load_trials(storage: str) -> list[Trial]:
+def load_trials(storage: StorageLocation) -> list[Trial]:
     """Reads the trials of a sweep, in the order in which they were first started."""
-    location = open_location(f"{storage}/{TRIALS}")
+    location = storage.child(TRIALS)
     files = [path for path in location.list() if path.endswith(".json")]
     trials = [_from_json(location.read(path)) for path in files]
     return sorted(trials, key=lambda trial: (trial.setting, trial.repeat))
 
 
-def _space_texts(storage: str, space: SearchSpace) -> dict[str, str]:
+def _space_texts(storage: StorageLocation, space: SearchSpace) -> dict[str, str]:
     """Writes spaces, each as the sweep's file has it where that is another text of the same."""
-    location = open_location(storage)
-    stored = json.loads(location.read(SWEEP_FILE))["space"] if location.exists(SWEEP_FILE) else {}
+    stored = json.loads(storage.read(SWEEP_FILE))["space"] if storage.exists(SWEEP_FILE) else {}
     return {
         name: stored[name] if stands_for(stored.get(name, ""), one) else format_space(one)
         for name, one in space.items()

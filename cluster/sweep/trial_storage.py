@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sharding.storage.location import open_location
 from stn_icnn.networks.checkpoint import MODEL_FILE
+from stn_icnn.storage import StorageLocation
 
 LATEST = "latest.json"
 REPORTS = "reports.json"
@@ -17,16 +17,15 @@ Report = dict[str, Any]
 
 
 class TrialStorage:
-    """A phase's folder or `s3://` address. Not for several processes at a time.
+    """Holds a phase's checkpoint and reports at a location. Not for several processes at a time.
 
     A checkpoint is a folder of its own until `latest.json` names it, so that a process which is
     killed in between leaves the one before.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, location: StorageLocation) -> None:
         """Touches nothing."""
-        self.url = url
-        self._place = open_location(url)
+        self.location = location
 
     def reports(self) -> list[Report]:
         """One an epoch that was trained, in order."""
@@ -36,7 +35,7 @@ class TrialStorage:
     def add_report(self, report: Report) -> None:
         """Keeps an epoch's report; one that comes again replaces what it reported before."""
         others = [other for other in self.reports() if other["epoch"] < report["epoch"]]
-        self._place.write(REPORTS, json.dumps([*others, report]).encode())
+        self.location.write(REPORTS, json.dumps([*others, report]).encode())
 
     def keep(self, folder: Path, name: str, report: Report | None) -> None:
         """Keeps a checkpoint, in place of the one before, with the report of the epoch it ends.
@@ -47,13 +46,13 @@ class TrialStorage:
             report: None within an epoch.
         """
         for file in sorted(folder.iterdir()):
-            self._place.write(f"{name}/{file.name}", file.read_bytes())
+            self.location.write(f"{name}/{file.name}", file.read_bytes())
         if report is not None:
             self.add_report(report)
-        self._place.write(LATEST, json.dumps({"folder": name}).encode())
-        for path in self._place.list():  # also what a process that was killed here has left
+        self.location.write(LATEST, json.dumps({"folder": name}).encode())
+        for path in self.location.list():  # also what a process that was killed here has left
             if path not in (LATEST, REPORTS) and not path.startswith(f"{name}/"):
-                self._place.delete(path)
+                self.location.delete(path)
 
     @contextmanager
     def checkpoint(self) -> Iterator[Path | None]:
@@ -63,8 +62,8 @@ class TrialStorage:
             yield None
             return
         with tempfile.TemporaryDirectory() as folder:
-            for path in self._place.list(name):
-                (Path(folder) / Path(path).name).write_bytes(self._place.read(path))
+            for path in self.location.list(name):
+                (Path(folder) / Path(path).name).write_bytes(self.location.read(path))
             yield Path(folder)
 
     def model(self) -> bytes:
@@ -75,8 +74,8 @@ class TrialStorage:
         """
         name = self._read(LATEST, {}).get("folder")
         if name is None:
-            raise FileNotFoundError(f"{self.url} holds no checkpoint")
-        return self._place.read(f"{name}/{MODEL_FILE}")
+            raise FileNotFoundError(f"{self.location.url} holds no checkpoint")
+        return self.location.read(f"{name}/{MODEL_FILE}")
 
     def _read(self, file: str, otherwise: Any) -> Any:
-        return json.loads(self._place.read(file)) if self._place.exists(file) else otherwise
+        return json.loads(self.location.read(file)) if self.location.exists(file) else otherwise

@@ -21,6 +21,7 @@ from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.execution import default_device
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import TRAINED_BY, required_networks
 
 OnReport = Callable[[Report], None]
@@ -52,8 +53,8 @@ class TrialPlan:
     val_shards: tuple[DatasetShard, ...]
     start: bytes | None
     """A model file's content."""
-    storage: str
-    """The sweep's own folder or `s3://` address."""
+    storage: StorageLocation
+    """The sweep's own."""
     allocation: WorkerAllocation
     """Of the cluster, for one trial."""
     max_failures: int
@@ -64,12 +65,14 @@ class TrialPlan:
 
     def place(self, trial: str, phase: PhaseName) -> TrialStorage:
         """Where a phase of a trial keeps what it has come to."""
-        return TrialStorage(f"{self.storage}/{trial}/{phase}")
+        return TrialStorage(self.storage.child(trial).child(phase))
 
     def model(self, trial: str, phase: PhaseName) -> bytes:
         """The model file that a phase of a trial has left."""
         place = self.place(trial, phase)
-        return place.model() if self.allocation.num_workers == 1 else finished_model(place.url)
+        if self.allocation.num_workers == 1:
+            return place.model()
+        return finished_model(place.location)
 
 
 class TrialContext(LocalContext):
@@ -130,7 +133,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             start=None if start is None else Start(start, tuple(trained)),
             loader_processes=plan.allocation.loader_processes,
         )
-        diverged = _train(plan, place, task, on_report)
+        diverged = _train(plan, trial["trial"], task, on_report)
         if diverged is not None:
             on_report.diverged(diverged)
             return
@@ -176,33 +179,31 @@ class _Reporter:
         )
 
 
-def _train(
-    plan: TrialPlan, place: TrialStorage, task: TrainTask, on_report: OnReport
-) -> str | None:
+def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) -> str | None:
     """Trains a phase here, or on workers of its own; why it diverged, if it did."""
+    place = plan.place(trial, task.phase)
     if plan.allocation.num_workers == 1:
         return train_in(TrialContext(place, on_report), task, say=lambda line: None)
 
     def keep(report: dict[str, Any]) -> None:
         if "failed" in report:
-            print(f"{place.url}: workers failed: {report['failed']}", flush=True)
+            print(f"{place.location.url}: workers failed: {report['failed']}", flush=True)
         elif not report["step"]:
             place.add_report(report)
             on_report(report)
 
-    storage, _, phase = place.url.rpartition("/")
     result = run_on_workers(
         train,
         task,
-        name=phase,
-        storage=storage,
+        name=task.phase,
+        storage=plan.storage.child(trial),
         allocation=plan.allocation,
         max_failures=0,  # Tune tries the trial again, from the same checkpoint
         on_report=keep,
     )
     if result.return_value is None:
         if result.metrics is None:
-            raise PhaseFailedError(f"{place.url}: the workers ended without a report")
+            raise PhaseFailedError(f"{place.location.url}: the workers ended without a report")
         keep(result.metrics)  # where this process died before it heard of the last epoch
     diverged: str | None = result.return_value
     return diverged

@@ -73,7 +73,7 @@ def run_trials(sweep: Sweep) -> None:
         ),
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
-            storage_path=record.storage,
+            storage_path=record.storage.url,
             callbacks=[listener],
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
             verbose=0,

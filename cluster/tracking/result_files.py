@@ -6,27 +6,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.tracking.tracker import Run
-from sharding.storage.location import open_location
+from stn_icnn.storage import StorageLocation
 
 ARTIFACT = "paper"
 
 
-def publish(folder: Path, run: Run, storage: str) -> None:
+def publish(folder: Path, run: Run, storage: StorageLocation) -> None:
     """Puts an experiment's files where they can be found.
 
     Args:
         folder: whose files they are; none in folders of it.
         run: which gets them as artifacts.
-        storage: the run's own folder or `s3://` address.
+        storage: the run's own.
     """
     run.log_artifacts(folder, ARTIFACT)
-    place = open_location(storage)
     for path in sorted(folder.iterdir()):
-        place.write(path.name, path.read_bytes())
+        storage.write(path.name, path.read_bytes())
 
 
 @contextmanager
-def publishing(run: Run, storage: str) -> Iterator[Path]:
+def publishing(run: Run, storage: StorageLocation) -> Iterator[Path]:
     """A folder for an experiment's files; they are published at the end, its Markdown printed."""
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
         folder = Path(name)

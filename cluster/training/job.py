@@ -113,7 +113,7 @@ def keep(
         "run_id": run.run_id,
         "run_name": run.name,
         "model": f"models:/{name}/{version}" if version else None,
-        "storage": training.record.storage,
+        "storage": training.record.storage.url,
         "data_fingerprint": data.manifest.fingerprint,
         "test": scores.model,
         "systems": scores.overall,

@@ -19,6 +19,7 @@ from stn_icnn.config import PhaseName, TrainConfig, require
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.networks.checkpoint import MODEL_FILE
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import STARTS_FROM, TRAINED_BY
 
 MODEL_ARTIFACT = "model"
@@ -82,7 +83,7 @@ def open_training(
     require_batches(config, data, allocation, num_images)
     fingerprint = data.manifest.fingerprint
     record = RunRecord.open(
-        f"{environment.storage}/{environment.run_name}",
+        environment.run_storage,
         config,
         fingerprint,
         num_images,
@@ -110,7 +111,7 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
         ValueError: naming the settings in which a training of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away: branch before training.
     """
-    storage, fingerprint = f"{whole.record.storage}/{name}", whole.data.manifest.fingerprint
+    storage, fingerprint = whole.record.storage.child(name), whole.data.manifest.fingerprint
     record = RunRecord.open(storage, config, fingerprint, whole.chosen_images)
     tracker = whole.run.tracker
     run = tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
@@ -124,7 +125,7 @@ def training_of(settings: JobConfig) -> TrainConfig:
     return TrainConfig(**{f.name: getattr(settings, f.name) for f in fields(TrainConfig)})
 
 
-def open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
+def open_data(settings: JobConfig, preset: str, storage: StorageLocation) -> ShardedData:
     """The data that a job trains on; the demo's own where it is given none.
 
     Raises:
@@ -141,7 +142,7 @@ def open_data(settings: JobConfig, preset: str, storage: str) -> ShardedData:
         )
     for split in ("train", "val", "test"):
         data.shards(split)
-    print(f"data {data.place}: {data.manifest.num_samples}", flush=True)
+    print(f"data {data.location.url}: {data.manifest.num_samples}", flush=True)
     return data
 
 
@@ -168,8 +169,8 @@ def require_canvas(config: TrainConfig, data: ShardedData) -> None:
     side, limit = data.manifest.scale.px, config.model.canvas_px
     if side > limit:
         raise ValueError(
-            f"{data.place} has images of up to {side} px, over the canvas limit model.canvas_px = "
-            f"{limit}: raise it"
+            f"{data.location.url} has images of up to {side} px, over the canvas limit "
+            f"model.canvas_px = {limit}: raise it"
         )
 
 
@@ -183,7 +184,7 @@ def require_images(data: ShardedData, num_images: int | None) -> None:
     require(
         num_images is None or num_images <= most,
         "num_images",
-        f"at most the {most} of the training split of {data.place}",
+        f"at most the {most} of the training split of {data.location.url}",
         num_images,
     )
 
@@ -309,7 +310,10 @@ class _Listener:
         try:
             self.record.note_machine(self.phase, self.machine)
         except OSError as error:  # no reason to lose a training
-            print(f"{self.phase}: could not be noted in {self.record.storage}: {error}", flush=True)
+            print(
+                f"{self.phase}: could not be noted in {self.record.storage.url}: {error}",
+                flush=True,
+            )
         self.run.set_tags({"computed_on": "; ".join(self.record.computed_on(self.phase))})
 
 

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import ray.train
 
-from sharding.storage.location import open_location
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
+from stn_icnn.storage import StorageLocation
 from stn_icnn.training.state import STATE_FILE, load_history
 
 FILE = "run.json"
@@ -45,12 +45,15 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def create_or_load(
-    storage: str, file: str, content: dict[str, Any], settings: Sequence[str] | None = None
+    storage: StorageLocation,
+    file: str,
+    content: dict[str, Any],
+    settings: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Writes what a run was started with, or compares it with what is there.
 
     Args:
-        storage: the run's own folder or `s3://` address.
+        storage: the run's own.
         file: name of the record in it.
         content: of a new record; of types that JSON holds. Its `config` is a `TrainConfig`, which
             an earlier version of this program may have written with fewer fields.
@@ -62,11 +65,10 @@ def create_or_load(
     Raises:
         ValueError: naming the settings in which the run was started otherwise.
     """
-    place = open_location(storage)
-    if not place.exists(file):
-        place.write(file, json.dumps(content, indent=1).encode())
+    if not storage.exists(file):
+        storage.write(file, json.dumps(content, indent=1).encode())
         return content
-    earlier: dict[str, Any] = json.loads(place.read(file))
+    earlier: dict[str, Any] = json.loads(storage.read(file))
     names = list(content) if settings is None else settings
     ours, theirs = _whole(content), _whole(earlier)
     changed = differences(
@@ -74,7 +76,7 @@ def create_or_load(
     )
     if changed:
         raise ValueError(
-            f"the run at {storage} was started with other settings ({'; '.join(changed)}): "
+            f"the run at {storage.url} was started with other settings ({'; '.join(changed)}): "
             "repeat them to go on with it, or give another --run-name"
         )
     return earlier
@@ -85,21 +87,21 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"config": plain(from_stored(content["config"]))}
 
 
-def finished_model(run: str) -> bytes:
+def finished_model(run: StorageLocation) -> bytes:
     """The model file of a Ray Train run that has finished; ValueError as for `finished_file`."""
     return finished_file(run, MODEL_FILE)
 
 
-def finished_file(run: str, file: str) -> bytes:
+def finished_file(run: StorageLocation, file: str) -> bytes:
     """A file in the last checkpoint of a Ray Train run that has finished.
 
     Raises:
         ValueError: where its checkpoint is gone.
     """
-    checkpoint = ray.train.Result.from_path(run).checkpoint
+    checkpoint = ray.train.Result.from_path(run.url).checkpoint
     if checkpoint is None:
         raise ValueError(
-            f"{run} holds no checkpoint though the phase was finished: restore it, or give "
+            f"{run.url} holds no checkpoint though the phase was finished: restore it, or give "
             "another --run-name"
         )
     with checkpoint.as_directory() as folder:
@@ -110,14 +112,14 @@ def finished_file(run: str, file: str) -> bytes:
 class RunRecord:
     """A run's place, what it was started with, and the phases that it has finished."""
 
-    storage: str
-    """The run's own folder or `s3://` address."""
+    storage: StorageLocation
+    """The run's own."""
     content: dict[str, Any]
 
     @classmethod
     def open(
         cls,
-        storage: str,
+        storage: StorageLocation,
         config: TrainConfig,
         data_fingerprint: str,
         num_images: int | None = None,
@@ -127,7 +129,7 @@ class RunRecord:
         """Starts a run's record, or takes it up.
 
         Args:
-            storage: the run's own folder or `s3://` address.
+            storage: the run's own.
             config: its settings.
             data_fingerprint: of the shards that it is trained on.
             num_images: that it is trained on; None: all of the training split.
@@ -176,7 +178,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return finished_model(f"{self.storage}/{phase}")
+        return finished_model(self.storage.child(phase))
 
     def history(self, phase: PhaseName) -> list[dict[str, float]]:
         """Metrics of each epoch of a finished phase, however often it was stopped.
@@ -184,7 +186,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return load_history(finished_file(f"{self.storage}/{phase}", STATE_FILE))
+        return load_history(finished_file(self.storage.child(phase), STATE_FILE))
 
     def note(self, name: str, value: Any) -> None:
         """Records something of a run for when it goes on; of types that JSON holds."""
@@ -192,4 +194,4 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        open_location(self.storage).write(FILE, json.dumps(self.content, indent=1).encode())
+        self.storage.write(FILE, json.dumps(self.content, indent=1).encode())

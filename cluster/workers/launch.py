@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.ray_internals import silence_ray_logs
+from stn_icnn.storage import StorageLocation
 
 Report = dict[str, Any]
 OnReport = Callable[[Report], None]
@@ -81,7 +82,7 @@ def run_on_workers(
     task: Any,
     *,
     name: str,
-    storage: str,
+    storage: StorageLocation,
     allocation: WorkerAllocation,
     max_failures: int,
     on_report: OnReport,
@@ -92,7 +93,7 @@ def run_on_workers(
         function: of one argument, importable by the workers.
         task: its argument, pickled.
         name: of the run; the same name and storage go on from its last checkpoint.
-        storage: an absolute folder or `s3://` address.
+        storage: where its checkpoints go.
         share: what it takes of the cluster.
         max_failures: restarts after a worker's death or exception.
         on_report: called in a thread with each report, or with `{"failed": {rank: error}}`.
@@ -115,7 +116,7 @@ def run_on_workers(
             ),
             run_config=ray.train.RunConfig(
                 name=name,
-                storage_path=storage,
+                storage_path=storage.url,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(
                     max_failures=max_failures, controller_failure_limit=START_ATTEMPTS

@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.workers.process_setup import SETUP_HOOK
 from cluster.workers.ray_internals import recorded_head_address
+from stn_icnn.storage import Folder, StorageLocation
 
 HEAD_TIMEOUT_S = 5.0
 
@@ -68,30 +69,30 @@ def _head_of_this_machine() -> str | None:
     return address
 
 
-def require_shared(storage: str) -> None:
+def require_shared(storage: StorageLocation) -> None:
     """Refuses a storage folder that some node of the cluster does not see.
 
     Raises:
         ValueError: naming the nodes.
     """
-    if storage.startswith("s3://"):
+    if not isinstance(storage, Folder):
         return
-    probe = Path(storage) / f".probe-{uuid.uuid4().hex}"
+    probe = storage.root / f".probe-{uuid.uuid4().hex}"
     probe.touch()
     try:
-        _require_seen(probe, f"storage {storage}")
+        _require_seen(probe, f"storage {storage.url}")
     finally:
         probe.unlink()
 
 
-def require_readable(place: str, file: str) -> None:
+def require_readable(data: StorageLocation, file: str) -> None:
     """Refuses a data folder that some node of the cluster does not see.
 
     Raises:
         ValueError: naming the nodes.
     """
-    if not place.startswith("s3://"):
-        _require_seen(Path(place) / file, f"data {place}")
+    if isinstance(data, Folder):
+        _require_seen(data.root / file, f"data {data.url}")
 
 
 def _require_seen(path: Path, what: str) -> None:

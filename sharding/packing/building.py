@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sharding.layouts.splits import RULES, SPLITS, limited
@@ -21,7 +20,7 @@ from sharding.packing.manifest import (
 )
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
-from sharding.storage.location import open_location
+from sharding.storage.location import Address, open_location
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.storage import StorageLocation
 
@@ -104,9 +103,7 @@ class Plan:
         return sum(len(task.items) for task in self.tasks)
 
 
-def build(
-    source: str | Path, out: str | Path, recipe: Recipe, map_tasks: MapTasks = map
-) -> Manifest:
+def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = map) -> Manifest:
     """Shards a raw data set, returns its manifest. The same input gives the same bytes.
 
     Interrupted, it goes on where it stopped when it is called again; on a finished data set made
@@ -123,34 +120,34 @@ def build(
         OSError: disk or network failed, or a right is lacking; the same call goes on where it
             stopped.
     """
-    place = open_location(out)
+    location = open_location(out)
     plan = make_plan(source, out, recipe)
-    if place.exists(MANIFEST):
-        manifest = _accept_finished(place, plan, recipe.max_rejected)
+    if location.exists(MANIFEST):
+        manifest = _accept_finished(location, plan, recipe.max_rejected)
     else:
-        _begin(place, plan)
+        _begin(location, plan)
         records = _run(plan, plan.tasks, {}, recipe, map_tasks)
         without_copies = _leave_out_copies(plan.tasks, records)
         again = [task for task in without_copies if task.left_out != records[task.path].left_out]
         records = _run(plan, again, records, recipe, map_tasks)
         manifest = _assemble(recipe, plan, records)
-        _delete_strays(place, manifest)
-        place.write(MANIFEST, manifest.to_json())
-    for path in place.list(PARTS_FOLDER):
-        place.delete(path)
+        _delete_strays(location, manifest)
+        location.write(MANIFEST, manifest.to_json())
+    for path in location.list(PARTS_FOLDER):
+        location.delete(path)
     return manifest
 
 
-def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
+def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
     """Lists the raw data set and divides it into shards; arguments as of `build`."""
     raw = open_location(source)
     keep_defects = recipe.known_defects == "keep"
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
     splits = listing.items if recipe.limit is None else limited(listing.items, recipe.limit)
     num_listed, num_taken = (sum(map(len, found.values())) for found in (listing.items, splits))
-    out_url, size = open_location(out).url, recipe.shard_size
+    to, size = open_location(out), recipe.shard_size
     tasks = (
-        ShardTask(recipe.layout, raw.url, out_url, name, index, tuple(items[at : at + size]))
+        ShardTask(recipe.layout, raw, to, name, index, tuple(items[at : at + size]))
         for name, items in splits.items()
         for index, at in enumerate(range(0, len(items), size))
     )
@@ -162,28 +159,28 @@ def make_plan(source: str | Path, out: str | Path, recipe: Recipe) -> Plan:
     return plan
 
 
-def _begin(place: StorageLocation, plan: Plan) -> None:
-    """Claims an empty place, or goes on with an unfinished one of the same plan."""
-    found = place.list()
+def _begin(location: StorageLocation, plan: Plan) -> None:
+    """Claims an empty location, or goes on with an unfinished one of the same plan."""
+    found = location.list()
     # All else in the parts' folder is ours: a run may be killed while it writes the plan.
     foreign = [path for path in found if not path.startswith(f"{PARTS_FOLDER}/")]
     ours = json.dumps({"format_version": FORMAT_VERSION, "plan": plan.digest}).encode()
     if _PLAN in found:
-        if place.read(_PLAN) != ours:
+        if location.read(_PLAN) != ours:
             raise ValueError(
-                f"{place.url} holds an unfinished data set of other items or settings: "
+                f"{location.url} holds an unfinished data set of other items or settings: "
                 "repeat the command that began it, remove it, or choose another --out"
             )
     elif foreign:
         raise ValueError(
-            f"{place.url} must be empty or new, but holds {foreign[0]}: choose another --out"
+            f"{location.url} must be empty or new, but holds {foreign[0]}: choose another --out"
         )
     else:
-        place.write(_PLAN, ours)
+        location.write(_PLAN, ours)
     # Needed at the end, and tried now: a right that is lacking must not stop hours of work.
-    place.abort_uploads(_OURS)
-    place.write(_PROBE, b"")
-    place.delete(_PROBE)
+    location.abort_uploads(_OURS)
+    location.write(_PROBE, b"")
+    location.delete(_PROBE)
 
 
 def _run(
@@ -286,11 +283,11 @@ def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) 
     )
 
 
-def _accept_finished(place: StorageLocation, plan: Plan, max_rejected: float) -> Manifest:
-    manifest = load_manifest(place)
+def _accept_finished(location: StorageLocation, plan: Plan, max_rejected: float) -> Manifest:
+    manifest = load_manifest(location)
     if manifest.plan != plan.digest:
         raise ValueError(
-            f"{place.url} already holds a data set of other items or settings "
+            f"{location.url} already holds a data set of other items or settings "
             f"({manifest.dataset}, split {manifest.split_rule}, {manifest.num_samples}): "
             "remove it or choose another --out"
         )
@@ -298,13 +295,13 @@ def _accept_finished(place: StorageLocation, plan: Plan, max_rejected: float) ->
     return manifest
 
 
-def _delete_strays(place: StorageLocation, manifest: Manifest) -> None:
+def _delete_strays(location: StorageLocation, manifest: Manifest) -> None:
     """Removes what killed runs left beside the shards, before the manifest says that all is well.
 
     Files of other names are somebody else's, and stay for `verify` to name.
     """
     shards = {shard.path for done in manifest.splits.values() for shard in done}
-    for path in place.list():
+    for path in location.list():
         if path not in shards and _OURS.fullmatch(path):
-            place.delete(path)
-    place.abort_uploads(_OURS)
+            location.delete(path)
+    location.abort_uploads(_OURS)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sharding.packing.building import counted_by_kind
 from sharding.packing.manifest import Manifest, load_manifest
 from sharding.packing.sample import read_samples
-from sharding.storage.location import open_location, split_url
+from sharding.storage.location import Address, open_location, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
@@ -31,25 +31,24 @@ _RAW_NAMES: Final = {
 """What a pair is called in the raw data set, where it is another name than ours."""
 
 
-def inspect_shards(place: str | Path | StorageLocation, sheet: str | Path) -> str:
-    """Reads the data set at `place`, writes the contact sheet (PNG) and returns the report.
+def inspect_shards(address: Address, sheet: str | Path) -> str:
+    """Reads the data set at an address, writes the contact sheet (PNG) and returns the report.
 
     Args:
-        place: a folder or `s3://bucket/prefix`.
+        address: a folder or `s3://bucket/prefix`.
         sheet: a file's path or `s3://bucket/key`.
     """
-    if isinstance(place, str | Path):
-        place = open_location(place)
-    manifest = load_manifest(place)
+    location = open_location(address)
+    manifest = load_manifest(location)
     num_samples = sum(manifest.num_samples.values())
     if not num_samples:
-        raise ValueError(f"{place.url} holds no samples, {len(manifest.rejected)} were rejected")
+        raise ValueError(f"{location.url} holds no samples, {len(manifest.rejected)} were rejected")
     wanted = set(
         np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int).tolist()
     )
     cells = []
     sizes_px: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
-    read = progress(_iterate(place, manifest), num_samples, "image")
+    read = progress(_iterate(location, manifest), num_samples, "image")
     for number, (key, sample) in enumerate(read):
         for part, (_, _, x0, y0, x1, y1, _) in json.loads(sample["json"])["parts"].items():
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
@@ -73,14 +72,16 @@ def _write_sheet(image: Image.Image, sheet: str) -> None:
         return
     png = io.BytesIO()
     image.save(png, "PNG")
-    place, name = split_url(sheet)
-    place.write(name, png.getvalue())
+    location, name = split_url(sheet)
+    location.write(name, png.getvalue())
 
 
-def _iterate(place: StorageLocation, manifest: Manifest) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _iterate(
+    location: StorageLocation, manifest: Manifest
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     for shards in manifest.splits.values():
         for shard in shards:
-            with place.open(shard.path) as file:
+            with location.open(shard.path) as file:
                 yield from read_samples(file)
 
 

@@ -1,14 +1,13 @@
-"""`manifest.json`: what a sharded data set holds. A place without one is not a data set."""
+"""`manifest.json`: what a sharded data set holds. A location without one is not a data set."""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from sharding.storage.location import open_location
+from sharding.storage.location import Address, open_location
 from stn_icnn.labels import CLASSES
 from stn_icnn.storage import StorageLocation
 
@@ -130,23 +129,22 @@ class Manifest:
         }
 
 
-def load_manifest(place: str | Path | StorageLocation) -> Manifest:
+def load_manifest(address: Address) -> Manifest:
     """Reads the manifest of the data set in a folder or at `s3://bucket/prefix`.
 
     Raises:
         ValueError: there is no finished data set there, or not one that this version can read.
     """
-    if isinstance(place, str | Path):
-        place = open_location(place)
-    return parse_manifest(read_manifest(place), place.url_of(MANIFEST))
+    location = open_location(address)
+    return parse_manifest(read_manifest(location), location.url_of(MANIFEST))
 
 
-def read_manifest(place: StorageLocation) -> bytes:
-    """The bytes of the manifest at `place`; ValueError where there is none, saying why."""
+def read_manifest(location: StorageLocation) -> bytes:
+    """The bytes of the manifest at `location`; ValueError where there is none, saying why."""
     try:
-        return place.read(MANIFEST)
+        return location.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(_why_missing(place)) from error
+        raise ValueError(_why_missing(location)) from error
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
@@ -200,19 +198,19 @@ def _from_content(content: dict[str, Any]) -> Manifest:
     )
 
 
-def _why_missing(place: StorageLocation) -> str:
-    found = place.list()
+def _why_missing(location: StorageLocation) -> str:
+    found = location.list()
     if any(path.startswith(f"{PARTS_FOLDER}/") for path in found):
         return (
-            f"{place.url} is unfinished: it has {PARTS_FOLDER} and no {MANIFEST}; "
+            f"{location.url} is unfinished: it has {PARTS_FOLDER} and no {MANIFEST}; "
             "run the command that began it again, and it goes on where it stopped"
         )
     if found:
         return (
-            f"{place.url} must be a sharded data set, but has no {MANIFEST}; "
+            f"{location.url} must be a sharded data set, but has no {MANIFEST}; "
             "make one with: python -m sharding celebamask|helen --source RAW --out OUT"
         )
     return (
-        f"there is nothing at {place.url}; check the path, or make a data set there with: "
+        f"there is nothing at {location.url}; check the path, or make a data set there with: "
         "python -m sharding celebamask|helen --source RAW --out OUT"
     )

@@ -7,7 +7,6 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from sharding.packing.manifest import (
     read_manifest,
 )
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
-from sharding.storage.location import open_location
+from sharding.storage.location import Address, open_location
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import CLASSES, NUM_CLASSES
 from stn_icnn.progress import progress
@@ -53,19 +52,18 @@ class _Findings:
     sides: list[dict[str, Sides]] = field(default_factory=list)
 
 
-def verify(place: str | Path | StorageLocation) -> list[str]:
-    """Checks every byte of the data set at `place`, a folder or `s3://bucket/prefix`.
+def verify(address: Address) -> list[str]:
+    """Checks every byte of the data set in a folder or at `s3://bucket/prefix`.
 
     Returns:
         One line a problem, naming the shard and, where members contradict each other or do not
         decode, the key: a changed pixel of a photograph is seen by the shard's sha256 alone. Empty
         where all is sound.
     """
-    if isinstance(place, str | Path):
-        place = open_location(place)
+    location = open_location(address)
     try:
-        data = read_manifest(place)
-        manifest = parse_manifest(data, place.url_of(MANIFEST))
+        data = read_manifest(location)
+        manifest = parse_manifest(data, location.url_of(MANIFEST))
     except ValueError as error:
         return [str(error)]
     found = _Findings()
@@ -73,8 +71,8 @@ def verify(place: str | Path | StorageLocation) -> list[str]:
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
     if manifest.classes != CLASSES:
         found.problems.append(f"{MANIFEST}: classes must be {CLASSES}, got {manifest.classes}")
-    _check_files(place, manifest, found)
-    checked = _check_shards(place, manifest, found)
+    _check_files(location, manifest, found)
+    checked = _check_shards(location, manifest, found)
     num_samples = sum(manifest.num_samples.values())
     for _ in progress(checked, num_samples, "image", lambda shard: shard.samples):
         pass
@@ -84,13 +82,15 @@ def verify(place: str | Path | StorageLocation) -> list[str]:
     return found.problems
 
 
-def _check_shards(place: StorageLocation, manifest: Manifest, found: _Findings) -> Iterator[Shard]:
+def _check_shards(
+    location: StorageLocation, manifest: Manifest, found: _Findings
+) -> Iterator[Shard]:
     """Yields each shard once it has been checked."""
     for split, shards in manifest.splits.items():
         found.class_pixels[split] = np.zeros(NUM_CLASSES, np.int64)
         num_before = len(found.problems)
         for shard in shards:
-            _check_shard(place, manifest, split, shard, found)
+            _check_shard(location, manifest, split, shard, found)
             yield shard
         counted = tuple(found.class_pixels[split].tolist())
         # With a faulty sample the counts differ anyway, and the sample has been named.
@@ -101,17 +101,17 @@ def _check_shards(place: StorageLocation, manifest: Manifest, found: _Findings) 
             )
 
 
-def _check_files(place: StorageLocation, manifest: Manifest, found: _Findings) -> None:
+def _check_files(location: StorageLocation, manifest: Manifest, found: _Findings) -> None:
     named = {shard.path for shards in manifest.splits.values() for shard in shards}
-    extra = set(place.list()) - named - {MANIFEST}
+    extra = set(location.list()) - named - {MANIFEST}
     found.problems += [f"{path}: not in the manifest" for path in sorted(extra)]
 
 
 def _check_shard(
-    place: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: _Findings
+    location: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: _Findings
 ) -> None:
     try:
-        data = place.read(shard.path)
+        data = location.read(shard.path)
     except FileNotFoundError:
         found.problems.append(f"{shard.path}: missing")
         return

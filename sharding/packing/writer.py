@@ -16,7 +16,6 @@ from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample, RejectedError
 from sharding.packing.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
-from sharding.storage.location import open_location
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.storage import StorageLocation
 
@@ -29,8 +28,8 @@ class ShardTask:
 
     Attributes:
         layout: a key of `LAYOUTS`.
-        source: the raw data set's place.
-        out: the sharded data set's place.
+        source: where the raw data set lies.
+        out: where the sharded data set goes.
         split: `train`, `val` or `test`.
         index: the shard's number in its split.
         items: its fixed run of the split's items.
@@ -39,8 +38,8 @@ class ShardTask:
     """
 
     layout: str
-    source: str
-    out: str
+    source: StorageLocation
+    out: StorageLocation
     split: str
     index: int
     items: tuple[Item, ...]
@@ -102,8 +101,8 @@ def write_shard(task: ShardTask) -> ShardRecord:
     Raises:
         ValueError: the data set has been finished meanwhile, and must not be touched.
     """
-    out = open_location(task.out)
-    record = _finished_record(task, out)
+    out = task.out
+    record = _finished_record(task)
     if record is not None:
         return record
     with tempfile.TemporaryFile() as local:
@@ -162,7 +161,7 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) ->
 
 def _read(task: ShardTask, item: Item) -> RawSample:
     """One face; raises RejectedError."""
-    raw = LAYOUTS[task.layout].read(open_location(task.source), item)
+    raw = LAYOUTS[task.layout].read(task.source, item)
     if not raw.labels.any():
         raise RejectedError("nothing labelled: all masks are empty")
     return raw
@@ -174,15 +173,15 @@ def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:
     return Shard(path, hashlib.file_digest(local, "sha256").hexdigest(), num_bytes, num_samples)
 
 
-def _finished_record(task: ShardTask, out: StorageLocation) -> ShardRecord | None:
+def _finished_record(task: ShardTask) -> ShardRecord | None:
     """The record of an earlier, interrupted run, if its shard is whole and need not be redone."""
     try:
-        record = _parse_record(json.loads(out.read(task.record_path)))
+        record = _parse_record(json.loads(task.out.read(task.record_path)))
         if task.left_out is None:
             task = dataclasses.replace(task, left_out=record.left_out)
         if record.digest != task.digest or not _still_rejected(task, record):
             return None
-        shard_bytes = out.read(task.path) if record.shard else b""
+        shard_bytes = task.out.read(task.path) if record.shard else b""
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     sha256 = hashlib.sha256(shard_bytes).hexdigest()

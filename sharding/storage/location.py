@@ -6,22 +6,33 @@ from typing import BinaryIO
 from sharding.storage.s3 import Bucket
 from stn_icnn.storage import Folder, StorageLocation
 
+Address = str | Path | StorageLocation
+"""A folder's path, `s3://bucket/prefix`, or the location itself."""
 
-def open_location(url: str | Path) -> StorageLocation:
-    """The place at a folder's path or at `s3://bucket/prefix`; nothing is touched yet."""
-    text = str(url)
+
+def open_location(address: Address) -> StorageLocation:
+    """Returns the location at an address, as a user may type it; nothing is touched yet.
+
+    Raises:
+        ValueError: for another scheme, or a bucket without a name.
+    """
+    if not isinstance(address, str | Path):
+        return address
+    text = str(address)
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not bucket:
             raise ValueError(f"{text!r} names no bucket, expected s3://bucket/prefix")
         return Bucket(bucket, prefix.strip("/"))
     if "://" in text:
-        raise ValueError(f"{text!r} is not a place, expected a folder or s3://bucket/prefix")
-    return Folder(Path(text).absolute())
+        raise ValueError(
+            f"{text!r} is no storage location: expected a folder or s3://bucket/prefix"
+        )
+    return Folder(Path(text).expanduser().absolute())
 
 
 def split_url(url: str | Path) -> tuple[StorageLocation, str]:
-    """The place and the file name in it of a file's full address.
+    """Returns the location and, in it, the name of a file by its full address.
 
     Raises:
         ValueError: for a bucket without a key.
@@ -34,6 +45,6 @@ def split_url(url: str | Path) -> tuple[StorageLocation, str]:
 
 
 def open_shard(url: str) -> BinaryIO:
-    """A seekable reader of a file in a folder or bucket."""
-    place, name = split_url(url)
-    return place.open(name)
+    """Opens a seekable reader of a file in a folder or bucket."""
+    location, name = split_url(url)
+    return location.open(name)

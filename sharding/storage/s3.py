@@ -43,6 +43,10 @@ class Bucket:
         """`s3://bucket/prefix`."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def child(self, name: str) -> "Bucket":
+        """Returns the prefix of this name below it."""
+        return Bucket(self.bucket, self._key(name))
+
     def url_of(self, path: str) -> str:
         """The full address of `path`."""
         return f"s3://{self.bucket}/{self._key(path)}"

@@ -44,7 +44,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         place.upload((shards / path).open("rb"), path)
     data = ShardedData.open(place.url)
     config = replace(tiny_config, optim=replace(tiny_config.optim, epochs_coarse=1))
-    record = RunRecord.open(f"{bucket}/runs/one", config, data.manifest.fingerprint)
+    record = RunRecord.open(open_location(f"{bucket}/runs/one"), config, data.manifest.fingerprint)
     task = TrainTask(
         phase="coarse",
         config=config,
@@ -67,7 +67,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     assert result.return_value is None
     assert [report["epoch"] for report in reports] == [1]
     assert load_checkpoint(record.model("coarse")).data == data.facts
-    kept = open_location(record.storage).list("coarse/epoch_0001")
+    kept = record.storage.list("coarse/epoch_0001")
     assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)
     read = (*task.train_shards, *task.val_shards)
     assert {path.name for path in cache.glob("*.tar")} == {f"{shard.sha256}.tar" for shard in read}

@@ -17,6 +17,7 @@ from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
 from cluster.training.run_record import FILE, RunRecord
 from stn_icnn.config import PhaseName
+from stn_icnn.storage import Folder
 from stn_icnn.training.phases import PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -136,12 +137,12 @@ def test_scratch_has_the_epochs_that_were_noted_before_it_began(done: Done) -> N
     assert {p: optim[f"epochs_{p}"] for p in PHASES} == noted["epochs"]
     assert (optim["lr_fine"], optim["lr_coarse"]) == (asked.lr_fine, asked.lr_coarse)
     assert record["config"]["model"]["window_px"]["eye"] == 25
-    own = RunRecord(str(done.storage), {}).history("end_to_end")
+    own = RunRecord(Folder(done.storage), {}).history("end_to_end")
     assert noted["budget_s"] == own[-1]["train/seconds"]
 
 
 def seconds_of(done: Done) -> dict[PhaseName, float]:
-    record = RunRecord(str(done.storage / "scratch"), {})
+    record = RunRecord(Folder(done.storage / "scratch"), {})
     return {phase: record.history(phase)[-1]["train/seconds"] for phase in PHASES}
 
 

@@ -16,6 +16,7 @@ from cluster.training.worker import open_phase
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
+from stn_icnn.storage import Folder
 
 SHARE = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
 
@@ -51,7 +52,7 @@ def test_whole_epochs_come_nearest_to_the_time(
 @pytest.fixture
 def beside(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Training:
     """A training on five of eight images."""
-    record = RunRecord.open(str(tmp_path / "run"), tiny_config, "abc", 5)
+    record = RunRecord.open(Folder(tmp_path / "run"), tiny_config, "abc", 5)
     data = ShardedData.open(str(shards))
     return Training(tiny_config, data, record, SHARE, 0, run=None, chosen_images=5)  # type: ignore[arg-type]
 
@@ -84,7 +85,7 @@ def test_epochs_are_chosen_once_and_noted(
     assert (coarse.num_images, coarse.start) == (5, None)
 
     timed(monkeypatch, {"coarse": 9.0, "localizer": 9.0, "end_to_end": 9.0})
-    file = Path(beside.record.storage) / "run.json"
+    file = beside.record.storage.root / "run.json"
     again = replace(beside, record=RunRecord(beside.record.storage, json.loads(file.read_text())))
     scratch = replace(scratch, beside=again)
     assert scratch._epochs(1000.0) == expected
@@ -119,7 +120,7 @@ def test_other_settings_than_it_was_begun_with_are_refused_by_name(
 def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
     other = replace(beside.config, seed=9)
     require_same_scratch(beside.record.storage, other)
-    require_same_scratch(str(tmp_path / "new"), other)
+    require_same_scratch(Folder(tmp_path / "new"), other)
 
 
 def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(beside: Training) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.storage.datasets import ShardedData
 from sharding.packing.manifest import Manifest, load_manifest
+from stn_icnn.storage import Folder
 
 
 def test_a_data_set_tells_a_model_what_it_must_remember(shards: Path):
@@ -24,9 +25,9 @@ def test_shards_are_found_in_the_manifest_s_order(shards: Path):
     assert [s.samples for s in found] == [3, 3, 2]
 
 
-def test_a_relative_place_is_made_absolute(shards: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_relative_address_is_made_absolute(shards: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(shards.parent)
-    assert ShardedData.open("shards").place == str(shards)
+    assert ShardedData.open("shards").location == Folder(shards)
 
 
 def test_nothing_there(tmp_path: Path):

@@ -10,6 +10,8 @@ import pytest
 
 from cluster.storage import locations as places
 from cluster.storage.locations import TrackingUnavailableError
+from sharding.storage.s3 import Bucket
+from stn_icnn.storage import Folder
 
 
 @pytest.fixture(autouse=True)
@@ -46,17 +48,17 @@ def test_cache_home_is_named_or_in_the_user_s_home(monkeypatch, tmp_path):
 
 
 def test_storage_argument_then_environment_then_home(monkeypatch, tmp_path, home):
-    assert places.resolve_storage() == str(home / "storage")
+    assert places.resolve_storage() == Folder(home / "storage")
     monkeypatch.setenv("STN_ICNN_STORAGE", str(tmp_path / "env"))
-    assert places.resolve_storage() == str(tmp_path / "env")
-    assert places.resolve_storage(str(tmp_path / "given")) == str(tmp_path / "given")
+    assert places.resolve_storage() == Folder(tmp_path / "env")
+    assert places.resolve_storage(str(tmp_path / "given")) == Folder(tmp_path / "given")
     assert all((tmp_path / made).is_dir() for made in ("env", "given"))
 
 
 def test_storage_in_a_bucket_is_kept_and_a_relative_folder_made_absolute(tmp_path, monkeypatch):
-    assert places.resolve_storage("s3://bucket/some/prefix/") == "s3://bucket/some/prefix"
+    assert places.resolve_storage("s3://bucket/some/prefix/") == Bucket("bucket", "some/prefix")
     monkeypatch.chdir(tmp_path)
-    assert places.resolve_storage("there") == str(tmp_path / "there")
+    assert places.resolve_storage("there") == Folder(tmp_path / "there")
 
 
 @pytest.mark.parametrize("storage", ["gs://bucket/x", "s3://", "s3:///prefix", "file:///tmp/x"])
@@ -172,4 +174,4 @@ def test_a_submitted_job_s_own_copy_is_no_place(
     monkeypatch.chdir(copy)
     with pytest.raises(ValueError, match=r"storage folder runs is relative, .* temporary copy"):
         places.resolve_storage("runs")
-    assert places.resolve_storage(str(tmp_path / "runs")) == str(tmp_path / "runs")
+    assert places.resolve_storage(str(tmp_path / "runs")) == Folder(tmp_path / "runs")

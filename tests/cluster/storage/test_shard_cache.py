@@ -72,8 +72,7 @@ def tars_requested(answered: Answered) -> Counter[str]:
 
 
 def spoil(data: ShardedData, path: str, change: Callable[[bytes], bytes]) -> None:
-    place = open_location(data.place)
-    place.write(path, change(place.read(path)))
+    data.location.write(path, change(data.location.read(path)))
 
 
 def test_shards_are_fetched_whole_and_once(
@@ -158,7 +157,7 @@ def test_another_shard_than_the_manifest_s_is_refused_by_name(
 
 
 def test_a_shard_that_is_gone_is_named(data: ShardedData, cache: Path):
-    open_location(data.place).delete("train/000001.tar")
+    data.location.delete("train/000001.tar")
     with pytest.raises(FileNotFoundError, match=r"s3://faces/set/train/000001\.tar"):
         fetch_shards(data.shards("train"))
 

@@ -27,6 +27,7 @@ from jobs.options import parse_job
 from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.storage import Folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -75,7 +76,7 @@ def children(settings: SweepJobConfig, run_id: str) -> list[mlflow.entities.Run]
 
 
 def trials_of(settings: SweepJobConfig, run_name: str) -> list[Trial]:
-    return load_trials(f"{settings.storage}/{run_name}")
+    return load_trials(Folder(Path(str(settings.storage), run_name)))
 
 
 def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: SweepJobConfig) -> None:
@@ -175,7 +176,8 @@ GRID = SweepConfig(search="grid", scheduler="none")
 
 def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
     """Dies once after the first epoch of trial-0000; trial-0001 raises while a file is there."""
-    folder = Path(plan.storage)
+    assert isinstance(plan.storage, Folder)
+    folder = plan.storage.root
     if trial["trial"] == "trial-0001" and (folder / "raises").exists():
         raise RuntimeError("no such luck")
     if trial["trial"] == "trial-0000" and not (folder / "died").exists():

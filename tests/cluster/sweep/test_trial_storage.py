@@ -6,6 +6,8 @@ import pytest
 
 from cluster.sweep.trial_storage import TrialStorage
 from cluster.workers.ray_context import checkpoint_name
+from sharding.storage.location import open_location
+from stn_icnn.storage import Folder, StorageLocation
 
 
 def folder_with(path: Path, text: str) -> Path:
@@ -19,8 +21,8 @@ def report(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "step": 0, "val/f1_parts": epoch / 10}
 
 
-def content(place: TrialStorage) -> set[str]:
-    with place.checkpoint() as folder:
+def content(storage: TrialStorage) -> set[str]:
+    with storage.checkpoint() as folder:
         assert folder is not None
         return {(folder / name).read_text() for name in ("model.pt", "state.pt")}
 
@@ -29,22 +31,22 @@ def content(place: TrialStorage) -> set[str]:
 def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    url = str(tmp_path / "trial" / "fine")
+    location: StorageLocation = Folder(tmp_path / "trial" / "fine")
     if kind == "bucket":
-        url = f"{request.getfixturevalue('bucket')}/trial/fine"
-    place = TrialStorage(url)
-    with place.checkpoint() as folder:
+        location = open_location(request.getfixturevalue("bucket")).child("trial").child("fine")
+    storage = TrialStorage(location)
+    with storage.checkpoint() as folder:
         assert folder is None
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        place.model()
-    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
-    place.keep(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
-    assert content(place) == {"within"}
-    place.keep(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
-    assert content(TrialStorage(url)) == {"two"}
-    assert place.model() == b"two"
-    assert TrialStorage(url).reports() == [report(1), report(2)]
-    assert {path.split("/")[0] for path in place._place.list()} == {
+        storage.model()
+    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    storage.keep(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
+    assert content(storage) == {"within"}
+    storage.keep(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
+    assert content(TrialStorage(location)) == {"two"}
+    assert storage.model() == b"two"
+    assert TrialStorage(location).reports() == [report(1), report(2)]
+    assert {path.split("/")[0] for path in storage.location.list()} == {
         "epoch_0002",
         "latest.json",
         "reports.json",
@@ -54,9 +56,9 @@ def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
 def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialStorage(str(tmp_path / "fine"))
-    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
-    write = type(place._place).write
+    storage = TrialStorage(Folder(tmp_path / "fine"))
+    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    write = type(storage.location).write
     written = []
 
     def dies_at_the_second(self, path: str, data: bytes) -> None:
@@ -65,32 +67,32 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
             raise KeyboardInterrupt
         write(self, path, data)
 
-    monkeypatch.setattr(type(place._place), "write", dies_at_the_second)
+    monkeypatch.setattr(type(storage.location), "write", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+        storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     monkeypatch.undo()
-    assert content(place) == {"one"}
-    assert place.reports() == [report(1)]
-    place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
-    assert content(place) == {"two"}
+    assert content(storage) == {"one"}
+    assert storage.reports() == [report(1)]
+    storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+    assert content(storage) == {"two"}
 
 
 def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialStorage(str(tmp_path / "fine"))
-    place.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    storage = TrialStorage(Folder(tmp_path / "fine"))
+    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
 
     def dies(self, path: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(place._place), "delete", dies)
+    monkeypatch.setattr(type(storage.location), "delete", dies)
     with pytest.raises(KeyboardInterrupt):
-        place.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+        storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     monkeypatch.undo()
-    assert content(place) == {"two"}
-    place.keep(folder_with(tmp_path / "c", "three"), "epoch_0003", report(3))
-    assert {path.split("/")[0] for path in place._place.list()} == {
+    assert content(storage) == {"two"}
+    storage.keep(folder_with(tmp_path / "c", "three"), "epoch_0003", report(3))
+    assert {path.split("/")[0] for path in storage.location.list()} == {
         "epoch_0003",
         "latest.json",
         "reports.json",
@@ -98,21 +100,21 @@ def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
 
 
 def test_a_checkpoint_that_comes_again_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
-    place = TrialStorage(str(tmp_path / "fine"))
+    storage = TrialStorage(Folder(tmp_path / "fine"))
     for text in ("one", "again"):
-        place.keep(folder_with(tmp_path / text, text), "epoch_0001", report(1))
-    assert content(place) == {"again"}
+        storage.keep(folder_with(tmp_path / text, text), "epoch_0001", report(1))
+    assert content(storage) == {"again"}
 
 
 def test_an_epoch_that_is_trained_again_replaces_its_report(tmp_path: Path) -> None:
-    place = TrialStorage(str(tmp_path))
+    storage = TrialStorage(Folder(tmp_path))
     for epoch in (1, 2, 3, 2):
-        place.add_report(report(epoch))
-    assert place.reports() == [report(1), report(2)]
+        storage.add_report(report(epoch))
+    assert storage.reports() == [report(1), report(2)]
 
 
 def test_checkpoints_are_named_in_order() -> None:
-    places = [(0, 3), (1, 0), (1, 12), (2, 0), (11, 0)]
-    found = [checkpoint_name({"epoch": epoch, "step": step}) for epoch, step in places]
+    positions = [(0, 3), (1, 0), (1, 12), (2, 0), (11, 0)]
+    found = [checkpoint_name({"epoch": epoch, "step": step}) for epoch, step in positions]
     assert found == sorted(found)
     assert found[2] == "epoch_0001_step_00012"

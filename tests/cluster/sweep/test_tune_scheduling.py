@@ -19,6 +19,7 @@ from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_run import Sweep, _described
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from stn_icnn.config import TrainConfig
+from stn_icnn.storage import Folder
 
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}
 SPACE = {"optim.lr_fine": FloatDistribution(1e-4, 0.1, log=True)}
@@ -49,16 +50,16 @@ def names(record: SweepRecord) -> list[str]:
 
 
 def test_a_trial_is_on_disk_before_tune_hears_of_it(tmp_path: Path) -> None:
-    record = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     found = search_of(record, 2).suggest("x")
     assert found == {"trial": "trial-0000", "values": {"optim.lr_fine": 0.0}, "seed": 7}
-    assert names(SweepRecord.open(str(tmp_path), CONTENT, SPACE)) == ["trial-0000"]
+    assert names(SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)) == ["trial-0000"]
 
 
 def test_another_driver_goes_on_with_what_was_left_and_adds_only_what_is_missing(
     tmp_path: Path,
 ) -> None:
-    record = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     search = search_of(record, 5)
     for _ in range(4):
         search.suggest("x")
@@ -67,14 +68,14 @@ def test_another_driver_goes_on_with_what_was_left_and_adds_only_what_is_missing
     ):
         trial.state, trial.curve = state, {1: 0.5}
         record.save(trial)
-    again = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    again = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     second = search_of(again, 5)
     handed = [second.suggest("x") for _ in range(4)]
     assert [h["trial"] for h in handed[:3]] == ["trial-0002", "trial-0003", "trial-0004"]
     assert handed[3] == Searcher.FINISHED
     assert again.named("trial-0002").state == "running"
     assert again.named("trial-0003").curve == {1: 0.5}
-    assert sorted(names(SweepRecord.open(str(tmp_path), CONTENT, SPACE))) == [
+    assert sorted(names(SweepRecord.open(Folder(tmp_path), CONTENT, SPACE))) == [
         f"trial-{i:04d}" for i in range(5)
     ]
 
@@ -84,7 +85,7 @@ def test_a_trial_that_may_not_start_makes_way_for_the_next_one(tmp_path: Path) -
         if trial.setting == 1:
             trial.state = "failed"
 
-    record = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     search = search_of(record, 3, on_start=forbid_the_second)
     assert [search.suggest("x")["trial"] for _ in range(2)] == ["trial-0000", "trial-0002"]
     assert search.suggest("x") == Searcher.FINISHED
@@ -112,12 +113,14 @@ class NotTracked:
 def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(TrainConfig(), ("fine",), None, (), (), None, "", None, max_failures=0)
+    plan = TrialPlan(
+        TrainConfig(), ("fine",), None, (), (), None, Folder(tmp_path), None, max_failures=0
+    )
     trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
-    record, run = SweepRecord.open(str(tmp_path), CONTENT, SPACE), NotTracked()
+    record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
     SweepCallback(record, plan, run).start(trial)
-    (kept,) = SweepRecord.open(str(tmp_path), CONTENT, SPACE).trials
+    (kept,) = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE).trials
     assert (kept.state, kept.tracked) == ("failed", True)
     assert "model.patch_px.eye must be odd" in str(kept.error)
     assert run.params == {"trial-0000": trial.values}
@@ -126,7 +129,7 @@ def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
 
 
 def test_settings_that_came_to_their_end_are_repeated_with_other_seeds(tmp_path: Path) -> None:
-    record = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     search = search_of(record, 2, seeds=3)
     search.suggest("x"), search.suggest("x")
     assert search.suggest("x") is None  # that depends on the two
@@ -144,17 +147,19 @@ def test_settings_that_came_to_their_end_are_repeated_with_other_seeds(tmp_path:
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
-    SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     other = {"config": {"optim": {"lr_fine": 0.5}}, "seeds": 1}
     with pytest.raises(ValueError, match=r"config\.optim\.lr_fine: 0\.5, was 0\.01"):
-        SweepRecord.open(str(tmp_path), other, SPACE)
+        SweepRecord.open(Folder(tmp_path), other, SPACE)
 
 
 def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: Path) -> None:
-    record = SweepRecord.open(str(tmp_path), CONTENT, SPACE)
+    record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     for number, state in enumerate(("finished", "failed", "running")):
         record.add(replace(done(number, 0.5), state=state))
-    plan = TrialPlan(TrainConfig(), ("fine",), None, (), (), None, "", None, max_failures=0)
+    plan = TrialPlan(
+        TrainConfig(), ("fine",), None, (), (), None, Folder(tmp_path), None, max_failures=0
+    )
     assert "1 trials are done" in _described(
         Sweep(SweepJobConfig(), SPACE, 3, plan, record, None), 1
     )

@@ -39,6 +39,7 @@ from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import build_model
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
+from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import PHASES
 
@@ -180,7 +181,7 @@ def two_worker_losses(
         train,
         end_to_end_task(shards, in_pieces),
         name="two",
-        storage=str(tmp_path_factory.mktemp("two")),
+        storage=Folder(tmp_path_factory.mktemp("two")),
         allocation=TWO_WORKERS,
         max_failures=0,
         on_report=reports.append,
@@ -219,7 +220,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
         # All 12 faces in batches of 8 and 4: one for each worker.
         EvaluateTask({MODEL: model_file.read_bytes()}, every_shard, data.shards("val")),
         name="evaluate",
-        storage=str(tmp_path),
+        storage=Folder(tmp_path),
         allocation=TWO_WORKERS,
         max_failures=0,
         on_report=lambda report: None,
@@ -258,7 +259,7 @@ def test_phase_goes_on_after_a_workers_death(
         train_and_die_once,
         (end_to_end_task(shards, frozen_stats), str(tmp_path), str(marker)),
         name="dies",
-        storage=str(tmp_path),
+        storage=Folder(tmp_path),
         allocation=TWO_WORKERS,
         max_failures=1,
         on_report=reports.append,
@@ -290,7 +291,7 @@ def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
         run_on_workers,
         task=end_to_end_task(shards, replace(frozen_stats, checkpoint_every_steps=1)),
         name="stops",
-        storage=str(tmp_path),
+        storage=Folder(tmp_path),
         max_failures=0,
         on_report=reports.append,
     )
@@ -298,8 +299,8 @@ def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
         run(train_and_stop, allocation=TWO_WORKERS)
     assert (tmp_path / "stops" / "epoch_0001_step_00001").is_dir()
     run(train, allocation=replace(TWO_WORKERS, num_workers=1))
-    places = [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
-    assert places == [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    positions = [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
+    assert positions == [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
     assert losses_of(reports) == pytest.approx(two_worker_losses, abs=1e-5)
 
 
@@ -312,7 +313,7 @@ def test_diverging_phase_is_not_tried_again(
         train,
         end_to_end_task(shards, replace(tiny_config, optim=optim)),
         name="diverges",
-        storage=str(tmp_path),
+        storage=Folder(tmp_path),
         allocation=TWO_WORKERS,
         max_failures=3,
         on_report=reports.append,

@@ -8,95 +8,98 @@ import pytest
 
 from cluster.training.run_record import RunRecord
 from stn_icnn.config import FineConfig, TrainConfig
+from stn_icnn.storage import Folder
 
 
 def test_the_same_run_is_taken_up_where_it_stopped(tmp_path: Path, tiny_config: TrainConfig):
-    record = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert not record.has_finished("coarse")
     record.finish("coarse")
-    again = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert again.has_finished("coarse")
     assert not again.has_finished("localizer")
     again.finish("localizer")
-    assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
+    assert RunRecord.open(Folder(tmp_path), tiny_config, "abc").has_finished("coarse")
 
 
 def test_what_a_phase_was_trained_on_is_kept_over_restarts(
     tmp_path: Path, tiny_config: TrainConfig
 ):
-    record = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert record.computed_on("coarse") == []
     record.note_machine("coarse", "a CPU, fp32")
-    again = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     again.note_machine("coarse", "a GPU, bf16")
     again.finish("coarse")
-    last = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    last = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert last.computed_on("coarse") == ["a CPU, fp32", "a GPU, bf16"]
     assert last.computed_on("localizer") == []
 
 
 def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
     other = replace(tiny_config, optim=replace(tiny_config.optim, lr_fine=0.125), seed=7)
     with pytest.raises(ValueError, match=r"optim\.lr_fine: 0\.125, was 0\.01") as error:
-        RunRecord.open(str(tmp_path), other, "abc")
+        RunRecord.open(Folder(tmp_path), other, "abc")
     assert "seed: 7, was 0" in str(error.value)
     assert "--run-name" in str(error.value)
     assert "lr_coarse" not in str(error.value)
-    assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
+    assert RunRecord.open(Folder(tmp_path), tiny_config, "abc").has_finished("coarse")
 
 
 def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
     tmp_path: Path, tiny_config: TrainConfig
 ):
-    RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
     file = tmp_path / "run.json"
     content = json.loads(file.read_text())
     del content["config"]["fine"], content["config"]["optim"]["epochs_fine"]
     del content["num_images"], content["parent_sha256"]
     file.write_text(json.dumps(content))
-    assert RunRecord.open(str(tmp_path), tiny_config, "abc").has_finished("coarse")
+    assert RunRecord.open(Folder(tmp_path), tiny_config, "abc").has_finished("coarse")
     other = replace(tiny_config, fine=FineConfig(window_error=0.02))
     with pytest.raises(ValueError, match=r"fine\.window_error: 0\.02, was 0\.01"):
-        RunRecord.open(str(tmp_path), other, "abc")
+        RunRecord.open(Folder(tmp_path), other, "abc")
 
 
 def test_a_run_of_before_statistics_were_kept_goes_on_as_it_was_begun(
     tmp_path: Path, tiny_config: TrainConfig
 ):
-    RunRecord.open(str(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
     file = tmp_path / "run.json"
     content = json.loads(file.read_text())
     del content["config"]["optim"]["freeze_pretrained_stats"]
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"freeze_pretrained_stats: True, was False"):
-        RunRecord.open(str(tmp_path), tiny_config, "abc")
+        RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     as_then = replace(tiny_config, optim=replace(tiny_config.optim, freeze_pretrained_stats=False))
-    assert RunRecord.open(str(tmp_path), as_then, "abc").has_finished("coarse")
+    assert RunRecord.open(Folder(tmp_path), as_then, "abc").has_finished("coarse")
 
 
 def test_other_data_is_refused(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(str(tmp_path), tiny_config, "abc")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     with pytest.raises(ValueError, match=r"data_fingerprint: xyz, was abc"):
-        RunRecord.open(str(tmp_path), tiny_config, "xyz")
+        RunRecord.open(Folder(tmp_path), tiny_config, "xyz")
 
 
 def test_other_images_or_another_parent_are_refused(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "aaaa")
-    assert RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "aaaa").content["finished"] == []
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc", 100, "aaaa")
+    assert (
+        RunRecord.open(Folder(tmp_path), tiny_config, "abc", 100, "aaaa").content["finished"] == []
+    )
     with pytest.raises(ValueError, match=r"\(num_images: 400, was 100\)"):
-        RunRecord.open(str(tmp_path), tiny_config, "abc", 400, "aaaa")
+        RunRecord.open(Folder(tmp_path), tiny_config, "abc", 400, "aaaa")
     with pytest.raises(ValueError, match=r"\(parent_sha256: bbbb, was aaaa\)"):
-        RunRecord.open(str(tmp_path), tiny_config, "abc", 100, "bbbb")
+        RunRecord.open(Folder(tmp_path), tiny_config, "abc", 100, "bbbb")
 
 
 def test_what_is_noted_is_there_when_the_run_goes_on(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(str(tmp_path), tiny_config, "abc").note("scratch", {"epochs": {"coarse": 3}})
-    again = RunRecord.open(str(tmp_path), tiny_config, "abc")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").note("scratch", {"epochs": {"coarse": 3}})
+    again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert again.content["scratch"] == {"epochs": {"coarse": 3}}
 
 
 def test_runs_of_other_names_know_nothing_of_each_other(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(str(tmp_path / "one"), tiny_config, "abc").finish("coarse")
-    other = RunRecord.open(str(tmp_path / "two"), replace(tiny_config, seed=1), "abc")
+    RunRecord.open(Folder(tmp_path / "one"), tiny_config, "abc").finish("coarse")
+    other = RunRecord.open(Folder(tmp_path / "two"), replace(tiny_config, seed=1), "abc")
     assert not other.has_finished("coarse")

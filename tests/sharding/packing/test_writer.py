@@ -289,7 +289,7 @@ def test_bad_settings_are_refused(setting: dict, message: str):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("gs://bucket/x", "'gs://bucket/x' is not a place"),
+        ("gs://bucket/x", "'gs://bucket/x' is no storage location"),
         ("s3://", "'s3://' names no bucket"),
     ],
 )

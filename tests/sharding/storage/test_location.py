@@ -20,39 +20,48 @@ from stn_icnn.storage import Folder, StorageLocation
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> StorageLocation:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> StorageLocation:
     if request.param == "folder":
-        return open_location(tmp_path / "place")
+        return open_location(tmp_path / "folder")
     return open_location(request.getfixturevalue("bucket") + "/some/prefix")
 
 
-def test_write_read_list_delete(place: StorageLocation):
-    assert place.list() == []
-    place.write("b/2.txt", b"two")
-    place.write("a.txt", b"one")
-    place.write("a.txt", b"uno")
-    place.upload(io.BytesIO(b"three"), "b/1.txt")
-    place.write("bb/3.txt", b"beside")
-    assert place.list() == ["a.txt", "b/1.txt", "b/2.txt", "bb/3.txt"]
-    assert place.list("b") == ["b/1.txt", "b/2.txt"]
-    assert place.read("a.txt") == b"uno"
-    assert place.read("b/1.txt") == b"three"
-    assert place.exists("b/1.txt")
-    assert not place.exists("b")
-    place.delete("b/1.txt")
-    place.delete("b/1.txt")
-    assert not place.exists("b/1.txt")
+def test_write_read_list_delete(location: StorageLocation):
+    assert location.list() == []
+    location.write("b/2.txt", b"two")
+    location.write("a.txt", b"one")
+    location.write("a.txt", b"uno")
+    location.upload(io.BytesIO(b"three"), "b/1.txt")
+    location.write("bb/3.txt", b"beside")
+    assert location.list() == ["a.txt", "b/1.txt", "b/2.txt", "bb/3.txt"]
+    assert location.list("b") == ["b/1.txt", "b/2.txt"]
+    assert location.read("a.txt") == b"uno"
+    assert location.read("b/1.txt") == b"three"
+    assert location.exists("b/1.txt")
+    assert not location.exists("b")
+    location.delete("b/1.txt")
+    location.delete("b/1.txt")
+    assert not location.exists("b/1.txt")
     with pytest.raises(FileNotFoundError, match=r"b/1\.txt"):
-        place.read("b/1.txt")
+        location.read("b/1.txt")
     with pytest.raises(FileNotFoundError, match=r"b/1\.txt"):
-        place.open("b/1.txt")
+        location.open("b/1.txt")
 
 
-def test_reader_seeks(place: StorageLocation, monkeypatch: pytest.MonkeyPatch):
+def test_a_child_is_a_location_below(location: StorageLocation):
+    child = location.child("runs").child("one")
+    assert child == open_location(f"{location.url}/runs/one")
+    child.write("a.txt", b"1")
+    assert child.list() == ["a.txt"]
+    assert location.list() == ["runs/one/a.txt"]
+    assert child.url_of("a.txt") == location.url_of("runs/one/a.txt")
+
+
+def test_reader_seeks(location: StorageLocation, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1000, 4000))
     data = random.Random(0).randbytes(50_000)
-    place.write("x.bin", data)
-    with open_shard(place.url_of("x.bin")) as file:
+    location.write("x.bin", data)
+    with open_shard(location.url_of("x.bin")) as file:
         assert file.read(10) == data[:10]
         file.seek(49_990)
         assert file.read(100) == data[-10:]
@@ -67,16 +76,16 @@ def test_reader_seeks(place: StorageLocation, monkeypatch: pytest.MonkeyPatch):
         assert file.read() == data
 
 
-def test_tar_is_read_through_the_opener(place: StorageLocation):
+def test_tar_is_read_through_the_opener(location: StorageLocation):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("a", "b"):
             info = tarfile.TarInfo(name)
             info.size = 5000
             tar.addfile(info, io.BytesIO(name.encode() * 5000))
-    place.write("x.tar", buffer.getvalue())
+    location.write("x.tar", buffer.getvalue())
     opener = pickle.loads(pickle.dumps(open_shard))
-    with opener(place.url_of("x.tar")) as file, tarfile.open(fileobj=file) as tar:
+    with opener(location.url_of("x.tar")) as file, tarfile.open(fileobj=file) as tar:
         assert tar.getnames() == ["a", "b"]
         assert tar.extractfile("b").read() == b"b" * 5000
 
@@ -102,15 +111,19 @@ def test_reading_on_takes_few_requests(bucket: str, monkeypatch: pytest.MonkeyPa
         assert asked == [256 << 10]
 
 
-def test_places_pickle(place: StorageLocation):
-    place.write("a", b"1")
-    assert pickle.loads(pickle.dumps(place)).read("a") == b"1"
+def test_locations_pickle(location: StorageLocation):
+    location.write("a", b"1")
+    assert pickle.loads(pickle.dumps(location)).read("a") == b"1"
 
 
 def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
     assert open_location("data") == Folder(tmp_path / "data")
+    assert open_location("~/data") == Folder(Path("/home/me/data"))
+    assert open_location(Folder(tmp_path)) == Folder(tmp_path)
     assert open_location("s3://bucket/a/b/") == Bucket("bucket", "a/b")
+    assert open_location("s3://bucket").child("a") == Bucket("bucket", "a")
     assert open_location("s3://bucket").url == "s3://bucket"
     assert open_location("s3://bucket/a").url_of("b/c") == "s3://bucket/a/b/c"
     assert split_url("s3://bucket/a/b.tar") == (Bucket("bucket", "a"), "b.tar")
@@ -120,13 +133,13 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_missing_bucket_is_an_error_that_names_it(bucket: str):
-    place = open_location("s3://no-such-bucket/prefix")
+    location = open_location("s3://no-such-bucket/prefix")
     with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix/a.*NoSuchBucket"):
-        place.read("a")
+        location.read("a")
     with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix.*NoSuchBucket"):
-        place.list()
+        location.list()
     with pytest.raises(OSError, match=r"s3://no-such-bucket/prefix/a.*NoSuchBucket"):
-        place.write("a", b"")
+        location.write("a", b"")
 
 
 def test_server_that_is_away_is_an_error_that_names_the_object(
