@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster.storage.datasets import DEMO_NAME, ShardedData
 from cluster.storage.shard_cache import DatasetShard, fetch_shards
-from cluster.training.worker import UNLIMITED_PX
+from cluster.storage.sharded_faces import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces

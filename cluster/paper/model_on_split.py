@@ -9,8 +9,8 @@ from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ExperimentResult, OpenedModel, open_model, run_experiment
 from cluster.storage.datasets import ShardedData
+from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from cluster.training.run_record import new_run_name
-from cluster.training.worker import read_faces, unlimited_canvas
 from stn_icnn.config import require
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch

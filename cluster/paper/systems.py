@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cluster.scoring.job import count
+from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.phase_runs import Training, train_phase
-from cluster.training.worker import COARSE, MEAN_MAP
 from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.phases import STARTS_FROM, SYSTEMS
@@ -41,7 +41,7 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
         counts = _from_npz(storage.read(COUNTS_FILE)) if storage.exists(COUNTS_FILE) else {}
         missing = [system for system in systems if system not in counts]
         if missing:
-            counts = _counted(training, missing) | counts
+            counts = {**_counted(training, missing), **counts}
             storage.write(COUNTS_FILE, _to_npz(counts))
         for system in systems:
             rows = f1_rows(counts[system].sum(dim=0))
@@ -61,7 +61,7 @@ def phases_of(systems: Sequence[System]) -> list[PhaseName]:
     return phases
 
 
-def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
+def _counted(training: Training, systems: Sequence[System]) -> Mapping[str, Tensor]:
     return count(
         {system: training.record.model(SYSTEMS[system]) for system in systems},
         training.data,
@@ -70,7 +70,7 @@ def _counted(training: Training, systems: Sequence[System]) -> dict[str, Tensor]
         allocation=training.allocation,
         max_failures=training.max_failures,
         coarse=training.record.model("coarse"),
-    )
+    ).counts
 
 
 def _to_npz(counts: Mapping[str, Tensor]) -> bytes:

@@ -7,32 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cluster.config import EvaluateConfig
 from cluster.job_setup import join, open_job
+from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.training.run_record import new_run_name
-from cluster.training.worker import MODEL, EvaluateTask, evaluate, read_faces, unlimited_canvas
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
-from stn_icnn.data.batch import collate
-from stn_icnn.data.plan import Request
-from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.networks.model import STNiCNN
-from stn_icnn.reporting.f1_report import Example, pick_examples, write_report
+from stn_icnn.reporting.f1_report import write_report
 from stn_icnn.reporting.tables import text_table
-from stn_icnn.scoring.confusion import parse_batch
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
 
 REPORT = "report"
-EXAMPLES_A_KIND = 3
+EXAMPLES_PER_KIND = 3
+"""How many of the best, the median and the worst faces a report shows."""
 LEAST_IMAGES_A_WORKER = 32
 """Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
 
@@ -67,7 +61,8 @@ def count(
     max_failures: int,
     precision: Precision | None = None,
     coarse: bytes | None = None,
-) -> dict[str, Tensor]:
+    examples_per_kind: int = 0,
+) -> ScoredSplit:
     """Counts how models label a split, with a coarse network alone and the mean label map.
 
     Args:
@@ -79,23 +74,23 @@ def count(
         max_failures: restarts after a worker's death.
         precision: arithmetic to label in; None: each model's own setting.
         coarse: the file of the model whose coarse network it is; None: the first one's.
-
-    Returns:
-        By system, confusion counts of each image in the split's order, int64 `[M, 11, 11]`.
+        examples_per_kind: how many of the first model's best, median and worst faces are returned.
 
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
     """
+    shards, train_shards = data.shards(split), data.shards_or_none("train")
     result = run_on_workers(
-        evaluate,
-        EvaluateTask(models, data.shards(split), data.shards_or_none("train"), precision, coarse),
+        score_split,
+        ScoringTask(models, shards, train_shards, precision, coarse, examples_per_kind),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         allocation=allocation,
         max_failures=max_failures,
         on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
-    return {name: torch.tensor(value) for name, value in result.return_value.items()}
+    scored: ScoredSplit = result.return_value
+    return scored
 
 
 def score(
@@ -127,7 +122,7 @@ def score(
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
-    counts = count(
+    scored = count(
         {system: model, **(others or {})},
         data,
         split,
@@ -135,50 +130,31 @@ def score(
         allocation=allocation,
         max_failures=max_failures,
         precision=precision,
+        examples_per_kind=EXAMPLES_PER_KIND,
     )
-    scores = Scores(_report(counts, model, data, split, run), counts)
+    scores = Scores(_report(scored, data, split, run), scored.counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(text_table(scores.systems), flush=True)
     return scores
 
 
 def _report(
-    counts: Mapping[str, Tensor], model: bytes, data: ShardedData, split: str, run: Run
+    scored: ScoredSplit, data: ShardedData, split: str, run: Run
 ) -> dict[str, dict[str, float | None]]:
-    """Writes the report of confusion counts, those of `model` first, and logs it.
-
-    Returns:
-        F1 of each row, by system.
-    """
-    checkpoint = load_checkpoint(model)
-    main = next(iter(counts.values()))
-    faces = read_faces(data.shards(split), unlimited_canvas(checkpoint.config))
-    keys = [place.key for place in faces.samples]
+    """Writes the report of a split, logs it to MLflow, and returns F1 by system and row."""
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         report = write_report(
             Path(folder),
-            systems=counts,
-            keys=keys,
+            systems=scored.counts,
+            keys=scored.keys,
             dataset=data.name,
             title=f"{run.name} on the {split} split of {data.name}",
             metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
-            examples={
-                kind: [_example(checkpoint.model, faces, index) for index in indices]
-                for kind, indices in pick_examples(main, keys, EXAMPLES_A_KIND).items()
-            },
+            examples=scored.examples,
         )
         run.log_artifacts(folder, REPORT)
     systems: dict[str, dict[str, float | None]] = report["systems"]
     return systems
-
-
-@torch.inference_mode()
-def _example(model: STNiCNN, faces: ShardedFaces, index: int) -> Example:
-    batch = collate([faces[Request(index)]])
-    (predicted,) = parse_batch(model, batch)
-    assert batch.labels is not None
-    image = batch.images[0].permute(1, 2, 0)
-    return Example(batch.keys[0], image.numpy(), batch.labels[0].numpy(), predicted.numpy())
 
 
 def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:

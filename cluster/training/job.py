@@ -6,6 +6,7 @@ from typing import Any
 from cluster.config import JobConfig
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score
+from cluster.scoring.worker import MODEL
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
 from cluster.training.phase_runs import (
@@ -17,7 +18,6 @@ from cluster.training.phase_runs import (
     train_phase,
 )
 from cluster.training.run_record import new_run_name
-from cluster.training.worker import MODEL
 from stn_icnn.config import PhaseName
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import PHASES

@@ -6,10 +6,8 @@ The caller gives confusion counts per image and system; everything here is compu
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -27,51 +25,12 @@ from stn_icnn.reporting.tables import (
     write_csv,
     write_lines,
 )
+from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors
 
 LEVEL: Final = 0.95
 NUM_RESAMPLES: Final = 1000
 SEED: Final = 0
-
-
-class Example(NamedTuple):
-    """An image to show in the report.
-
-    Attributes:
-        key: the image's, one of the report's keys.
-        image: uint8 `[H, W, 3]`, RGB.
-        truth: uint8 `[H, W]`, canonical class ids.
-        predicted: uint8 `[H, W]`, canonical class ids.
-    """
-
-    key: str
-    image: npt.NDArray[np.uint8]
-    truth: npt.NDArray[np.uint8]
-    predicted: npt.NDArray[np.uint8]
-
-
-def pick_examples(counts: Tensor, keys: Sequence[str], num: int = 4) -> dict[str, list[int]]:
-    """Choose the images to show by their own overall F1.
-
-    Args:
-        counts: int64 `[M, 11, 11]` of the main system, rows truth, columns prediction.
-        keys: of the M images; they settle ties.
-        num: images a kind; fewer where there are fewer than `num` images.
-
-    Returns:
-        Indices of the `best` images, best first, the `median` ones, and the `worst`, worst first.
-        Images whose overall F1 is undefined are in none.
-    """
-    overall = f1_tensors(counts)["overall"].tolist()
-    # NaN, undefined, is the one number unequal to itself.
-    defined = [i for i, f1 in enumerate(overall) if f1 == f1]
-    ranked = sorted(defined, key=lambda i: (-overall[i], keys[i]))
-    start = max(0, (len(ranked) - num) // 2)
-    return {
-        "best": ranked[:num],
-        "median": ranked[start : start + num],
-        "worst": ranked[::-1][:num],
-    }
 
 
 def write_report(
@@ -82,7 +41,7 @@ def write_report(
     dataset: str,
     title: str,
     metadata: Mapping[str, Any],
-    examples: Mapping[str, Sequence[Example]],
+    examples: Mapping[str, Sequence[ScoredFace]],
     classes_of_model: Sequence[int] = MODEL_CLASSES,
 ) -> dict[str, Any]:
     """Write the F1 report and return what its `f1.json` holds.

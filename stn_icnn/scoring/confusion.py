@@ -39,10 +39,18 @@ def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
 
 
 def evaluation_batches(
-    faces: ShardedFaces, context: TrainContext
+    faces: ShardedFaces, context: TrainContext, only: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
-    """This rank's share of a split: places in the split, and the batch of them on its device."""
+    """Yields this rank's batches of a split, on its device, each with its faces' indices.
+
+    Args:
+        faces: the split.
+        context: the ranks that share the split.
+        only: indices of faces; batches that hold none of these are left out.
+    """
     plan = plan_evaluation(len(faces), context.rank, context.world_size, EVALUATION_BATCH)
+    if only is not None:
+        plan = [batch for batch in plan if any(request.index in only for request in batch)]
     for requests, batch in zip(plan, load_batches(faces, plan), strict=True):
         yield [request.index for request in requests], batch.to(context.device)
 

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.storage.datasets import ShardedData
 from cluster.storage.shard_cache import DatasetShard, fetch_shards
-from cluster.training.worker import read_faces
+from cluster.storage.sharded_faces import read_faces
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
 

@@ -21,10 +21,11 @@ import torch
 
 import cluster.training.worker
 from cluster.config import JobConfig, ScalingConfig
+from cluster.scoring.worker import MODEL, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
 from cluster.training.job import run_end_to_end
-from cluster.training.worker import MODEL, EvaluateTask, TrainTask, evaluate, train
+from cluster.training.worker import TrainTask, train
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_cluster import join_cluster
@@ -39,6 +40,7 @@ from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import build_model
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
+from stn_icnn.scoring.f1 import confusion
 from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import PHASES
@@ -216,9 +218,11 @@ def test_f1_from_two_workers_equals_f1_from_one(
     every_shard = tuple(shard for split in SPLITS for shard in data.shards(split))
     model_file = resolve_model(done.result["model"], done.settings.tracking_uri) / "model.pt"
     result = run_on_workers(
-        evaluate,
+        score_split,
         # All 12 faces in batches of 8 and 4: one for each worker.
-        EvaluateTask({MODEL: model_file.read_bytes()}, every_shard, data.shards("val")),
+        ScoringTask(
+            {MODEL: model_file.read_bytes()}, every_shard, data.shards("val"), examples_per_kind=3
+        ),
         name="evaluate",
         storage=Folder(tmp_path),
         allocation=TWO_WORKERS,
@@ -229,10 +233,18 @@ def test_f1_from_two_workers_equals_f1_from_one(
     model = prepare_model(loaded.model, loaded.config, torch.device("cpu"))
     faces = ShardedFaces([shard.url for shard in every_shard])
     alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
-    from_two = result.return_value[MODEL]
+    scored = result.return_value
+    from_two = scored.counts[MODEL]
     pixels = [faces[Request(i)].labels.numel() for i in range(len(faces))]
-    assert from_two.sum(axis=(1, 2)).tolist() == pixels
-    assert np.array_equal(from_two, alone[MODEL].numpy())
+    assert from_two.sum(dim=(1, 2)).tolist() == pixels
+    assert torch.equal(from_two, alone[MODEL])
+    shown = {face.key: face for of_kind in scored.examples.values() for face in of_kind}
+    indices = [scored.keys.index(key) for key in shown]
+    assert min(indices) < 8 <= max(indices), "faces of both workers"
+    for index, face in zip(indices, shown.values(), strict=True):
+        truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
+        assert torch.equal(confusion(truth, predicted), from_two[index])
+        assert np.array_equal(face.image, faces[Request(index)].image.permute(1, 2, 0))
 
 
 def train_and_die_once(given: tuple[TrainTask, str, str]) -> str | None:

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from stn_icnn.labels import CLASS_ID, F1_ROWS, NUM_CLASSES
 from stn_icnn.reporting.f1_report import (
-    Example,
-    pick_examples,
     write_report,
 )
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_TABLES
 from stn_icnn.reporting.tables import HEADINGS
+from stn_icnn.scoring.examples import ScoredFace, pick_examples
 from stn_icnn.scoring.f1 import bootstrap_interval, confusion, f1_rows
 
 NOSE, SKIN = CLASS_ID["nose"], CLASS_ID["skin"]
@@ -26,7 +25,7 @@ KEYS = [f"face_{i}" for i in range(7)]
 ROWS = [*F1_ROWS, "mean"]
 
 
-def faces(num_missed: int) -> tuple[list[Example], Tensor]:
+def faces(num_missed: int) -> tuple[list[ScoredFace], Tensor]:
     """Seven faces of bars, face i with i + `num_missed` columns of its parts missed."""
     truth = np.full((22, 30), SKIN, dtype=np.uint8)
     truth[2:20, 5:25] = np.arange(1, 10, dtype=np.uint8).repeat(2)[:, None]
@@ -35,7 +34,7 @@ def faces(num_missed: int) -> tuple[list[Example], Tensor]:
         predicted = np.where(truth == SKIN, 0, truth).astype(np.uint8)
         predicted[:, 5 : 5 + i + num_missed] = 0
         photo = np.full((22, 30, 3), 10 * i, dtype=np.uint8)
-        examples.append(Example(key, photo, truth, predicted))
+        examples.append(ScoredFace(key, photo, truth, predicted))
     counts = [confusion(torch.from_numpy(e.truth), torch.from_numpy(e.predicted)) for e in examples]
     return examples, torch.stack(counts)
 

@@ -1,0 +1,110 @@
+"""The part of scoring that runs in a Ray Train worker: counts, and the faces to be shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cluster.storage.shard_cache import DatasetShard
+from cluster.storage.sharded_faces import read_faces, unlimited_canvas
+from cluster.workers.ray_context import RayContext
+from stn_icnn.config import Precision
+from stn_icnn.context import TrainContext
+from stn_icnn.data.batch import Batch
+from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.scoring.confusion import (
+    Labeller,
+    count_confusions,
+    parse_batch,
+    parse_batch_coarsely,
+)
+from stn_icnn.scoring.examples import ScoredFace, label_examples
+from stn_icnn.scoring.f1 import label_histogram, mean_label_map, resize_labels
+
+MODEL = "STN-iCNN"
+COARSE = "coarse network"
+MEAN_MAP = "mean label map"
+MEAN_MAP_PX = 128
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """Models to be scored on a split beside a coarse network and the mean label map."""
+
+    models: Mapping[str, bytes]
+    """Contents of the model files, since not every worker may see the driver's disk, by the names
+    of the systems. The first one is the model that the report is about."""
+    shards: tuple[DatasetShard, ...]
+    """Shards of the split that is scored."""
+    train_shards: tuple[DatasetShard, ...]
+    """Shards of the split that the mean label map is taken from; without any, it is not scored."""
+    precision: Precision | None = None
+    """Arithmetic to score in; None: each model's own setting."""
+    coarse: bytes | None = None
+    """Content of the model file whose coarse network is scored; None: the first model's."""
+    examples_per_kind: int = 0
+    """How many of the best, the median and the worst faces are returned with their labels."""
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """What workers found on a split of M images."""
+
+    keys: tuple[str, ...]
+    """The images' keys."""
+    counts: Mapping[str, Tensor]
+    """Confusion counts of each image, by system, int64 `[M, 11, 11]`."""
+    examples: Mapping[str, Sequence[ScoredFace]]
+    """The first system's `best`, `median` and `worst` faces, as they were scored."""
+
+
+def score_split(task: ScoringTask) -> ScoredSplit:
+    """Scores models on a split; every rank scores its share, and returns the whole."""
+    return score_split_in(RayContext(), task)
+
+
+def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
+    """Does what `score_split` does, in any context."""
+    quiet = context.rank > 0
+
+    def prepared(checkpoint: Checkpoint) -> STNiCNN:
+        precision = task.precision or checkpoint.config.precision
+        config = replace(checkpoint.config, precision=precision)
+        return prepare_model(checkpoint.model, config, context.device)
+
+    checkpoints = {name: load_checkpoint(model) for name, model in task.models.items()}
+    main, first = next(iter(checkpoints.items()))
+    labellers: dict[str, Labeller] = {
+        name: partial(parse_batch, prepared(checkpoint)) for name, checkpoint in checkpoints.items()
+    }
+    coarse = first if task.coarse is None else load_checkpoint(task.coarse)
+    labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
+    config = unlimited_canvas(first.config)
+    if task.train_shards:
+        train_faces = read_faces(task.train_shards, config, quiet=quiet)
+        labellers[MEAN_MAP] = partial(_labels_everywhere, mean_map_of(train_faces, context))
+    faces = read_faces(task.shards, config, quiet=quiet)
+    counts = count_confusions(labellers, faces, context)
+    examples = label_examples(labellers[main], faces, counts[main], context, task.examples_per_kind)
+    return ScoredSplit(tuple(face.key for face in faces.samples), counts, examples)
+
+
+@torch.inference_mode()
+def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
+    """Returns the most frequent class at each place of a split, `[128, 128]` uint8."""
+    shape = (NUM_CLASSES, MEAN_MAP_PX, MEAN_MAP_PX)
+    total = torch.zeros(shape, dtype=torch.int64, device=context.device)
+    for index in range(context.rank, len(faces), context.world_size):
+        total += label_histogram(faces.labels(index).to(context.device), MEAN_MAP_PX)
+    return mean_label_map(context.sum_(total))
+
+
+def _labels_everywhere(label_map: Tensor, batch: Batch) -> list[Tensor]:
+    """Returns the same label map for each image of a batch, at the image's size."""
+    return [resize_labels(label_map, height, width) for width, height in batch.host_sizes]
