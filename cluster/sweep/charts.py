@@ -1,4 +1,4 @@
-"""Charts of a sweep: a curve a trial, and what each searched setting does."""
+"""Charts of a sweep: the curve of each trial, and the metric against each searched setting."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,16 +15,16 @@ FINISHED = "#1f5fa8"
 BEST = "#d1495b"
 PRUNED = "#b8bec6"
 MOST_VALUES = 16
-"""That each have a bar of their own."""
+"""Values of a setting, at most, that have a bar each."""
 MOST_GROUPS = 5
 LEAST_OF_A_GROUP = 3
 
 Shown = Callable[[float], float]
-"""A score as the metric that it is made of."""
+"""Returns the metric that a score was made of."""
 
 
 def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown) -> Figure:
-    """The metric by epoch, a line a trial; where a trial was stopped, its line ends in a cross."""
+    """Draws the metric by epoch, a line for each trial; that of a stopped one ends in a cross."""
     figure, axes = _figure(title, metric)
     scores = {t.name: t.score for t in trials if t.state == "finished" and t.score is not None}
     best = max(scores, key=scores.__getitem__, default=None)
@@ -48,23 +48,23 @@ def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown)
 def field_chart(
     name: str, space: Distribution, metric: str, trials: Sequence[Trial], shown: Shown
 ) -> Figure:
-    """The metric against a searched setting.
+    """Draws the metric against a searched setting.
 
-    A dot a finished trial, a cross one that was stopped (of fewer epochs: it says no more than that
-    it was behind). The bars are mean and standard deviation at a value or, where there are many,
-    in each of two to five groups of equally many trials, where there are enough; of all trials
-    after as many epochs as each of them has had, since a mean over those that were not stopped
-    would flatter the values of which most were.
+    A dot is a finished trial, a cross one that was stopped: it had fewer epochs, so that it says no
+    more than that it was behind. The bars are mean and standard deviation at each value or, where
+    there are many values and enough trials, in each of two to five groups of equally many trials.
+    They are of all trials after as many epochs as each of them has had, since a mean over those
+    that were not stopped would flatter the values of which most were stopped.
     """
     figure, axes = _figure(f"{metric} against {name}", metric)
     values = all_values(space)
     is_ordered = all(is_number(value) for value in values[:1])
-    place = None if is_ordered else {value: float(i) for i, value in enumerate(values)}
+    position = None if is_ordered else {value: float(i) for i, value in enumerate(values)}
 
     def points(chosen: Sequence[Trial], epochs: int) -> tuple[list[float], list[float]]:
         xs = [t.values[name] for t in chosen]
         best = [max(score for epoch, score in t.curve.items() if epoch <= epochs) for t in chosen]
-        return [place[x] if place else float(x) for x in xs], [shown(score) for score in best]
+        return [position[x] if position else float(x) for x in xs], [shown(score) for score in best]
 
     compared = [t for t in trials if t.curve and t.state in ("finished", "pruned")]
     finished = [t for t in compared if t.state == "finished"]
@@ -75,11 +75,11 @@ def field_chart(
     axes.plot(
         *points(finished, whole), "o", color=FINISHED, markersize=5, alpha=0.6, label="finished"
     )
-    if pruned:  # repeats are of settings that were not
+    if pruned:  # repeats are of combinations that were not stopped
         compared = [t for t in compared if t.repeat == 0]
     shared = min((t.epochs for t in compared), default=0)
     xs, ys = points(compared, shared)
-    in_groups = place is None and not 0 < len(values) <= MOST_VALUES
+    in_groups = position is None and not 0 < len(values) <= MOST_VALUES
     bars = _spread(np.array(xs), np.array(ys), in_groups)
     if bars:
         at, means, deviations = zip(*bars, strict=True)
@@ -87,8 +87,8 @@ def field_chart(
         axes.errorbar(
             at, means, deviations, color=BEST, capsize=4, marker="_", linewidth=1, label=label
         )
-    if place is not None:
-        axes.set_xticks(list(place.values()), [str(value) for value in place])
+    if position is not None:
+        axes.set_xticks(list(position.values()), [str(value) for value in position])
     elif isinstance(space, IntDistribution | FloatDistribution) and space.log:
         axes.set_xscale("log")
     elif not in_groups:
@@ -99,8 +99,8 @@ def field_chart(
 
 
 def _spread(xs: np.ndarray, ys: np.ndarray, in_groups: bool) -> list[tuple[float, float, float]]:
-    """Place, mean and standard deviation of each value's points, or of groups of them; of those
-    alone the deviation is 0."""
+    """Returns position, mean and standard deviation of the points at each value, or in each of
+    several groups; the deviation of a single point is 0."""
     if in_groups:
         num_groups = min(MOST_GROUPS, len(xs) // LEAST_OF_A_GROUP)
         order = np.argsort(xs, kind="stable")

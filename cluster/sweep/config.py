@@ -1,4 +1,4 @@
-"""What a sweep is given beyond a training job: what it searches, how, and what a trial trains."""
+"""Settings of a sweep beyond those of a training job: what is searched, how, and by what trials."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -35,11 +35,11 @@ Without any, those of these are searched that change anything in sweep.phases an
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """How a sweep searches, and what a trial trains."""
+    """Settings of the search, and of what a trial trains."""
 
     phases: tuple[PhaseName, ...] = ("fine",)
-    """Phases that each trial trains, in this order: coarse, localizer, fine, frozen, end_to_end; by
-    the last it is judged and pruned."""
+    """Phases that each trial trains, in this order: coarse, localizer, fine, frozen, end_to_end.
+    The validation metric of the last one is the trial's score."""
     start: str | None = None
     """Model that trials start from: a checkpoint file or folder, runs:/… or models:/…. Networks
     that it has trained are taken from it. None: freshly initialised ones."""
@@ -56,7 +56,7 @@ class SweepConfig:
     random_trials: int = 8
     """Trials before TPE begins to learn from them."""
     search_seed: int = 0
-    """Of the search; the trainings have `seed`."""
+    """Seed of the search; the trainings have `seed`."""
     max_concurrent: int | Literal["auto"] = "auto"
     """Trials at a time, at most. `auto`: as many as the cluster holds."""
 
@@ -82,19 +82,19 @@ class SweepConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepJobConfig(JobConfig):
-    """A sweep: what a training job is given, and what is searched around it.
+    """Settings of a sweep: those of a training job, and what is searched around them.
 
-    `scaling` is what one trial takes, `auto` being one worker with one CPU (and a GPU where there
-    are any); `scaling.max_failures` is how often a trial is tried again.
+    `scaling` is what one trial takes. Its `auto` is one worker with one CPU, and a GPU where there
+    are any; `scaling.max_failures` is how often a trial is tried again.
     """
 
     num_trials: int = 20
-    """Settings that are tried; all that the spaces hold, where those are fewer."""
+    """Combinations of searched values that are tried: all that there are, where those are fewer."""
     seeds: int = 1
-    """Trainings of each setting that came to its end, with seeds one apart; the report has their
-    mean, deviation and interval."""
+    """Trainings, with seeds one apart, of each combination whose first one was not stopped; the
+    report has their mean, deviation and interval."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """How it searches, and what a trial trains."""
+    """How the sweep searches, and what a trial trains."""
     space: Annotated[
         tuple[str, ...], UseAppendAction, arg(metavar="NAME=SPACE", help=SPACE_HELP)
     ] = ()

@@ -12,8 +12,8 @@ from cluster.config import ScalingConfig
 from cluster.job_setup import JobEnvironment, join, open_job
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
-from cluster.sweep.proposals import num_combinations, require_grid
-from cluster.sweep.report import Setting, SweepReport, write_sweep_report
+from cluster.sweep.proposals import count_combinations, require_grid
+from cluster.sweep.report import RankedCombination, SweepReport, write_sweep_report
 from cluster.sweep.searched_settings import read_search_space, replace_settings
 from cluster.sweep.spaces import SearchSpace, all_values, end_values
 from cluster.sweep.sweep_record import SweepRecord
@@ -41,11 +41,11 @@ BEST_FILE = "best.json"
 
 
 def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
-    """Tries settings, reports on them, and writes the best one as a file.
+    """Tries combinations of settings, reports on them, and stores the best one as a file.
 
     Args:
-        settings: all of the job's.
-        preset: that they started from, for the record.
+        settings: the job's settings.
+        preset: name of the preset that they started from, for the record.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `best` (trial, score, values), `config` (a file
@@ -60,7 +60,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     space = read_search_space(settings.space, DEFAULT_SPACES, config, sweep.phases)
     if set(sweep.phases) & {"localizer", "frozen", "end_to_end"}:
         require_localizer(config)
-    num_settings = int(min(settings.num_trials, num_combinations(space)))
+    num_combinations = int(min(settings.num_trials, count_combinations(space)))
     if sweep.search == "grid":
         require_grid(space, settings.num_trials)
     environment = open_job(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
@@ -89,14 +89,14 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
     )
     with run.finishing():
-        ours = Sweep(settings, space, num_settings, plan, record, run)
-        run_trials(ours)
-        result = _conclude(ours)
+        this = Sweep(settings, space, num_combinations, plan, record, run)
+        run_trials(this)
+        result = _conclude(this)
     return environment.tracker.last_line(result)
 
 
 def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
-    """What a trial takes: where nothing is said, one worker with one CPU."""
+    """Returns what a trial takes of the cluster: by default one worker with one CPU."""
     workers, cpus = scaling.num_workers, scaling.cpus_per_worker
     return replace(
         scaling,
@@ -111,7 +111,7 @@ def _start_model(
     config: TrainConfig,
     environment: JobEnvironment,
 ) -> bytes | None:
-    """The model that trials start from, if it fits them and their phases."""
+    """Fetches the model that trials start from; refuses one that does not fit them."""
     start = None
     if settings.sweep.start is not None:
         model = FetchedModel.fetch(settings.sweep.start, environment.tracker.uri)
@@ -127,7 +127,7 @@ def _start_model(
 
 
 def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterator[TrainConfig]:
-    """The settings, and with each value, or end, of those of some names that are searched."""
+    """Yields the settings as they are, and with each value (or end) of some that are searched."""
     yield config
     for name in names:
         if name in space:
@@ -136,7 +136,7 @@ def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterat
 
 
 def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> dict[str, Any]:
-    """What a sweep is gone on with as it was started. More trials may be asked for."""
+    """Returns what must be the same when a sweep goes on; `num_trials` may grow."""
     sweep = to_dict(settings.sweep)
     del sweep["start"], sweep["max_concurrent"]
     content = {
@@ -161,7 +161,7 @@ def _params(settings: SweepJobConfig, record: SweepRecord) -> dict[str, Any]:
 
 
 def _conclude(sweep: Sweep) -> dict[str, Any]:
-    """Reports on the sweep and keeps its best setting and model."""
+    """Reports on the sweep, and stores its best combination and model."""
     report = SweepReport(
         title=sweep.run.name,
         metric=JUDGED_BY[sweep.plan.phases[-1]],
@@ -179,15 +179,15 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     if best is None:
         errors = {trial.name: trial.error for trial in sweep.record.trials}
         raise PhaseFailedError(f"no trial of {sweep.run.name} came to its end: {errors}")
-    _keep_best(sweep, best)
-    numbers = {**report.numbers, f"best_{report.metric}": best.shown.mean}
+    _store_best(sweep, best)
+    numbers = {**report.numbers, f"best_{report.metric}": best.metric.mean}
     # A metric of a step counts once, and a sweep that goes on has others.
     sweep.run.log_metrics(numbers, step=sum(trial.epochs for trial in report.trials))
     trial = best.trials[0].name
     return {
         "run_id": sweep.run.run_id,
         "run_name": sweep.run.name,
-        "best": {"trial": trial, report.metric: best.shown.mean, "values": best.values},
+        "best": {"trial": trial, report.metric: best.metric.mean, "values": best.values},
         "config": sweep.record.storage.url_of(BEST_FILE),
         "trials": report.states,
         "epochs": report.epochs,
@@ -196,8 +196,8 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _keep_best(sweep: Sweep, best: Setting) -> None:
-    """Stores the best setting, as a file that `--config` takes, and its first trial's model."""
+def _store_best(sweep: Sweep, best: RankedCombination) -> None:
+    """Stores the best settings as a file that `--config` takes, and their first trial's model."""
     config = replace_settings(sweep.plan.config, best.values)
     text = json.dumps(to_dict(config), indent=1) + "\n"
     sweep.record.storage.write(BEST_FILE, text.encode())

@@ -59,7 +59,7 @@ def propose(
         values = _draw(sweep, space, (sweep.search_seed, number, attempt), tried)
         if values not in known:
             return values
-    size = num_combinations(space)
+    size = count_combinations(space)
     others = (grid_values(space, i) for i in range(size if isinstance(size, int) else 0))
     return next((other for other in others if other not in known), values)
 
@@ -110,7 +110,7 @@ def _as_optuna_trial(trial: Trial, space: SearchSpace) -> FrozenTrial:
     )
 
 
-def num_combinations(space: SearchSpace) -> float:
+def count_combinations(space: SearchSpace) -> float:
     """Counts the combinations of values; infinity with a continuous range."""
     return math.prod(len(all_values(one)) or math.inf for one in space.values())
 
@@ -129,7 +129,7 @@ def require_grid(space: SearchSpace, num_trials: int) -> None:
     size = math.prod(counts)
     if size > num_trials:
         raise ValueError(
-            f"the grid has {' x '.join(map(str, counts))} = {size} settings, over num_trials = "
+            f"the grid has {' x '.join(map(str, counts))} = {size} combinations, over num_trials = "
             f"{num_trials}: raise it, or search fewer values"
         )
 

@@ -15,69 +15,69 @@ from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One setting of a sweep that came to its end."""
+class RankedCombination:
+    """A combination of values that was trained to its end, with its trainings."""
 
     values: Values
     trials: tuple[Trial, ...]
     """Its trainings that are finished."""
-    shown: SeedStatistics
-    """Of their metric."""
+    metric: SeedStatistics
+    """Statistics of the metric over them."""
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What a sweep has found."""
+    """The result of a sweep."""
 
     title: str
     metric: str
-    """That trials are judged by: `val/f1_*`, or `val/loss`, of which less is better."""
+    """Name of the metric that trials are compared by; of `val/loss` less is better."""
     space: SearchSpace
     trials: Sequence[Trial]
     num_epochs: int
-    """Of the last phase of a trial that is not stopped."""
+    """Epochs of the last phase of a trial that is not stopped."""
     seeds: int
-    """Trainings of each setting that came to its end."""
+    """Trainings of each combination whose first one was not stopped."""
 
     def as_metric(self, score: float) -> float:
-        """A score as the metric that it is made of."""
+        """Returns the metric that a score was made of."""
         return as_metric(self.metric, score)
 
     @property
-    def ranked(self) -> list[Setting]:
-        """The settings that came to their end, best first; those with all their seeds before
-        those of which a training failed."""
+    def ranked(self) -> list[RankedCombination]:
+        """The combinations that were trained to their end, best first; those with all their seeds
+        come before those of which a training failed."""
         finished: dict[int, list[Trial]] = {}
         for trial in self.trials:
             if trial.state == "finished":
-                finished.setdefault(trial.setting, []).append(trial)
-        settings = [
-            Setting(
+                finished.setdefault(trial.combination, []).append(trial)
+        combinations = [
+            RankedCombination(
                 trials[0].values,
                 tuple(trials),
                 SeedStatistics.of([self.as_metric(t.score) for t in trials if t.score is not None]),
             )
             for trials in finished.values()
         ]
-        return sorted(settings, key=lambda s: (-len(s.trials), -self.as_metric(s.shown.mean)))
+        return sorted(combinations, key=lambda c: (-len(c.trials), -self.as_metric(c.metric.mean)))
 
     @property
-    def best(self) -> Setting | None:
-        """The best setting that came to its end."""
+    def best(self) -> RankedCombination | None:
+        """The best combination that was trained to its end; None where none was."""
         return next(iter(self.ranked), None)
 
     @property
     def states(self) -> dict[str, int]:
-        """Trials by how they ended."""
+        """How many trials ended in each way."""
         return dict(Counter(trial.state for trial in self.trials))
 
     @property
     def epochs(self) -> dict[str, float]:
-        """What was trained of the last phase, and what stopping trials early has saved.
+        """The epochs of the last phase that were trained, and that early stopping has saved.
 
-        `trained` epochs of `to_the_end`, which the settings' first trainings would have taken, but
-        for those that failed or diverged; `saved` is the share of these that was not trained.
-        Repeats are never stopped.
+        `trained` epochs of `to_the_end`, which the first trainings would have taken in all, but for
+        those that failed or diverged; `saved` is the share of these that was not trained. Repeats
+        are never stopped.
         """
         compared = [t for t in self.trials if t.repeat == 0 and t.state in ("finished", "pruned")]
         trained, whole = sum(t.epochs for t in compared), len(compared) * self.num_epochs
@@ -86,13 +86,13 @@ class SweepReport:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """For MLflow, by metric."""
+        """The sweep's own metrics for MLflow, by name."""
         epochs = {f"sweep/epochs_{name}": float(value) for name, value in self.epochs.items()}
         return epochs | {f"sweep/trials_{k}": float(v) for k, v in self.states.items()}
 
 
 def write_sweep_report(folder: Path, report: SweepReport) -> None:
-    """Writes `sweep.md`, `sweep.csv`, `curves.png`, and a `field_NAME.png` a searched setting."""
+    """Writes `sweep.md`, `sweep.csv`, `curves.png` and, for each setting, `field_NAME.png`."""
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
     curves_chart(report.title, report.metric, report.trials, report.as_metric).savefig(
@@ -115,11 +115,11 @@ def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
     names = list(report.space)
     order = ("finished", "pruned", "diverged", "failed", "running")
 
-    def place(trial: Trial) -> tuple[int, float]:
+    def order_of(trial: Trial) -> tuple[int, float]:
         return order.index(trial.state), -(trial.score if trial.score is not None else -1e9)
 
     rows: list[list[Any]] = []
-    for trial in sorted(report.trials, key=place):
+    for trial in sorted(report.trials, key=order_of):
         score = None if trial.score is None else report.as_metric(trial.score)
         values = [trial.values[name] for name in names]
         ending = (trial.seed, trial.state, trial.epochs, score, trial.error or "")
@@ -133,9 +133,9 @@ def _summary(report: SweepReport) -> list[str]:
     text = [f"# {report.title}", ""]
     text.append(", ".join(f"{number} {state}" for state, number in report.states.items()) + ".")
     text.append(
-        f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all settings "
-        f"would have taken to the end: {epochs['saved']:.0%} saved. Repeats with other seeds, and "
-        "trials that failed or diverged, are not counted in this."
+        f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all "
+        f"combinations would have taken to the end: {epochs['saved']:.0%} saved. Repeats with "
+        "other seeds, and trials that failed or diverged, are not counted in this."
     )
     text.append(
         f"`{report.metric}` is the best epoch's, on the validation split, which chose it: of the "
@@ -144,22 +144,29 @@ def _summary(report: SweepReport) -> list[str]:
         "without those that failed or diverged and, where any was pruned, without repeats."
     )
     if best is not None:
-        text += ["", f"Best setting ({best.trials[0].name}): {best.shown}", ""]
+        text += ["", f"Best combination ({best.trials[0].name}): {best.metric}", ""]
         text += [f"- `{name}`: {_cell(value) or '-'}" for name, value in best.values.items()]
     if report.seeds > 1:
-        text += ["", *_settings_table(report)]
+        text += ["", *_combinations_table(report)]
     return text
 
 
-def _settings_table(report: SweepReport) -> list[str]:
-    """Mean, deviation and interval of the settings' repeats, best first."""
+def _combinations_table(report: SweepReport) -> list[str]:
+    """Returns mean, deviation and interval of each combination's trainings, best first."""
     names = list(report.space)
     rows: list[list[Any]] = []
-    for setting in report.ranked:
-        low, high = setting.shown.interval or (None, None)
-        values = [setting.values[name] for name in names]
+    for combination in report.ranked:
+        low, high = combination.metric.interval or (None, None)
+        values = [combination.values[name] for name in names]
         rows.append(
-            [*values, setting.shown.num, setting.shown.mean, setting.shown.deviation, low, high]
+            [
+                *values,
+                combination.metric.num,
+                combination.metric.mean,
+                combination.metric.deviation,
+                low,
+                high,
+            ]
         )
     return _markdown([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
 

@@ -1,4 +1,4 @@
-"""What a sweep has done so far, in its storage: what makes the same command go on.
+"""The record of a sweep in its storage, from which the same command goes on.
 
 A trial's file is written before the trial starts, and anew at each of its reports. So however the
 driver ends, each trial is there once, with all that it has reported.
@@ -23,42 +23,44 @@ class Trial:
     """One training of a sweep."""
 
     name: str
-    setting: int
-    """Number of the setting, from 0."""
+    combination: int
+    """Number of the combination of values, from 0."""
     repeat: int
-    """Which of its trainings, from 0."""
+    """Number of the training of that combination, from 0."""
     seed: int
-    """Of the training."""
+    """Seed of the training."""
     values: Values
-    """Of the searched settings."""
+    """The searched settings' values."""
     state: State = "running"
-    """`running`: it is to go on. `failed`: an error ended it, more often than allowed."""
+    """`running`: it is to start or to go on. `finished`: it was trained to its end. `pruned`: the
+    scheduler stopped it. `diverged`: its loss was no number. `failed`: an error ended it, more
+    often than allowed."""
     curve: dict[int, float] = field(default_factory=dict)
     """Score by epoch of the last phase, from 1; higher is better."""
     error: str | None = None
     """Why it failed, or diverged."""
     tracked: bool = False
-    """Whether MLflow has been told how it ended."""
+    """Whether its end is in MLflow."""
 
     @property
     def score(self) -> float | None:
-        """The best of its epochs': the model of that one is kept."""
+        """Its best epoch's score, whose model is the trial's; None before the first."""
         return max(self.curve.values(), default=None)
 
     @property
     def epochs(self) -> int:
-        """Of the last phase, trained so far."""
+        """Epochs of the last phase that it was trained so far."""
         return max(self.curve, default=0)
 
 
-def trial_name(setting: int, repeat: int) -> str:
-    """The name of a trial, alike in storage, MLflow and reports."""
-    return f"trial-{setting:04d}" + (f"-seed-{repeat}" if repeat else "")
+def trial_name(combination: int, repeat: int) -> str:
+    """Returns the name of a trial in storage, MLflow and reports."""
+    return f"trial-{combination:04d}" + (f"-seed-{repeat}" if repeat else "")
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep's place and its trials, in the order in which they were first started."""
+    """The settings of a sweep and its trials, in the order in which they were first started."""
 
     storage: StorageLocation
     """The sweep's own."""
@@ -83,28 +85,28 @@ class SweepRecord:
         return cls(storage, content, load_trials(storage))
 
     def add(self, trial: Trial) -> None:
-        """Takes up a new trial, before it starts."""
+        """Adds a trial, before it starts."""
         assert all(trial.name != other.name for other in self.trials)
         self.save(trial)
         self.trials.append(trial)
 
     def save(self, trial: Trial) -> None:
-        """Writes what a trial has come to."""
+        """Writes a trial as it is now."""
         text = json.dumps(asdict(trial), indent=1)
         self.storage.child(TRIALS).write(f"{trial.name}.json", text.encode())
 
     def named(self, name: str) -> Trial:
-        """The trial of a name."""
+        """Returns the trial of a name."""
         return next(trial for trial in self.trials if trial.name == name)
 
-    def of_setting(self, setting: int) -> list[Trial]:
-        """The trainings of a setting, in order."""
-        return [trial for trial in self.trials if trial.setting == setting]
+    def of_combination(self, combination: int) -> list[Trial]:
+        """Returns the trainings of a combination of values, in order."""
+        return [trial for trial in self.trials if trial.combination == combination]
 
     @property
-    def num_settings(self) -> int:
-        """Settings that have been proposed."""
-        return len({trial.setting for trial in self.trials})
+    def num_combinations(self) -> int:
+        """Combinations of values that have been proposed."""
+        return len({trial.combination for trial in self.trials})
 
 
 def load_trials(storage: StorageLocation) -> list[Trial]:
@@ -112,7 +114,7 @@ def load_trials(storage: StorageLocation) -> list[Trial]:
     location = storage.child(TRIALS)
     files = [path for path in location.list() if path.endswith(".json")]
     trials = [_from_json(location.read(path)) for path in files]
-    return sorted(trials, key=lambda trial: (trial.setting, trial.repeat))
+    return sorted(trials, key=lambda trial: (trial.combination, trial.repeat))
 
 
 def _space_texts(storage: StorageLocation, space: SearchSpace) -> dict[str, str]:
@@ -127,4 +129,6 @@ def _space_texts(storage: StorageLocation, space: SearchSpace) -> dict[str, str]
 def _from_json(data: bytes) -> Trial:
     content = json.loads(data)
     curve = {int(epoch): score for epoch, score in content.pop("curve").items()}
+    if "setting" in content:  # as the combination was called before
+        content["combination"] = content.pop("setting")
     return Trial(**content, curve=curve)

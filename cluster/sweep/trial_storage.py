@@ -1,4 +1,4 @@
-"""Where one phase of a trial keeps its checkpoint and its reports."""
+"""The storage of one phase of a trial: its latest checkpoint and its reports."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ Report = dict[str, Any]
 
 
 class TrialStorage:
-    """Holds a phase's checkpoint and reports at a location. Not for several processes at a time.
+    """The latest checkpoint and the reports of a phase, for one process at a time.
 
     A checkpoint is a folder of its own until `latest.json` names it, so that a process which is
     killed in between leaves the one before.
@@ -28,35 +28,35 @@ class TrialStorage:
         self.location = location
 
     def reports(self) -> list[Report]:
-        """One an epoch that was trained, in order."""
+        """Returns the reports of the epochs that were trained, in order."""
         reports: list[Report] = self._read(REPORTS, [])
         return reports
 
     def add_report(self, report: Report) -> None:
-        """Keeps an epoch's report; one that comes again replaces what it reported before."""
+        """Stores an epoch's report, in place of earlier ones of that epoch and those after it."""
         others = [other for other in self.reports() if other["epoch"] < report["epoch"]]
         self.location.write(REPORTS, json.dumps([*others, report]).encode())
 
-    def keep(self, folder: Path, name: str, report: Report | None) -> None:
-        """Keeps a checkpoint, in place of the one before, with the report of the epoch it ends.
+    def save(self, folder: Path, name: str, report: Report | None) -> None:
+        """Stores a checkpoint, in place of the one before, and the report of the epoch it ends.
 
         Args:
-            folder: with its files.
-            name: that no other checkpoint of the phase has.
-            report: None within an epoch.
+            folder: has the checkpoint's files.
+            name: one that no other checkpoint of the phase has.
+            report: the epoch's; None within an epoch.
         """
         for file in sorted(folder.iterdir()):
             self.location.write(f"{name}/{file.name}", file.read_bytes())
         if report is not None:
             self.add_report(report)
         self.location.write(LATEST, json.dumps({"folder": name}).encode())
-        for path in self.location.list():  # also what a process that was killed here has left
+        for path in self.location.list():  # also files that a killed process has left
             if path not in (LATEST, REPORTS) and not path.startswith(f"{name}/"):
                 self.location.delete(path)
 
     @contextmanager
     def checkpoint(self) -> Iterator[Path | None]:
-        """A local copy of the latest checkpoint; None where there is none."""
+        """Yields a folder with a copy of the latest checkpoint; None where there is none."""
         name = self._read(LATEST, {}).get("folder")
         if name is None:
             yield None
@@ -67,7 +67,7 @@ class TrialStorage:
             yield Path(folder)
 
     def model(self) -> bytes:
-        """The model file of the latest checkpoint.
+        """Returns the model file of the latest checkpoint.
 
         Raises:
             FileNotFoundError: where there is none.

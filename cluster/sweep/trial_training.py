@@ -1,4 +1,4 @@
-"""What runs in one trial of a sweep: its phases, each gone on with where it stopped."""
+"""The training of one trial of a sweep: its phases, each continued from where it stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ class TrialPlan:
     """What the trials of a sweep have in common."""
 
     config: TrainConfig
-    """That the trials' values are laid over."""
+    """Settings that the trials' values replace some of."""
     phases: tuple[PhaseName, ...]
     data: DataFacts
     train_shards: tuple[DatasetShard, ...]
@@ -56,50 +56,50 @@ class TrialPlan:
     storage: StorageLocation
     """The sweep's own."""
     allocation: WorkerAllocation
-    """Of the cluster, for one trial."""
+    """What one trial takes of the cluster."""
     max_failures: int
 
     def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
-        """The settings of a trial, which is validated after every epoch."""
+        """Returns the settings of a trial, which is validated after every epoch."""
         return replace(replace_settings(self.config, values), seed=seed, validate_every_epochs=1)
 
-    def place(self, trial: str, phase: PhaseName) -> TrialStorage:
-        """Where a phase of a trial keeps what it has come to."""
+    def storage_of(self, trial: str, phase: PhaseName) -> TrialStorage:
+        """Returns the storage of a phase of a trial."""
         return TrialStorage(self.storage.child(trial).child(phase))
 
     def model(self, trial: str, phase: PhaseName) -> bytes:
-        """The model file that a phase of a trial has left."""
-        place = self.place(trial, phase)
+        """Returns the model file that a phase of a trial has stored."""
+        storage = self.storage_of(trial, phase)
         if self.allocation.num_workers == 1:
-            return place.model()
-        return finished_model(place.location)
+            return storage.model()
+        return finished_model(storage.location)
 
 
 class TrialContext(LocalContext):
     """The `TrainContext` of a trial that is one process.
 
     Args:
-        place: where checkpoints and reports are kept.
-        on_report: called with each epoch's report, once it is kept.
+        storage: where checkpoints and reports are stored.
+        on_report: called with each epoch's report, once it is stored.
     """
 
-    def __init__(self, place: TrialStorage, on_report: OnReport) -> None:
+    def __init__(self, storage: TrialStorage, on_report: OnReport) -> None:
         super().__init__(device=default_device())
-        self._place = place
+        self._storage = storage
         self._on_report = on_report
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Keeps the folder, and hands an epoch's metrics on."""
+        """Stores the folder, and passes an epoch's metrics on."""
         assert checkpoint_dir is not None
         report = None if metrics["step"] else dict(metrics)
-        self._place.keep(checkpoint_dir, checkpoint_name(metrics), report)
+        self._storage.save(checkpoint_dir, checkpoint_name(metrics), report)
         if report is not None:
             self._on_report(report)
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The folder kept last, or a copy of it."""
-        with self._place.checkpoint() as folder:
+        """Yields the folder that was stored last, or a copy of it."""
+        with self._storage.checkpoint() as folder:
             yield folder
 
 
@@ -121,8 +121,8 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
     for phase in plan.phases:
         last = phase == plan.phases[-1]
         on_report = _Reporter(phase, last)
-        place = plan.place(trial["trial"], phase)
-        for report in place.reports():  # the driver may have died before it got them
+        storage = plan.storage_of(trial["trial"], phase)
+        for report in storage.reports():  # the driver may have died before it got them
             on_report(report)
         task = TrainTask(
             phase=phase,
@@ -143,7 +143,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
 
 
 class _Reporter:
-    """Hands the reports of a phase to Tune."""
+    """Passes the reports of a phase on to Tune."""
 
     def __init__(self, phase: PhaseName, last: bool) -> None:
         self._phase = phase
@@ -163,7 +163,7 @@ class _Reporter:
         self._send(as_metric(metric, report[metric]) if self._last else None, report)
 
     def diverged(self, reason: str) -> None:
-        """Says that there is no more to come."""
+        """Reports that the loss has diverged, which ends the trial."""
         self._epoch += 1
         self._send(None, {"diverged": reason})
 
@@ -180,16 +180,16 @@ class _Reporter:
 
 
 def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) -> str | None:
-    """Trains a phase here, or on workers of its own; why it diverged, if it did."""
-    place = plan.place(trial, task.phase)
+    """Trains a phase in this process, or on further workers; returns why it diverged, if it did."""
+    storage = plan.storage_of(trial, task.phase)
     if plan.allocation.num_workers == 1:
-        return train_in(TrialContext(place, on_report), task, say=lambda line: None)
+        return train_in(TrialContext(storage, on_report), task, say=lambda line: None)
 
-    def keep(report: dict[str, Any]) -> None:
+    def handle(report: dict[str, Any]) -> None:
         if "failed" in report:
-            print(f"{place.location.url}: workers failed: {report['failed']}", flush=True)
+            print(f"{storage.location.url}: workers failed: {report['failed']}", flush=True)
         elif not report["step"]:
-            place.add_report(report)
+            storage.add_report(report)
             on_report(report)
 
     result = run_on_workers(
@@ -199,12 +199,12 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) ->
         storage=plan.storage.child(trial),
         allocation=plan.allocation,
         max_failures=0,  # Tune tries the trial again, from the same checkpoint
-        on_report=keep,
+        on_report=handle,
     )
     if result.return_value is None:
         if result.metrics is None:
-            raise PhaseFailedError(f"{place.location.url}: the workers ended without a report")
-        keep(result.metrics)  # where this process died before it heard of the last epoch
+            raise PhaseFailedError(f"{storage.location.url}: the workers ended without a report")
+        handle(result.metrics)  # in case this process died before the last epoch's report
     diverged: str | None = result.return_value
     return diverged
 

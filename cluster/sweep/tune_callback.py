@@ -1,4 +1,4 @@
-"""What the driver of a sweep does with what trials report: record, track, and say it."""
+"""What the driver of a sweep does with the reports of trials: it records, tracks, prints them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ STATUS: dict[State, Status] = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-"""MLflow's word for how a trial ended; the tag `trial_state` has ours."""
+"""MLflow's status of a run, by how its trial ended; the tag `trial_state` is more exact."""
 
-LONGEST_ERROR = 200
-"""Characters; what Ray says of a process that died is a paragraph."""
+MAX_ERROR_LENGTH = 200
+"""Characters; Ray's message about a process that died is a paragraph."""
 
 
 class SweepCallback(tune.Callback):
     """Records every report before anything else is done with it, then tracks it in MLflow.
 
     Args:
-        record: of the sweep.
-        plan: of its trials.
-        run: the sweep's; each trial has a child run.
+        record: the sweep's.
+        plan: what its trials have in common.
+        run: the sweep's run in MLflow; each trial has a child run.
     """
 
     def __init__(self, record: SweepRecord, plan: TrialPlan, run: Run) -> None:
@@ -40,10 +40,10 @@ class SweepCallback(tune.Callback):
         self._runs: dict[str, Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune writes one down, which nobody reads
+        return {}  # Tune saves it, and nothing reads it
 
     def start(self, trial: Trial) -> None:
-        """Tracks a trial that is to start or to go on; one whose settings can't be has failed."""
+        """Tracks a trial that is to start or to go on; one with impossible settings has failed."""
         try:
             self._plan.config_of(trial.values, trial.seed)
         except ValueError as error:
@@ -57,7 +57,7 @@ class SweepCallback(tune.Callback):
         print(f"{trial.name}: {values}, seed {trial.seed}{going_on}", flush=True)
 
     def track_ends(self) -> None:
-        """Tells MLflow of trials whose end an earlier driver did not live to tell."""
+        """Tracks the trials whose end an earlier driver did not live to track."""
         for trial in self._record.trials:
             if trial.state != "running" and not trial.tracked:
                 for epoch, score in trial.curve.items():
@@ -67,38 +67,38 @@ class SweepCallback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A report of a trial; `done` where the pruner has just stopped it."""
-        ours = self._record.named(trial.config["trial"])
-        if ours.state != "running":
-            return  # it is on its way out
+        """Takes a report of a trial; it has `done` where the pruner has just stopped the trial."""
+        recorded = self._record.named(trial.config["trial"])
+        if recorded.state != "running":
+            return  # it has ended, and its process is being stopped
         epoch = int(result["epoch"])
-        is_new = epoch not in ours.curve
+        is_new = epoch not in recorded.curve
         if "diverged" in result:
-            ours.state, ours.error = "diverged", result["diverged"]
+            recorded.state, recorded.error = "diverged", result["diverged"]
         elif epoch > 0:
-            ours.curve[epoch] = result["score"]
+            recorded.curve[epoch] = result["score"]
             if epoch == self._num_epochs:
-                ours.state = "finished"
+                recorded.state = "finished"
             elif result.get("done"):
-                ours.state = "pruned"
-        self._record.save(ours)
-        self._track_report(ours, result)
+                recorded.state = "pruned"
+        self._record.save(recorded)
+        self._track_report(recorded, result)
         if is_new:
-            self._say(ours, result)
-        if ours.state != "running":
-            self._track_end(ours)
+            self._print_report(recorded, result)
+        if recorded.state != "running":
+            self._track_end(recorded)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died or raised; it goes on from its checkpoint."""
-        print(f"{trial.config['trial']}: tried again: {_last_line(trial)}", flush=True)
+        """Prints that a trial, whose process died or raised, goes on from its checkpoint."""
+        print(f"{trial.config['trial']}: tried again: {_last_error(trial)}", flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed more often than allowed; the others go on."""
-        ours = self._record.named(trial.config["trial"])
-        if ours.state == "running":
-            ours.state, ours.error = "failed", _last_line(trial)
-            self._record.save(ours)
-            self._track_end(ours)
+        """Records that a trial failed more often than allowed; the others go on."""
+        recorded = self._record.named(trial.config["trial"])
+        if recorded.state == "running":
+            recorded.state, recorded.error = "failed", _last_error(trial)
+            self._record.save(recorded)
+            self._track_end(recorded)
 
     def _run_of(self, trial: Trial) -> Run:
         if trial.name not in self._runs:
@@ -111,7 +111,7 @@ class SweepCallback(tune.Callback):
         return self._runs[trial.name]
 
     def _settings(self, trial: Trial) -> dict[str, Any]:
-        """All of a trial's; where they can't be, those that are searched."""
+        """Returns all settings of a trial; where they are impossible, those that are searched."""
         try:
             return to_dict(self._plan.config_of(trial.values, trial.seed))
         except ValueError:
@@ -123,11 +123,11 @@ class SweepCallback(tune.Callback):
         values = {f"{before}{k}": v for k, v in result.items() if k.startswith(("train/", "val/"))}
         self._run_of(trial).log_metrics(values, step=epoch)
 
-    def _say(self, trial: Trial, result: dict[str, Any]) -> None:
+    def _print_report(self, trial: Trial, result: dict[str, Any]) -> None:
         phase, metric = result["phase"], JUDGED_BY[result["phase"]]
         if metric in result:
-            place = f"epoch {result['phase_epoch']} of {self._plan.config.optim.epochs(phase)}"
-            print(f"{trial.name}: {phase}: {place}: {metric} {result[metric]:.4f}", flush=True)
+            progress = f"epoch {result['phase_epoch']} of {self._plan.config.optim.epochs(phase)}"
+            print(f"{trial.name}: {phase}: {progress}: {metric} {result[metric]:.4f}", flush=True)
 
     def _metric(self, score: float) -> dict[str, float]:
         metric = JUDGED_BY[self._plan.phases[-1]]
@@ -140,16 +140,16 @@ class SweepCallback(tune.Callback):
         if trial.score is not None:
             best = {f"best_{k}": v for k, v in self._metric(trial.score).items()}
             run.log_metrics(best, step=trial.epochs)
-        # Empty where there is none: an earlier driver may have told of one.
+        # Empty where there is none: an earlier driver may have set one.
         run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
         run.finish(STATUS[trial.state])
         trial.tracked = True
         self._record.save(trial)
 
 
-def _last_line(trial: Any) -> str:
-    """Of the traceback that Tune has kept of a trial's last error; a paragraph is cut."""
+def _last_error(trial: Any) -> str:
+    """Returns the last line of the traceback that Tune has of a trial's last error, cut if long."""
     file = trial.error_file
     text = Path(file).read_text().strip() if file and Path(file).exists() else "no reason given"
     line = text.splitlines()[-1]
-    return line if len(line) <= LONGEST_ERROR else f"{line[:LONGEST_ERROR]} …"
+    return line if len(line) <= MAX_ERROR_LENGTH else f"{line[:MAX_ERROR_LENGTH]} …"

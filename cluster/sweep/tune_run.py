@@ -1,4 +1,4 @@
-"""The trials of a sweep under Ray Tune, as many at a time as the cluster holds."""
+"""Runs the trials of a sweep under Ray Tune, as many at a time as the cluster holds."""
 
 import logging
 import os
@@ -24,26 +24,27 @@ TUNE_FOLDER = "tune"
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that has all it needs."""
+    """A sweep that is ready to run."""
 
     settings: SweepJobConfig
     space: SearchSpace
-    num_settings: int
+    num_combinations: int
+    """Combinations of values to try in all."""
     plan: TrialPlan
     record: SweepRecord
     run: Run
 
     @property
     def num_epochs(self) -> int:
-        """Of the last phase of a trial that is not stopped."""
+        """Epochs of the last phase of a trial that is not stopped."""
         return self.plan.config.optim.epochs(self.plan.phases[-1])
 
 
 def run_trials(sweep: Sweep) -> None:
-    """Runs the trials that are not done.
+    """Runs the trials that have not ended.
 
     Raises:
-        PhaseFailedError: where Tune ends before they are.
+        PhaseFailedError: where Tune ends before they do.
     """
     settings, plan, record = sweep.settings, sweep.plan, sweep.record
     listener = SweepCallback(record, plan, sweep.run)
@@ -51,14 +52,14 @@ def run_trials(sweep: Sweep) -> None:
     search = SweepSearch(
         record,
         partial(propose, settings.sweep, sweep.space, plan.config),
-        num_settings=sweep.num_settings,
+        num_combinations=sweep.num_combinations,
         seeds=settings.seeds,
         first_seed=plan.config.seed,
         on_start=listener.start,
     )
     concurrent = _concurrency(settings, plan.allocation)
-    print(_described(sweep, concurrent), flush=True)
-    _set_tune_up()
+    print(_describe(sweep, concurrent), flush=True)
+    _set_up_tune()
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(run_trial, plan=plan), _resources(plan.allocation)
@@ -68,8 +69,8 @@ def run_trials(sweep: Sweep) -> None:
             scheduler=_scheduler(sweep),
             num_samples=-1,
             max_concurrent_trials=concurrent,
-            trial_name_creator=_name_of,
-            trial_dirname_creator=_name_of,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
@@ -97,9 +98,9 @@ def _scheduler(sweep: Sweep) -> Pruner | None:
     return Pruner(sweep.settings.sweep, sweep.num_epochs, sweep.record.trials)
 
 
-def _set_tune_up() -> None:
-    """Keeps Tune from writing its own tables and logs, and from taking Ctrl-C for a wish to end
-    well: what it would save is in the record already."""
+def _set_up_tune() -> None:
+    """Switches off Tune's own tables and logs, and its handler of Ctrl-C, which saves a state that
+    nothing here reads."""
     for name, value in (
         ("RAY_AIR_NEW_OUTPUT", "0"),
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
@@ -110,8 +111,11 @@ def _set_tune_up() -> None:
 
 
 def _resources(allocation: WorkerAllocation) -> dict[str, float]:
-    """Of a trial's own process. Workers of their own have theirs: were it to hold CPUs while it
-    waits for them, trials could wait for each other for ever."""
+    """Returns the resources of a trial's own process.
+
+    Where a trial has further workers, they have the CPUs: were its process to hold some while it
+    waits for the workers, trials could wait for each other for ever.
+    """
     if allocation.num_workers > 1:
         return {"memory": 1}  # a byte; Tune refuses to ask for nothing
     return {"cpu": allocation.cpus_per_worker, **({"gpu": 1} if allocation.use_gpu else {})}
@@ -123,15 +127,15 @@ def _concurrency(settings: SweepJobConfig, allocation: WorkerAllocation) -> int:
     return fitting if most == "auto" else min(most, fitting)
 
 
-def _name_of(trial: Any) -> str:
+def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"])
 
 
-def _described(sweep: Sweep, concurrent: int) -> str:
+def _describe(sweep: Sweep, concurrent: int) -> str:
     settings = sweep.settings
     done = sum(trial.state not in ("running", "failed") for trial in sweep.record.trials)
     lines = [
-        f"sweep of {sweep.num_settings} settings x {settings.seeds} seeds by "
+        f"sweep of {sweep.num_combinations} combinations x {settings.seeds} seeds by "
         f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
         f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
         *(f"space {name}: {format_space(one)}" for name, one in sweep.space.items()),

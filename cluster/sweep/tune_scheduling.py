@@ -1,4 +1,4 @@
-"""What Tune asks a sweep: which trial is next, and whether one is to go on."""
+"""What Ray Tune asks of a sweep: which trial starts next, and which is stopped."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +16,18 @@ SCORE = "score"
 EPOCH = "epoch"
 
 Propose = Callable[[int, Sequence[Trial]], Values]
-"""The values of a setting, by its number and what has been tried."""
+"""Returns new values to try, from the number of proposals before and all trials so far."""
 
 
 class SweepSearch(Searcher):
-    """Hands out trials: those that an earlier driver left, repeats that are due, new settings.
+    """Hands out trials: those that an earlier driver left, repeats that are due, then new ones.
 
     Args:
-        record: of the sweep. A trial is in it before Tune hears of it.
-        propose: new settings.
-        num_settings: to be tried in all.
-        seeds: trainings of each setting that came to its end.
-        first_seed: of a setting's first training.
+        record: the sweep's. A trial is in it before Tune gets it.
+        propose: gives the values of new trials.
+        num_combinations: how many combinations of values are tried in all.
+        seeds: how often each combination is trained whose first training was not stopped.
+        first_seed: the seed of a combination's first training.
         on_start: called with each trial before it starts. Where it leaves the trial's state other
             than `running`, the next one is handed out.
     """
@@ -37,7 +37,7 @@ class SweepSearch(Searcher):
         record: SweepRecord,
         propose: Propose,
         *,
-        num_settings: int,
+        num_combinations: int,
         seeds: int,
         first_seed: int,
         on_start: Callable[[Trial], None],
@@ -45,14 +45,14 @@ class SweepSearch(Searcher):
         super().__init__(metric=SCORE, mode="max")
         self._record = record
         self._propose = propose
-        self._num_settings = num_settings
+        self._num_combinations = num_combinations
         self._seeds = seeds
         self._first_seed = first_seed
         self._on_start = on_start
         self._left = [trial for trial in record.trials if trial.state in ("running", "failed")]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial, `FINISHED`, or None where that depends on those that are running."""
+        """Returns the next trial, `FINISHED`, or None where that depends on running ones."""
         while trial := self._next_trial():
             self._on_start(trial)
             if trial.state == "running":
@@ -63,13 +63,13 @@ class SweepSearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the record has it."""
+        """Does nothing: the record has the result."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the record has it."""
+        """Does nothing: the record has what is tried."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune writes one down, which nobody reads
+        return {}  # Tune saves it, and nothing reads it
 
     def _next_trial(self) -> Trial | None:
         if self._left:
@@ -77,7 +77,7 @@ class SweepSearch(Searcher):
             trial.state, trial.error, trial.tracked = "running", None, False
             self._record.save(trial)
             return trial
-        new = self._due_repeat() or self._new_setting()
+        new = self._due_repeat() or self._new_combination()
         if new is not None:
             self._record.add(new)
         return new
@@ -85,36 +85,37 @@ class SweepSearch(Searcher):
     def _due_repeat(self) -> Trial | None:
         for first in self._record.trials:
             if first.repeat == 0 and first.state == "finished":
-                repeat = len(self._record.of_setting(first.setting))
+                repeat = len(self._record.of_combination(first.combination))
                 if repeat < self._seeds:
-                    return self._trial(first.setting, repeat, first.values)
+                    return self._trial(first.combination, repeat, first.values)
         return None
 
-    def _new_setting(self) -> Trial | None:
-        number = self._record.num_settings
-        if number >= self._num_settings:
+    def _new_combination(self) -> Trial | None:
+        number = self._record.num_combinations
+        if number >= self._num_combinations:
             return None
         return self._trial(number, 0, self._propose(number, self._record.trials))
 
-    def _trial(self, setting: int, repeat: int, values: Values) -> Trial:
-        name = trial_name(setting, repeat)
-        return Trial(name, setting, repeat, self._first_seed + repeat, values)
+    def _trial(self, combination: int, repeat: int, values: Values) -> Trial:
+        name = trial_name(combination, repeat)
+        return Trial(name, combination, repeat, self._first_seed + repeat, values)
 
 
 class Pruner(ASHAScheduler):
-    """ASHA over the first training of each setting; its repeats train to their end.
+    """ASHA over the first training of each combination of values; repeats train to their end.
 
-    It knows trials by our names, so that one that goes on is the one that it was: what it reports
-    again has been judged, and is not judged by what the others have come to since.
+    It identifies trials by their names in the sweep, not by Tune's ids, which are new with each
+    driver: what a trial that goes on reports again has been compared, and is not compared again
+    with what the others have reported since.
     """
 
     def __init__(self, sweep: SweepConfig, num_epochs: int, trials: Sequence[Trial]) -> None:
-        """Knows what earlier drivers' trials have come to, as if it had seen them.
+        """Replays the reports of the trials so far, as if it had received them.
 
         Args:
-            sweep: least epochs, and how many go on.
-            num_epochs: of a trial that is not stopped.
-            trials: of the sweep.
+            sweep: has the epochs before the first comparison, and the share of trials that go on.
+            num_epochs: epochs of a trial that is not stopped.
+            trials: the sweep's.
         """
         super().__init__(
             time_attr=EPOCH,
@@ -123,7 +124,7 @@ class Pruner(ASHAScheduler):
             max_t=num_epochs,
             grace_period=sweep.grace_epochs,
             reduction_factor=sweep.reduction_factor,
-            stop_last_trials=False,  # else what comes again is judged again
+            stop_last_trials=False,  # else a repeated report is compared again
         )
         for trial in trials:
             seen = SimpleNamespace(config={"trial": trial.name})
@@ -132,28 +133,31 @@ class Pruner(ASHAScheduler):
                 self.on_trial_result(None, seen, {EPOCH: epoch, SCORE: score})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Takes a trial up."""
+        """Registers a trial."""
         super().on_trial_add(tune_controller, _by_name(trial))
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Forgets a trial, but not what it has come to."""
+        """Forgets a trial, but not what it has reported."""
         super().on_trial_remove(tune_controller, _by_name(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Whether a trial is to go on."""
-        if self._is_judged(trial, result):
+        """Returns whether a trial goes on: `CONTINUE` or `STOP`."""
+        if self._is_compared(trial, result):
             return str(super().on_trial_result(tune_controller, _by_name(trial), dict(result)))
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(
         self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
     ) -> None:
-        """Counts the last result of a trial."""
-        if self._is_judged(trial, result):
+        """Takes the last result of a trial into account."""
+        if self._is_compared(trial, result):
             super().on_trial_complete(tune_controller, _by_name(trial), dict(result))
 
-    def _is_judged(self, trial: Any, result: Mapping[str, Any]) -> bool:
-        """The score is infinite before the last phase, and where the loss has diverged."""
+    def _is_compared(self, trial: Any, result: Mapping[str, Any]) -> bool:
+        """Returns whether a result is of a first training, and has a score.
+
+        The score is infinite before the last phase, and where the loss has diverged.
+        """
         return "-seed-" not in trial.config["trial"] and math.isfinite(result.get(SCORE, -math.inf))
 
 

@@ -183,7 +183,7 @@ def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
     if trial["trial"] == "trial-0000" and not (folder / "died").exists():
 
         def die() -> None:
-            while not plan.place("trial-0000", "fine").reports():
+            while not plan.storage_of("trial-0000", "fine").reports():
                 time.sleep(0.01)
             (folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cluster.sweep.config import SweepConfig
-from cluster.sweep.proposals import num_combinations, propose, require_grid
+from cluster.sweep.proposals import count_combinations, propose, require_grid
 from cluster.sweep.spaces import Values, all_values, contains, parse_space
 from cluster.sweep.sweep_record import State, Trial, trial_name
 from stn_icnn.config import TrainConfig
@@ -33,7 +33,7 @@ def test_a_grid_has_every_combination_once() -> None:
 
 
 def test_a_grid_over_the_budget_or_a_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"3 x 2 = 6 settings, over num_trials = 5"):
+    with pytest.raises(ValueError, match=r"3 x 2 = 6 combinations, over num_trials = 5"):
         require_grid(SIZE | SCHEDULE, 5)
     with pytest.raises(ValueError, match=r"space\.optim\.lr_fine must be values or steps"):
         require_grid(RATE, 5)
@@ -52,13 +52,13 @@ def test_what_has_been_tried_is_not_tried_again(search) -> None:
     """Nine settings, each once: a training of one again would be the same to the last bit."""
     batch = {"optim.global_batch": IntDistribution(8, 10)}
     sweep, trials = SweepConfig(search=search, random_trials=2), list[Trial]()
-    assert num_combinations(SIZE | batch) == 9
+    assert count_combinations(SIZE | batch) == 9
     for number in range(9):
         values = propose(sweep, SIZE | batch, TrainConfig(), number, trials)
         assert values not in [trial.values for trial in trials]
         state: State = "failed" if number == 4 else "finished"
         trials.append(tried(number, values, 0.5, state))
-    assert math.isinf(num_combinations(SIZE | RATE))
+    assert math.isinf(count_combinations(SIZE | RATE))
 
 
 @pytest.mark.parametrize("search", ["random", "optuna"])

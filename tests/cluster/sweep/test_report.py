@@ -19,7 +19,7 @@ SPACE = {"model.patch_px.eye": SIZE, "optim.lr_fine": RATE, "optim.schedule": SC
 
 
 def trial(
-    setting: int,
+    combination: int,
     state: State,
     *curve: float,
     repeat: int = 0,
@@ -29,8 +29,8 @@ def trial(
     values = {"model.patch_px.eye": size, "optim.lr_fine": 0.01, "optim.schedule": "halving"}
     scores = dict(enumerate(curve, start=1))
     suffix = f"-seed-{repeat}" if repeat else ""
-    name = f"trial-{setting:04d}{suffix}"
-    return Trial(name, setting, repeat, repeat, values, state, scores, error)
+    name = f"trial-{combination:04d}{suffix}"
+    return Trial(name, combination, repeat, repeat, values, state, scores, error)
 
 
 TRIALS = [
@@ -49,19 +49,19 @@ def report_of(trials: list[Trial] = TRIALS, metric: str = "val/f1_parts") -> Swe
     return SweepReport("mine", metric, SPACE, trials, num_epochs=3, seeds=2)
 
 
-def test_settings_are_ranked_by_the_mean_of_their_repeats() -> None:
+def test_combinations_are_ranked_by_the_mean_of_their_repeats() -> None:
     ranked = report_of().ranked
     assert [s.values["model.patch_px.eye"] for s in ranked] == [49, 33, 33]
-    assert ranked[0].shown.mean == pytest.approx((0.75 + 0.72) / 2)
-    assert ranked[1].shown.mean == pytest.approx((0.8 + 0.6) / 2)  # each one's best epoch
-    assert ranked[2].shown.num == 1  # better, but a repeat of it failed
+    assert ranked[0].metric.mean == pytest.approx((0.75 + 0.72) / 2)
+    assert ranked[1].metric.mean == pytest.approx((0.8 + 0.6) / 2)  # each one's best epoch
+    assert ranked[2].metric.num == 1  # better, but a repeat of it failed
 
 
 def test_less_loss_is_better() -> None:
     scores = [trial(0, "finished", -0.5), trial(1, "finished", -0.2, size=49)]
     best = report_of(scores, "val/loss").best
     assert best is not None
-    assert (best.values["model.patch_px.eye"], best.shown.mean) == (49, 0.2)
+    assert (best.values["model.patch_px.eye"], best.metric.mean) == (49, 0.2)
 
 
 def test_what_stopping_has_saved_is_counted_in_epochs_of_those_that_could_end() -> None:
@@ -82,7 +82,7 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
     text = (tmp_path / "sweep.md").read_text()
     assert "10 of the 12 epochs" in text
     assert "17% saved. Repeats with other seeds, and trials that failed" in text
-    assert "Best setting (trial-0001): 0.735 ± 0.021" in text
+    assert "Best combination (trial-0001): 0.735 ± 0.021" in text
     assert "it / died" in text
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
     assert pictures == ["curves.png", *(f"field_{name}.png" for name in SPACE)]

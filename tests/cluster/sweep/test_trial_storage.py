@@ -39,10 +39,10 @@ def test_the_latest_checkpoint_takes_the_place_of_the_one_before(
         assert folder is None
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         storage.model()
-    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
-    storage.keep(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
+    storage.save(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    storage.save(folder_with(tmp_path / "b", "within"), "epoch_0001_step_00002", None)
     assert content(storage) == {"within"}
-    storage.keep(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
+    storage.save(folder_with(tmp_path / "c", "two"), "epoch_0002", report(2))
     assert content(TrialStorage(location)) == {"two"}
     assert storage.model() == b"two"
     assert TrialStorage(location).reports() == [report(1), report(2)]
@@ -57,7 +57,7 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = TrialStorage(Folder(tmp_path / "fine"))
-    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    storage.save(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
     write = type(storage.location).write
     written = []
 
@@ -69,11 +69,11 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_stays(
 
     monkeypatch.setattr(type(storage.location), "write", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+        storage.save(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     monkeypatch.undo()
     assert content(storage) == {"one"}
     assert storage.reports() == [report(1)]
-    storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+    storage.save(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     assert content(storage) == {"two"}
 
 
@@ -81,17 +81,17 @@ def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = TrialStorage(Folder(tmp_path / "fine"))
-    storage.keep(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
+    storage.save(folder_with(tmp_path / "a", "one"), "epoch_0001", report(1))
 
     def dies(self, path: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(storage.location), "delete", dies)
     with pytest.raises(KeyboardInterrupt):
-        storage.keep(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
+        storage.save(folder_with(tmp_path / "b", "two"), "epoch_0002", report(2))
     monkeypatch.undo()
     assert content(storage) == {"two"}
-    storage.keep(folder_with(tmp_path / "c", "three"), "epoch_0003", report(3))
+    storage.save(folder_with(tmp_path / "c", "three"), "epoch_0003", report(3))
     assert {path.split("/")[0] for path in storage.location.list()} == {
         "epoch_0003",
         "latest.json",
@@ -102,7 +102,7 @@ def test_killed_before_the_one_before_is_gone_it_goes_with_the_next(
 def test_a_checkpoint_that_comes_again_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
     storage = TrialStorage(Folder(tmp_path / "fine"))
     for text in ("one", "again"):
-        storage.keep(folder_with(tmp_path / text, text), "epoch_0001", report(1))
+        storage.save(folder_with(tmp_path / text, text), "epoch_0001", report(1))
     assert content(storage) == {"again"}
 
 

@@ -16,7 +16,7 @@ from cluster.sweep.spaces import Values
 from cluster.sweep.sweep_record import SweepRecord, Trial
 from cluster.sweep.trial_training import TrialPlan
 from cluster.sweep.tune_callback import SweepCallback
-from cluster.sweep.tune_run import Sweep, _described
+from cluster.sweep.tune_run import Sweep, _describe
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from stn_icnn.config import TrainConfig
 from stn_icnn.storage import Folder
@@ -31,14 +31,14 @@ def propose(number: int, trials: Sequence[Trial]) -> Values:
 
 def search_of(
     record: SweepRecord,
-    num_settings: int,
+    num_combinations: int,
     seeds: int = 1,
     on_start: Callable[[Trial], None] = lambda trial: None,
 ) -> SweepSearch:
     return SweepSearch(
         record,
         propose,
-        num_settings=num_settings,
+        num_combinations=num_combinations,
         seeds=seeds,
         first_seed=7,
         on_start=on_start,
@@ -82,7 +82,7 @@ def test_another_driver_goes_on_with_what_was_left_and_adds_only_what_is_missing
 
 def test_a_trial_that_may_not_start_makes_way_for_the_next_one(tmp_path: Path) -> None:
     def forbid_the_second(trial: Trial) -> None:
-        if trial.setting == 1:
+        if trial.combination == 1:
             trial.state = "failed"
 
     record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
@@ -128,7 +128,7 @@ def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     assert "trial-0000: failed after 0 epochs: model.patch_px.eye" in capsys.readouterr().out
 
 
-def test_settings_that_came_to_their_end_are_repeated_with_other_seeds(tmp_path: Path) -> None:
+def test_combinations_that_came_to_their_end_are_repeated_with_other_seeds(tmp_path: Path) -> None:
     record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     search = search_of(record, 2, seeds=3)
     search.suggest("x"), search.suggest("x")
@@ -160,7 +160,7 @@ def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: P
     plan = TrialPlan(
         TrainConfig(), ("fine",), None, (), (), None, Folder(tmp_path), None, max_failures=0
     )
-    assert "1 trials are done" in _described(
+    assert "1 trials are done" in _describe(
         Sweep(SweepJobConfig(), SPACE, 3, plan, record, None), 1
     )
 
