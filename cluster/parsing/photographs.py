@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.layouts.raw import RejectedError, read_photo
+from sharding.layouts.raw import read_photo
+from stn_icnn.decoding import RejectedError
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
 from stn_icnn.inference.results import PHOTO_SUFFIXES, encode_result, is_photo, result_paths
 from stn_icnn.storage import StorageLocation

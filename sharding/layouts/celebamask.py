@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from sharding.layouts.raw import (
     IMAGE_FILTER,
     IMAGE_SUFFIXES,
-    Files,
     Item,
     Layout,
     Listing,
     RawSample,
-    RejectedError,
     fetched,
     listed,
     read_grey,
@@ -30,6 +28,7 @@ from sharding.layouts.raw import (
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.packing.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
+from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import CLASS_ID
 from stn_icnn.storage import StorageLocation
 
@@ -194,14 +193,14 @@ def _mask_path(item: Item, part: str) -> str:
     return f"{MASKS}/{number // 2000}/{number:05d}_{part}.png"
 
 
-def _paint_labels(files: Files, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
+def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
     """The parts (part -> path) painted over one another, uint8 [512, 512]."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     num_masks = 0
     for part, path in masks.items():
         try:
             mask = read_grey(files, path, part)
-        except FileNotFoundError:  # a part that is not seen has no file
+        except MissingFileError:  # a part that is not seen has no file
             continue
         if mask.shape != labels.shape:
             raise RejectedError(

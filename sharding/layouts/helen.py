@@ -14,12 +14,10 @@ from PIL import Image
 from sharding.layouts.raw import (
     IMAGE_FILTER,
     IMAGE_SUFFIXES,
-    Files,
     Item,
     Layout,
     Listing,
     RawSample,
-    RejectedError,
     fetched,
     listed,
     read_grey,
@@ -28,6 +26,7 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.packing.manifest import Rejection, Scale
+from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import CLASS_ID
 from stn_icnn.storage import StorageLocation
 
@@ -125,12 +124,12 @@ def read(source: StorageLocation, item: Item) -> RawSample:
 
 
 def _read_soft_map(
-    files: Files, path: str, part: str, expected: tuple[int, int], size: tuple[int, int]
+    files: FileReader, path: str, part: str, expected: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """One soft map (255 = certain), uint8 [H, W] of `size` (width, height)."""
     try:
         soft = read_grey(files, path, part)
-    except FileNotFoundError as error:
+    except MissingFileError as error:
         raise RejectedError(f"mask missing: {part}") from error
     if soft.shape != expected[::-1]:
         raise RejectedError(

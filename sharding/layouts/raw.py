@@ -1,34 +1,33 @@
 """What a reader of a raw data set gives: items in a split's order, and decoded samples."""
 
-import errno
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+from PIL import Image
 
 from sharding.packing.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
-from stn_icnn.decoding import DECODE_ERRORS
+from stn_icnn.decoding import (
+    DECODE_ERRORS,
+    STRICT,
+    FileReader,
+    RejectedError,
+    decode_photo,
+    first_line,
+    open_image,
+    read_image_file,
+)
 from stn_icnn.storage import StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""
-
-FORMATS: Final = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Of photographs and masks; Pillow knows more, among them one that is a program (EPS)."""
-
-MAX_PIXELS: Final = 50_000_000
-"""Of a photograph or mask: a larger one would take the memory of several workers."""
-
 
 FETCHED_AT_ONCE: Final = 3
 """Objects of a bucket. All of a client's requests share boto3's allowance of some 35 retries: with
@@ -37,13 +36,6 @@ more of them at once it is used up before each has had its own attempts."""
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """Of photographs, in small letters: what else lies beside them is passed over."""
-
-
-class RejectedError(Exception):
-    """An image or mask that cannot be used.
-
-    The text is the reason given in the manifest, `KIND: DETAILS`; reasons are counted by kind.
-    """
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Photo:
+class RawPhoto:
     """A decoded photograph.
 
     Attributes:
@@ -127,16 +119,8 @@ class Layout:
     read: Callable[[StorageLocation, Item], RawSample]
 
 
-class Files(Protocol):
-    """What files are read from; any place is."""
-
-    def read(self, path: str) -> bytes:
-        """The whole file; FileNotFoundError where there is none."""
-        ...
-
-
 @contextmanager
-def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[Files]:
+def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[FileReader]:
     """These files, each to be read once; out of a bucket a few threads fetch them at once.
 
     A folder answers without delay, and is given as it is.
@@ -186,86 +170,34 @@ def read_text(source: StorageLocation, path: str) -> str:
         ) from error
 
 
-def read_photo(source: Files, path: str) -> Photo:
-    """Decodes a photograph upright in RGB, whatever its extension says it is."""
-    try:
-        data = _read_bytes(source, path, "image")
-    except FileNotFoundError as error:
-        raise RejectedError("image missing") from error
-    try:
-        with _opened(data, "image") as opened:  # what is loaded outlives it
-            opened.load()
-            image: Image.Image = opened
-            is_upright = opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            if not is_upright:
-                image = ImageOps.exif_transpose(opened)
-            untouched = opened.format == "JPEG" and opened.mode == "RGB" and is_upright
-            if image.mode != "RGB":
-                image = image.convert("RGB")
-            return Photo(image, data if untouched else None, hashlib.sha256(data).hexdigest())
-    except DECODE_ERRORS as error:
-        raise RejectedError(f"image does not decode: {_first_line(error)}") from error
+def read_photo(files: FileReader, path: str) -> RawPhoto:
+    """Decodes a photograph upright in RGB, whatever its extension says it is.
+
+    Raises:
+        RejectedError: there is none, or it cannot be used.
+    """
+    data = read_image_file(files, path)
+    image = decode_photo(data, STRICT)
+    untouched = image.format == "JPEG"
+    return RawPhoto(image, data if untouched else None, hashlib.sha256(data).hexdigest())
 
 
-def read_grey(source: Files, path: str, part: str) -> NDArray[np.uint8]:
+def read_grey(files: FileReader, path: str, part: str) -> NDArray[np.uint8]:
     """Decodes the mask or label map of a part, of any mode, as greyscale, uint8 [H, W].
 
     Raises:
-        FileNotFoundError: there is none.
-        RejectedError: it can't be used.
+        MissingFileError: there is none.
+        RejectedError: it cannot be used.
     """
-    data = _read_bytes(source, path, "mask")
+    data = read_image_file(files, path, "mask")
     try:
-        with _opened(data, "mask") as opened:
-            if opened.has_transparency_data:
-                alpha = np.asarray(opened.convert("RGBA"))[..., 3]
-                if alpha.min() < 255:  # it may hold the shape, over a single colour
-                    raise RejectedError(
-                        f"mask with alpha: {part} must be opaque, save it in grey without alpha"
-                    )
-            return np.asarray(opened.convert("L"))
+        opened = open_image(data, STRICT, "mask")
+        if opened.has_transparency_data:
+            alpha = np.asarray(opened.convert("RGBA"))[..., 3]
+            if alpha.min() < 255:  # it may hold the shape, over a single colour
+                raise RejectedError(
+                    f"mask with alpha: {part} must be opaque, save it in grey without alpha"
+                )
+        return np.asarray(opened.convert("L"))
     except DECODE_ERRORS as error:
-        raise RejectedError(f"mask does not decode: {part}: {_first_line(error)}") from error
-
-
-def _read_bytes(source: Files, path: str, what: str) -> bytes:
-    """The file; what ails it is the item's fault, what ails disk or network is not."""
-    try:
-        data = source.read(path)
-    except OSError as error:
-        types = PermissionError | IsADirectoryError | NotADirectoryError
-        if isinstance(error, types) or error.errno == errno.ELOOP:
-            why = error.strerror or type(error).__name__
-            raise RejectedError(f"{what} not readable: {why}") from error
-        raise
-    if not data:
-        raise RejectedError(f"{what} empty: a file of 0 bytes")
-    return data
-
-
-def _opened(data: bytes, what: str) -> Image.Image:
-    """The image, its pixels not decoded yet."""
-    try:
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise RejectedError(f"{what} too large: {_first_line(error)}") from error
-    if opened.width * opened.height > MAX_PIXELS:
-        raise RejectedError(f"{what} too large: {opened.width} x {opened.height} px")
-    if opened.mode[0] in "IF" or _has_16_bits(opened, data):  # Pillow would cut off half of them
-        raise RejectedError(f"{what} of 16 bits: mode {opened.mode}, convert it to 8 bits")
-    return opened
-
-
-def _has_16_bits(opened: Image.Image, data: bytes) -> bool:
-    """Whether a channel has; of colour the mode does not tell, as Pillow opens it with 8."""
-    if isinstance(opened, TiffImageFile):
-        return bool(max(opened.tag_v2.get(BITSPERSAMPLE, (1,))) > 8)
-    return opened.format == "PNG" and data[24] == 16  # its header comes first
-
-
-def _first_line(error: Exception) -> str:
-    """The error in one line."""
-    # Pillow's own text holds a memory address; the manifest must not differ between two runs.
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise RejectedError(f"mask does not decode: {part}: {first_line(error)}") from error

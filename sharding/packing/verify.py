@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.layouts.raw import FORMATS
 from sharding.packing.manifest import (
     MANIFEST,
     Manifest,
@@ -23,7 +22,7 @@ from sharding.packing.manifest import (
 )
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.storage.location import Address, open_location
-from stn_icnn.decoding import DECODE_ERRORS
+from stn_icnn.decoding import DECODE_ERRORS, STRICT
 from stn_icnn.labels import CLASSES, NUM_CLASSES
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
@@ -178,7 +177,7 @@ def _check_sample(
 
 def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=STRICT.formats)
         image.load()
     except DECODE_ERRORS as error:
         raise _Fault(f"{extension} does not decode: {type(error).__name__}") from error

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch, Sample, collate
-from stn_icnn.decoding import DECODE_ERRORS
+from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.networks.threads import InferenceThreads, has_one_core
 
-Photo = Image.Image | NDArray[np.uint8] | str | Path
-"""A photograph: opened, `[H, W, 3]` uint8 RGB, or a file."""
+PhotoLike = Image.Image | NDArray[np.uint8] | str | Path
+"""A photograph: an opened image, `[H, W, 3]` uint8 RGB, or a file."""
 
 BATCH = 16
 
@@ -75,7 +75,7 @@ class FaceParser:
         """
         return cls(load_checkpoint(path), device)
 
-    def parse(self, photo: Photo) -> ParsedFace:
+    def parse(self, photo: PhotoLike) -> ParsedFace:
         """Parses one photograph of a face.
 
         Raises:
@@ -84,7 +84,7 @@ class FaceParser:
         return self.parse_all([photo])[0]
 
     @torch.inference_mode()
-    def parse_all(self, photos: Sequence[Photo]) -> list[ParsedFace]:
+    def parse_all(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
         """Parses photographs of any sizes, some at a time.
 
         Raises:
@@ -95,7 +95,7 @@ class FaceParser:
             parsed += self._parse_some(photos[start : start + BATCH])
         return parsed
 
-    def _parse_some(self, photos: Sequence[Photo]) -> list[ParsedFace]:
+    def _parse_some(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
         """Parses photographs at a time; on a CPU each thread a share of them, if it has two."""
         threads = self.model.execution.threads
         if threads is None or len(photos) < 2 * threads.size:
@@ -131,8 +131,8 @@ class FaceParser:
         labels, windows = self._parse(batch, [(width, height)] * num)
         return ParsedBatch(torch.stack(labels), windows)
 
-    def _parse_batch(self, photos: Sequence[Photo]) -> list[ParsedFace]:
-        images = [open_photo(photo) for photo in photos]
+    def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
+        images = [load_photo(photo) for photo in photos]
         fitted = (torch.from_numpy(fit_to_scale(image, self.data)) for image in images)
         batch = collate([Sample("", image.permute(2, 0, 1)) for image in fitted])
         sizes = [(image.shape[1], image.shape[0]) for image in images]
@@ -151,8 +151,8 @@ class FaceParser:
         return label_maps(parsing, sizes, scales), windows
 
 
-def open_photo(photo: Photo) -> NDArray[np.uint8]:
-    """A photograph's upright pixels, `[H, W, 3]` RGB.
+def load_photo(photo: PhotoLike) -> NDArray[np.uint8]:
+    """Returns a photograph's upright pixels, `[H, W, 3]` RGB.
 
     Raises:
         ValueError: where it is no image that Pillow reads, or an array of another form.
@@ -164,10 +164,10 @@ def open_photo(photo: Photo) -> NDArray[np.uint8]:
             )
         return np.require(photo, requirements=["C", "W"])  # as torch wants it
     try:
-        image = photo if isinstance(photo, Image.Image) else Image.open(photo)
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except DECODE_ERRORS as error:
-        raise ValueError(f"{photo} can't be read as a photograph: {error}") from error
+        return np.array(decode_photo(photo, LENIENT))
+    except RejectedError as error:
+        reason = error.__cause__ or error  # Pillow's own words, which name the file
+        raise ValueError(f"{photo} can't be read as a photograph: {reason}") from error
 
 
 def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:

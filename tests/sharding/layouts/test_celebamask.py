@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from sharding.layouts.celebamask import LAYOUT
-from sharding.layouts.raw import Item, RawSample, RejectedError
+from sharding.layouts.raw import Item, RawSample
 from sharding.storage.location import open_location
+from stn_icnn.decoding import RejectedError
 from stn_icnn.labels import CLASS_ID
 
 Draw = Callable[..., None]

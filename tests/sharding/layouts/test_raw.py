@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sharding.layouts.raw import Photo, RejectedError, read_grey, read_photo
+from sharding.layouts.raw import RawPhoto, read_grey, read_photo
 from sharding.storage.location import open_location
+from stn_icnn.decoding import RejectedError
 
 T = Image.Transpose
 STORED_AS = {  # EXIF orientation -> what the camera did to the upright picture
@@ -41,7 +42,7 @@ def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def read_bytes(folder: Path, data: bytes) -> Photo:
+def read_bytes(folder: Path, data: bytes) -> RawPhoto:
     (folder / "x.jpg").write_bytes(data)
     return read_photo(open_location(folder), "x.jpg")
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.inference.face_parser import FaceParser, fit_to_scale, open_photo
+from stn_icnn.inference.face_parser import FaceParser, fit_to_scale, load_photo
 from stn_icnn.labels import MODEL_CLASSES, PARTS
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.localizer import MEAN_CENTRES
@@ -159,7 +159,7 @@ def test_a_photograph_over_pillow_s_limit_is_named(tmp_path: Path, monkeypatch: 
     Image.fromarray(photo()).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"huge\.png can't be read as a photograph: .*exceeds lim"):
-        open_photo(tmp_path / "huge.png")
+        load_photo(tmp_path / "huge.png")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_photograph_over_pillow_s_limit_is_named(tmp_path: Path, monkeypatch: 
 )
 def test_arrays_of_another_form_are_refused(pixels: np.ndarray):
     with pytest.raises(ValueError, match=r"must be \[H, W, 3\] uint8 RGB, got \[5, 5"):
-        open_photo(pixels)
+        load_photo(pixels)
 
 
 def test_threads_side_by_side_change_no_label(checkpoint: Checkpoint):

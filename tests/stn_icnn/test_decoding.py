@@ -1,0 +1,104 @@
+"""Images opened by two rules: what each accepts, and what both decode alike."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stn_icnn.decoding import (
+    LENIENT,
+    STRICT,
+    ImageRules,
+    MissingFileError,
+    RejectedError,
+    decode_photo,
+    open_image,
+    read_image_file,
+)
+
+
+def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def picture() -> Image.Image:
+    """6 x 4 px, no two alike."""
+    return Image.fromarray(np.arange(72, dtype=np.uint8).reshape(4, 6, 3))
+
+
+@pytest.mark.parametrize("rules", [STRICT, LENIENT], ids=["strict", "lenient"])
+def test_a_photograph_is_upright_and_rgb_by_either_rule(rules: ImageRules, tmp_path: Path):
+    """Whether it is given as bytes, a file, or an opened image."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter to be shown
+    stored = picture().transpose(Image.Transpose.ROTATE_90)
+    data = encoded(stored.convert("RGBA"), "PNG", exif=exif)
+    (tmp_path / "a.jpg").write_bytes(data)
+    for source in (data, tmp_path / "a.jpg", str(tmp_path / "a.jpg"), Image.open(io.BytesIO(data))):
+        image = decode_photo(source, rules)
+        assert (image.mode, image.size) == ("RGB", (6, 4))
+        assert image.format is None
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(picture()))
+
+
+def test_what_needed_no_change_keeps_its_format():
+    assert decode_photo(encoded(picture(), "JPEG"), STRICT).format == "JPEG"
+    assert decode_photo(encoded(picture().convert("L"), "JPEG"), STRICT).format is None
+
+
+@pytest.mark.parametrize(
+    ("image", "file_format", "reason"),
+    [
+        (picture(), "EPS", "image does not decode: not an image"),
+        (picture(), "JPEG2000", "image does not decode: not an image"),
+        (Image.new("I;16", (6, 4), 300), "PNG", "image of 16 bits: mode I;16, convert it to 8"),
+        (Image.new("F", (6, 4), 0.5), "TIFF", "image of 16 bits: mode F, convert it to 8 bits"),
+        (Image.new("1", (5001, 10000)), "PNG", "image too large: 5001 x 10000 px"),
+    ],
+    ids=["program", "JPEG 2000", "16 bits", "float", "large"],
+)
+def test_the_strict_rule_refuses_what_the_lenient_one_accepts(
+    image: Image.Image, file_format: str, reason: str
+):
+    data = encoded(image, file_format)
+    with pytest.raises(RejectedError, match=reason):
+        decode_photo(data, STRICT)
+    assert open_image(data, LENIENT).size == image.size
+
+
+def test_both_refuse_what_pillow_takes_for_an_attack(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for rules in (STRICT, LENIENT):
+        with pytest.raises(RejectedError, match=r"mask too large: Image size .* exceeds limit"):
+            open_image(encoded(picture(), "PNG"), rules, "mask")
+
+
+class Broken:
+    """A disk that answers with an error, or with nothing."""
+
+    def __init__(self, error: OSError | None) -> None:
+        self.error = error
+
+    def read(self, path: str) -> bytes:
+        if self.error:
+            raise self.error
+        return b""
+
+
+def test_a_file_s_own_fault_is_a_reason_and_a_disk_s_is_none():
+    for error, reason in (
+        (None, "mask empty: a file of 0 bytes"),
+        (PermissionError(13, "Permission denied"), "mask not readable: Permission denied"),
+        (IsADirectoryError(21, "Is a directory"), "mask not readable: Is a directory"),
+        (FileNotFoundError(40, "lost link"), "mask not readable: lost link"),
+    ):
+        with pytest.raises(RejectedError, match=reason):
+            read_image_file(Broken(error), "x.png", "mask")
+    with pytest.raises(MissingFileError, match="mask missing"):
+        read_image_file(Broken(FileNotFoundError(2, "No such file")), "x.png", "mask")
+    with pytest.raises(OSError, match="Input/output error"):
+        read_image_file(Broken(OSError(5, "Input/output error")), "x.png", "mask")
