@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stn_icnn.config import Precision, TrainConfig, require
-from stn_icnn.inference.results import ALL_KINDS
+from stn_icnn.inference.output_files import ALL_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)

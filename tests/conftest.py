@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.cli import main
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.inference.command import main
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 

@@ -16,17 +16,6 @@ import torch
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
-from cluster.parsing.photographs import (
-    RECORD,
-    THREADS,
-    Outcome,
-    Photo,
-    list_photos,
-    parse_photos,
-    pending_photos,
-    require_distinct_results,
-    summary,
-)
 from cluster.storage.locations import writable_location
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
@@ -34,26 +23,37 @@ from cluster.workers.launch import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.results import ENDINGS, kinds_of, result_paths
+from stn_icnn.inference.output_files import ENDINGS, output_paths, parse_kinds
+from stn_icnn.inference.photographs import (
+    NUM_THREADS,
+    RECORD,
+    ParseOutcome,
+    StoredPhoto,
+    list_photos,
+    parse_photos,
+    pending_photos,
+    require_distinct_outputs,
+    summarize,
+)
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
 
 FAILED: Final = "failed.json"
-"""In the output: the photographs that can't be parsed, with the reasons."""
+"""The file in the output that lists the photographs that cannot be parsed, with the reasons."""
 
-LEAST_PHOTOS_A_WORKER: Final = 32
+MIN_PHOTOS_PER_WORKER: Final = 32
 """Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
 
-MOST_PHOTOS_A_TASK: Final = 128
-TASKS_A_WORKER: Final = 8
-"""At least, so that workers end at about the same time."""
+MAX_PHOTOS_PER_TASK: Final = 128
+MIN_TASKS_PER_WORKER: Final = 8
+"""So many that workers end at about the same time."""
 
 
 class ParseTask:
-    """A model on a worker: Ray Data makes one a worker, and calls it with one task at a time.
+    """Parses photographs on a worker: Ray Data makes one on each, and gives it task after task.
 
-    Text is in bytes, as a file's name need not be UTF-8, which Ray's tables demand.
+    Paths and reasons are bytes, as a file's name need not be UTF-8, which Ray's tables demand.
     """
 
     def __init__(
@@ -68,20 +68,21 @@ class ParseTask:
         device = "cuda" if allocation.use_gpu else "cpu"
         self.parser = FaceParser(load_checkpoint(ray.get(model)), device)
         self.source, self.out, self.kinds = source, out, kinds
-        self.threads = max(THREADS, allocation.cpus_per_worker)
+        self.threads = max(NUM_THREADS, allocation.cpus_per_worker)
 
     def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, bytes | list[bytes]]:
         """Parses photographs.
 
         Args:
-            task: their `paths`.
+            task: the photographs' `paths`.
 
         Returns:
-            Their `paths`, and of each its `failures`, empty where its results are written. Where
-            disk or network failed, why, as `error`: raised, it would be buried in Ray's own words.
+            The `paths` that were dealt with and, beside them, their `failures`, each empty where
+            the photograph's files are written; and as `error` why disk or network failed, empty
+            where they did not: raised, the reason would be buried in Ray's own words.
         """
-        photos = [Photo(self.source, os.fsdecode(path)) for path in task["paths"]]
-        done: list[Outcome] = []
+        photos = [StoredPhoto(self.source, os.fsdecode(path)) for path in task["paths"]]
+        done: list[ParseOutcome] = []
         error = ""
         try:
             done += parse_photos(self.parser, photos, self.out, self.kinds, self.threads)
@@ -95,43 +96,45 @@ class ParseTask:
 
 
 def run_parsing(job: ParseConfig) -> dict[str, Any]:
-    """The parsing job.
+    """Runs the job: parses the photographs that lack output files, on the cluster.
 
     Returns:
-        The job's last line: `out`, `parsed`, `skipped`, `failed`, `photos_per_second`.
+        What the job prints last: `out`, `parsed`, `skipped`, `failed`, `photos_per_second`.
 
     Raises:
-        ValueError: for a model, places or resources that can't be used, before any work.
+        ValueError: model, locations or resources cannot be used; nothing was parsed yet.
         OSError: disk or network failed; the same command goes on where it stopped.
         PhaseFailedError: workers died more often than allowed, or no photograph can be parsed.
     """
-    kinds = kinds_of(job.write)
-    source, out = _places(job)
+    kinds = parse_kinds(job.write)
+    source, out = _open_locations(job)
     model = FetchedModel.fetch(job.model, job.tracking_uri)
     photos = list_photos(source, out)
-    require_distinct_results(photos, out, kinds)
-    there = out.list()
-    _claim(out, there, photos, {"model": model.sha256, "input": source.url})
-    rest = pending_photos(photos, there, kinds)
-    print(f"{len(photos)} photographs, {len(photos) - len(rest)} of them done before", flush=True)
+    require_distinct_outputs(photos, out, kinds)
+    existing = out.list()
+    _claim(out, existing, photos, {"model": model.sha256, "input": source.url})
+    pending = pending_photos(photos, existing, kinds)
+    num_skipped = len(photos) - len(pending)
+    print(f"{len(photos)} photographs, {num_skipped} of them done before", flush=True)
     started = time.monotonic()
-    coming = _parse(rest, out, kinds, model.content, job.scaling) if rest else iter(())
-    outcomes = [each for some in progress(coming, len(rest), "photograph", len) for each in some]
+    tasks = _parse(pending, out, kinds, model.content, job.scaling) if pending else iter(())
+    shown = progress(tasks, len(pending), "photograph", len)
+    outcomes = [outcome for task in shown for outcome in task]
     failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
-    if failures or FAILED in there:
-        _report(out, failures)
+    if failures or FAILED in existing:
+        _write_failures(out, failures)
     if len(failures) == len(photos):
         raise PhaseFailedError(
             f"none of the {len(photos)} photographs can be parsed; why: {out.url_of(FAILED)}"
         )
-    return summary(out, outcomes, len(photos) - len(rest), time.monotonic() - started)
+    return summarize(out, outcomes, num_skipped, time.monotonic() - started)
 
 
-def _places(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
-    """The input and the output, which must not mix.
+def _open_locations(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
+    """Returns the locations of input and output, which must not mix.
 
     Raises:
-        ValueError: for what is no place, and an output that holds the input.
+        ValueError: one is no location, or the output holds the input.
     """
     source, out = open_location(job.input), writable_location(job.out, "results")
     if f"{source.url}/".startswith(f"{out.url}/"):
@@ -143,16 +146,19 @@ def _places(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
 
 
 def _claim(
-    out: StorageLocation, there: Sequence[str], photos: Sequence[Photo], record: Mapping[str, str]
+    out: StorageLocation,
+    existing: Sequence[str],
+    photos: Sequence[StoredPhoto],
+    record: Mapping[str, str],
 ) -> None:
-    """Makes the output that of one model and one input: what is there is then theirs.
+    """Claims the output for one model and one input, to which the files in it then belong.
 
     Raises:
-        ValueError: where it is another's, or nobody knows whose.
+        ValueError: it belongs to others, or no record says to whom.
     """
-    if RECORD not in there:
-        results = {path for photo in photos for path in result_paths(photo.path, list(ENDINGS))}
-        unknown = sorted(results & set(there))
+    if RECORD not in existing:
+        outputs = {path for photo in photos for path in output_paths(photo.path, list(ENDINGS))}
+        unknown = sorted(outputs & set(existing))
         if unknown:
             raise ValueError(
                 f"--out {out.url} holds {unknown[0]}, which this job may not take for its own: no "
@@ -174,29 +180,29 @@ def _claim(
 
 
 def _parse(
-    photos: Sequence[Photo],
+    photos: Sequence[StoredPhoto],
     out: StorageLocation,
     kinds: Sequence[str],
     model: bytes,
     scaling: ScalingConfig,
-) -> Iterator[list[Outcome]]:
-    """Parses photographs of one place on the cluster; yields what came of them, task by task.
+) -> Iterator[list[ParseOutcome]]:
+    """Parses photographs of one location on the cluster; yields the outcomes of task after task.
 
     Raises:
-        ValueError: where there are not the resources, or a node does not see input or output.
+        ValueError: resources are lacking, or a node does not see input or output.
         OSError: disk or network failed.
         PhaseFailedError: workers died more often than allowed.
     """
-    source = photos[0].place
+    source = photos[0].location
     may_grow = join_cluster()
-    allocation = allocate_workers(scaling, math.ceil(len(photos) / LEAST_PHOTOS_A_WORKER), may_grow)
+    allocation = allocate_workers(scaling, math.ceil(len(photos) / MIN_PHOTOS_PER_WORKER), may_grow)
     require_readable(source, photos[0].path)
     require_shared(out)
     print(f"working on {allocation}", flush=True)
-    _quieten()
+    _silence_ray_data()
     tasks = _tasks(photos, allocation.num_workers)
     with warnings.catch_warnings():
-        # Of arguments like the last; it has no other name yet (2.60).
+        # Ray warns of `max_task_retries`, for which it has no other name yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             ParseTask,
@@ -215,7 +221,7 @@ def _parse(
                 error = os.fsdecode(row["error"])
                 raise OSError(f"{error}; the same command goes on where this one stopped")
             yield [
-                Outcome(Photo(source, os.fsdecode(path)), os.fsdecode(failure) or None)
+                ParseOutcome(StoredPhoto(source, os.fsdecode(path)), os.fsdecode(failure) or None)
                 for path, failure in zip(row["paths"], row["failures"], strict=True)
             ]
     except ray.exceptions.RayTaskError:
@@ -226,15 +232,15 @@ def _parse(
         ) from error
 
 
-def _tasks(photos: Sequence[Photo], num_workers: int) -> list[dict[str, list[bytes]]]:
-    """Deals photographs out to tasks, in their order."""
-    even = math.ceil(len(photos) / (num_workers * TASKS_A_WORKER))
-    size = min(even, MOST_PHOTOS_A_TASK)
+def _tasks(photos: Sequence[StoredPhoto], num_workers: int) -> list[dict[str, list[bytes]]]:
+    """Returns the photographs' paths, dealt out to tasks in their order."""
+    even = math.ceil(len(photos) / (num_workers * MIN_TASKS_PER_WORKER))
+    size = min(even, MAX_PHOTOS_PER_TASK)
     paths = [os.fsencode(photo.path) for photo in photos]
     return [{"paths": paths[start : start + size]} for start in range(0, len(paths), size)]
 
 
-def _quieten() -> None:
+def _silence_ray_data() -> None:
     """Keeps Ray Data's bars and notes out of the job's log: it has progress of its own."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -242,8 +248,8 @@ def _quieten() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _report(out: StorageLocation, failures: Mapping[str, str]) -> None:
-    """Lists the photographs that can't be parsed, this time: those of before were tried again."""
+def _write_failures(out: StorageLocation, failures: Mapping[str, str]) -> None:
+    """Lists this run's failures in the output; those of an earlier run were tried again."""
     if not failures:
         out.delete(FAILED)
         return

@@ -24,7 +24,7 @@ from stn_icnn.networks.threads import InferenceThreads, has_one_core
 PhotoLike = Image.Image | NDArray[np.uint8] | str | Path
 """A photograph: an opened image, `[H, W, 3]` uint8 RGB, or a file."""
 
-BATCH = 16
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class FaceParser:
             ValueError: naming the first that can't be read.
         """
         parsed = []
-        for start in range(0, len(photos), BATCH):
-            parsed += self._parse_some(photos[start : start + BATCH])
+        for start in range(0, len(photos), BATCH_SIZE):
+            parsed += self._parse_some(photos[start : start + BATCH_SIZE])
         return parsed
 
     def _parse_some(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:

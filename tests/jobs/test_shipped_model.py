@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs.cli import main
 from sharding.layouts.splits import shuffled_split
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config_dict import to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.inference.command import main
 from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model

@@ -9,6 +9,7 @@ from cluster.tracking.provenance import flatten, git_commit
 from cluster.tracking.registry import register
 from cluster.tracking.stored_models import FetchedModel, resolve_model
 from cluster.tracking.tracker import Tracker
+from stn_icnn.inference.model_sources import find_model
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,8 @@ def test_resolves_every_form(tracker, run_id, tmp_path, monkeypatch, request):
         folder = resolve_model(model, tracker.uri)
         assert folder.is_absolute()
         assert (folder / "model.pt").read_text() == request.node.name
+        fetched = find_model(model, tracker.uri)  # by the entry points of the installed project
+        assert (fetched / "model.pt").read_text() == request.node.name
     assert resolve_model(f"runs:/{run_id}/checkpoint/model.pt", tracker.uri).is_file()
     monkeypatch.chdir(tmp_path)
     assert resolve_model("made", "http://not-asked") == tmp_path / "made"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.cli import main
+from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PARTS
 
-RUNNING = Path(__file__).parents[2] / "docs" / "running.md"
+RUNNING = Path(__file__).parents[3] / "docs" / "running.md"
 
 
 def documented_call() -> str:

@@ -1,4 +1,4 @@
-"""What is kept of a parsed photograph: a file of each kind, named after the photograph."""
+"""The files that are written for a parsed photograph, one of each kind, named after it."""
 
 import io
 import json
@@ -12,20 +12,19 @@ from stn_icnn.inference.face_parser import ParsedFace
 from stn_icnn.labels import PARTS
 from stn_icnn.reporting.overlay import overlay, palette_image
 
-PHOTO_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
 ENDINGS: Final = {"labels": ".png", "overlay": "_overlay.jpg", "windows": "_windows.json"}
-"""Of a result's name, by kind: class ids, colours over the photograph, where its parts were cut."""
+"""How a file's name ends, by its kind: class ids as an indexed picture, colours over the
+photograph, and where the parts were cut."""
 
 ALL_KINDS: Final = ",".join(ENDINGS)
 OVERLAY_QUALITY: Final = 92
 
 
-def kinds_of(text: str) -> tuple[str, ...]:
-    """The kinds of results that a list with commas names.
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """Returns the kinds of files that a list with commas names, each once.
 
     Raises:
-        ValueError: for none, and for what is no kind.
+        ValueError: it names none, or one that does not exist.
     """
     kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
     if not set(kinds) <= set(ENDINGS):
@@ -33,20 +32,14 @@ def kinds_of(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def is_photo(path: str) -> bool:
-    """Whether a file is a photograph by its name; hidden files and folders hold none."""
-    hidden = any(name.startswith(".") for name in path.split("/"))
-    return path.lower().endswith(PHOTO_SUFFIXES) and not hidden
-
-
-def result_paths(photo: str, kinds: Sequence[str]) -> list[str]:
-    """Where the results of a photograph go: their paths in the output mirror its own."""
+def output_paths(photo: str, kinds: Sequence[str]) -> list[str]:
+    """Returns the paths in the output, kind by kind, which mirror the photograph's own path."""
     stem = str(PurePosixPath(photo).with_suffix(""))
     return [stem + ENDINGS[kind] for kind in kinds]
 
 
-def encode_result(face: ParsedFace, kind: str) -> bytes:
-    """A result as the content of its file."""
+def encode_output(face: ParsedFace, kind: str) -> bytes:
+    """Returns the content of a parsed photograph's file of one kind."""
     windows = [tuple(window) for window in face.windows.tolist()]
     if kind == "windows":
         named = {part.name: window for part, window in zip(PARTS, windows, strict=True)}

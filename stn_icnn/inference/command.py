@@ -1,4 +1,4 @@
-"""The `stn-icnn` command: what needs no cluster.
+"""The `stn-icnn` command, which parses photographs and exports models without a cluster.
 
 stn-icnn parse PHOTO… --model MODEL --out DIR
 stn-icnn export --model MODEL --out FILE.onnx
@@ -15,18 +15,19 @@ from pathlib import Path
 
 import torch
 
-from cluster.parsing.photographs import (
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.model_sources import find_model
+from stn_icnn.inference.onnx_export import export_onnx
+from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
+from stn_icnn.inference.photographs import (
     RECORD,
-    Photo,
+    StoredPhoto,
     list_photos,
     parse_photos,
     pending_photos,
-    require_distinct_results,
-    summary,
+    require_distinct_outputs,
+    summarize,
 )
-from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.onnx_export import export_onnx
-from stn_icnn.inference.results import ALL_KINDS, kinds_of
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
-        Its exit status: 2 for what the user can mend in it, 1 where some photographs failed.
+        The exit status: 2 for what the user can mend in the call, 1 where some photographs failed,
+        130 where it was interrupted.
     """
     args = _parser().parse_args(argv)
     try:
@@ -45,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stn-icnn {args.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        rest = ": with --skip-existing the same command does the rest"
-        print("interrupted" + (rest if args.command == "parse" else ""), file=sys.stderr)
+        hint = ": with --skip-existing the same command does the rest"
+        print("interrupted" + (hint if args.command == "parse" else ""), file=sys.stderr)
         return 130
 
 
@@ -73,31 +75,31 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
-    kinds = kinds_of(args.write)
+    kinds = parse_kinds(args.write)
     out = Folder(args.out.resolve())
     photos = _photos(args.photos, out)
-    require_distinct_results(photos, out, kinds)
+    require_distinct_outputs(photos, out, kinds)
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
-    model = _model_path(args.model, args.tracking_uri)
+    model = find_model(args.model, args.tracking_uri)
     parser = FaceParser.load(model, _device(args.device))
-    rest = pending_photos(photos, out.list(), kinds) if args.skip_existing else photos
+    pending = pending_photos(photos, out.list(), kinds) if args.skip_existing else photos
     started = time.monotonic()
-    outcomes = list(progress(parse_photos(parser, rest, out, kinds), len(rest), "photograph"))
+    outcomes = list(progress(parse_photos(parser, pending, out, kinds), len(pending), "photograph"))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in failures:
         print(f"{outcome.photo.url}: {outcome.failure}", file=sys.stderr)
     seconds = time.monotonic() - started
-    print(json.dumps(summary(out, outcomes, len(photos) - len(rest), seconds)))
+    print(json.dumps(summarize(out, outcomes, len(photos) - len(pending), seconds)))
     return 1 if failures else 0
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Writes the file, once what it computes has been compared with what the model does."""
+    """Exports the model, checks that the file computes what the model does, and writes it."""
     out = args.out.resolve()
     if out.exists():
         raise ValueError(f"{args.out} is there already: name another --out, or remove it")
-    checkpoint = load_checkpoint(_model_path(args.model, args.tracking_uri))
+    checkpoint = load_checkpoint(find_model(args.model, args.tracking_uri))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision: we don't
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch, to itself
@@ -107,36 +109,28 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _photos(given: Sequence[Path], out: Folder) -> list[Photo]:
-    """The photographs that files and folders name, each once.
+def _photos(given: Sequence[Path], out: Folder) -> list[StoredPhoto]:
+    """Returns the photographs that files and folders name, each once.
 
     Raises:
-        ValueError: for what is not there, and a folder without photographs.
+        ValueError: a file does not exist, or a folder holds no photographs.
     """
-    photos: list[Photo] = []
+    photos: list[StoredPhoto] = []
     for path in given:
         if path.is_dir():
             photos += list_photos(Folder(path.resolve()), out)
         elif path.is_file():
-            photos.append(Photo(Folder(path.parent.resolve()), path.name))
+            photos.append(StoredPhoto(Folder(path.parent.resolve()), path.name))
         else:
             raise ValueError(f"there is no photograph {path}")
     return list(dict.fromkeys(photos))
 
 
-def _model_path(model: str, tracking_uri: str | None) -> Path:
-    if not model.startswith(("runs:/", "models:/")):
-        return Path(model)
-    from cluster.tracking.stored_models import resolve_model  # here: importing MLflow takes seconds
-
-    return resolve_model(model, tracking_uri)
-
-
 def _device(name: str | None) -> torch.device | None:
-    """A device that is there.
+    """Returns the device of a name; None, for the parser to choose, where there is no name.
 
     Raises:
-        ValueError: where it is not.
+        ValueError: there is no such device here.
     """
     if name is None:
         return None
