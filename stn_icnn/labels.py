@@ -1,108 +1,215 @@
-"""Classes, parts, pairs and colours, defined once. Imports no torch, so that sharding needs none.
+"""Label sets: the classes of a label map, and the parts of the face that are made of them.
 
-Left and right are the *subject's*: the left eye lies in the right half of a frontal photograph.
+Imports no torch, so that sharding needs none. Left and right are the *subject's*: the left eye lies
+in the right half of a frontal photograph.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, NamedTuple, TypeVar
 
-CLASSES: Final = (
-    "background",
-    "skin",
-    "left_brow",
-    "right_brow",
-    "left_eye",
-    "right_eye",
-    "nose",
-    "upper_lip",
-    "inner_mouth",
-    "lower_lip",
-    "hair",
-)
-"""The canonical label map's classes (HELEN's eleven); a class's id is its place here."""
+Value = TypeVar("Value")
 
-NUM_CLASSES: Final = len(CLASSES)
-CLASS_ID: Final = {name: i for i, name in enumerate(CLASSES)}
 
-MODEL_CLASSES: Final = (0, *range(CLASS_ID["left_brow"], CLASS_ID["lower_lip"] + 1))
-"""Canonical ids of the paper's nine classes, in the coarse network's channel order.
+@dataclass(frozen=True)
+class FaceClass:
+    """One class of a label map.
 
-Skin and hair are folded into background.
-"""
+    Attributes:
+        name: as manifests and reports have it.
+        colour: RGB in overlays and palettes, 0 to 255.
+        labelled: whether the model labels it; the model takes its pixels for background otherwise.
+    """
 
-INNER_CLASSES: Final = MODEL_CLASSES[1:]
-"""Canonical ids of the eight classes that `overall` and `mean` F1 are taken over."""
+    name: str
+    colour: tuple[int, int, int]
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the six parts of a face that get a window of their own.
+    """A part of the face that gets a window of its own.
 
     Attributes:
-        name: as in reports and shards.
+        name: as shards and reports have it.
         network: the fine network that labels it; the parts of a pair share one.
-        classes: canonical ids; the fine network's channel 0 is background, then these in order.
-        mirrored: whether its patch is mirrored for the network and its logits back.
+        classes: names of its classes. The fine network's channel 0 is background, then these come
+            in order.
+        centre: where an average face has it, (x, y) as a share of the image's width and height.
+        mirrored: whether its patch is mirrored for the network, and its logits back.
     """
 
     name: str
     network: str
-    classes: tuple[int, ...]
+    classes: tuple[str, ...]
+    centre: tuple[float, float]
     mirrored: bool = False
 
 
-PARTS: Final = (
-    Part("left_brow", "brow", (CLASS_ID["left_brow"],)),
-    Part("right_brow", "brow", (CLASS_ID["right_brow"],), mirrored=True),
-    Part("left_eye", "eye", (CLASS_ID["left_eye"],)),
-    Part("right_eye", "eye", (CLASS_ID["right_eye"],), mirrored=True),
-    Part("nose", "nose", (CLASS_ID["nose"],)),
-    Part(
-        "mouth",
-        "mouth",
-        (CLASS_ID["upper_lip"], CLASS_ID["inner_mouth"], CLASS_ID["lower_lip"]),
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes that label maps hold, and what the model and the reports make of them.
+
+    A class's id is its place in `classes`; a part's index is its place in `parts`. Class 0 is
+    background.
+
+    Attributes:
+        classes: in the order of their ids.
+        parts: in the order of the localizer's outputs.
+        mirrored_pairs: names of the classes that change places in a mirrored image.
+        report_groups: names of the classes of each row of an F1 report. Confusion inside a group
+            costs nothing. `overall` holds the inner classes, which `mean` is taken over too.
+    """
+
+    classes: tuple[FaceClass, ...]
+    parts: tuple[Part, ...]
+    mirrored_pairs: tuple[tuple[str, str], ...]
+    report_groups: Mapping[str, tuple[str, ...]] = field(hash=False)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, `C` in the shapes of this project."""
+        return len(self.classes)
+
+    @property
+    def num_parts(self) -> int:
+        """The number of parts, `P` in the shapes of this project."""
+        return len(self.parts)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class."""
+        return tuple(one.name for one in self.classes)
+
+    @cached_property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """The RGB colour of each class."""
+        return tuple(one.colour for one in self.classes)
+
+    @cached_property
+    def class_id(self) -> dict[str, int]:
+        """The id of each class, by its name."""
+        return {name: i for i, name in enumerate(self.class_names)}
+
+    @cached_property
+    def model_classes(self) -> tuple[int, ...]:
+        """Ids of the classes that the model labels, in the coarse network's channel order."""
+        return tuple(i for i, one in enumerate(self.classes) if one.labelled)
+
+    @cached_property
+    def f1_rows(self) -> dict[str, tuple[int, ...]]:
+        """Ids of the classes of each report group, by its name."""
+        return {row: self._ids(names) for row, names in self.report_groups.items()}
+
+    @property
+    def inner_classes(self) -> tuple[int, ...]:
+        """Ids of the classes that `overall` and `mean` F1 are taken over."""
+        return self.f1_rows["overall"]
+
+    @cached_property
+    def part_classes(self) -> tuple[tuple[int, ...], ...]:
+        """Ids of the classes of each part, in the order of its fine network's channels."""
+        return tuple(self._ids(part.classes) for part in self.parts)
+
+    @cached_property
+    def fine_networks(self) -> tuple[str, ...]:
+        """Names of the fine networks, in the order of the parts."""
+        return tuple(dict.fromkeys(part.network for part in self.parts))
+
+    @cached_property
+    def parts_of_network(self) -> dict[str, tuple[int, ...]]:
+        """Indices of the parts that each fine network labels."""
+        return {
+            network: tuple(i for i, part in enumerate(self.parts) if part.network == network)
+            for network in self.fine_networks
+        }
+
+    @cached_property
+    def mirrored_class(self) -> tuple[int, ...]:
+        """The id of each class in a mirrored image."""
+        mirror = {a: b for pair in self.mirrored_pairs for a, b in (pair, pair[::-1])}
+        return self._ids(tuple(mirror.get(name, name) for name in self.class_names))
+
+    @cached_property
+    def mirrored_part(self) -> tuple[int, ...]:
+        """The index of each part in a mirrored image: the part of the mirrored classes."""
+        return tuple(
+            self.part_classes.index(tuple(self.mirrored_class[i] for i in ids))
+            for ids in self.part_classes
+        )
+
+    def per_part(self, of_network: Mapping[str, Value]) -> tuple[Value, ...]:
+        """Returns what each part's fine network has in a mapping by fine network."""
+        return tuple(of_network[part.network] for part in self.parts)
+
+    def _ids(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(self.class_id[name] for name in names)
+
+
+_MOUTH = ("upper_lip", "inner_mouth", "lower_lip")
+
+PAPER9: Final = LabelSet(
+    classes=(
+        FaceClass("background", (0, 0, 0)),
+        FaceClass("skin", (230, 190, 165), labelled=False),
+        FaceClass("left_brow", (128, 64, 0)),
+        FaceClass("right_brow", (200, 130, 40)),
+        FaceClass("left_eye", (0, 90, 220)),
+        FaceClass("right_eye", (0, 190, 255)),
+        FaceClass("nose", (60, 180, 75)),
+        FaceClass("upper_lip", (230, 25, 75)),
+        FaceClass("inner_mouth", (255, 225, 25)),
+        FaceClass("lower_lip", (245, 130, 190)),
+        FaceClass("hair", (120, 80, 160), labelled=False),
     ),
+    parts=(
+        Part("left_brow", "brow", ("left_brow",), centre=(0.62, 0.42)),
+        Part("right_brow", "brow", ("right_brow",), centre=(0.38, 0.42), mirrored=True),
+        Part("left_eye", "eye", ("left_eye",), centre=(0.62, 0.48)),
+        Part("right_eye", "eye", ("right_eye",), centre=(0.38, 0.48), mirrored=True),
+        Part("nose", "nose", ("nose",), centre=(0.50, 0.58)),
+        Part("mouth", "mouth", _MOUTH, centre=(0.50, 0.75)),
+    ),
+    mirrored_pairs=(("left_brow", "right_brow"), ("left_eye", "right_eye")),
+    report_groups={
+        "eyes": ("left_eye", "right_eye"),
+        "brows": ("left_brow", "right_brow"),
+        "nose": ("nose",),
+        "inner_mouth": ("inner_mouth",),
+        "upper_lip": ("upper_lip",),
+        "lower_lip": ("lower_lip",),
+        "mouth": _MOUTH,
+        "skin": ("skin",),
+        "overall": ("left_brow", "right_brow", "left_eye", "right_eye", "nose", *_MOUTH),
+    },
 )
-NUM_PARTS: Final = len(PARTS)
+"""The paper's nine classes, over HELEN's eleven that shards hold: skin and hair are background to
+the model. The groups are the rows of the paper's Tables 2 to 4."""
 
-FINE_NETWORKS: Final = ("brow", "eye", "nose", "mouth")
+# Until every package asks the label set of its model or manifest.
+CLASSES: Final = PAPER9.class_names
+NUM_CLASSES: Final = PAPER9.num_classes
+CLASS_ID: Final = PAPER9.class_id
+MODEL_CLASSES: Final = PAPER9.model_classes
+INNER_CLASSES: Final = PAPER9.inner_classes
 
-PARTS_OF_NETWORK: Final = {
-    network: tuple(i for i, part in enumerate(PARTS) if part.network == network)
-    for network in FINE_NETWORKS
-}
-"""Indices into `PARTS` of the parts that each fine network labels."""
 
-MIRRORED_CLASS: Final = (0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10)
-"""Canonical id of each class in a mirrored image."""
+class _PartWithIds(NamedTuple):
+    name: str
+    network: str
+    classes: tuple[int, ...]
+    mirrored: bool
 
-MIRRORED_PART: Final = (1, 0, 3, 2, 4, 5)
-"""Index into `PARTS` of each part in a mirrored image."""
 
-COLOURS: Final = (
-    (0, 0, 0),
-    (230, 190, 165),
-    (128, 64, 0),
-    (200, 130, 40),
-    (0, 90, 220),
-    (0, 190, 255),
-    (60, 180, 75),
-    (230, 25, 75),
-    (255, 225, 25),
-    (245, 130, 190),
-    (120, 80, 160),
+PARTS: Final = tuple(
+    _PartWithIds(part.name, part.network, ids, part.mirrored)
+    for part, ids in zip(PAPER9.parts, PAPER9.part_classes, strict=True)
 )
-"""RGB of each class in overlays and palettes."""
-
-F1_ROWS: Final = {
-    "eyes": (CLASS_ID["left_eye"], CLASS_ID["right_eye"]),
-    "brows": (CLASS_ID["left_brow"], CLASS_ID["right_brow"]),
-    "nose": (CLASS_ID["nose"],),
-    "inner_mouth": (CLASS_ID["inner_mouth"],),
-    "upper_lip": (CLASS_ID["upper_lip"],),
-    "lower_lip": (CLASS_ID["lower_lip"],),
-    "mouth": PARTS[-1].classes,
-    "skin": (CLASS_ID["skin"],),
-    "overall": INNER_CLASSES,
-}
-"""Sets of classes of the paper's Tables 2 to 4; confusion inside a set costs nothing."""
+NUM_PARTS: Final = PAPER9.num_parts
+FINE_NETWORKS: Final = PAPER9.fine_networks
+PARTS_OF_NETWORK: Final = PAPER9.parts_of_network
+MIRRORED_CLASS: Final = PAPER9.mirrored_class
+MIRRORED_PART: Final = PAPER9.mirrored_part
+COLOURS: Final = PAPER9.colours
+F1_ROWS: Final = PAPER9.f1_rows

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn_icnn.geometry import paste
-from stn_icnn.labels import MODEL_CLASSES, PARTS, PARTS_OF_NETWORK, Part
+from stn_icnn.labels import MODEL_CLASSES, PAPER9, PARTS_OF_NETWORK
 from stn_icnn.networks.model import Parsing
 
-Pasted = tuple[Part, Tensor, slice, slice]
-"""A part's class probabilities, `[C, h, w]`, and the rows and columns that they cover."""
+Pasted = tuple[Tensor, slice, slice, tuple[int, ...]]
+"""A part's probabilities, `[1 + classes, h, w]`, the rows and columns that they cover, and the ids
+of its classes."""
 
 
 def label_maps(
@@ -47,27 +48,27 @@ def _pasted(
     """The parts of a face as they lie on its label map, in the order of their classes."""
     for name, probs in patches.items():
         for part, patch in zip(PARTS_OF_NETWORK[name], probs, strict=True):
-            yield PARTS[part], *paste(patch, windows[part], *size)
+            yield *paste(patch, windows[part], *size), PAPER9.part_classes[part]
 
 
 def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
     """The most probable class at each pixel, the lower id where two are alike."""
-    whole = torch.zeros(size[::-1], dtype=torch.uint8, device=pasted[0][1].device)
-    pasted = [part for part in pasted if part[1].numel()]
+    whole = torch.zeros(size[::-1], dtype=torch.uint8, device=pasted[0][0].device)
+    pasted = [part for part in pasted if part[0].numel()]
     if not pasted:
         return whole
-    top, bottom = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
-    left, right = min(p[3].start for p in pasted), max(p[3].stop for p in pasted)
+    top, bottom = min(p[1].start for p in pasted), max(p[1].stop for p in pasted)
+    left, right = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
     labels = whole[top:bottom, left:right]
     background = torch.ones(labels.shape, device=whole.device)
     best = torch.zeros_like(background)
-    for part, probs, rows, columns in pasted:
+    for probs, rows, columns, classes in pasted:
         here = (
             slice(rows.start - top, rows.stop - top),
             slice(columns.start - left, columns.stop - left),
         )
         background[here] *= probs[0]
-        for class_id, prob in zip(part.classes, probs[1:], strict=True):
+        for class_id, prob in zip(classes, probs[1:], strict=True):
             labels[here].masked_fill_(prob > best[here], class_id)
             torch.maximum(best[here], prob, out=best[here])
     labels.masked_fill_(background >= best, 0)
