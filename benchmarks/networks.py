@@ -55,7 +55,7 @@ def inputs_of(model: STNiCNN, num: int) -> dict[Network, Inputs]:
     px = model.config.coarse_px
     fine = []
     for name, network in model.fine.items():
-        side = model.config.patch_px.of_network(name)
+        side = model.config.patch_px[name]
         patches = torch.rand(num * len(PARTS_OF_NETWORK[name]), 3, side, side, device=DEVICE)
         fine.append((network, patches))
     return {

@@ -9,7 +9,7 @@ import torch
 from benchmarks.measure import DEVICE, Row, Work, in_turn, peak_mib
 from benchmarks.networks import Inputs, inputs_of
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
-from stn_icnn.config import PartSizes, TrainConfig
+from stn_icnn.config import TrainConfig, same_size
 from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.execution import autocast_bf16
 from stn_icnn.networks.model import STNiCNN
@@ -67,7 +67,7 @@ def _label(model: STNiCNN, inputs: Inputs) -> None:
 
 
 def _with_patches(config: TrainConfig, px: int) -> TrainConfig:
-    size = PartSizes.same(px)
+    size = same_size(px)
     return replace(config, model=replace(config.model, window_px=size, patch_px=size))
 
 

@@ -8,15 +8,18 @@ gives the reason.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Self
+from functools import partial
+from typing import Literal
 
-from stn_icnn.labels import FINE_NETWORKS, PARTS
+from stn_icnn.labels import PAPER9, LabelSet
 
 PhaseName = Literal["coarse", "localizer", "end_to_end", "frozen", "baseline", "fine"]
 Cropper = Literal["localizer", "centroid"]
 Network = Literal["coarse", "localizer", "fine"]
-FineNetwork = Literal["brow", "eye", "nose", "mouth"]
 Precision = Literal["auto", "fp32", "bf16"]
+
+Sizes = Mapping[str, int]
+"""By fine network, a side in pixels for the parts that it labels."""
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -29,31 +32,9 @@ def require(holds: bool, name: str, expected: str, got: object) -> None:
         raise ValueError(f"{name} must be {expected}, got {got}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartSizes:
-    """A size in pixels for the parts that each fine network labels."""
-
-    brow: int
-    """Side for the brows, px."""
-    eye: int
-    """Side for the eyes, px."""
-    nose: int
-    """Side for the nose, px."""
-    mouth: int
-    """Side for the mouth, px."""
-
-    @classmethod
-    def same(cls, px: int) -> Self:
-        """The same side for all parts, as in the paper."""
-        return cls(brow=px, eye=px, nose=px, mouth=px)
-
-    def of_network(self, network: str) -> int:
-        """Side for the parts of a fine network, px."""
-        return int(getattr(self, network))
-
-    def per_part(self) -> tuple[int, ...]:
-        """Side for each of `labels.PARTS`, px."""
-        return tuple(self.of_network(part.network) for part in PARTS)
+def same_size(px: int) -> Sizes:
+    """Returns one side for the parts of all fine networks, as in the paper."""
+    return dict.fromkeys(PAPER9.fine_networks, px)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +45,12 @@ class ModelConfig:
     """Side of the squared copy that the coarse network labels, px (paper 3.3: 128)."""
     kernel_size: int = 3
     """Of the interlinked networks' convolutions, odd (3 in the paper, 5 in its authors' code)."""
-    window_px: PartSizes = field(default_factory=lambda: PartSizes.same(81))
-    """Side of the window cut for each part, in pixels of the image at working scale."""
-    patch_px: PartSizes = field(default_factory=lambda: PartSizes.same(81))
-    """Side that each window is sampled to, px, odd (paper 3.3; equal to the window there)."""
+    window_px: Sizes = field(default_factory=partial(same_size, 81))
+    """Side of the windows cut for each fine network's parts, in pixels of the image at working
+    scale."""
+    patch_px: Sizes = field(default_factory=partial(same_size, 81))
+    """Side that each fine network's windows are sampled to, px, odd (paper 3.3; equal to the window
+    there)."""
     learn_scale: bool = True
     """Whether the localizer also predicts a log factor on `window_px`; its pre-training target is
     0."""
@@ -90,8 +73,13 @@ class ModelConfig:
             "odd",
             self.kernel_size,
         )
-        for network in FINE_NETWORKS:
-            patch, window = self.patch_px.of_network(network), self.window_px.of_network(network)
+        networks = self.label_set.fine_networks
+        for name in ("window_px", "patch_px"):
+            sizes = getattr(self, name)
+            expected = f"a size for each of {', '.join(networks)}, and no other"
+            require(set(sizes) == set(networks), f"model.{name}", expected, dict(sizes))
+        for network in networks:
+            patch, window = self.patch_px[network], self.window_px[network]
             require(
                 patch % 2 == 1 and patch >= 9,
                 f"model.patch_px.{network}",
@@ -104,6 +92,11 @@ class ModelConfig:
                 f"from 9 to the canvas limit model.canvas_px = {self.canvas_px}",
                 window,
             )
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The classes and parts that the model labels; there is one set so far, the paper's."""
+        return PAPER9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +240,7 @@ class LossConfig:
 class FineConfig:
     """The phase `fine`: fine networks alone, on windows cut where the parts truly are."""
 
-    networks: tuple[FineNetwork, ...] = FINE_NETWORKS
+    networks: tuple[str, ...] = PAPER9.fine_networks
     """Which of them are trained, and scored on their own classes."""
     window_error: float = 0.01
     """How far windows lie off the parts' centres, in training (where `augment.window_shift` adds
@@ -255,12 +248,6 @@ class FineConfig:
     error would be; 0: exactly on them."""
 
     def __post_init__(self) -> None:
-        require(
-            0 < len(self.networks) == len(set(self.networks) & set(FINE_NETWORKS)),
-            "fine.networks",
-            f"one or more of {', '.join(FINE_NETWORKS)}, each once",
-            " ".join(self.networks) or "none",
-        )
         require(0 <= self.window_error < 1, "fine.window_error", "0 to under 1", self.window_error)
 
 
@@ -295,6 +282,13 @@ class TrainConfig:
             "at least 1",
             self.validate_every_epochs,
         )
+        there, chosen = self.model.label_set.fine_networks, self.fine.networks
+        require(
+            0 < len(chosen) == len(set(chosen) & set(there)),
+            "fine.networks",
+            f"one or more of {', '.join(there)}, each once",
+            " ".join(chosen) or "none",
+        )
 
 
 def demo() -> TrainConfig:
@@ -302,8 +296,8 @@ def demo() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(
             coarse_px=64,
-            window_px=PartSizes(brow=65, eye=57, nose=97, mouth=97),
-            patch_px=PartSizes(brow=37, eye=37, nose=37, mouth=49),
+            window_px={"brow": 65, "eye": 57, "nose": 97, "mouth": 97},
+            patch_px={"brow": 37, "eye": 37, "nose": 37, "mouth": 49},
         ),
         augment=AugmentConfig(operations=False, mirror=0.5, window_shift=0.05),
         optim=OptimConfig(
@@ -329,7 +323,7 @@ def helen() -> TrainConfig:
 def celebamask() -> TrainConfig:
     """The paper's Table 1 for CelebAMask-HQ: 127 px for all parts, batches of 64."""
     return TrainConfig(
-        model=ModelConfig(window_px=PartSizes.same(127), patch_px=PartSizes.same(127)),
+        model=ModelConfig(window_px=same_size(127), patch_px=same_size(127)),
         optim=OptimConfig(
             lr_coarse=1e-3,
             lr_localizer=1e-3,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from stn_icnn.config import TrainConfig, require
 
@@ -39,7 +39,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
         else:
             if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
                 value = tuple(value)
-            require(_fits(value, hint), f"{path}{name}", _described(hint), value)
+            _require_fit(value, hint, f"{path}{name}")
         arguments[name] = value
     return kind(**arguments)
 
@@ -59,6 +59,16 @@ def merge_settings(base: Any, values: Any) -> Any:
         return values
     changed = {name: merge_settings(base.get(name), value) for name, value in values.items()}
     return {**base, **changed}
+
+
+def _require_fit(value: object, hint: Any, name: str) -> None:
+    """Refuses a plain value that is not of a field's type, and one within a mapping by its name."""
+    if get_origin(hint) is Mapping:
+        require(isinstance(value, Mapping), name, "names with values", value)
+        for key, one in cast(Mapping[str, object], value).items():
+            _require_fit(one, get_args(hint)[1], f"{name}.{key}")
+    else:
+        require(_fits(value, hint), name, _described(hint), value)
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -17,7 +17,7 @@ import torch
 
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, PartSizes, TrainConfig
+from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
@@ -53,8 +53,8 @@ def tiny_config() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(
             coarse_px=32,
-            window_px=PartSizes(brow=33, eye=33, nose=41, mouth=49),
-            patch_px=PartSizes(brow=17, eye=17, nose=21, mouth=25),
+            window_px={"brow": 33, "eye": 33, "nose": 41, "mouth": 49},
+            patch_px={"brow": 17, "eye": 17, "nose": 21, "mouth": 25},
         ),
         augment=AugmentConfig(rotation_deg=5, shift=0.05, scale_min=0.95, scale_max=1.05),
         optim=OptimConfig(global_batch=4, epochs_coarse=2, epochs_localizer=2, epochs_end_to_end=2),

@@ -75,7 +75,8 @@ def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> Expe
     examples = [cropper.example(faces, index) for index in sorted(shown.tolist())]
     picture = examples_picture(examples, (ICNN, model.system))
     Image.fromarray(picture).save(folder / "occlusion_examples.png")
-    sizes = model.checkpoint.config.model.window_px.per_part()
+    settings = model.checkpoint.config.model
+    sizes = settings.label_set.per_part(settings.window_px)
     about = (
         f"{tried.about}; of each, up to {config.num_covered} parts covered (seed {config.seed}). "
         f"Both croppers get the rough labels of the coarse network of {model.given}; windows are "

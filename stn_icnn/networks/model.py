@@ -94,7 +94,7 @@ class STNiCNN(nn.Module):
 
     def windows(self, locations: Tensor, batch: Batch) -> Tensor:
         """Windows in pixels of the frame, `[N, 6, 4]` float32; jittered where augmented so."""
-        side = locations.new_tensor(self.config.window_px.per_part())
+        side = locations.new_tensor(self.config.label_set.per_part(self.config.window_px))
         centre, log_factor = locations[..., :2] * batch.sizes[:, None], locations[..., 2]
         if batch.augmentation is not None:
             jitter = batch.augmentation.window_jitter
@@ -142,7 +142,7 @@ class STNiCNN(nn.Module):
 
     def _cut_at_once(self, images: Tensor, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         images = images.float()
-        px = {name: self.config.patch_px.of_network(name) for name in theta}
+        px = {name: self.config.patch_px[name] for name in theta}
         return {name: crop(images, of_batch, px[name]) / 255 for name, of_batch in theta.items()}
 
 

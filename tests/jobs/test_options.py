@@ -52,8 +52,8 @@ def test_settings_replace_the_preset_s():
     )  # fmt: skip
     assert config.optim.lr_coarse == 5e-3
     assert config.optim.lr_fine == 1e-2
-    assert config.model.patch_px.eye == 65
-    assert config.model.patch_px.nose == 81
+    assert config.model.patch_px["eye"] == 65
+    assert config.model.patch_px["nose"] == 81
     assert (config.data, config.scaling.num_workers, config.run_name) == ("s3://b/x", 2, "mine")
 
 
@@ -155,7 +155,7 @@ def test_a_file_and_options_go_over_the_model_s_settings(tiny_parent: Path, tmp_
     assert (settings.optim.lr_fine, settings.optim.global_batch) == (0.5, 3)
     assert (settings.scratch.optim.lr_coarse, settings.scratch.optim.lr_fine) == (0.25, 0.125)
     assert (settings.compare, settings.num_images) == (True, 4)
-    assert (settings.model.window_px.eye, settings.model.window_px.nose) == (25, 41)
+    assert (settings.model.window_px["eye"], settings.model.window_px["nose"]) == (25, 41)
     assert settings.tracking_uri == "sqlite:////x/y.db"
 
 

@@ -10,8 +10,8 @@ from stn_icnn.config import (
     AugmentConfig,
     ModelConfig,
     OptimConfig,
-    PartSizes,
     TrainConfig,
+    same_size,
 )
 from stn_icnn.config_dict import differences, from_dict, to_dict
 
@@ -20,6 +20,8 @@ TABLE_1 = {
     "helen": (0.0023, 0.0017, 1e-4, 1e-4, 1e-2, 32, 81),
     "celebamask": (1e-3, 1e-3, 1e-6, 1e-6, 1e-3, 64, 127),
 }
+
+SIZES = {"brow": 81, "eye": 81, "nose": 81, "mouth": 81}
 
 
 @pytest.mark.parametrize("preset", TABLE_1)
@@ -33,7 +35,7 @@ def test_presets_hold_the_paper_s_table_1(preset: str):
     assert [config.optim.epochs(p) for p in ("coarse", "localizer", "end_to_end")] == [25, 25, 25]
     assert config.optim.global_batch == batch
     assert (config.optim.schedule, config.optim.halve_every_epochs) == ("halving", 5)
-    assert config.model.window_px == config.model.patch_px == PartSizes.same(px)
+    assert config.model.window_px == config.model.patch_px == same_size(px)
     assert config.model.coarse_px == 128
 
 
@@ -63,7 +65,15 @@ def test_fields_that_are_not_given_keep_their_defaults():
     [
         ({"optm": {}}, r"no such setting: optm; there are .*optim"),
         ({"optim": {"lr_fin": 1}}, r"no such setting: optim\.lr_fin; there are .*lr_fine"),
-        ({"model": {"patch_px": {"ear": 9}}}, r"no such setting: model\.patch_px\.ear"),
+        (
+            {"model": {"patch_px": SIZES | {"ear": 9}}},
+            r"model\.patch_px must be .*no other, got .*ear",
+        ),
+        ({"model": {"patch_px": {"eye": 9}}}, r"model\.patch_px must be .* of brow, eye.*'eye': 9"),
+        ({"model": {"patch_px": SIZES | {"eye": "9"}}}, r"model\.patch_px\.eye must be int, got 9"),
+        ({"model": {"patch_px": SIZES | {"eye": True}}}, r"model\.patch_px\.eye must be int"),
+        ({"model": {"window_px": 81}}, r"model\.window_px must be names with values, got 81"),
+        ({"fine": {"networks": ["ear"]}}, r"fine\.networks must be .* of brow, eye.*, got ear"),
         ({"optim": {"lr_fine": "fast"}}, r"optim\.lr_fine must be float, got fast"),
         ({"optim": {"epochs_coarse": 2.5}}, r"optim\.epochs_coarse must be int, got 2.5"),
         ({"optim": {"schedule": "cosine"}}, r"optim\.schedule must be .*one_cycle.*, got cosine"),
@@ -83,12 +93,12 @@ def test_settings_that_cannot_be_are_refused_by_name(values: dict, message: str)
     [
         (
             ModelConfig,
-            {"patch_px": PartSizes(brow=81, eye=80, nose=81, mouth=81)},
+            {"patch_px": SIZES | {"eye": 80}},
             r"model\.patch_px\.eye must be odd .*, got 80",
         ),
         (
             ModelConfig,
-            {"window_px": PartSizes(brow=81, eye=81, nose=81, mouth=513), "canvas_px": 512},
+            {"window_px": SIZES | {"mouth": 513}, "canvas_px": 512},
             r"model\.window_px\.mouth must be .*canvas_px = 512, got 513",
         ),
         (ModelConfig, {"coarse_px": 65}, r"model\.coarse_px must be even .*, got 65"),
@@ -122,8 +132,8 @@ def test_a_network_at_rate_0_is_not_trained():
 
 
 def test_sizes_per_part_follow_the_part_s_network():
-    sizes = PartSizes(brow=9, eye=11, nose=13, mouth=15)
-    assert sizes.per_part() == (9, 9, 11, 11, 13, 15)
+    sizes = {"mouth": 15, "brow": 9, "eye": 11, "nose": 13}
+    assert ModelConfig().label_set.per_part(sizes) == (9, 9, 11, 11, 13, 15)
 
 
 def test_differences_name_the_settings_and_both_values():

@@ -60,7 +60,7 @@ def done(shards: Path, tiny_parent: Path, tmp_path_factory: pytest.TempPathFacto
     client.log_artifact(before, str(tiny_parent), "model")
     parent = Parent.open(f"runs:/{before}/model", uri)
     settings = fine_tuning_of(parent.checkpoint.config)
-    window_px = replace(settings.model.window_px, eye=25)
+    window_px = {**settings.model.window_px, "eye": 25}
     settings = replace(
         settings,
         data=str(shards),

@@ -150,7 +150,7 @@ def test_windows_may_be_others_and_what_the_networks_do_not_fit_is_refused(
 ) -> None:
     parent = Parent.open(str(tiny_parent))
     model = parent.checkpoint.config.model
-    window_px = replace(model.window_px, nose=97)
+    window_px = {**model.window_px, "nose": 97}
     parent.require_fit(replace(parent.checkpoint.config, model=replace(model, window_px=window_px)))
     kernel = replace(parent.checkpoint.config, model=replace(model, kernel_size=5))
     with pytest.raises(ValueError, match=r"coarse network .* model\.kernel_size"):

@@ -17,7 +17,7 @@ from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples
 from cluster.paper.occlusion_report import GROUPS, Croppings, whole_by_which
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PARTS
+from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PAPER9, PARTS
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.studies.occlusion import choose_parts, cover_batch
@@ -135,7 +135,7 @@ def test_a_part_that_is_not_there_is_in_no_group(cut: Croppings) -> None:
 
 
 def test_each_cropper_s_windows_have_their_size(cut: Croppings, croppers: Croppers) -> None:
-    side = torch.tensor(croppers.model.config.window_px.per_part()).float().expand(4, 6)
+    side = torch.tensor(PAPER9.per_part(croppers.model.config.window_px)).float().expand(4, 6)
     torch.testing.assert_close(cut.sides_px["iCNN"], side)
     torch.testing.assert_close(cut.sides_px["STN-iCNN, set size"], side)
     torch.testing.assert_close(cut.sides_px["STN-iCNN"], side * np.exp(0.5))

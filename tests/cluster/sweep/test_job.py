@@ -103,7 +103,7 @@ def test_the_best_setting_is_a_file_that_a_training_job_takes(
     job, _ = parse_job(JobConfig, "A job.", ["--config", done["config"]])
     assert isinstance(job, JobConfig)
     best = done["best"]["values"]
-    assert job.model.patch_px.eye == best["model.patch_px.eye"]
+    assert job.model.patch_px["eye"] == best["model.patch_px.eye"]
     assert job.optim.lr_fine == best["optim.lr_fine"]
     assert job.validate_every_epochs == settings.validate_every_epochs
     assert job.model.window_px == settings.model.window_px

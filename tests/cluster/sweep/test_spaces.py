@@ -17,7 +17,7 @@ from cluster.sweep.spaces import (
     stands_for,
 )
 from jobs.options import parse_job
-from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig
+from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig, same_size
 from stn_icnn.labels import FINE_NETWORKS
 
 CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
@@ -163,7 +163,7 @@ def test_combinations_are_checked_too() -> None:
 def test_one_size_for_all_parts() -> None:
     (name,) = read(model__patch_px="33 65")
     sizes = replace_settings(CONFIG, {name: 33}).model.patch_px
-    assert sizes.per_part() == (33,) * 6
+    assert sizes == same_size(33)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

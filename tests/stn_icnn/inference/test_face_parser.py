@@ -10,7 +10,7 @@ from PIL import Image
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser, fit_to_scale, load_photo
-from stn_icnn.labels import MODEL_CLASSES, PARTS
+from stn_icnn.labels import MODEL_CLASSES, PAPER9, PARTS
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.networks.model import build_model
@@ -106,7 +106,7 @@ def test_windows_are_in_the_photograph_s_pixels(
     face = FaceParser(scaled, "cpu").parse(photo(width=100, height=60))
     assert face.labels.shape == (60, 100)
     for (x, y, width, height), (share_x, share_y), side in zip(
-        face.windows, MEAN_CENTRES, checkpoint.config.model.window_px.per_part(), strict=True
+        face.windows, MEAN_CENTRES, PAPER9.per_part(checkpoint.config.model.window_px), strict=True
     ):
         assert (x, y) == pytest.approx((100 * share_x, 60 * share_y), abs=1)
         assert (width, height) == pytest.approx((factor * side, factor * side), rel=0.02)

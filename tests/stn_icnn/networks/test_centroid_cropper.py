@@ -8,7 +8,7 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS
+from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PAPER9, PARTS
 from stn_icnn.networks.centroid_cropper import CentroidCropper, centroids
 from stn_icnn.networks.model import build_model
 
@@ -99,6 +99,6 @@ def test_the_baseline_has_no_localizer_and_parses(tiny_config: TrainConfig, tiny
         parsing = model(batch)
     shares, _ = centroids(parsing.coarse_logits.softmax(dim=1))
     assert torch.equal(parsing.windows[..., :2], shares * batch.sizes[:, None])
-    side = torch.tensor(tiny_config.model.window_px.per_part(), dtype=torch.float32)
+    side = torch.tensor(PAPER9.per_part(tiny_config.model.window_px), dtype=torch.float32)
     assert torch.equal(parsing.windows[..., 2:], side[None, :, None].expand(2, 6, 2))
     assert parsing.part_logits["mouth"].shape == (2, 1, 4, 25, 25)

@@ -38,7 +38,7 @@ def test_shapes(model: STNiCNN, batch: Batch, tiny_config: TrainConfig) -> None:
         ("nose", 1, 2),
         ("mouth", 1, 4),
     ):
-        px = tiny_config.model.patch_px.of_network(name)
+        px = tiny_config.model.patch_px[name]
         assert parsing.theta[name].shape == (3, num_parts, 2, 3)
         assert parsing.part_logits[name].shape == (3, num_parts, channels, px, px)
 

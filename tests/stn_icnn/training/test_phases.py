@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stn_icnn.config import LossConfig, PartSizes, PhaseName, TrainConfig
+from stn_icnn.config import LossConfig, PhaseName, TrainConfig, same_size
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
@@ -78,9 +78,9 @@ def test_only_the_fine_networks_change(
 def test_networks_are_taken_up_into_other_settings(tiny_config: TrainConfig) -> None:
     """Windows of other sizes fit the same networks; they are those of the new settings."""
     start = trained_model(tiny_config, "end_to_end")
-    model = replace(tiny_config.model, window_px=PartSizes.same(61))
+    model = replace(tiny_config.model, window_px=same_size(61))
     ours = initialize_model(start, replace(tiny_config, model=model))
-    assert ours.config.window_px == PartSizes.same(61)
+    assert ours.config.window_px == same_size(61)
     assert shared_networks(ours, start.model) == {"coarse", "localizer", "fine"}
 
 

@@ -12,8 +12,8 @@ from stn_icnn.config import (
     AugmentConfig,
     FineConfig,
     ModelConfig,
-    PartSizes,
     TrainConfig,
+    same_size,
 )
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
@@ -75,8 +75,8 @@ def square_nose(side: int, centre: tuple[float, float] = (50.0, 50.0)) -> Batch:
 
 def sure_of_noses(window_px: int, monkeypatch: pytest.MonkeyPatch) -> STNiCNN:
     """A parser whose patches are nose all over."""
-    sizes = PartSizes(brow=21, eye=21, nose=window_px, mouth=21)
-    model = build_model(ModelConfig(coarse_px=32, window_px=sizes, patch_px=PartSizes.same(21)))
+    sizes = {**same_size(21), "nose": window_px}
+    model = build_model(ModelConfig(coarse_px=32, window_px=sizes, patch_px=same_size(21)))
     logits = torch.tensor([-9.0, 9.0])[:, None, None]
     monkeypatch.setattr(
         model.fine["nose"], "forward", lambda x: logits.expand(len(x), 2, *x.shape[2:]).clone()
@@ -171,7 +171,7 @@ def test_windows_lie_where_the_parts_are_and_off_them_by_the_same_pixels_for_eve
     assert torch.equal(off, true_locations(batch, 0.05))
     assert torch.allclose(true_locations(batch, 0.1) - exact, 2 * (off - exact), atol=1e-6)
     moved = [
-        parse_true_windows(build_model(ModelConfig(window_px=PartSizes.same(px))), batch, (), 0.05)
+        parse_true_windows(build_model(ModelConfig(window_px=same_size(px))), batch, (), 0.05)
         for px in (41, 81)
     ]
     assert torch.equal(moved[0].windows[..., :2], moved[1].windows[..., :2])
@@ -205,7 +205,7 @@ def test_a_part_whose_centre_has_left_the_frame_is_cut_where_it_is() -> None:
     shifted = torch.tensor([[[1.0, 0, 60], [0, 1, 0]]])  # the frame begins 60 px to the right
     gone = replace(batch, augmentation=replace(plain, affine=shifted))
     assert true_locations(gone)[0, 4].tolist() == pytest.approx([-0.3, 0.7, 0])
-    model = build_model(ModelConfig(window_px=PartSizes.same(21), patch_px=PartSizes.same(21)))
+    model = build_model(ModelConfig(window_px=same_size(21), patch_px=same_size(21)))
     theta = parse_true_windows(model, gone, ("nose",)).theta["nose"]
     assert int((crop_labels(batch.labels, theta, 21) == NOSE).sum()) >= 20**2
 
@@ -230,7 +230,7 @@ def test_networks_that_are_not_named_are_not_computed(tiny_config: TrainConfig) 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"networks": ["eyes"]}, r"fine\.networks must be a list, each 'brow' or"),
+        ({"networks": ["eyes"]}, r"fine\.networks must be one or more of brow, .*, got eyes"),
         ({"networks": []}, r"fine\.networks must be one or more of brow, eye, nose, mouth"),
         ({"networks": ["eye", "eye"]}, r"each once, got eye eye"),
         ({"networks": "eye"}, r"fine\.networks must be a list"),
