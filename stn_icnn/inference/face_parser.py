@@ -1,4 +1,4 @@
-"""What a user calls: a model file and photographs in, label maps out."""
+"""The parser of photographs, `FaceParser`: model file and photographs in, label maps out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +25,7 @@ PhotoLike = Image.Image | NDArray[np.uint8] | str | Path
 """A photograph: an opened image, `[H, W, 3]` uint8 RGB, or a file."""
 
 BATCH_SIZE = 16
+"""The most photographs that are parsed at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ParsedFace:
     labels: NDArray[np.uint8]
     """`[H, W]`, ids of `labels.CLASSES`."""
     windows: NDArray[np.float32]
-    """`[6, 4]`: where each of `labels.PARTS` was cut; centre, width, height in px."""
+    """`[6, 4]`: the window of each of `labels.PARTS`: centre x, y, width, height, px."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,15 @@ class ParsedBatch:
     labels: Tensor
     """`[N, H, W]` uint8, ids of `labels.CLASSES`."""
     windows: Tensor
-    """`[N, 6, 4]` float32: where each of `labels.PARTS` was cut; centre, width, height in px."""
+    """`[N, 6, 4]` float32: the window of each of `labels.PARTS`: centre x, y, width, height, px."""
 
 
 class FaceParser:
     """A trained model, ready to parse photographs.
 
     Args:
-        checkpoint: the model and what it remembers of its data.
-        device: where to compute; by default a GPU where there is one.
+        checkpoint: a model with its settings and the working scale of its data.
+        device: where to compute; None: a GPU where there is one, else the CPU.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
@@ -68,10 +69,10 @@ class FaceParser:
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> Self:
-        """Reads a model file, or the one in a folder.
+        """Loads a model file, or the one in a folder.
 
         Raises:
-            ValueError: where there is none, or it is not one of ours.
+            ValueError: there is none, or it is no model of STN-iCNN.
         """
         return cls(load_checkpoint(path), device)
 
@@ -79,24 +80,24 @@ class FaceParser:
         """Parses one photograph of a face.
 
         Raises:
-            ValueError: where it can't be read as a photograph.
+            ValueError: it cannot be read as a photograph.
         """
         return self.parse_all([photo])[0]
 
     @torch.inference_mode()
     def parse_all(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
-        """Parses photographs of any sizes, some at a time.
+        """Parses photographs of any sizes, `BATCH_SIZE` at a time.
 
         Raises:
-            ValueError: naming the first that can't be read.
+            ValueError: one cannot be read; the first such is named.
         """
         parsed = []
         for start in range(0, len(photos), BATCH_SIZE):
-            parsed += self._parse_some(photos[start : start + BATCH_SIZE])
+            parsed += self._parse_on_threads(photos[start : start + BATCH_SIZE])
         return parsed
 
-    def _parse_some(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
-        """Parses photographs at a time; on a CPU each thread a share of them, if it has two."""
+    def _parse_on_threads(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
+        """Splits photographs among the threads of a CPU where each gets two or more."""
         threads = self.model.execution.threads
         if threads is None or len(photos) < 2 * threads.size:
             return self._parse_batch(photos)
@@ -106,13 +107,13 @@ class FaceParser:
 
     @torch.inference_mode()
     def parse_tensor(self, images: Tensor) -> ParsedBatch:
-        """Parses faces of one size that are tensors already; the results stay on the device.
+        """Parses a tensor of faces of one size; the results stay on the device.
 
         Args:
             images: `[N, 3, H, W]` uint8 RGB.
 
         Raises:
-            ValueError: for a tensor of another form.
+            ValueError: the tensor has another shape or type.
         """
         if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
             raise ValueError(
@@ -122,28 +123,29 @@ class FaceParser:
         images = images.to(self.device)
         fitted_width, fitted_height = fitted_size((width, height), self.data)
         if (fitted_width, fitted_height) != (width, height):
-            # Not the filter of photographs, LANCZOS, which PyTorch lacks.
-            enlarged = F.interpolate(
+            # Photographs are resized with LANCZOS, which PyTorch lacks.
+            resized = F.interpolate(
                 images.float(), (fitted_height, fitted_width), mode="bicubic", antialias=True
             )
-            images = enlarged.round().clamp(0, 255).to(torch.uint8)
+            images = resized.round().clamp(0, 255).to(torch.uint8)
         batch = collate([Sample("", image) for image in images])
         labels, windows = self._parse(batch, [(width, height)] * num)
         return ParsedBatch(torch.stack(labels), windows)
 
     def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
+        """Parses photographs as one batch."""
         images = [load_photo(photo) for photo in photos]
         fitted = (torch.from_numpy(fit_to_scale(image, self.data)) for image in images)
         batch = collate([Sample("", image.permute(2, 0, 1)) for image in fitted])
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         labels, windows = self._parse(batch.to(self.device), sizes)
         return [
-            ParsedFace(image, face.cpu().numpy(), cut)
-            for image, face, cut in zip(images, labels, windows.cpu().numpy(), strict=True)
+            ParsedFace(image, face.cpu().numpy(), own_windows)
+            for image, face, own_windows in zip(images, labels, windows.cpu().numpy(), strict=True)
         ]
 
     def _parse(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
-        """Label maps and windows at the photographs' sizes, (W, H) px."""
+        """Returns label maps and windows at the photographs' own sizes, which are (W, H) px."""
         parsing = self.model(batch)
         # One factor for both sides, up to the rounding of the fitted size to whole pixels.
         scales = [max(size) / max(own) for size, own in zip(sizes, batch.host_sizes, strict=True)]
@@ -155,7 +157,7 @@ def load_photo(photo: PhotoLike) -> NDArray[np.uint8]:
     """Returns a photograph's upright pixels, `[H, W, 3]` RGB.
 
     Raises:
-        ValueError: where it is no image that Pillow reads, or an array of another form.
+        ValueError: Pillow cannot read it, or an array has another shape or type.
     """
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
@@ -171,7 +173,7 @@ def load_photo(photo: PhotoLike) -> NDArray[np.uint8]:
 
 
 def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
-    """(W, H) of a photograph at the scale of the model's data, its aspect kept."""
+    """Returns (W, H) px of a photograph at the working scale of the data, its aspect kept."""
     longest = max(size)
     if data.scale_fit == "at_most" and longest <= data.scale_px:
         return size
@@ -180,9 +182,9 @@ def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
 
 
 def fit_to_scale(image: NDArray[np.uint8], data: DataFacts) -> NDArray[np.uint8]:
-    """Brings a photograph, `[H, W, 3]`, to the scale of the model's data.
+    """Resizes a photograph, `[H, W, 3]` uint8, to the working scale of the model's data.
 
-    With the filter that sharding reduces images with.
+    The filter, LANCZOS, is that with which sharding reduces images.
     """
     size = image.shape[1], image.shape[0]
     fitted = fitted_size(size, data)

@@ -1,4 +1,4 @@
-"""The whole of inference as one file for ONNX Runtime: a photograph's tensor in, labels out."""
+"""Exporting the whole of inference as one ONNX file: photographs in, label maps out."""
 
 import json
 from collections.abc import Callable
@@ -19,38 +19,40 @@ from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.model import Parsing
 
 REQUIRED = ("onnx", "onnxscript", "onnxruntime")
+"""The packages that an export needs."""
 
 OPSET = 18
-"""The first whose Resize antialiases."""
+"""The ONNX operator set: the first whose Resize antialiases."""
 
-EQUAL_LABELS = 0.999
-"""Least share of a batch's pixels that ONNX Runtime must label as PyTorch does."""
+MIN_EQUAL_LABELS = 0.999
+"""The least share of a batch's pixels that ONNX Runtime must label as PyTorch does."""
 
-WINDOW_SHARE = 1e-3
-"""Most that a window's numbers may differ by, as a share of its side."""
+MAX_WINDOW_DIFFERENCE = 1e-3
+"""The most by which a window's numbers may differ, as a share of its side."""
 
 sym_max: Callable[[int, int], int] = torch.sym_max
 sym_min: Callable[[int, int], int] = torch.sym_min
-"""`max` and `min` of sizes, which are unknown while they are traced: `if`, `float` and `len` would
-fix them to those of the example."""
+"""`max` and `min` of sizes, which are symbols while the model is traced: `if`, `float` and `len`
+would fix them to the sizes of the example."""
 
 
 def export_onnx(checkpoint: Checkpoint) -> bytes:
-    """A model as one file that does what `FaceParser.parse_tensor` does, in float32.
+    """Exports a model as one ONNX file that does what `FaceParser.parse_tensor` does, in float32.
 
-    Input: `images`, `[N, 3, H, W]` uint8 RGB, any N, H and W. Outputs: `labels`, `[N, H, W]` uint8,
-    ids of `labels.CLASSES`, and `windows`, `[N, 6, 4]` float32, centre, width, height in px, in the
-    order of `labels.PARTS`. Its metadata say all of this, the working scale and the config.
+    The file's input is `images`, `[N, 3, H, W]` uint8 RGB, for any N, H and W. Its outputs are
+    `labels`, `[N, H, W]` uint8, ids of `labels.CLASSES`, and `windows`, `[N, 6, 4]` float32, centre
+    x, y, width, height in px, in the order of `labels.PARTS`. Its metadata say all of this, the
+    working scale and the settings of the training.
 
-    It is run in ONNX Runtime first, on random images of two sizes: at least `EQUAL_LABELS` of each
-    batch's pixels must have PyTorch's label, and windows differ by `WINDOW_SHARE` of their side at
-    most.
+    The exported model is run in ONNX Runtime on random images of two sizes: at least
+    `MIN_EQUAL_LABELS` of each batch's pixels must have PyTorch's label, and windows may differ by
+    `MAX_WINDOW_DIFFERENCE` of their side at most.
 
     Returns:
         The file's content.
 
     Raises:
-        ValueError: where a package is missing, or the exported model does not agree.
+        ValueError: a package is missing, or the exported model does not agree with PyTorch.
     """
     missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:
@@ -63,10 +65,10 @@ def export_onnx(checkpoint: Checkpoint) -> bytes:
 
 
 class _PhotosToLabels(nn.Module):
-    """`FaceParser.parse_tensor` on tensors alone, for photographs of any one size.
+    """Does what `FaceParser.parse_tensor` does in operations that can be traced.
 
-    Its parts are pasted by products over the whole of the photograph: to cut it to what each window
-    covers would be to read numbers, which differ from face to face.
+    Each part is pasted over the whole photograph by matrix products: what its window alone covers
+    has a size that depends on the face, and would be fixed by tracing.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -75,7 +77,7 @@ class _PhotosToLabels(nn.Module):
         self.data = checkpoint.data
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Photographs `[N, 3, H, W]` uint8 to labels and windows, as `ParsedBatch` has them."""
+        """Returns labels and windows, as in `ParsedBatch`, of photographs `[N, 3, H, W]` uint8."""
         height, width = images.shape[-2:]
         fitted = _fit(images, self.data)
         parsing = self.model(_one_size(fitted))
@@ -85,18 +87,18 @@ class _PhotosToLabels(nn.Module):
 
 
 class _OneSize(Batch):
-    """Images of one size. It and their number are unknown while they are traced, so `len` is 0.
+    """Images of one size. Size and number are symbols while the model is traced.
 
-    The model then cuts the patches of all of them at once.
+    Its `len` is 0, which lets the model cut the patches of all images at once.
     """
 
     @property
     def canvas_size(self) -> Tensor:
-        """`[N, 2]` float32 (W, H), px."""
+        """The images' sizes, `[N, 2]` float32 (W, H), px: nothing is padded."""
         return self.sizes
 
     def reduced(self, coarse_px: int) -> Tensor:
-        """As `Batch.reduced`."""
+        """Reduces the images as `Batch.reduced` does."""
         return reduce_images(self.images, coarse_px)
 
 
@@ -107,7 +109,7 @@ def _one_size(images: Tensor) -> _OneSize:
 
 
 def _fit(images: Tensor, data: DataFacts) -> Tensor:
-    """Photographs `[N, 3, H, W]` uint8 at the scale of the model's data, as `parse_tensor` does."""
+    """Resizes photographs `[N, 3, H, W]` uint8 to the working scale, as `parse_tensor` does."""
     height, width = images.shape[-2:]
     longest = sym_max(height, width)
     target = sym_min(longest, data.scale_px) if data.scale_fit == "at_most" else data.scale_px
@@ -117,12 +119,12 @@ def _fit(images: Tensor, data: DataFacts) -> Tensor:
 
 
 def _rounded_quotient(a: int, b: int) -> int:
-    """`round(a / b)`, halves to even as there, for positive whole numbers."""
+    """Returns `round(a / b)` of positive whole numbers, halves to even as `round` has them."""
     return (2 * a + b - 1 + a // b % 2) // (2 * b)
 
 
 def _label_maps(parsing: Parsing, windows: Tensor, height: int, width: int) -> Tensor:
-    """As `pasting.label_maps`, `[N, H, W]` uint8, for photographs of one size."""
+    """Returns label maps `[N, H, W]` uint8 as `pasting.label_maps` does, for one size."""
     num = windows.shape[0]
     labels = windows.new_zeros(num, height, width, dtype=torch.uint8)
     background = windows.new_ones(num, height, width)
@@ -141,7 +143,7 @@ def _label_maps(parsing: Parsing, windows: Tensor, height: int, width: int) -> T
 
 
 def _inside(centre: Tensor, side: Tensor, length: int, patch: Tensor) -> Tensor:
-    """`geometry.interpolation` over a whole axis, `[N, 1, length, px]`; 0 outside the window."""
+    """Returns `geometry.interpolation` over an axis, `[N, 1, length, px]`; 0 off the window."""
     centre, side = centre[:, None], side[:, None]
     weights = interpolation(0, length, centre, side, patch)
     pixels = torch.arange(length, device=centre.device) + 0.5
@@ -150,7 +152,7 @@ def _inside(centre: Tensor, side: Tensor, length: int, patch: Tensor) -> Tensor:
 
 
 def _exported(checkpoint: Checkpoint) -> bytes:
-    """The file's content."""
+    """Traces the model; returns the file's content."""
     from onnx.helper import set_model_props  # here: not every installation has it
 
     program = torch.onnx.export(
@@ -173,7 +175,7 @@ def _exported(checkpoint: Checkpoint) -> bytes:
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """What a user of the file alone must know; lists and the config as JSON."""
+    """Returns what a user of the file alone must know; lists and settings are JSON."""
     return {
         "input": "images: [N, 3, H, W] uint8, RGB, upright, at their own size: the file resizes",
         "labels": "[N, H, W] uint8: each pixel's place in `classes`",
@@ -186,10 +188,10 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _check(model: bytes, checkpoint: Checkpoint) -> None:
-    """Compares ONNX Runtime with PyTorch.
+    """Compares what ONNX Runtime and PyTorch compute.
 
     Raises:
-        ValueError: where they differ by more than `EQUAL_LABELS` and `WINDOW_SHARE` allow.
+        ValueError: labels or windows differ by more than is allowed.
     """
     import onnx  # here: not every installation has them
     import onnxruntime
@@ -205,7 +207,7 @@ def _check(model: bytes, checkpoint: Checkpoint) -> None:
         expected = parser.parse_tensor(images)
         equal = (labels == expected.labels).float().mean().item()
         off = ((windows - expected.windows).abs() / expected.windows[..., 2:3]).max().item()
-        if equal < EQUAL_LABELS or off > WINDOW_SHARE:
+        if equal < MIN_EQUAL_LABELS or off > MAX_WINDOW_DIFFERENCE:
             raise ValueError(
                 f"the exported model does not do what PyTorch does, on {num} of {width} x {height} "
                 f"px: {equal:.2%} of the pixels have the same label, windows differ by up to "
@@ -214,6 +216,6 @@ def _check(model: bytes, checkpoint: Checkpoint) -> None:
 
 
 def _random_images(num: int, height: int, width: int) -> Tensor:
-    """`[num, 3, height, width]` uint8: blots of colour, which tell more than noise."""
+    """Returns `[num, 3, height, width]` uint8, blots of colour, which tell more than noise."""
     blots = torch.rand(num, 3, 8, 6, generator=torch.Generator().manual_seed(0))
     return (F.interpolate(blots, (height, width), mode="bilinear") * 255).to(torch.uint8)

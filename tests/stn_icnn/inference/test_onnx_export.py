@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stn_icnn.inference import onnx_export as export
 from stn_icnn.inference.face_parser import FaceParser, fitted_size
-from stn_icnn.inference.onnx_export import EQUAL_LABELS, OPSET, export_onnx
+from stn_icnn.inference.onnx_export import MIN_EQUAL_LABELS, OPSET, export_onnx
 from stn_icnn.labels import MODEL_CLASSES, PARTS
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 
@@ -64,7 +64,7 @@ def assert_same(session: Session, parser: FaceParser, images: Tensor) -> None:
     assert labels.dtype == np.uint8
     assert labels.shape == expected.labels.shape
     differing = int((labels != expected.labels.numpy()).sum())
-    assert differing <= max(2, (1 - EQUAL_LABELS) * labels.size)  # of a line of pixels, two
+    assert differing <= max(2, (1 - MIN_EQUAL_LABELS) * labels.size)  # of a line of pixels, two
     assert windows.dtype == np.float32
     assert np.abs(windows - expected.windows.numpy()).max() < 0.02
 
