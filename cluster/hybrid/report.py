@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import harmonic_mean
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.training.phase_runs import Training
 from stn_icnn.config import PhaseName
+from stn_icnn.reporting.charts import Colour, add_legend, open_figure
 from stn_icnn.reporting.published import beside_published
 from stn_icnn.reporting.tables import (
     HEADINGS,
@@ -29,7 +29,7 @@ SCRATCH = "STN-iCNN from scratch"
 PARENT = "STN-iCNN not fine-tuned"
 
 F1 = "val/f1_overall"
-COLOURS = {HYBRID: "#1f5fa8", SCRATCH: "#d1495b"}
+COLOURS = {HYBRID: Colour.MODEL, SCRATCH: Colour.COMPARED}
 CURVE_FIELDS = ("train/loss", "val/loss", F1, "train/images_per_second")
 
 
@@ -121,7 +121,7 @@ def write_hybrid_report(folder: Path, report: HybridReport) -> None:
             for epoch in curve.history
         ],
     )
-    _chart(report).savefig(folder / "hybrid_curves.png", dpi=150)
+    _draw_chart(folder / "hybrid_curves.png", report)
 
 
 def _markdown(report: HybridReport) -> list[str]:
@@ -177,26 +177,23 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
     return heading, rows
 
 
-def _chart(report: HybridReport) -> Figure:
-    """Validation F1 against minutes; dashed while there is a coarse network alone."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+def _draw_chart(path: Path, report: HybridReport) -> None:
+    """Draws validation F1 against minutes; dashed while there is a coarse network alone."""
+    figure, (axes,) = open_figure(report.title)
     for system, curves in report.curves.items():
+        colour = COLOURS[system]
         for curve in curves:
             whole = curve.phase == "end_to_end"
             axes.plot(
                 *(zip(*curve.points, strict=True) if curve.points else ((), ())),
                 "-o" if whole else "--s",
-                color=COLOURS[system],
+                color=colour,
                 markersize=3,
                 label=system if whole else None,
             )
-        axes.axvline(report.seconds[system] / 60, color=COLOURS[system], linewidth=0.5)
+        axes.axvline(report.seconds[system] / 60, color=colour, linewidth=0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel("minutes of training (dashed: the coarse network alone; lines: the ends)")
     axes.set_ylabel("validation F1, overall")
-    axes.set_title(report.title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
-    return figure
+    add_legend(figure)
+    figure.savefig(path)

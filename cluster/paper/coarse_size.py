@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.config import JobConfig
@@ -14,6 +13,7 @@ from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
+from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import (
     HEADINGS,
     f1_values,
@@ -26,7 +26,6 @@ from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
 
 SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
-COLOURS = ("#7a8794", "#1f5fa8")
 PAPER = (
     "The paper, on HELEN, prints its Figure 6 without numbers: from 64 to 128 px the change "
     '"had limited effect on the baseline method, but improved our approach significantly".'
@@ -111,7 +110,7 @@ def write_coarse_size(
     write_lines(folder / "coarse_size.md", text)
     csv_rows = [[px, name, *f1_values(rows)] for px, name, rows in lines]
     write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *HEADINGS], csv_rows)
-    _chart(title, found).savefig(folder / "coarse_size.png", dpi=150)
+    _draw_chart(folder / "coarse_size.png", title, found)
     return {
         "overall": {
             px: {name: rows["overall"] for name, rows in of_px.items()}
@@ -133,20 +132,13 @@ def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Paired
     }
 
 
-def _chart(title: str, found: Mapping[int, Mapping[str, F1Rows]]) -> Figure:
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.35
-    for i, (system, colour) in enumerate(zip(SYSTEMS, COLOURS, strict=True)):
-        heights = [of_px[system]["overall"] or 0 for of_px in found.values()]
-        positions = [x + i * width for x in range(len(found))]
-        bars = axes.bar(positions, heights, width * 0.95, label=system, color=colour)
-        axes.bar_label(bars, fmt="%.3f", fontsize=8)
-    axes.set_xticks([x + width / 2 for x in range(len(found))], [f"{px} px" for px in found])
-    lowest = min(of_px[system]["overall"] or 0 for of_px in found.values() for system in SYSTEMS)
-    axes.set_ylim(max(0, lowest - 0.1), 1)
+def _draw_chart(path: Path, title: str, found: Mapping[int, Mapping[str, F1Rows]]) -> None:
+    figure, (axes,) = open_figure(title, width=5)
+    heights: dict[str, list[float]] = {
+        system: [of_px[system]["overall"] or 0 for of_px in found.values()] for system in SYSTEMS
+    }
+    draw_grouped_bars(axes, [f"{px} px" for px in found], heights, label_format="%.3f")
+    axes.set_ylim(max(0, min(map(min, heights.values())) - 0.1), 1)
     axes.set_ylabel("F1 overall")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    return figure
+    add_legend(figure)
+    figure.savefig(path)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, Self
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.experiment import ExperimentResult
 from stn_icnn.labels import PARTS
+from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
 from stn_icnn.scoring.window_scores import (
     ALL_PARTS,
@@ -34,7 +34,6 @@ GROUPS: Final = {
     "not_covered": "not covered",
 }
 """Of parts, and what they are called in tables."""
-COLOURS: Final = ("#b8bec6", "#1f5fa8")
 
 Summaries = Mapping[tuple[str, str], Summary]
 """By group and cropper."""
@@ -103,7 +102,7 @@ def write_report(
     write_lines(folder / "occlusion.md", text)
     _write_csv(folder / "occlusion.csv", summaries)
     _write_per_face(folder / "occlusion_per_face.csv", croppings)
-    _chart(summaries, shown).savefig(folder / "occlusion.png", dpi=150)
+    _draw_chart(folder / "occlusion.png", summaries, shown)
     result = {
         group: {name: _means(summaries[group, name]) for name in croppings.scores}
         for group in GROUPS
@@ -259,23 +258,24 @@ def _write_per_face(path: Path, croppings: Croppings) -> None:
     write_csv(path, heading, rows)
 
 
-def _chart(summaries: Summaries, shown: Sequence[str]) -> Figure:
-    """Share inside and error of covered parts, a pair of bars a part."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    measures = {"share_inside": "share of the part inside", "error_px": "centre's error, px"}
-    for axes, (measure, label) in zip(figure.subplots(1, 2), measures.items(), strict=True):
+def _draw_chart(path: Path, summaries: Summaries, shown: Sequence[str]) -> None:
+    """Draws share inside and error of covered parts, a pair of bars for each part."""
+    measures = {
+        "share_inside": "covered parts: share of the part inside",
+        "error_px": "covered parts: centre's error, px",
+    }
+    figure, columns = open_figure(*measures.values(), width=10)
+    for axes, measure in zip(columns, measures, strict=True):
         m = MEASURES.index(measure)
-        for i, (name, colour) in enumerate(zip(shown, COLOURS, strict=True)):
+        means, errors = {}, {}
+        for name in shown:
             summary = summaries["covered", name]
-            mean = summary.mean[m].nan_to_num()
+            mean = means[name] = summary.mean[m].nan_to_num()
             ends = torch.stack([mean - summary.low[m], summary.high[m] - mean])
-            at = [place + 0.4 * i for place in range(len(ROWS))]
-            errors = ends.nan_to_num().clamp(min=0).numpy()
-            axes.bar(at, mean.numpy(), 0.4, yerr=errors, capsize=2, label=name, color=colour)
-        positions = [place + 0.2 for place in range(len(ROWS))]
-        axes.set_xticks(positions, [row.replace("_", "\n") for row in ROWS], fontsize=8)
-        axes.set_ylabel(label)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle("Covered parts", fontsize=11)
-    return figure
+            errors[name] = ends.nan_to_num().clamp(min=0).numpy()
+        heights = {name: mean.tolist() for name, mean in means.items()}
+        groups = [row.replace("_", "\n") for row in ROWS]
+        draw_grouped_bars(axes, groups, heights, errors=errors)
+        axes.tick_params(axis="x", labelsize=8)
+    add_legend(figure)
+    figure.savefig(path)

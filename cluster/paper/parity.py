@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.data.batch import Sample
 from stn_icnn.networks.execution import default_device
+from stn_icnn.reporting.charts import Colour, add_legend, open_figure
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
 from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
@@ -36,7 +36,7 @@ ALIGNED: Final = {"pixel": on_pixel, "corner": on_corner}
 """What the patches are centred on."""
 SHOWN_PX: Final = 96
 """Side of a patch in the picture."""
-SCHEME: Final = (4, 5)
+SAMPLING_PX: Final = (4, 5)
 """Patch sizes whose sampling is drawn, as in Figure 7, px."""
 
 Differences = Mapping[tuple[int, str], PatchDifference]
@@ -116,7 +116,7 @@ def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> ExperimentR
     write_lines(folder / "parity.md", text)
     _write_csv(folder / "parity.csv", found)
     Image.fromarray(_picture(faces.samples[0], sizes, device)).save(folder / "parity.png")
-    _scheme().savefig(folder / "parity_grid.png", dpi=150)
+    _draw_sampling(folder / "parity_grid.png")
     largest = {str(px): found[px, "pixel"].largest for px in sizes}
     metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
     return ExperimentResult(table, {"largest_difference": largest}, metrics)
@@ -184,23 +184,21 @@ def _pixels(image: Tensor) -> Uint8Array:
     return pixels
 
 
-def _scheme() -> Figure:
-    """Figure 7: the pixels that a slice takes, and where the sampler looks."""
-    figure = Figure(figsize=(3.4 * len(SCHEME), 4.2), layout="constrained")
-    for axes, px in zip(figure.subplots(1, len(SCHEME)), SCHEME, strict=True):
-        for positions, colour, name in zip(
-            places_cut(px), ("#1f5fa8", "#2a9d4e"), ("sliced", "sampled"), strict=True
-        ):
+def _draw_sampling(path: Path) -> None:
+    """Draws Figure 7: the pixels that a slice takes, and where the sampler looks."""
+    titles = [f"{px} x {px}, centred on a pixel" for px in SAMPLING_PX]
+    figure, columns = open_figure(*titles, width=3.4 * len(titles), height=4.2)
+    colours = {"sliced": Colour.BASELINE, "sampled": Colour.MODEL}
+    for axes, px in zip(columns, SAMPLING_PX, strict=True):
+        for positions, (name, colour) in zip(places_cut(px), colours.items(), strict=True):
             x, y = zip(*((x, y) for x in positions for y in positions), strict=True)
-            size = 60 if name == "sliced" else 18
-            axes.scatter(x, y, s=size, color=colour, label=name)
+            axes.scatter(x, y, s=60 if name == "sliced" else 18, color=colour, label=name)
         edges = [i - 0.5 for i in range(-(px // 2), px // 2 + 2)]
         axes.set_xticks(edges, [])
         axes.set_yticks(edges, [])
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(edges[-1], edges[0])  # downwards
-        axes.grid(alpha=0.4)
+        axes.grid(axis="both", alpha=0.4)
         axes.set_aspect("equal")
-        axes.set_title(f"{px} x {px}, centred on a pixel", fontsize=10)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+    add_legend(figure)
+    figure.savefig(path)

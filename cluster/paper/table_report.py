@@ -6,9 +6,9 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from stn_icnn.reporting.charts import Colour, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.published import PAPER_TABLES
 from stn_icnn.reporting.tables import (
     HEADINGS,
@@ -22,8 +22,6 @@ from stn_icnn.reporting.tables import (
 from stn_icnn.scoring.f1 import F1Rows, bootstrap_f1, f1_rows, percentile_interval
 from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.seed_statistics import SeedStatistics
-
-COLOURS = ("#7a8794", "#e0a458", "#1f5fa8")
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def write_table(folder: Path, report: TableReport) -> None:
     write_csv(folder / "table.csv", heading, _csv_rows(report))
     heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
     write_csv(folder / "table_differences.csv", heading, _difference_rows(report))
-    _chart(report).savefig(folder / "table.png", dpi=150)
+    _draw_chart(folder / "table.png", report)
 
 
 def _markdown(report: TableReport) -> list[str]:
@@ -172,36 +170,24 @@ def _difference_rows(report: TableReport) -> list[list[object]]:
     return rows
 
 
-def _chart(report: TableReport) -> Figure:
-    """Bars of the seeds' means, a group a row; a dot a seed, a line where the paper's value is."""
+def _draw_chart(path: Path, report: TableReport) -> None:
+    """Draws the means over seeds as bars, a dot for each seed, a line at the paper's value."""
     shown = [row for row in HEADINGS if report.mean(report.systems[0], row) is not None]
+    means = {name: [report.mean(name, row) or 0 for row in shown] for name in report.systems}
     paper = PAPER_TABLES.get(report.dataset)
     published = paper.rows() if paper else {}
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(report.systems)
-    for i, (name, colour) in enumerate(zip(report.systems, COLOURS, strict=False)):
-        positions = [x + i * width for x in range(len(shown))]
-        axes.bar(
-            positions,
-            [report.mean(name, row) or 0 for row in shown],
-            width * 0.92,
-            label=name,
-            color=colour,
-        )
+    figure, (axes,) = open_figure(report.title, width=10)
+    centres = draw_grouped_bars(axes, [HEADINGS[row] for row in shown], means)
+    half_width = 0.4 / len(means)
+    for name, at in centres.items():
         for of_seed in report.rows_of(name).values():
-            heights = [of_seed[row] or 0 for row in shown]
-            axes.plot(positions, heights, ".", color="black", markersize=3)
+            axes.plot(at, [of_seed[row] or 0 for row in shown], ".", color="black", markersize=3)
         theirs = published.get(f"{name} (paper)", {})
-        for place, row in zip(positions, shown, strict=True):
-            if (published_f1 := theirs.get(row)) is not None:
-                axes.hlines(published_f1, place - width / 2, place + width / 2, color="#d1495b")
-    axes.plot([], [], color="#d1495b", label="paper")
-    axes.set_xticks([x + 0.4 - width / 2 for x in range(len(shown))], [HEADINGS[r] for r in shown])
-    lowest = min(report.mean(name, row) or 0 for name in report.systems for row in shown)
-    axes.set_ylim(max(0, lowest - 0.1), 1)
+        for x, row in zip(at, shown, strict=True):
+            if (f1 := theirs.get(row)) is not None:
+                axes.hlines(f1, x - half_width, x + half_width, color=Colour.COMPARED)
+    axes.plot([], [], color=Colour.COMPARED, label="paper")
+    axes.set_ylim(max(0, min(map(min, means.values())) - 0.1), 1)
     axes.set_ylabel("F1")
-    axes.set_title(report.title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower left", ncols=len(report.systems) + 1, frameon=False)
-    return figure
+    add_legend(figure)
+    figure.savefig(path)

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from matplotlib.figure import Figure
-
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel, open_model, run_experiment
@@ -19,6 +17,7 @@ from stn_icnn.config import require
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
+from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
 from stn_icnn.training.initialization import initialize_model
 
@@ -27,7 +26,6 @@ PAPER_MS: Final = (86.0, 80.0)
 """Of a face, with the centroid cropper and with the localizer, on a GTX 1080 Ti (paper 3.1)."""
 LEAST_S: Final = 0.3
 """Parsing that is done sooner is repeated within a round."""
-COLOURS: Final = ("#b8bec6", "#1f5fa8")
 
 Times = Mapping[tuple[str, int], Sequence[float]]
 """Milliseconds a face, a value a round, by system and faces at a time."""
@@ -153,7 +151,7 @@ def _measure(
     write_lines(folder / "timing.md", text)
     rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
     write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)
-    _chart(times, where).savefig(folder / "timing.png", dpi=150)
+    _draw_chart(folder / "timing.png", times, where)
     medians = {key: statistics.median(of_key) for key, of_key in times.items()}
     by_system = {
         system: {str(num): ms for (name, num), ms in medians.items() if name == system}
@@ -193,19 +191,15 @@ def _table(times: Times) -> list[str]:
     return markdown_table(heading, rows)
 
 
-def _chart(times: Times, where: str) -> Figure:
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+def _draw_chart(path: Path, times: Times, where: str) -> None:
     nums = sorted({num for _, num in times})
-    for i, (system, paper_ms) in enumerate(zip(_systems(times), PAPER_MS, strict=True)):
-        medians = [statistics.median(times[system, num]) for num in nums]
-        at = [place + 0.4 * i for place in range(len(nums) + 1)]
-        bars = axes.bar(at, [*medians, paper_ms], 0.4, label=system, color=COLOURS[i])
-        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    named = [f"{num} at a time" for num in nums]
-    axes.set_xticks([place + 0.2 for place in range(len(nums) + 1)], [*named, "paper"])
+    heights = {
+        system: [*(statistics.median(times[system, num]) for num in nums), paper_ms]
+        for system, paper_ms in zip(_systems(times), PAPER_MS, strict=True)
+    }
+    figure, (axes,) = open_figure(where)
+    groups = [*(f"{num} at a time" for num in nums), "paper"]
+    draw_grouped_bars(axes, groups, heights, label_format="%.1f")
     axes.set_ylabel("ms a face")
-    axes.set_title(where, loc="left", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
+    add_legend(figure)
+    figure.savefig(path)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from cluster.paper.croppers import locate
@@ -25,6 +24,7 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
+from stn_icnn.reporting.charts import Colour, add_legend, open_figure
 from stn_icnn.reporting.tables import (
     escape_markdown,
     format_f1,
@@ -195,7 +195,7 @@ def write_windows(
         for name, one in labelled.items()
     ]
     write_csv(folder / "windows.csv", heading, rows)
-    _chart(labelled, system).savefig(folder / "windows.png", dpi=150)
+    _draw_chart(folder / "windows.png", labelled, system)
     overall = {name: one.f1["overall"] for name, one in labelled.items()}
     result = {
         "overall": overall,
@@ -216,18 +216,16 @@ def _table(
     return markdown_table(["windows", "error, px", "inside", *SHOWN, "difference"], rows)
 
 
-def _chart(labelled: Mapping[str, Labelled], system: str) -> Figure:
-    """F1 against the windows' error: a line for known errors, a point for each cropper."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+def _draw_chart(path: Path, labelled: Mapping[str, Labelled], system: str) -> None:
+    """Draws F1 against the windows' error: a line of known errors, a point for each cropper."""
+    figure, (axes,) = open_figure("F1 against the windows' error", width=6)
     at = {name: (one.error_px, one.f1["overall"] or math.nan) for name, one in labelled.items()}
     line = sorted(point for name, point in at.items() if name.startswith(TRUE))
-    axes.plot(*zip(*line, strict=True), "-o", color="#b8bec6", label=f"{TRUE} ± an error")
+    axes.plot(*zip(*line, strict=True), "-o", color=Colour.MUTED, label=f"{TRUE} ± an error")
     for name, point in at.items():
         if not name.startswith(TRUE):
             axes.plot(*point, "s" if name == system else "x", label=name)
     axes.set_xlabel("windows' error, px")
     axes.set_ylabel("F1 overall")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
+    add_legend(figure, columns=3)
+    figure.savefig(path)

@@ -3,17 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from cluster.sweep.spaces import Distribution, all_values, is_number
 from cluster.sweep.sweep_record import Trial
+from stn_icnn.reporting.charts import Colour, Figure, add_legend, open_figure
 
-FINISHED = "#1f5fa8"
-BEST = "#d1495b"
-PRUNED = "#b8bec6"
 MOST_VALUES = 16
 """Values of a setting, at most, that have a bar each."""
 MOST_GROUPS = 5
@@ -25,7 +20,8 @@ Shown = Callable[[float], float]
 
 def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown) -> Figure:
     """Draws the metric by epoch, a line for each trial; that of a stopped one ends in a cross."""
-    figure, axes = _figure(title, metric)
+    figure, (axes,) = open_figure(title)
+    axes.set_ylabel(metric)
     scores = {t.name: t.score for t in trials if t.state == "finished" and t.score is not None}
     best = max(scores, key=scores.__getitem__, default=None)
     for trial in sorted(trials, key=lambda t: (t.name == best, t.state == "finished")):
@@ -34,14 +30,16 @@ def curves_chart(title: str, metric: str, trials: Sequence[Trial], shown: Shown)
         epochs = sorted(trial.curve)
         values = [shown(trial.curve[epoch]) for epoch in epochs]
         finished = trial.state == "finished"
-        colour = BEST if trial.name == best else FINISHED if finished else PRUNED
+        ordinary = Colour.MODEL if finished else Colour.MUTED
+        colour = Colour.COMPARED if trial.name == best else ordinary
         axes.plot(epochs, values, color=colour, linewidth=2 if trial.name == best else 1)
         axes.plot(epochs[-1], values[-1], "o" if finished else "x", color=colour, markersize=4)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for label, colour in (("best", BEST), ("finished", FINISHED), ("stopped", PRUNED)):
+    axes.locator_params(axis="x", integer=True)
+    meanings = {"best": Colour.COMPARED, "finished": Colour.MODEL, "stopped": Colour.MUTED}
+    for label, colour in meanings.items():
         axes.plot([], [], color=colour, label=label)
-    axes.legend(frameon=False, fontsize=8)
+    add_legend(figure)
     return figure
 
 
@@ -56,7 +54,8 @@ def field_chart(
     They are of all trials after as many epochs as each of them has had, since a mean over those
     that were not stopped would flatter the values of which most were stopped.
     """
-    figure, axes = _figure(f"{metric} against {name}", metric)
+    figure, (axes,) = open_figure(f"{metric} against {name}")
+    axes.set_ylabel(metric)
     values = all_values(space)
     is_ordered = all(is_number(value) for value in values[:1])
     position = None if is_ordered else {value: float(i) for i, value in enumerate(values)}
@@ -71,9 +70,9 @@ def field_chart(
     pruned = [t for t in compared if t.state == "pruned"]
     whole = max((t.epochs for t in compared), default=0)
     if pruned:
-        axes.plot(*points(pruned, whole), "x", color=PRUNED, markersize=5, label="stopped")
+        axes.plot(*points(pruned, whole), "x", color=Colour.MUTED, markersize=5, label="stopped")
     axes.plot(
-        *points(finished, whole), "o", color=FINISHED, markersize=5, alpha=0.6, label="finished"
+        *points(finished, whole), "o", color=Colour.MODEL, markersize=5, alpha=0.6, label="finished"
     )
     if pruned:  # repeats are of combinations that were not stopped
         compared = [t for t in compared if t.repeat == 0]
@@ -85,7 +84,14 @@ def field_chart(
         at, means, deviations = zip(*bars, strict=True)
         label = f"mean, sd of all up to epoch {shared}"
         axes.errorbar(
-            at, means, deviations, color=BEST, capsize=4, marker="_", linewidth=1, label=label
+            at,
+            means,
+            deviations,
+            color=Colour.COMPARED,
+            capsize=4,
+            marker="_",
+            linewidth=1,
+            label=label,
         )
     if position is not None:
         axes.set_xticks(list(position.values()), [str(value) for value in position])
@@ -94,7 +100,7 @@ def field_chart(
     elif not in_groups:
         axes.set_xticks([float(value) for value in values])
     axes.set_xlabel(name)
-    axes.legend(frameon=False, fontsize=8)
+    add_legend(figure)
     return figure
 
 
@@ -115,13 +121,3 @@ def _spread(xs: np.ndarray, ys: np.ndarray, in_groups: bool) -> list[tuple[float
         )
         for group in groups
     ]
-
-
-def _figure(title: str, metric: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.set_ylabel(metric)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    return figure, axes

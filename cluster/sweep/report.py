@@ -95,14 +95,13 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
     """Writes `sweep.md`, `sweep.csv`, `curves.png` and, for each setting, `field_NAME.png`."""
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
-    curves_chart(report.title, report.metric, report.trials, report.as_metric).savefig(
-        folder / "curves.png", dpi=150
-    )
+    curves = curves_chart(report.title, report.metric, report.trials, report.as_metric)
+    curves.savefig(folder / "curves.png")
     pictures = ["curves.png"]
     for name, space in report.space.items():
         pictures.append(f"field_{name}.png")
         chart = field_chart(name, space, report.metric, report.trials, report.as_metric)
-        chart.savefig(folder / pictures[-1], dpi=150)
+        chart.savefig(folder / pictures[-1])
     lines = [*_summary(report), "", *_markdown(heading, rows)]
     for picture in pictures:
         lines += ["", f"![{picture}]({picture})"]

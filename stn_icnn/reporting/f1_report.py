@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES
+from stn_icnn.reporting.charts import Colour, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
 from stn_icnn.reporting.tables import (
@@ -85,7 +85,7 @@ def write_report(
     write_csv(folder / "f1.csv", heading, _csv_rows(report))
     heading = ["key", "system", *HEADINGS]
     write_csv(folder / "per_image.csv", heading, _per_image_rows(per_image, keys))
-    _chart(report).savefig(folder / "f1.png", dpi=150)
+    _draw_chart(folder / "f1.png", report)
     for file, (_, image, truth, predicted) in shown.items():
         picture = side_by_side(image, truth, predicted, classes=classes_of_model)
         Image.fromarray(picture).save(folder / file)
@@ -198,27 +198,21 @@ def _per_image_rows(
     return lines
 
 
-def _chart(report: dict[str, Any]) -> Figure:
-    """Bars of the main system and of the paper's STN-iCNN, a pair a row of the table."""
-    bars = {report["main"]: report["systems"][report["main"]]}
+def _draw_chart(path: Path, report: dict[str, Any]) -> None:
+    """Draws F1 of the main system and of the paper's STN-iCNN, a pair of bars for each row."""
+    systems = {report["main"]: report["systems"][report["main"]]}
     if report["paper"]:
-        bars[PAPER_STN_ICNN] = report["paper"]["systems"][PAPER_STN_ICNN]
-    shown = [row for row in HEADINGS if any(rows[row] is not None for rows in bars.values())]
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(bars)
-    for i, (name, rows) in enumerate(bars.items()):
-        places = [x + i * width for x, row in enumerate(shown) if rows[row] is not None]
-        heights = [rows[row] for row in shown if rows[row] is not None]
-        drawn = axes.bar(places, heights, width, label=name, color=("#1f5fa8", "#b8bec6")[i])
-        axes.bar_label(drawn, fmt="%.3f", fontsize=7, padding=2)
-    axes.set_xticks(
-        [x + width * (len(bars) - 1) / 2 for x in range(len(shown))], [HEADINGS[r] for r in shown]
+        systems[PAPER_STN_ICNN] = report["paper"]["systems"][PAPER_STN_ICNN]
+    shown = [row for row in HEADINGS if any(rows[row] is not None for rows in systems.values())]
+    figure, (axes,) = open_figure(report["title"], width=9)
+    draw_grouped_bars(
+        axes,
+        [HEADINGS[row] for row in shown],
+        {name: [rows[row] for row in shown] for name, rows in systems.items()},
+        colours={PAPER_STN_ICNN: Colour.COMPARED},
+        label_format="%.3f",
     )
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("F1")
-    axes.set_title(report["title"], loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(axis="x", length=0)
-    figure.legend(loc="outside lower left", ncols=len(bars), frameon=False)
-    return figure
+    add_legend(figure)
+    figure.savefig(path)
