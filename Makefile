@@ -38,7 +38,7 @@ demo: $(READY)
 ui: $(READY)
 	@echo "open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri \
-	    "$$(python -c 'from cluster.storage.locations import resolve_tracking_uri as uri; print(uri())')"
+	    "$$(python -c 'from cluster.tracking.tracking_uri import resolve_tracking_uri as uri; print(uri())')"
 
 # make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)

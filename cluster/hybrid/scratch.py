@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run
+from cluster.tracking.tracking_uri import unavailable
 from cluster.training.phase_runs import (
     Training,
     branch,

@@ -1,10 +1,9 @@
-"""Shards where a worker reads them: those of a bucket are brought whole to a folder of this node.
+"""A node's copies of the shards that its workers read: those of a bucket are downloaded whole.
 
-A shard lies there under its sha256, so it serves every data set, job and rank that names it. The
-folder may be deleted whenever no job runs.
+A shard's copy is named by its sha256, so it serves every data set, job and rank that names it. The
+cache may be deleted whenever no job runs.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -15,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock
+
 from cluster.storage.locations import CACHE_ENV, cache_home
 from sharding.packing.manifest import Shard
 from stn_icnn.storage import Folder, StorageLocation
 
 PIECE_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3
-"""Of a process at a time. All of a client's requests share boto3's allowance of retries."""
+"""Downloads of a process at a time: all requests of a client share boto3's allowance of retries."""
 
 SECONDS_A_LINE: Final = 10.0
 
@@ -34,22 +35,22 @@ class DatasetShard(Shard):
 
     @property
     def url(self) -> str:
-        """Its full address."""
+        """The shard's full address."""
         return self.location.url_of(self.path)
 
 
 def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list[str]:
-    """The shards' paths on this node, in order; what lies in a bucket is downloaded first.
+    """Returns the shards' paths on this node, in order; those of a bucket are downloaded first.
 
     Several processes of a node may ask at once: one of them downloads a shard, the others wait.
 
     Args:
-        shards: of any data sets.
-        quiet: to print no lines of how far it is.
+        shards: the shards of any data sets.
+        quiet: whether progress is not printed.
 
     Raises:
         ValueError: naming the shard that is not the one its manifest names.
-        OSError: the bucket can't be read, or the cache not written.
+        OSError: where the bucket can't be read, or the cache can't be written.
     """
     cache = cache_home() / "shards"
     paths = [_path_of(shard, cache) for shard in shards]
@@ -73,9 +74,9 @@ def require_samples(
     """Checks the number of samples of each shard against its manifest.
 
     Args:
-        shards: as they were asked for.
-        paths: of each, from `fetch_shards`.
-        found: samples, by path.
+        shards: the shards that `fetch_shards` was given.
+        paths: their paths, which it returned.
+        found: number of samples by path.
 
     Raises:
         ValueError: naming the shard that has another number.
@@ -113,7 +114,8 @@ def _fetch_all(missing: Sequence[tuple[DatasetShard, Path]], quiet: bool) -> Non
 def _fetch(shard: DatasetShard, path: Path) -> None:
     """Downloads a shard, unless another process does so first."""
     part = path.with_suffix(".part")  # of one name: what a killed download left is written over
-    with _naming(path.parent), _locked(path.with_suffix(".lock")):
+    # A killed process loses its lock. The lock's file stays, as another may be waiting at it.
+    with _naming(path.parent), FileLock(path.with_suffix(".lock")):
         if _is_whole(path, shard):
             return
         try:
@@ -124,7 +126,7 @@ def _fetch(shard: DatasetShard, path: Path) -> None:
 
 
 def _download(shard: DatasetShard, part: Path) -> None:
-    """Writes the shard to a file; ValueError where it is not the one of the manifest."""
+    """Writes the shard to a file; raises ValueError where it is not the one of the manifest."""
     digest, size = hashlib.sha256(), 0
     with shard.location.open(shard.path) as source, part.open("wb") as file:
         while size <= shard.bytes and (piece := source.read(PIECE_BYTES)):
@@ -139,18 +141,6 @@ def _download(shard: DatasetShard, part: Path) -> None:
             f"have {shard.bytes} bytes of sha256 {shard.sha256}",
             f"{size} of {digest.hexdigest()}",
         )
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Keeps other processes and threads out; the kernel lets them in when this one is killed.
-
-    The file stays: another process may be waiting at it.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from cluster.storage import locations as places
 from cluster.tracking.provenance import VALUE_LIMIT
 from cluster.tracking.registry import register
 from cluster.tracking.spool import Record, RefusedError
+from cluster.tracking.tracking_uri import artifact_location, without_password
 
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _CHANGED_TAG: Final = "params_changed_on_resume"
@@ -60,10 +60,10 @@ class Delivery:
         try:
             self._call(record)
         except (MlflowException, OSError) as error:
-            reason = places.without_password(str(error), self.uri)
+            reason = without_password(str(error), self.uri)
             if self._is_refusal(record, error):
                 raise RefusedError(reason) from error
-            address = places.without_password(self.uri, self.uri)
+            address = without_password(self.uri, self.uri)
             raise OSError(f"no answer from MLflow at {address}: {reason}") from error
 
     def start(self, record: Record) -> str:
@@ -186,18 +186,24 @@ class Delivery:
 
 
 def find_or_make_experiment(
-    client: MlflowClient, uri: str, name: str, artifact_location: str | None
+    client: MlflowClient, uri: str, name: str, artifacts: str | None
 ) -> str:
-    """The id of the experiment of this name; a new one keeps its artifacts at `artifact_location`.
+    """Returns the id of the experiment of this name, which is made where there is none.
+
+    Args:
+        client: of the store at `uri`.
+        uri: the store's address.
+        name: the experiment's name.
+        artifacts: where a new experiment keeps its artifacts; None: as `artifact_location` says.
 
     Raises:
         ValueError: where the experiment is deleted.
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        place = artifact_location or places.artifact_location(uri)
+        location = artifacts or artifact_location(uri)
         try:
-            return client.create_experiment(name, artifact_location=place)
+            return client.create_experiment(name, artifact_location=location)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -14,8 +14,8 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.storage.locations import (
-    exclusive_first_use,
+from cluster.tracking.tracking_uri import (
+    first_use_lock,
     probe_tracking,
     resolve_tracking_uri,
     set_client_defaults,
@@ -98,7 +98,7 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     uri = resolve_tracking_uri(tracking_uri)
     set_client_defaults()
-    with exclusive_first_use(uri):
+    with first_use_lock(uri):
         probe_tracking(uri)
         client = MlflowClient(tracking_uri=uri)
     try:

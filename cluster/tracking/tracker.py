@@ -16,11 +16,18 @@ from typing import Any, Final, Literal, Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.storage import locations as places
+from cluster.storage.locations import data_home
 from cluster.tracking.delivery import Delivery, find_or_make_experiment
 from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit
 from cluster.tracking.registry import FINGERPRINT_TAG
 from cluster.tracking.spool import Outbox, Record, RefusedError
+from cluster.tracking.tracking_uri import (
+    first_use_lock,
+    probe_tracking,
+    resolve_tracking_uri,
+    set_client_defaults,
+    unavailable,
+)
 
 EXPERIMENT: Final = "stn-icnn"
 
@@ -50,7 +57,7 @@ class Tracker:
         """Reaches the tracking store and finds or makes the experiment.
 
         Args:
-            uri: see `places.resolve_tracking_uri`.
+            uri: as `resolve_tracking_uri` takes it.
             experiment: its name.
             artifact_location: of a new experiment; by default the server's own place, or a folder
                 beside the sqlite file. MLflow fixes it when the experiment is made.
@@ -61,10 +68,10 @@ class Tracker:
             ValueError: for an address or an experiment that cannot be used.
             TrackingUnavailableError: where nobody answers; after seconds, not minutes.
         """
-        uri = places.resolve_tracking_uri(uri)
-        places.set_client_defaults()
-        with places.exclusive_first_use(uri):
-            places.probe_tracking(uri)
+        uri = resolve_tracking_uri(uri)
+        set_client_defaults()
+        with first_use_lock(uri):
+            probe_tracking(uri)
             try:
                 client = MlflowClient(tracking_uri=uri)
                 experiment_id = find_or_make_experiment(client, uri, experiment, artifact_location)
@@ -72,8 +79,8 @@ class Tracker:
                 raise
             except Exception as error:
                 # A database speaks through SQLAlchemy or Alembic, a server through MLflow.
-                raise places.unavailable(uri, error) from error
-        return cls(client, uri, experiment_id, spool_folder or places.data_home() / "undelivered")
+                raise unavailable(uri, error) from error
+        return cls(client, uri, experiment_id, spool_folder or data_home() / "undelivered")
 
     @property
     def undelivered(self) -> Path | None:
@@ -127,7 +134,7 @@ class Tracker:
         try:
             run_id = self._delivery.start(record)
         except (MlflowException, OSError) as error:
-            raise places.unavailable(self.uri, error) from error
+            raise unavailable(self.uri, error) from error
         # The parent has just been started again: how it ended before no longer holds.
         self._outbox.open(
             run_id, wanted=lambda old: old["op"] != "finish" or old["parent"] is not None

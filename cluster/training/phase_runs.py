@@ -9,8 +9,8 @@ from pathlib import Path
 from cluster.config import JobConfig
 from cluster.job_setup import JobEnvironment, join
 from cluster.storage.datasets import ShardedData, demo_data
-from cluster.storage.locations import unavailable
 from cluster.tracking.tracker import Run, run_tags
+from cluster.tracking.tracking_uri import unavailable
 from cluster.training.run_record import RunRecord
 from cluster.training.worker import Start, TrainTask, train
 from cluster.workers.allocation import WorkerAllocation

@@ -1,6 +1,6 @@
-"""A prefix of an S3 bucket as a place to read and write.
+"""The storage location in an S3 bucket.
 
-boto3 lives here alone and is imported only when a bucket is used. Credentials, region and a custom
+boto3 is imported here alone, and only when a bucket is used. Credentials, region and a custom
 endpoint come from its own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
 """
 
@@ -9,17 +9,18 @@ import io
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 T = TypeVar("T")
 
 READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
-"""What one range request brings: the first after a jump (a sample or two), and, doubling from one
-request to the next as long as reading goes straight on, at most."""
+"""Bytes of a range request: of the first after a jump (a sample or two), and the most of a later
+one, as they double from request to request while reading goes straight on."""
 
 CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 30
@@ -33,7 +34,7 @@ BODY_ATTEMPTS: Final = 4
 
 @dataclass(frozen=True)
 class Bucket:
-    """A prefix of an S3 bucket. Holds no client, so it pickles."""
+    """A prefix of an S3 bucket; see `StorageLocation`. It holds no client, so it pickles."""
 
     bucket: str
     prefix: str = ""
@@ -134,15 +135,21 @@ class Bucket:
             exceptions.ReadTimeoutError,
             exceptions.IncompleteReadError,
         )
-        for attempt in range(BODY_ATTEMPTS):
-            body = self._call(path, lambda client, at: client.get_object(**at, **asked)["Body"])
-            try:
-                return cast(bytes, body.read())
-            except broken_off as error:
-                if attempt == BODY_ATTEMPTS - 1:
-                    raise OSError(f"{self.url_of(path)}: {error}") from error
-            time.sleep(0.5 * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+
+        @retry(
+            retry=retry_if_exception_type(broken_off),
+            stop=stop_after_attempt(BODY_ATTEMPTS),
+            wait=wait_exponential(0.5),
+            reraise=True,
+        )
+        def download() -> bytes:
+            found = self._call(path, lambda client, at: client.get_object(**at, **asked))
+            return cast(bytes, found["Body"].read())
+
+        try:
+            return download()
+        except broken_off as error:
+            raise OSError(f"{self.url_of(path)}: {error}") from error
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".strip("/")

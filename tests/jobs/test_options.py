@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import JobConfig
-from cluster.storage.locations import TrackingUnavailableError
+from cluster.tracking.tracking_uri import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage.location import open_location
 from stn_icnn.config import PRESETS, TrainConfig

@@ -132,7 +132,7 @@ def proxy(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Itera
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setattr(s3, "READ_TIMEOUT_S", READ_TIMEOUT_S)
-        monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
         monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.001)
         s3._client.cache_clear()
         yield server

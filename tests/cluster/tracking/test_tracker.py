@@ -18,10 +18,10 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from cluster.storage.locations import TrackingUnavailableError
 from cluster.tracking import spool
 from cluster.tracking.spool import Outbox, RefusedError
 from cluster.tracking.tracker import Run, Tracker, run_tags
+from cluster.tracking.tracking_uri import TrackingUnavailableError
 
 
 @pytest.fixture(scope="module")
