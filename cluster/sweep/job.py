@@ -89,7 +89,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
     )
     with run.finishing():
-        this = Sweep(settings, space, num_combinations, plan, record, run)
+        this = Sweep(settings, num_combinations, plan, record, run)
         run_trials(this)
         result = _conclude(this)
     return environment.tracker.last_line(result)
@@ -165,7 +165,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     report = SweepReport(
         title=sweep.run.name,
         metric=JUDGED_BY[sweep.plan.phases[-1]],
-        space=sweep.space,
+        space=sweep.record.space,
         trials=sweep.record.trials,
         num_epochs=sweep.num_epochs,
         seeds=sweep.settings.seeds,

@@ -66,6 +66,8 @@ class SweepRecord:
     """The sweep's own."""
     content: dict[str, Any]
     """The settings that its results depend on, as they are stored."""
+    space: SearchSpace
+    """What it searches, in the stored order, by which the combinations of a grid are numbered."""
     trials: list[Trial]
 
     @classmethod
@@ -80,9 +82,15 @@ class SweepRecord:
         Raises:
             ValueError: naming the settings in which the sweep of this name was started otherwise.
         """
-        content = {**content, "space": _space_texts(storage, space)}
+        stored = json.loads(storage.read(SWEEP_FILE))["space"] if storage.exists(SWEEP_FILE) else {}
+        space = {name: space[name] for name in (*stored, *space) if name in space}
+        texts = {
+            name: stored[name] if stands_for(stored.get(name, ""), one) else format_space(one)
+            for name, one in space.items()
+        }
+        content = {**content, "space": texts}
         create_or_load(storage, SWEEP_FILE, content)
-        return cls(storage, content, load_trials(storage))
+        return cls(storage, content, space, load_trials(storage))
 
     def add(self, trial: Trial) -> None:
         """Adds a trial, before it starts."""
@@ -115,15 +123,6 @@ def load_trials(storage: StorageLocation) -> list[Trial]:
     files = [path for path in location.list() if path.endswith(".json")]
     trials = [_from_json(location.read(path)) for path in files]
     return sorted(trials, key=lambda trial: (trial.combination, trial.repeat))
-
-
-def _space_texts(storage: StorageLocation, space: SearchSpace) -> dict[str, str]:
-    """Writes spaces, each as the sweep's file has it where that is another text of the same."""
-    stored = json.loads(storage.read(SWEEP_FILE))["space"] if storage.exists(SWEEP_FILE) else {}
-    return {
-        name: stored[name] if stands_for(stored.get(name, ""), one) else format_space(one)
-        for name, one in space.items()
-    }
 
 
 def _from_json(data: bytes) -> Trial:

@@ -10,7 +10,7 @@ from ray import tune
 
 from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import propose
-from cluster.sweep.spaces import SearchSpace, format_space
+from cluster.sweep.spaces import format_space
 from cluster.sweep.sweep_record import SweepRecord
 from cluster.sweep.trial_training import TrialPlan, run_trial
 from cluster.sweep.tune_callback import SweepCallback
@@ -27,7 +27,6 @@ class Sweep:
     """A sweep that is ready to run."""
 
     settings: SweepJobConfig
-    space: SearchSpace
     num_combinations: int
     """Combinations of values to try in all."""
     plan: TrialPlan
@@ -51,7 +50,7 @@ def run_trials(sweep: Sweep) -> None:
     listener.track_ends()
     search = SweepSearch(
         record,
-        partial(propose, settings.sweep, sweep.space, plan.config),
+        partial(propose, settings.sweep, sweep.record.space, plan.config),
         num_combinations=sweep.num_combinations,
         seeds=settings.seeds,
         first_seed=plan.config.seed,
@@ -138,6 +137,6 @@ def _describe(sweep: Sweep, concurrent: int) -> str:
         f"sweep of {sweep.num_combinations} combinations x {settings.seeds} seeds by "
         f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
         f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
-        *(f"space {name}: {format_space(one)}" for name, one in sweep.space.items()),
+        *(f"space {name}: {format_space(one)}" for name, one in sweep.record.space.items()),
     ]
     return "\n".join(lines)

@@ -160,9 +160,7 @@ def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: P
     plan = TrialPlan(
         TrainConfig(), ("fine",), None, (), (), None, Folder(tmp_path), None, max_failures=0
     )
-    assert "1 trials are done" in _describe(
-        Sweep(SweepJobConfig(), SPACE, 3, plan, record, None), 1
-    )
+    assert "1 trials are done" in _describe(Sweep(SweepJobConfig(), 3, plan, record, None), 1)
 
 
 def told(name: str, epoch: int, score: float) -> tuple[Any, dict[str, float]]:
