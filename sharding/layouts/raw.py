@@ -1,4 +1,4 @@
-"""What a reader of a raw data set gives: items in a split's order, and decoded samples."""
+"""The types and helpers of a raw data set's reader, which lists items and decodes samples."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,15 +27,16 @@ from stn_icnn.decoding import (
 from stn_icnn.storage import StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
-"""Reduces photographs: antialiased, and of Pillow's filters it keeps most of a lash or lip line."""
+"""The filter that reduces photographs: antialiased, and of Pillow's the one that keeps most of a
+lash or lip line."""
 
 FETCHED_AT_ONCE: Final = 3
-"""Objects of a bucket. All of a client's requests share boto3's allowance of some 35 retries: with
-more of them at once it is used up before each has had its own attempts."""
-
+"""The number of a bucket's objects that are fetched at once. All of a client's requests share
+boto3's allowance of some 35 retries, which more of them would use up before each has had its
+attempts."""
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
-"""Of photographs, in small letters: what else lies beside them is passed over."""
+"""How the names of photographs end, in small letters; other files beside them are passed over."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Item:
         key: names the sample in its shard.
         source: the image's path relative to the raw root.
         split: `train`, `val` or `test`.
-        parts: of which a bucket's listing holds a mask; None: not known, each is asked for.
+        parts: those of which a bucket's listing holds a mask; None: not known, each is asked for.
     """
 
     key: str
@@ -75,7 +76,7 @@ class RawPhoto:
     Attributes:
         image: upright, RGB.
         jpeg: the file where it is an RGB JPEG that is upright as it stands, else None.
-        sha256: of the file.
+        sha256: the digest of the file.
     """
 
     image: Image.Image
@@ -92,7 +93,7 @@ class RawSample:
         jpeg: the original file where it is an RGB JPEG that needed no change, else None.
         labels: uint8 [H, W], canonical class ids.
         original_size: (width, height) of the raw image, upright.
-        sha256: of the raw image's file.
+        sha256: the digest of the raw image's file.
     """
 
     image: Image.Image
@@ -121,20 +122,20 @@ class Layout:
 
 @contextmanager
 def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[FileReader]:
-    """These files, each to be read once; out of a bucket a few threads fetch them at once.
+    """Fetches files, each to be read once; out of a bucket a few threads fetch them at once.
 
-    A folder answers without delay, and is given as it is.
+    A folder answers without delay, and is yielded as it is.
     """
     if not isinstance(source, Bucket):
         yield source
         return
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
-        yield _Coming({path: pool.submit(source.read, path) for path in paths})
+        yield _FetchedFiles({path: pool.submit(source.read, path) for path in paths})
 
 
 @dataclass(frozen=True)
-class _Coming:
-    """Files that are being fetched."""
+class _FetchedFiles:
+    """The files that threads are fetching."""
 
     futures: dict[str, Future[bytes]]
 
@@ -143,7 +144,7 @@ class _Coming:
 
 
 def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
-    """The files below a folder, sorted, that end so in small or large letters.
+    """Lists the files below a folder, sorted, whose names end so in small or large letters.
 
     Hidden ones are passed over: a Mac puts a `._7.jpg` beside every `7.jpg`.
     """
@@ -155,7 +156,7 @@ def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = (""
 
 
 def read_text(source: StorageLocation, path: str) -> str:
-    """A list that goes with the images, with or without a byte order mark.
+    """Reads a list that goes with the images, with or without a byte order mark.
 
     Raises:
         FileNotFoundError: there is none.
