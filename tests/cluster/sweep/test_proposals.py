@@ -39,6 +39,16 @@ def test_a_grid_over_the_budget_or_a_range_is_refused() -> None:
         require_grid(RATE, 5)
 
 
+def test_a_range_of_whole_numbers_may_be_a_grid() -> None:
+    batch = {"optim.global_batch": IntDistribution(8, 10)}
+    require_grid(batch | SIZE, 9)
+    grid = SweepConfig(search="grid")
+    found = [propose(grid, batch | SIZE, TrainConfig(), i, []) for i in range(9)]
+    assert [tuple(values.values()) for values in found] == [
+        (images, size) for images in (8, 9, 10) for size in (33, 49, 65)
+    ]
+
+
 @pytest.mark.parametrize("search", ["random", "optuna"])
 def test_the_presets_own_values_come_first_where_they_lie_in_the_spaces(search) -> None:
     sweep = SweepConfig(search=search)
