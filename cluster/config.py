@@ -1,10 +1,16 @@
-"""What a job is given beyond its training: data, places, and a share of the cluster."""
+"""The settings of the jobs: dataclasses whose fields are the options of a command line."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Final, Literal
+
+import tyro
 
 from stn_icnn.config import Precision, TrainConfig, require
 from stn_icnn.inference.output_files import ALL_KINDS
+
+UNPREFIXED: Final = tyro.conf.arg(name="")
+"""Marks settings whose options do not bear the name of the field that holds them: `--storage`, not
+`--locations.storage`. In a `--config` file they lie at the top as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class ScalingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LocationsConfig:
-    """Where a job keeps things; both default to this user's data folder."""
+    """Where a job stores checkpoints and tracks runs; both default to this user's data folder."""
 
     storage: str | None = None
     """Checkpoints: a folder that all nodes see, or s3://BUCKET/PREFIX (STN_ICNN_STORAGE)."""
@@ -51,21 +57,25 @@ class LocationsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig(TrainConfig, LocationsConfig):
-    """A training job: every field is a setting of its command line."""
+class JobConfig:
+    """The settings of a job that trains."""
 
     data: str | None = None
     """Shards: a folder or s3://BUCKET/PREFIX. The preset `demo` makes its own where none is
     given."""
     run_name: str | None = None
     """Names the run; the same command with the same name goes on where it stopped."""
+    training: Annotated[TrainConfig, UNPREFIXED] = field(default_factory=TrainConfig)
+    """Everything that the result depends on, but the data."""
+    locations: Annotated[LocationsConfig, UNPREFIXED] = field(default_factory=LocationsConfig)
+    """Where checkpoints are stored and runs are tracked."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     """How much of the cluster the job takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(LocationsConfig):
-    """A job that scores a model."""
+class EvaluateConfig:
+    """The settings of a job that scores a model."""
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
@@ -77,13 +87,15 @@ class EvaluateConfig(LocationsConfig):
     """Arithmetic to score in: auto, fp32 or bf16. None: the model's own setting."""
     run_name: str | None = None
     """Begins the run's name in MLflow; each scoring is a run of its own."""
+    locations: Annotated[LocationsConfig, UNPREFIXED] = field(default_factory=LocationsConfig)
+    """Where the Ray run is stored and the scores are tracked."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     """How much of the cluster the job takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParseConfig:
-    """A job that parses photographs."""
+    """The settings of a job that parses photographs."""
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""

@@ -27,7 +27,7 @@ class JobEnvironment:
         return self.storage.child(self.run_name)
 
 
-def open_job(settings: LocationsConfig, run_name: str) -> JobEnvironment:
+def open_job(locations: LocationsConfig, run_name: str) -> JobEnvironment:
     """Settles a job's places and prints them.
 
     Raises:
@@ -35,8 +35,8 @@ def open_job(settings: LocationsConfig, run_name: str) -> JobEnvironment:
         TrackingUnavailableError: where the tracking server is away.
     """
     require_name(run_name)
-    storage = resolve_storage(settings.storage)
-    tracker = Tracker.connect(settings.tracking_uri)
+    storage = resolve_storage(locations.storage)
+    tracker = Tracker.connect(locations.tracking_uri)
     print(f"run {run_name}\nstorage {storage.url}\ntracking {tracker.uri}", flush=True)
     return JobEnvironment(run_name, storage, tracker)
 

@@ -3,19 +3,18 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import tyro
 
-from cluster.config import JobConfig
-from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
+from cluster.config import JobConfig, LocationsConfig
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.parent import Parent
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import split_url
-from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config import PRESETS, TrainConfig, require
 from stn_icnn.config_dict import from_dict, merge_settings, to_dict
 
 DEFAULT_PRESET = "demo"
@@ -47,12 +46,12 @@ def parse_job(
     config = given["--config"]
     if config is None:
         preset = preset or DEFAULT_PRESET
-        default = _preset_job(preset, kind)
-    else:
-        default = _read_config(config, _preset_job(preset, kind) if preset else kind())
-        preset = preset or PurePosixPath(config).stem
+    default = kind(training=PRESETS[preset]() if preset else TrainConfig())
+    if config is not None:
+        default = _read_config(config, default)
     usage = f"[{'|'.join(PRESETS)}] [--config FILE]"
-    return _options_over(default, usage, description, rest), preset
+    name = preset or PurePosixPath(str(config)).stem
+    return _options_over(default, usage, description, rest), name
 
 
 def parse_fine_tuning(
@@ -80,7 +79,7 @@ def parse_fine_tuning(
     parent, default = None, HybridJobConfig()
     if given["--from"] is not None:
         parent = Parent.open(given["--from"], given["--tracking-uri"])
-        default = fine_tuning_of(parent.checkpoint.config)
+        default = fine_tuning_settings(parent.checkpoint.config)
     elif not {"-h", "--help"} & set(rest):
         raise ValueError(f"--from needs {_VALUES['--from']}")
     if given["--config"] is not None:
@@ -122,11 +121,6 @@ def _options_over(
     )
 
 
-def _preset_job(preset: str, kind: type[Job]) -> Job:
-    training = PRESETS[preset]()
-    return kind(**{f.name: getattr(training, f.name) for f in fields(TrainConfig)})
-
-
 def _read_config(url: str, base: Job) -> Job:
     """The settings of a file, also of a bucket's, over others."""
     try:
@@ -134,7 +128,23 @@ def _read_config(url: str, base: Job) -> Job:
         values = json.loads(place.read(name))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config must be a JSON file of settings, got {url}: {error}") from error
-    return from_dict(type(base), merge_settings(to_dict(base), values))
+    return _replaced(base, values)
+
+
+def _replaced(job: Job, values: Any) -> Job:
+    """A job with other values of some settings, nested as the names of their options are."""
+    require(isinstance(values, Mapping), "settings", "names with values", values)
+    own = to_dict(job)
+    training, locations = own.pop("training"), own.pop("locations")
+    known = {**training, **locations, **own}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise ValueError(f"no such setting: {unknown[0]}; there are {', '.join(sorted(known))}")
+    merged = merge_settings(known, values)
+    parts = {
+        "training": from_dict(TrainConfig, {name: merged[name] for name in training}),
+        "locations": from_dict(LocationsConfig, {name: merged[name] for name in locations}),
+    }
+    return from_dict(type(job), {**{name: merged[name] for name in own}, **parts})
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> int:

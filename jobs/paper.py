@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cluster.config import JobConfig, LocationsConfig
+from cluster.config import JobConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
+from cluster.paper.experiment import ExperimentConfig
 from cluster.paper.occlusion import OcclusionConfig, run_occlusion
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.table import TableConfig, run_table
@@ -29,7 +30,7 @@ from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]
 TrainingJob = TypeVar("TrainingJob", bound=JobConfig)
-MeasuringJob = TypeVar("MeasuringJob", bound=LocationsConfig)
+MeasuringJob = TypeVar("MeasuringJob", bound=ExperimentConfig)
 
 
 def train(

@@ -22,6 +22,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
     """The inverse of `to_dict`; fields that are missing keep their defaults.
 
+    Args:
+        kind: of config dataclass.
+        values: by field; nested settings may be a dataclass already.
+        path: of them in the whole, with a dot at its end, for what errors say.
+
     Raises:
         ValueError: for a field that does not exist, naming it and the ones that do, and for a value
             that is of another type or that the config refuses.
@@ -34,7 +39,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
         if name not in known:
             raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
         hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type):
+        if is_dataclass(hint) and isinstance(hint, type) and not isinstance(value, hint):
             value = from_dict(hint, value, f"{path}{name}.")
         else:
             if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it

@@ -1,40 +1,39 @@
-"""What fine-tuning on another data set is given, and what it takes over from the model's settings.
+"""Settings of the hybrid job: a model's own, changed for fine-tuning it on another data set.
 
 The paper's hybrid strategy (section 3.1) names the data, 2,000 images of CelebAMask-HQ for a model
 of HELEN, and no settings.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.config import JobConfig
-from cluster.training.phase_runs import training_of
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
 
-RATES = ("lr_coarse_end_to_end", "lr_localizer_end_to_end", "lr_fine")
+LOWERED_RATES = ("lr_coarse_end_to_end", "lr_localizer_end_to_end", "lr_fine")
 RATE_FACTOR = 0.3
-"""What a model's rates are multiplied by. Lower, so that the first steps do not undo what it has
-learnt; no lower, since there are few steps, and to forget the old data set costs nothing."""
+"""What a model's rates are multiplied by. Lower than 1, so that the first steps do not undo what it
+has learnt; no lower, since there are few steps, and forgetting the old data set costs nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchConfig:
-    """Training from scratch for the same time. Sizes, augmentation, images, seed and precision are
-    the fine-tuning's."""
+    """The training from scratch that fine-tuning is compared with. Sizes, augmentation, images,
+    seed and precision are the fine-tuning's."""
 
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Rates and batch; its `epochs_*` are taken as proportions of the phases, whose real numbers of
-    epochs follow from the time. Without anything said: MODEL's own."""
+    epochs follow from the time. Default: MODEL's own."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """What is added to the fine networks' loss. Without anything said: MODEL's own."""
+    """What is added to the fine networks' loss. Default: MODEL's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HybridJobConfig(JobConfig):
-    """Fine-tuning: MODEL's own settings, its rates of the end-to-end phase times 0.3.
+    """The settings of a fine-tuning: MODEL's own, its rates of the end-to-end phase times 0.3.
 
-    Its networks are all taken up. Windows, patches, losses, augmentation may be others; the coarse
-    network's size may not.
+    All of MODEL's networks are trained further, so the coarse network's size must stay as it is;
+    windows, patches, losses and augmentation may change.
     """
 
     num_images: int | None = None
@@ -44,27 +43,28 @@ class HybridJobConfig(JobConfig):
     """Whether a model is then trained from scratch on the same images for the same time, measured
     as seconds of training."""
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
-    """Settings of that."""
+    """The training from scratch."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         num = self.num_images
         require(num is None or num >= 1, "num_images", "at least 1, or none for all", num)
 
+    @property
+    def scratch_training(self) -> TrainConfig:
+        """Settings of the training from scratch; their epochs are proportions."""
+        return replace(self.training, optim=self.scratch.optim, loss=self.scratch.loss)
 
-def fine_tuning_of(config: TrainConfig) -> HybridJobConfig:
-    """The settings that a model's own give; every epoch is validated, for the curve."""
-    own = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
+
+def fine_tuning_settings(model: TrainConfig) -> HybridJobConfig:
+    """Derives the settings of a fine-tuning from those that a model was trained with.
+
+    Every epoch is validated, for the curve.
+    """
     lower: dict[str, Any] = {
-        name: float(f"{getattr(config.optim, name) * RATE_FACTOR:.6g}") for name in RATES
+        name: float(f"{getattr(model.optim, name) * RATE_FACTOR:.6g}") for name in LOWERED_RATES
     }
+    optim = replace(model.optim, **lower)
     return HybridJobConfig(
-        **{**own, "optim": replace(config.optim, **lower), "validate_every_epochs": 1},
-        scratch=ScratchConfig(optim=config.optim, loss=config.loss),
+        training=replace(model, optim=optim, validate_every_epochs=1),
+        scratch=ScratchConfig(optim=model.optim, loss=model.loss),
     )
-
-
-def scratch_of(settings: HybridJobConfig) -> TrainConfig:
-    """Settings of the training from scratch; their epochs are proportions."""
-    scratch = settings.scratch
-    return replace(training_of(settings), optim=scratch.optim, loss=scratch.loss)

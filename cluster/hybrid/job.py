@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from cluster.hybrid.config import HybridJobConfig, scratch_of
+from cluster.hybrid.config import HybridJobConfig
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
     HYBRID,
@@ -19,13 +19,7 @@ from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
 from cluster.training.job import keep, score_phase
-from cluster.training.phase_runs import (
-    Training,
-    log_config,
-    open_training,
-    train_phase,
-    training_of,
-)
+from cluster.training.phase_runs import Training, log_config, open_training, train_phase
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import PhaseName, require
 from stn_icnn.training.phases import PHASES
@@ -51,10 +45,10 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
     require(settings.data is not None, "--data", "the shards to fine-tune on", None)
-    parent.require_fit(training_of(settings))
-    environment = open_job(settings, settings.run_name or new_run_name(HYBRID))
+    parent.require_fit(settings.training)
+    environment = open_job(settings.locations, settings.run_name or new_run_name(HYBRID))
     if settings.compare:
-        require_same_scratch(environment.run_storage, scratch_of(settings))
+        require_same_scratch(environment.run_storage, settings.scratch_training)
     training = open_training(
         settings,
         HYBRID,
@@ -68,7 +62,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         log_config(training.run, training.config)
         scratch = None
         if settings.compare:
-            scratch = open_scratch(training, scratch_of(settings), {"system": SCRATCH})
+            scratch = open_scratch(training, settings.scratch_training, {"system": SCRATCH})
             runs.enter_context(scratch.run.finishing())
         train_phase(training, PHASE, parent.start)
         others = {}

@@ -44,7 +44,6 @@ class CoarseSizeConfig(JobConfig):
     `model.coarse_px`. More may be asked for when a run is gone on with."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         distinct = len(set(self.sizes)) == len(self.sizes) > 0
         require(distinct, "sizes", "one or more, each once", list(self.sizes))
         for px in self.sizes:

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from cluster.config import LocationsConfig
+from cluster.config import UNPREFIXED, LocationsConfig
 from cluster.job_setup import JobEnvironment
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
@@ -26,6 +26,16 @@ RECORD: Final = "experiment.json"
 
 ICNN, _, STN = SYSTEMS
 """The paper's names of the two-stage parser, with the centroid cropper, and of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """What every experiment of one process is given."""
+
+    run_name: str | None = None
+    """Names the run; the same command with the same name gives the same result again."""
+    locations: Annotated[LocationsConfig, UNPREFIXED] = field(default_factory=LocationsConfig)
+    """Where results are stored and the run is tracked."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedMo
 def run_experiment(
     name: str,
     environment: JobEnvironment,
-    job: LocationsConfig,
+    config: ExperimentConfig,
     facts: Mapping[str, str | None],
     work: Work,
 ) -> dict[str, Any]:
@@ -89,8 +99,8 @@ def run_experiment(
 
     Args:
         name: of the experiment.
-        places: of the job.
-        job: all of its settings.
+        environment: of the job.
+        config: all of its settings.
         facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
         work: the experiment.
 
@@ -100,7 +110,7 @@ def run_experiment(
     Raises:
         ValueError: naming the settings in which the run of this name was started otherwise.
     """
-    settings = _settings(name, job, facts)
+    settings = _settings(name, config, facts)
     storage = environment.run_storage
     record = _earlier(storage, settings)
     tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
@@ -123,10 +133,12 @@ def run_experiment(
     return environment.tracker.last_line({**line, **record["result"]})
 
 
-def _settings(name: str, job: LocationsConfig, facts: Mapping[str, str | None]) -> dict[str, Any]:
+def _settings(
+    name: str, config: ExperimentConfig, facts: Mapping[str, str | None]
+) -> dict[str, Any]:
     """What a result depends on, as JSON gives it back."""
-    elsewhere = {*asdict(LocationsConfig()), "run_name"}
-    own = {key: value for key, value in asdict(job).items() if key not in elsewhere}
+    shared = asdict(ExperimentConfig())
+    own = {key: value for key, value in asdict(config).items() if key not in shared}
     settings: dict[str, Any] = json.loads(json.dumps({"experiment": name, **own, **facts}))
     return settings
 

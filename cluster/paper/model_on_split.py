@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentResult, OpenedModel, open_model, run_experiment
+from cluster.paper.experiment import (
+    ExperimentConfig,
+    ExperimentResult,
+    OpenedModel,
+    open_model,
+    run_experiment,
+)
 from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from cluster.training.run_record import new_run_name
@@ -20,7 +25,7 @@ from stn_icnn.scoring.confusion import evaluation_batches
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(LocationsConfig):
+class SplitConfig(ExperimentConfig):
     """A job that tries a model on the faces of a split."""
 
     model: str
@@ -32,8 +37,6 @@ class SplitConfig(LocationsConfig):
     """Which split of them."""
     num_faces: int | None = None
     """Faces of the split that are taken, from its start. None: all."""
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
 
     def __post_init__(self) -> None:
         fit = self.num_faces is None or self.num_faces >= 1
@@ -84,7 +87,7 @@ def run_on_split(
             of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config, config.run_name or new_run_name(name))
+    environment = open_job(config.locations, config.run_name or new_run_name(name))
     data = ShardedData.open(config.data)
     shards = data.shards(config.split)
     model = open_model(config.model, environment.tracker.uri, needed)

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentResult, run_experiment
+from cluster.paper.experiment import ExperimentConfig, ExperimentResult, run_experiment
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
@@ -44,7 +43,7 @@ Differences = Mapping[tuple[int, str], PatchDifference]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParityConfig(LocationsConfig):
+class ParityConfig(ExperimentConfig):
     """The paper's Figures 7 and 8: compares the model's cropper with integer slicing.
 
     python jobs/paper.py parity --data OUT
@@ -58,8 +57,6 @@ class ParityConfig(LocationsConfig):
     """Faces whose parts are cut."""
     patch_px: tuple[int, ...] = (80, 81, 126, 127)
     """Sides of the patches, px (the paper: 81 for HELEN, 127 for CelebAMask-HQ)."""
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
 
     def __post_init__(self) -> None:
         require(self.num_faces >= 1, "num_faces", "at least 1", self.num_faces)
@@ -78,7 +75,7 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
         ValueError: for data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config, config.run_name or new_run_name(NAME))
+    environment = open_job(config.locations, config.run_name or new_run_name(NAME))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint}
     return run_experiment(

@@ -33,7 +33,6 @@ class TableConfig(JobConfig):
     STN-iCNN."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
         in_order = tuple(system for system in ALL if system in self.systems)
         require(

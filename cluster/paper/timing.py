@@ -8,9 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel, open_model, run_experiment
+from cluster.paper.experiment import (
+    ICNN,
+    ExperimentConfig,
+    ExperimentResult,
+    OpenedModel,
+    open_model,
+    run_experiment,
+)
 from cluster.paper.few_faces import FewFaces, few_faces
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
@@ -32,7 +38,7 @@ Times = Mapping[tuple[str, int], Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingConfig(LocationsConfig):
+class TimingConfig(ExperimentConfig):
     """The paper's section 3.1: times a model's pipeline, and its networks with the centroid
     cropper, one face and many at a time.
 
@@ -49,8 +55,6 @@ class TimingConfig(LocationsConfig):
     """Faces that are parsed at a time, beside one (the paper's batches are of 16 a GPU)."""
     rounds: int = 11
     """Times that each is timed, in turn."""
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
 
     def __post_init__(self) -> None:
         require(self.num_faces >= 2, "num_faces", "at least 2", self.num_faces)
@@ -68,7 +72,7 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config, config.run_name or new_run_name(NAME))
+    environment = open_job(config.locations, config.run_name or new_run_name(NAME))
     model = open_model(config.model, environment.tracker.uri, ("localizer", "fine"))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}

@@ -169,7 +169,7 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
         PhaseFailedError: where workers failed more often than allowed.
     """
     # Each scoring is a run of its own.
-    environment = open_job(job, new_run_name(job.run_name or "evaluate"))
+    environment = open_job(job.locations, new_run_name(job.run_name or "evaluate"))
     data = ShardedData.open(job.data)
     data.shards(job.split)
     model = FetchedModel.fetch(job.model, environment.tracker.uri)

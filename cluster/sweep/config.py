@@ -102,10 +102,9 @@ class SweepJobConfig(JobConfig):
     reads them."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(self.num_trials >= 1, "num_trials", "at least 1", self.num_trials)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
-        grace, epochs = self.sweep.grace_epochs, self.optim.epochs(self.sweep.phases[-1])
+        grace, epochs = self.sweep.grace_epochs, self.training.optim.epochs(self.sweep.phases[-1])
         require(
             self.sweep.scheduler == "none" or grace <= epochs,
             "sweep.grace_epochs",

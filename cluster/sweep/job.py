@@ -27,7 +27,6 @@ from cluster.training.phase_runs import (
     require_batches,
     require_canvas,
     require_localizer,
-    training_of,
 )
 from cluster.training.run_record import new_run_name
 from cluster.workers.launch import PhaseFailedError
@@ -56,14 +55,14 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where no trial came to its end.
     """
-    config, sweep = training_of(settings), settings.sweep
+    config, sweep = settings.training, settings.sweep
     space = read_search_space(settings.space, DEFAULT_SPACES, config, sweep.phases)
     if set(sweep.phases) & {"localizer", "frozen", "end_to_end"}:
         require_localizer(config)
     num_combinations = int(min(settings.num_trials, count_combinations(space)))
     if sweep.search == "grid":
         require_grid(space, settings.num_trials)
-    environment = open_job(settings, settings.run_name or new_run_name(f"sweep-{preset}"))
+    environment = open_job(settings.locations, settings.run_name or new_run_name(f"sweep-{preset}"))
     data = open_data(settings, preset, environment.storage)
     for canvas in _with_values(space, config, "model.canvas_px"):
         require_canvas(canvas, data)

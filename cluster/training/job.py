@@ -38,7 +38,7 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    environment = open_job(settings, settings.run_name or new_run_name(preset))
+    environment = open_job(settings.locations, settings.run_name or new_run_name(preset))
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)

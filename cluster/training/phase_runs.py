@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.config import JobConfig
@@ -74,7 +74,7 @@ def open_training(
         TrackingUnavailableError: where the tracking server is away.
     """
     data = open_data(settings, preset, environment.storage)
-    config = training_of(settings)
+    config = settings.training
     require_canvas(config, data)
     require_localizer(config)
     require_images(data, num_images)
@@ -118,11 +118,6 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
     if run.run_id is None:  # its phases' own runs could not be put under it
         raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
     return replace(whole, config=config, record=record, run=run)
-
-
-def training_of(settings: JobConfig) -> TrainConfig:
-    """The part of a job's settings that its result depends on."""
-    return TrainConfig(**{f.name: getattr(settings, f.name) for f in fields(TrainConfig)})
 
 
 def open_data(settings: JobConfig, preset: str, storage: StorageLocation) -> ShardedData:

@@ -1,11 +1,12 @@
 """The jobs' command line: presets, settings, config files, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster.config import JobConfig
+from cluster.config import JobConfig, LocationsConfig
 from cluster.tracking.tracking_uri import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage.location import open_location
@@ -29,8 +30,7 @@ def exit_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_without_arguments_it_is_the_demo():
     config, preset = parse()
     assert preset == "demo"
-    assert config.optim == PRESETS["demo"]().optim
-    assert config.model == PRESETS["demo"]().model
+    assert config.training == PRESETS["demo"]()
     assert config.data is None
     assert config.scaling.num_workers == "auto"
 
@@ -39,10 +39,7 @@ def test_without_arguments_it_is_the_demo():
 def test_a_preset_s_every_setting_arrives(preset: str):
     config, name = parse(preset)
     assert name == preset
-    given = to_dict(config)
-    assert {field: given[field] for field in to_dict(PRESETS[preset]())} == to_dict(
-        PRESETS[preset]()
-    )
+    assert config.training == PRESETS[preset]()
 
 
 def test_settings_replace_the_preset_s():
@@ -50,34 +47,44 @@ def test_settings_replace_the_preset_s():
         "helen", "--optim.lr-coarse", "5e-3", "--model.patch-px.eye", "65", "--data", "s3://b/x",
         "--scaling.num-workers", "2", "--run-name", "mine",
     )  # fmt: skip
-    assert config.optim.lr_coarse == 5e-3
-    assert config.optim.lr_fine == 1e-2
-    assert config.model.patch_px["eye"] == 65
-    assert config.model.patch_px["nose"] == 81
+    optim, patch_px = config.training.optim, config.training.model.patch_px
+    assert (optim.lr_coarse, optim.lr_fine) == (5e-3, 1e-2)
+    assert (patch_px["eye"], patch_px["nose"]) == (65, 81)
     assert (config.data, config.scaling.num_workers, config.run_name) == ("s3://b/x", 2, "mine")
 
 
 def test_a_config_file_goes_over_the_preset(tmp_path: Path):
     (tmp_path / "mine.json").write_text('{"optim": {"lr_fine": 0.5}, "seed": 3}')
     config, name = parse("demo", "--config", str(tmp_path / "mine.json"))
-    demo = PRESETS["demo"]()
-    assert (name, config.seed, config.optim.lr_fine) == ("demo", 3, 0.5)
-    assert (config.model, config.optim.lr_coarse) == (demo.model, demo.optim.lr_coarse)
+    demo, training = PRESETS["demo"](), config.training
+    assert (name, training.seed, training.optim.lr_fine) == ("demo", 3, 0.5)
+    assert (training.model, training.optim.lr_coarse) == (demo.model, demo.optim.lr_coarse)
 
 
 def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_path: Path):
     config, _ = parse("celebamask", "--optim.lr-fine", "0.5", "--seed", "3")
-    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config.training)))
     again, _ = parse("--config", str(tmp_path / "config.json"))
     assert again == config
     over, _ = parse("--config", str(tmp_path / "config.json"), "--seed", "4")
-    assert (over.seed, over.optim) == (4, config.optim)
+    assert over.training == replace(config.training, seed=4)
+
+
+def test_a_config_file_may_hold_any_option_of_the_job(tmp_path: Path):
+    (tmp_path / "job.json").write_text(
+        '{"seed": 3, "data": "s3://b/x", "run_name": "mine", "storage": "/s",'
+        ' "scaling": {"num_workers": 2}}'
+    )
+    config, _ = parse("--config", str(tmp_path / "job.json"), "--tracking-uri", "sqlite:////y.db")
+    assert (config.data, config.run_name, config.training.seed) == ("s3://b/x", "mine", 3)
+    assert config.scaling.num_workers == 2
+    assert config.locations == LocationsConfig(storage="/s", tracking_uri="sqlite:////y.db")
 
 
 def test_a_config_file_may_lie_in_a_bucket(bucket: str):
     open_location(f"{bucket}/sweep").write("best.json", b'{"seed": 3}')
     config, name = parse("--config", f"{bucket}/sweep/best.json")
-    assert (config.seed, name) == (3, "best")
+    assert (config.training.seed, name) == (3, "best")
     with pytest.raises(ValueError, match=r"--config must be .* got s3://faces/sweep/gone\.json"):
         parse("--config", f"{bucket}/sweep/gone.json")
 
@@ -89,13 +96,17 @@ def test_a_config_file_may_lie_in_a_bucket(bucket: str):
         (["--config"], "--config needs a JSON file"),
         (["--config", "{folder}/gone.json"], r"--config must be .* got .*gone\.json"),
         (["--config", "{folder}/text.json"], r"--config must be .* got .*text\.json"),
-        (["--config", "{folder}/other.json"], r"no such setting: optim\.lr_fin"),
-        (["--config", "{folder}/type.json"], r"optim\.lr_fine must be float, got fast"),
+        (["--config", "{folder}/other.json"], r"^no such setting: optim\.lr_fin; there are"),
+        (["--config", "{folder}/type.json"], r"^optim\.lr_fine must be float, got fast"),
+        (["--config", "{folder}/list.json"], "settings must be names with values, got"),
+        (["--config", "{folder}/nested.json"], "no such setting: training; there are augment, "),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, arguments: list[str], message: str):
     (tmp_path / "text.json").write_text("lr_fine: 1")
     (tmp_path / "other.json").write_text('{"optim": {"lr_fin": 1}}')
+    (tmp_path / "list.json").write_text('["seed", 3]')
+    (tmp_path / "nested.json").write_text('{"training": {"seed": 3}}')
     (tmp_path / "type.json").write_text('{"optim": {"lr_fine": "fast"}}')
     with pytest.raises(ValueError, match=message):
         parse(*(argument.format(folder=tmp_path) for argument in arguments))
@@ -134,10 +145,11 @@ def test_fine_tuning_starts_from_the_model_s_settings_at_lower_rates(
 ):
     settings, parent = parse_fine_tuning("A job.", ["--data", "x", "--from", str(tiny_parent)])
     assert (parent.given, settings.data, settings.num_images) == (str(tiny_parent), "x", None)
-    assert (settings.model, settings.augment) == (tiny_config.model, tiny_config.augment)
-    assert settings.optim.lr_fine == 3e-3
-    assert settings.optim.lr_coarse_end_to_end == settings.optim.lr_localizer_end_to_end == 3e-5
-    assert settings.optim.epochs_end_to_end == tiny_config.optim.epochs_end_to_end
+    training, optim = settings.training, settings.training.optim
+    assert (training.model, training.augment) == (tiny_config.model, tiny_config.augment)
+    assert optim.lr_fine == 3e-3
+    assert optim.lr_coarse_end_to_end == optim.lr_localizer_end_to_end == 3e-5
+    assert optim.epochs_end_to_end == tiny_config.optim.epochs_end_to_end
     assert settings.scratch.optim == tiny_config.optim
     assert not settings.compare
 
@@ -152,11 +164,12 @@ def test_a_file_and_options_go_over_the_model_s_settings(tiny_parent: Path, tmp_
          "--num-images", "4", "--model.window-px.eye", "25", "--optim.global-batch", "3",
          "--scratch.optim.lr-fine", "0.125", "--tracking_uri", "sqlite:////x/y.db"],
     )  # fmt: skip
-    assert (settings.optim.lr_fine, settings.optim.global_batch) == (0.5, 3)
+    training = settings.training
+    assert (training.optim.lr_fine, training.optim.global_batch) == (0.5, 3)
     assert (settings.scratch.optim.lr_coarse, settings.scratch.optim.lr_fine) == (0.25, 0.125)
     assert (settings.compare, settings.num_images) == (True, 4)
-    assert (settings.model.window_px["eye"], settings.model.window_px["nose"]) == (25, 41)
-    assert settings.tracking_uri == "sqlite:////x/y.db"
+    assert (training.model.window_px["eye"], training.model.window_px["nose"]) == (25, 41)
+    assert settings.locations.tracking_uri == "sqlite:////x/y.db"
 
 
 @pytest.mark.parametrize(

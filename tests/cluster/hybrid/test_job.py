@@ -10,8 +10,8 @@ from typing import Any
 import mlflow
 import pytest
 
-from cluster.config import ScalingConfig
-from cluster.hybrid.config import HybridJobConfig, fine_tuning_of
+from cluster.config import LocationsConfig, ScalingConfig
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
@@ -59,17 +59,17 @@ def done(shards: Path, tiny_parent: Path, tmp_path_factory: pytest.TempPathFacto
     before = client.create_run(experiment).info.run_id
     client.log_artifact(before, str(tiny_parent), "model")
     parent = Parent.open(f"runs:/{before}/model", uri)
-    settings = fine_tuning_of(parent.checkpoint.config)
-    window_px = {**settings.model.window_px, "eye": 25}
+    settings = fine_tuning_settings(parent.checkpoint.config)
+    model = settings.training.model
+    model = replace(model, window_px={**model.window_px, "eye": 25})
     settings = replace(
         settings,
         data=str(shards),
         num_images=6,
         compare=True,
-        model=replace(settings.model, window_px=window_px),
+        training=replace(settings.training, model=model),
         run_name="tiny",
-        storage=str(folder / "storage"),
-        tracking_uri=uri,
+        locations=LocationsConfig(storage=str(folder / "storage"), tracking_uri=uri),
         scaling=ScalingConfig(num_workers=1, cpus_per_worker=1),
     )
     return Done(settings, parent, run_hybrid(settings, parent), client)
@@ -161,7 +161,6 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
         ({"num_images": 5}, r"\(num_images: 5, was 6\)"),
         ({"num_images": None}, r"\(num_images: None, was 6\)"),
         ({"num_images": 9}, r"at most the 8 of the training split of .*, got 9"),
-        ({"seed": 3}, r"\(config\.seed: 3, was 0\)"),
     ],
 )
 def test_same_name_with_other_images_is_refused(
@@ -169,6 +168,12 @@ def test_same_name_with_other_images_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         run_hybrid(replace(done.settings, **change), done.parent)
+
+
+def test_same_name_with_another_seed_is_refused(done: Done) -> None:
+    other = replace(done.settings, training=replace(done.settings.training, seed=3))
+    with pytest.raises(ValueError, match=r"\(config\.seed: 3, was 0\)"):
+        run_hybrid(other, done.parent)
 
 
 def test_same_name_from_another_model_is_refused(done: Done) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.hybrid.config import HybridJobConfig, fine_tuning_of, scratch_of
+from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
@@ -160,16 +160,17 @@ def test_windows_may_be_others_and_what_the_networks_do_not_fit_is_refused(
 def test_scratch_has_its_rates_and_losses_and_all_else_of_the_fine_tuning(
     tiny_config: TrainConfig,
 ) -> None:
-    settings = replace(fine_tuning_of(tiny_config), seed=5, num_images=4)
-    scratch = scratch_of(settings)
+    settings = fine_tuning_settings(tiny_config)
+    settings = replace(settings, training=replace(settings.training, seed=5), num_images=4)
+    scratch = settings.scratch_training
     assert (scratch.optim, scratch.loss) == (tiny_config.optim, tiny_config.loss)
-    assert (scratch.seed, scratch.augment) == (5, settings.augment)
-    assert scratch.validate_every_epochs == settings.validate_every_epochs == 1
+    assert (scratch.seed, scratch.augment) == (5, settings.training.augment)
+    assert scratch.validate_every_epochs == settings.training.validate_every_epochs == 1
 
 
 def test_without_data_or_images_it_is_refused(tiny_parent: Path) -> None:
     parent = Parent.open(str(tiny_parent))
     with pytest.raises(ValueError, match="--data must be the shards"):
-        run_hybrid(fine_tuning_of(parent.checkpoint.config), parent)
+        run_hybrid(fine_tuning_settings(parent.checkpoint.config), parent)
     with pytest.raises(ValueError, match="num_images must be at least 1"):
         HybridJobConfig(num_images=0)

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 import torch
 
+from cluster.config import LocationsConfig
 from stn_icnn.config import PhaseName, TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
@@ -15,16 +16,16 @@ from stn_icnn.training.phases import settings_of
 
 
 @pytest.fixture(scope="session")
-def job_locations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """`storage` and `tracking_uri` of a job's settings."""
+def job_locations(tmp_path_factory: pytest.TempPathFactory) -> LocationsConfig:
+    """Storage and a tracking store for the jobs."""
     folder = tmp_path_factory.mktemp("paper")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    return {"storage": str(folder / "storage"), "tracking_uri": uri}
+    return LocationsConfig(storage=str(folder / "storage"), tracking_uri=uri)
 
 
 @pytest.fixture(scope="session")
-def client(job_locations: dict[str, str]) -> mlflow.MlflowClient:
-    return mlflow.MlflowClient(tracking_uri=job_locations["tracking_uri"])
+def client(job_locations: LocationsConfig) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=job_locations.tracking_uri)
 
 
 @pytest.fixture(scope="session")

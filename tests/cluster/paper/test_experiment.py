@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -10,13 +10,17 @@ import pytest
 
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentResult, open_model, run_experiment
+from cluster.paper.experiment import (
+    ExperimentConfig,
+    ExperimentResult,
+    open_model,
+    run_experiment,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(LocationsConfig):
+class Config(ExperimentConfig):
     sizes: tuple[int, ...] = (1, 2)
-    run_name: str | None = None
 
 
 def work(folder: Path) -> ExperimentResult:
@@ -29,19 +33,19 @@ def undone(folder: Path) -> ExperimentResult:
 
 
 def run(
-    job_locations: dict[str, str],
+    job_locations: LocationsConfig,
     name: str,
     do: Callable[[Path], ExperimentResult],
     sizes: tuple[int, ...] = (1, 2),
     fingerprint: str | None = "abc",
 ) -> dict[str, object]:
-    config = Config(**job_locations, sizes=sizes, run_name=name)
+    config = Config(locations=job_locations, sizes=sizes, run_name=name)
     facts = {"data_fingerprint": fingerprint}
-    return run_experiment("trial", open_job(config, name), config, facts, do)
+    return run_experiment("trial", open_job(job_locations, name), config, facts, do)
 
 
 def test_it_is_tracked_kept_and_printed(
-    job_locations: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    job_locations: LocationsConfig, client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = run(job_locations, "tracked", work)
     assert (line["run_name"], line["experiment"], line["answer"]) == ("tracked", "trial", 42)
@@ -56,12 +60,12 @@ def test_it_is_tracked_kept_and_printed(
     assert [a.path for a in client.list_artifacts(str(line["run_id"]), "paper")] == [
         "paper/trial.md"
     ]
-    kept = Path(job_locations["storage"]) / "tracked" / "trial.md"
+    kept = Path(str(job_locations.storage)) / "tracked" / "trial.md"
     assert kept.read_text() == "a table"
 
 
 def test_the_same_name_gives_the_same_again(
-    job_locations: dict[str, str], client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    job_locations: LocationsConfig, client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(job_locations, "again", work)
     assert run(job_locations, "again", undone) == first
@@ -70,17 +74,17 @@ def test_the_same_name_gives_the_same_again(
 
 
 def test_it_is_published_anew_where_it_is_tracked_anew(
-    job_locations: dict[str, str], tmp_path: Path
+    job_locations: LocationsConfig, tmp_path: Path
 ) -> None:
     first = run(job_locations, "moved", work)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    moved = run({**job_locations, "tracking_uri": uri}, "moved", undone)
+    moved = run(replace(job_locations, tracking_uri=uri), "moved", undone)
     assert moved["run_id"] != first["run_id"]
     client = mlflow.MlflowClient(tracking_uri=uri)
     assert client.list_artifacts(str(moved["run_id"]), "paper")[0].path == "paper/trial.md"
 
 
-def test_other_settings_or_data_are_refused(job_locations: dict[str, str]) -> None:
+def test_other_settings_or_data_are_refused(job_locations: LocationsConfig) -> None:
     run(job_locations, "other", work)
     with pytest.raises(ValueError, match=r"sizes: \[3\], was \[1, 2\].*another --run-name"):
         run(job_locations, "other", undone, sizes=(3,))
@@ -89,21 +93,21 @@ def test_other_settings_or_data_are_refused(job_locations: dict[str, str]) -> No
 
 
 def test_what_failed_is_done_again(
-    job_locations: dict[str, str], client: mlflow.MlflowClient
+    job_locations: LocationsConfig, client: mlflow.MlflowClient
 ) -> None:
     with pytest.raises(AssertionError, match="must not"):
         run(job_locations, "failed", undone)
     (found,) = client.search_runs(["1"], "tags.`mlflow.runName` = 'failed'")
     assert found.info.status == "FAILED"
     assert run(job_locations, "failed", work)["run_id"] == found.info.run_id
-    record = Path(job_locations["storage"]) / "failed" / "experiment.json"
+    record = Path(str(job_locations.storage)) / "failed" / "experiment.json"
     assert json.loads(record.read_text())["files"] == ["trial.md"]
 
 
 def test_a_model_must_have_learnt_what_is_needed(
-    job_locations: dict[str, str], model_of: Callable[[str], Path]
+    job_locations: LocationsConfig, model_of: Callable[[str], Path]
 ) -> None:
-    uri = job_locations["tracking_uri"]
+    uri = job_locations.tracking_uri
     assert open_model(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
     assert open_model(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
     refused = (

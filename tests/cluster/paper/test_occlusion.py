@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.config import LocationsConfig
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.occlusion import Croppers, OcclusionConfig, run_occlusion
 from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples_picture
@@ -162,10 +163,10 @@ def test_a_column_a_face_and_a_frame_a_covered_part() -> None:
 
 
 def settings(
-    job_locations: dict[str, str], model: Path, shards: Path, run_name: str, **others: int
+    job_locations: LocationsConfig, model: Path, shards: Path, run_name: str, **others: int
 ) -> OcclusionConfig:
     return OcclusionConfig(
-        **job_locations,
+        locations=job_locations,
         model=str(model),
         data=str(shards),
         run_name=run_name,
@@ -176,7 +177,7 @@ def settings(
 
 def test_the_job(
     shards: Path,
-    job_locations: dict[str, str],
+    job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
@@ -189,7 +190,7 @@ def test_the_job(
         assert line[group]["iCNN"]["error_px"] != line[group]["STN-iCNN*"]["error_px"]
     assert sum(line["covered_whole_by"].values()) == 4
     assert "| covered | 4 | STN-iCNN\\* |" in capsys.readouterr().out
-    folder = Path(job_locations["storage"]) / "occlusion"
+    folder = Path(str(job_locations.storage)) / "occlusion"
     with (folder / "occlusion.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 4 * 7
@@ -214,14 +215,14 @@ def test_the_job(
 
 
 def test_only_the_first_faces_are_taken_if_asked_for(
-    shards: Path, job_locations: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: LocationsConfig, model_of: ModelOf
 ) -> None:
     job = settings(job_locations, model_of("end_to_end"), shards, "one", num_faces=1, num_covered=1)
     assert run_occlusion(job)["num_faces"] == 1
 
 
 def test_a_model_without_a_trained_localizer_is_refused(
-    shards: Path, job_locations: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: LocationsConfig, model_of: ModelOf
 ) -> None:
     for phase in ("baseline", "coarse"):
         job = settings(job_locations, model_of(phase), shards, f"no-{phase}")

@@ -7,18 +7,23 @@ import mlflow
 import pytest
 from PIL import Image
 
+from cluster.config import LocationsConfig
 from cluster.paper.few_faces import few_faces
 from cluster.paper.parity import ParityConfig, run_parity
 
 
 def test_odd_sizes_are_exact_and_even_ones_are_not(
     shards: Path,
-    job_locations: dict[str, str],
+    job_locations: LocationsConfig,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = ParityConfig(
-        **job_locations, data=str(shards), num_faces=2, patch_px=(16, 17, 33), run_name="parity"
+        locations=job_locations,
+        data=str(shards),
+        num_faces=2,
+        patch_px=(16, 17, 33),
+        run_name="parity",
     )
     line = run_parity(config)
     largest = line["largest_difference"]
@@ -27,7 +32,7 @@ def test_odd_sizes_are_exact_and_even_ones_are_not(
     printed = capsys.readouterr().out
     assert f"| 16 | pixel | {largest['16']} |" in printed
     assert "| 17 | pixel | 0 | 0.0% |" in printed
-    folder = Path(job_locations["storage"]) / "parity"
+    folder = Path(str(job_locations.storage)) / "parity"
     with (folder / "parity.csv").open() as file:
         rows = {(row["patch_px"], row["centred_on"]): row for row in csv.DictReader(file)}
     assert int(rows["16", "pixel"]["largest"]) == largest["16"]

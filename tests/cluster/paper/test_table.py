@@ -6,7 +6,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.config import JobConfig, ScalingConfig
+from cluster.config import JobConfig, LocationsConfig, ScalingConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size, write_coarse_size
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import COUNTS_FILE, phases_of
@@ -165,10 +165,11 @@ def short(
     optim = replace(tiny_config.optim, epochs_coarse=1, epochs_localizer=1, epochs_end_to_end=1)
     config = replace(tiny_config, optim=optim)
     return {
-        **{f.name: getattr(config, f.name) for f in fields(TrainConfig)},
+        "training": config,
         "data": str(shards),
-        "storage": str(folder / "storage"),
-        "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "locations": LocationsConfig(
+            storage=str(folder / "storage"), tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+        ),
         "scaling": ScalingConfig(num_workers=2, cpus_per_worker=1),
     }
 
@@ -231,7 +232,7 @@ def test_table_goes_on_with_more_seeds(
         "STN-iCNN - iCNN",
     }
     assert "2 seeds" in (storage / "table.md").read_text()
-    client = mlflow.MlflowClient(tracking_uri=short["tracking_uri"])
+    client = mlflow.MlflowClient(tracking_uri=short["locations"].tracking_uri)
     assert {f.path for f in client.list_artifacts(two["run_id"], "paper")} == {
         f"paper/table{rest}" for rest in (".md", ".csv", ".png", "_differences.csv")
     }
@@ -281,9 +282,8 @@ def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> Non
         run_coarse_size(CoarseSizeConfig(**short, run_name="table"), "demo")
     with pytest.raises(ValueError, match="kind: None, was table"):
         run_end_to_end(JobConfig(**short, run_name="table"), "demo")
-    job_locations = {name: short[name] for name in ("storage", "tracking_uri")}
     with pytest.raises(ValueError, match="is a training: give another --run-name"):
-        run_parity(ParityConfig(**job_locations, run_name="table", num_faces=1))
+        run_parity(ParityConfig(locations=short["locations"], run_name="table", num_faces=1))
 
 
 @pytest.mark.usefixtures("_cluster")
@@ -292,7 +292,7 @@ def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> Non
 def test_coarse_sizes_are_compared_for_both_pipelines(
     one: dict[str, Any], short: dict[str, Any]
 ) -> None:
-    seed, run = Path(one["storage"]) / "seed-0", Path(short["storage"]) / "coarse-size"
+    seed, run = Path(one["storage"]) / "seed-0", Path(short["locations"].storage) / "coarse-size"
     for px in (32, 64):  # as if they had been trained
         shutil.copytree(seed, run / f"coarse-{px}")
         record = json.loads((seed / "run.json").read_text())

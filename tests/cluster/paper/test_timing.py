@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.config import LocationsConfig
 from cluster.paper import timing
 from cluster.paper.timing import TimingConfig, run_timing, timed_in_turn, with_centroids
 from stn_icnn.config import PhaseName
@@ -64,7 +65,7 @@ def test_the_job(
     system: str,
     metric: str,
     shards: Path,
-    job_locations: dict[str, str],
+    job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
@@ -72,7 +73,7 @@ def test_the_job(
 ) -> None:
     monkeypatch.setattr(timing, "LEAST_S", 0.0)
     config = TimingConfig(
-        **job_locations,
+        locations=job_locations,
         model=str(model_of(phase)),
         data=str(shards),
         num_faces=2,
@@ -83,7 +84,7 @@ def test_the_job(
     assert set(line["ms_a_face"]) == {"iCNN", system}
     assert "undelivered" not in line
     assert all(set(of_system) == {"1", "2"} for of_system in line["ms_a_face"].values())
-    folder = Path(job_locations["storage"]) / config.run_name
+    folder = Path(str(job_locations.storage)) / config.run_name
     with (folder / "timing.csv").open() as file:
         rows = list(csv.DictReader(file))
     alone = sorted(
@@ -106,9 +107,11 @@ def test_the_job(
 
 
 def test_a_model_without_a_localizer_is_refused(
-    shards: Path, job_locations: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: LocationsConfig, model_of: ModelOf
 ) -> None:
-    config = TimingConfig(**job_locations, model=str(model_of("baseline")), data=str(shards))
+    config = TimingConfig(
+        locations=job_locations, model=str(model_of("baseline")), data=str(shards)
+    )
     with pytest.raises(ValueError, match="of the phase baseline: give one of the phase end_to_end"):
         run_timing(config)
 

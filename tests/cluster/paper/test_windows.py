@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.config import LocationsConfig
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.windows import WindowsConfig, label_faces, run_windows
 from stn_icnn.context import LocalContext
@@ -50,13 +51,13 @@ def test_windows_lie_as_far_off_as_they_are_said_to(model: OpenedModel, tiny_fac
 
 def test_the_job(
     shards: Path,
-    job_locations: dict[str, str],
+    job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = WindowsConfig(
-        **job_locations,
+        locations=job_locations,
         model=str(model_of("frozen")),
         data=str(shards),
         run_name="windows",
@@ -73,7 +74,7 @@ def test_the_job(
     printed = capsys.readouterr().out
     assert "| STN-iCNN\\* |" in printed
     assert "| true centres | 0.0 |" in printed
-    folder = Path(job_locations["storage"]) / "windows"
+    folder = Path(str(job_locations.storage)) / "windows"
     with (folder / "windows.csv").open() as file:
         rows = {row["cropper"]: row for row in csv.DictReader(file)}
     assert float(rows["iCNN"]["overall"]) == line["overall"]["iCNN"]
@@ -84,9 +85,11 @@ def test_the_job(
 
 
 def test_a_model_that_is_not_whole_is_refused(
-    shards: Path, job_locations: dict[str, str], model_of: ModelOf
+    shards: Path, job_locations: LocationsConfig, model_of: ModelOf
 ) -> None:
-    settings = WindowsConfig(**job_locations, model=str(model_of("localizer")), data=str(shards))
+    settings = WindowsConfig(
+        locations=job_locations, model=str(model_of("localizer")), data=str(shards)
+    )
     with pytest.raises(ValueError, match="trained networks coarse, localizer, fine"):
         run_windows(settings)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import ray
 import torch
 
-from cluster.config import JobConfig, ScalingConfig
+from cluster.config import JobConfig, LocationsConfig, ScalingConfig
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
 from cluster.sweep.sweep_record import Trial, load_trials
@@ -51,10 +51,11 @@ def settings(
     optim = replace(tiny_config.optim, epochs_fine=NUM_EPOCHS)
     config = replace(tiny_config, optim=optim, fine=FineConfig(networks=("eye",)))
     return SweepJobConfig(
-        **{f.name: getattr(config, f.name) for f in fields(TrainConfig)},
+        training=config,
         data=str(shards),
-        storage=str(folder / "storage"),
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        locations=LocationsConfig(
+            storage=str(folder / "storage"), tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+        ),
         run_name="tiny",
         scaling=ScalingConfig(num_workers=1, cpus_per_worker=1),
         num_trials=3,
@@ -69,14 +70,14 @@ def done(settings: SweepJobConfig, _cluster: None) -> dict[str, Any]:
 
 
 def children(settings: SweepJobConfig, run_id: str) -> list[mlflow.entities.Run]:
-    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     run = client.get_run(run_id)
     found = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
     return sorted(found, key=lambda child: child.info.run_name)
 
 
 def trials_of(settings: SweepJobConfig, run_name: str) -> list[Trial]:
-    return load_trials(Folder(Path(str(settings.storage), run_name)))
+    return load_trials(Folder(Path(str(settings.locations.storage), run_name)))
 
 
 def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: SweepJobConfig) -> None:
@@ -91,7 +92,7 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
         assert run.data.tags["trial_state"] == trial.state
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial.state]
         assert run.data.params["optim.lr_fine"] == str(trial.values["optim.lr_fine"])
-        client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+        client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
         history = client.get_metric_history(run.info.run_id, "val/f1_parts")
         assert {m.step: m.value for m in history} == trial.curve
         assert sorted(trial.curve) == list(range(1, trial.epochs + 1))
@@ -103,16 +104,16 @@ def test_the_best_setting_is_a_file_that_a_training_job_takes(
     job, _ = parse_job(JobConfig, "A job.", ["--config", done["config"]])
     assert isinstance(job, JobConfig)
     best = done["best"]["values"]
-    assert job.model.patch_px["eye"] == best["model.patch_px.eye"]
-    assert job.optim.lr_fine == best["optim.lr_fine"]
-    assert job.validate_every_epochs == settings.validate_every_epochs
-    assert job.model.window_px == settings.model.window_px
+    assert job.training.model.patch_px["eye"] == best["model.patch_px.eye"]
+    assert job.training.optim.lr_fine == best["optim.lr_fine"]
+    assert job.training.validate_every_epochs == settings.training.validate_every_epochs
+    assert job.training.model.window_px == settings.training.model.window_px
 
 
 def test_report_and_best_model_are_artifacts(
     done: dict[str, Any], settings: SweepJobConfig, tmp_path: Path
 ) -> None:
-    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     names = {artifact.path for artifact in client.list_artifacts(done["run_id"], "report")}
     assert names == {
         "report/sweep.md",
@@ -155,17 +156,18 @@ def test_trials_that_can_never_fit_are_refused_with_the_arithmetic(
     ]:
         with pytest.raises(ValueError, match=rf"{needed}, the cluster's nodes have 2 CPUs"):
             run_sweep(replace(settings, scaling=scaling, run_name="large"), "demo")
-    assert not (Path(str(settings.storage)) / "large").exists()
+    assert not (Path(str(settings.locations.storage)) / "large").exists()
 
 
 def test_a_start_that_does_not_fit_a_trial_is_refused(
     done: dict[str, Any], settings: SweepJobConfig, tiny_model: Path
 ) -> None:
     sweep = SweepConfig(phases=("coarse", "localizer"), start=str(tiny_model))
-    larger = replace(settings.model, kernel_size=5)
+    training = settings.training
+    larger = replace(training, model=replace(training.model, kernel_size=5))
     message = r"sweep\.start: the coarse network to start from was made for other settings"
     with pytest.raises(ValueError, match=message):
-        run_sweep(replace(settings, sweep=sweep, space=(), model=larger), "demo")
+        run_sweep(replace(settings, sweep=sweep, space=(), training=larger), "demo")
     alone = SweepConfig(phases=("end_to_end",))
     with pytest.raises(ValueError, match="end_to_end needs coarse and localizer trained"):
         run_sweep(replace(settings, sweep=alone, space=()), "demo")
@@ -196,7 +198,7 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.sweep.tune_run.run_trial", run_and_misbehave)
-    folder = Path(str(settings.storage)) / "faulty"
+    folder = Path(str(settings.locations.storage)) / "faulty"
     folder.mkdir()
     (folder / "raises").touch()
     faulty = replace(
@@ -221,7 +223,7 @@ def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
     assert result["trials"] == {"finished": 1, "failed": 1, "diverged": 1}
     tracked = children(settings, result["run_id"])
     assert [run.info.status for run in tracked] == ["FINISHED", "FAILED", "FAILED"]
-    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     history = client.get_metric_history(tracked[0].info.run_id, "train/loss")
     assert [m.step for m in history] == [1, 2, 3]
 
@@ -274,11 +276,12 @@ def test_all_phases_from_a_start_with_seeds(
     done: dict[str, Any], settings: SweepJobConfig, tiny_model: Path, tmp_path: Path
 ) -> None:
     """The coarse network is taken from a model, so a trial trains the two other phases alone."""
-    optim = replace(settings.optim, epochs_localizer=1, epochs_end_to_end=1)
+    training = settings.training
+    optim = replace(training.optim, epochs_localizer=1, epochs_end_to_end=1)
     whole = replace(
         settings,
         run_name="seeds",
-        optim=optim,
+        training=replace(training, optim=optim),
         num_trials=1,
         seeds=2,
         space=("optim.lr_fine=1e-2 1e-3",),
@@ -297,7 +300,9 @@ def test_all_phases_from_a_start_with_seeds(
     assert result["best"]["val/f1_overall"] == pytest.approx(sum(scores) / 2)
     start = load_checkpoint(tiny_model).model.coarse.state_dict()
     model = load_checkpoint(
-        Path(str(settings.storage), "seeds", "trial-0000-seed-1", "localizer", "epoch_0001")
+        Path(
+            str(settings.locations.storage), "seeds", "trial-0000-seed-1", "localizer", "epoch_0001"
+        )
     ).model.coarse.state_dict()
     assert all(torch.equal(start[name], model[name]) for name in start)
 
@@ -307,16 +312,20 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
 ) -> None:
     """Twice, at whatever moment it is when a first and a third trial have reported."""
     config = tmp_path / "config.json"
-    plain = {name: to_dict(settings)[name] for name in to_dict(TrainConfig())}
-    config.write_text(json.dumps(plain))
+    config.write_text(json.dumps(to_dict(settings.training)))
     arguments = [
         *("--config", str(config), "--data", str(settings.data), "--run-name", "killed"),
-        *("--storage", str(settings.storage), "--tracking-uri", str(settings.tracking_uri)),
+        *(
+            "--storage",
+            str(settings.locations.storage),
+            "--tracking-uri",
+            str(settings.locations.tracking_uri),
+        ),
         *("--num-trials", "4", "--sweep.scheduler", "none"),
         *("--space", "optim.lr-fine=log 1e-3 1e-1"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *arguments]
-    folder = Path(str(settings.storage)) / "killed" / "trials"
+    folder = Path(str(settings.locations.storage)) / "killed" / "trials"
     for reported in (1, 3):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
             deadline = time.monotonic() + 120
@@ -336,7 +345,7 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
     assert before.items() <= {trial.name: trial.values for trial in trials}.items()
     tracked = children(settings, result["run_id"])
     assert [run.info.run_name for run in tracked] == [trial.name for trial in trials]
-    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     for run, trial in zip(tracked, trials, strict=True):
         history = client.get_metric_history(run.info.run_id, "val/f1_parts")
         assert {m.step: m.value for m in history} == trial.curve

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import ray
 import torch
 
 import cluster.training.worker
-from cluster.config import JobConfig, ScalingConfig
+from cluster.config import JobConfig, LocationsConfig, ScalingConfig
 from cluster.scoring.worker import MODEL, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
@@ -72,11 +72,10 @@ def done(shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPa
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     config = replace(tiny_config, checkpoint_every_steps=1)
     settings = JobConfig(
-        **{f.name: getattr(config, f.name) for f in fields(TrainConfig)},
+        training=config,
         data=str(shards),
         run_name="tiny",
-        storage=str(folder / "storage"),
-        tracking_uri=uri,
+        locations=LocationsConfig(storage=str(folder / "storage"), tracking_uri=uri),
         scaling=ScalingConfig(num_workers=2, cpus_per_worker=1),
     )
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -97,7 +96,7 @@ def test_run_is_in_mlflow(done: Done) -> None:
     run = done.client.get_run(done.result["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["data_fingerprint"] == done.result["data_fingerprint"]
-    assert run.data.params["optim.lr_fine"] == str(done.settings.optim.lr_fine)
+    assert run.data.params["optim.lr_fine"] == str(done.settings.training.optim.lr_fine)
     assert run.data.metrics["test/f1_overall"] == done.result["test"]["overall"]
     children = done.client.search_runs(
         [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
@@ -126,7 +125,9 @@ def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> No
     assert {"report/f1.json", "report/f1.md", "report/f1.csv", "report/f1.png"} <= names
     config = done.client.download_artifacts(run_id, "config.json", str(tmp_path))
     assert json.loads(Path(config).read_text())["optim"]["global_batch"] == 4
-    champion = resolve_model("models:/stn-icnn-helen@champion", done.settings.tracking_uri)
+    champion = resolve_model(
+        "models:/stn-icnn-helen@champion", done.settings.locations.tracking_uri
+    )
     parser = FaceParser.load(champion)
     photo = np.full((90, 80, 3), 128, dtype=np.uint8)
     assert parser.parse(photo).labels.shape == (90, 80)
@@ -141,9 +142,10 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
 
 
 def test_same_name_with_other_settings_is_refused(done: Done) -> None:
-    other = replace(done.settings, optim=replace(done.settings.optim, lr_fine=0.5))
+    training = done.settings.training
+    other = replace(training, optim=replace(training.optim, lr_fine=0.5))
     with pytest.raises(ValueError, match=r"optim\.lr_fine: 0\.5, was 0\.01"):
-        run_end_to_end(other, "demo")
+        run_end_to_end(replace(done.settings, training=other), "demo")
 
 
 def end_to_end_task(shards: Path, config: TrainConfig, start: bytes | None = None) -> TrainTask:
@@ -216,7 +218,9 @@ def test_f1_from_two_workers_equals_f1_from_one(
 ) -> None:
     data = ShardedData.open(str(shards))
     every_shard = tuple(shard for split in SPLITS for shard in data.shards(split))
-    model_file = resolve_model(done.result["model"], done.settings.tracking_uri) / "model.pt"
+    model_file = (
+        resolve_model(done.result["model"], done.settings.locations.tracking_uri) / "model.pt"
+    )
     result = run_on_workers(
         score_split,
         # All 12 faces in batches of 8 and 4: one for each worker.
