@@ -1,4 +1,4 @@
-"""How every job begins: its name and places, then, once its input is known, the cluster."""
+"""How every job begins: name, storage and tracking first; the cluster once its input is known."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from stn_icnn.storage import StorageLocation
 
 @dataclass(frozen=True)
 class JobEnvironment:
-    """A job's name, where it keeps things, and where it is tracked."""
+    """A run's name, the storage that it has a location in, and its tracking."""
 
     run_name: str
     storage: StorageLocation
@@ -28,7 +28,11 @@ class JobEnvironment:
 
 
 def open_job(locations: LocationsConfig, run_name: str) -> JobEnvironment:
-    """Settles a job's places and prints them.
+    """Resolves a job's storage, connects to its tracking store, and prints both.
+
+    Args:
+        locations: what the user gave.
+        run_name: the run's name.
 
     Raises:
         ValueError: for a name, storage or tracking address that can't be used.
@@ -44,13 +48,13 @@ def open_job(locations: LocationsConfig, run_name: str) -> JobEnvironment:
 def join(
     environment: JobEnvironment, data: ShardedData, scaling: ScalingConfig, most_workers: int
 ) -> WorkerAllocation:
-    """Joins the cluster, waits for the job's share of it, and prints that.
+    """Joins the cluster, waits for the workers that the job takes, and prints how many they are.
 
     Args:
-        places: of the job.
-        data: that all nodes must be able to read.
+        environment: the job's; all nodes must see its storage.
+        data: the data set, which all nodes must be able to read.
         scaling: what the user asked for.
-        most_workers: that the work keeps busy, where the number is `auto`.
+        most_workers: the most workers that the work has use for, where their number is `auto`.
 
     Raises:
         ValueError: where there are not the resources, or a node does not see storage or data.

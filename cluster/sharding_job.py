@@ -16,14 +16,14 @@ from sharding.packing.writer import ShardRecord, ShardTask
 from sharding.storage.location import open_location
 
 MAX_RETRIES = 3
-"""Of a task whose node or process dies; what a task raises is not tried again."""
+"""Retries of a task whose node or process dies; what a task raises is not tried again."""
 
 
 def map_on_cluster(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
-    """Yields the records as they come; a task takes a CPU of any node.
+    """Runs shard tasks on the cluster, each on a CPU of any node; yields records as they come.
 
     Raises:
-        OSError: the cluster lost tasks, more often than it tries again.
+        OSError: where the cluster lost a task more often than it is tried again.
     """
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(write)
     pending = [remote.remote(task) for task in tasks]
@@ -44,17 +44,17 @@ def map_on_cluster(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[Sh
 
 
 def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
-    """The sharding job.
+    """Runs the sharding job.
 
     Args:
-        args: as `sharding.cli.add_build_commands` describes them.
+        args: the arguments that `sharding.cli.add_build_commands` describes.
 
     Returns:
         The job's last line: `out`, `num_samples` by split, `num_rejected`, `data_fingerprint`.
 
     Raises:
-        ValueError: source, settings or places can't be used.
-        OSError: disk, network or tasks failed; the same command goes on where it stopped.
+        ValueError: where source, settings or output can't be used.
+        OSError: where disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()
     source, out = open_location(args.source), writable_location(args.out, "shards")

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -25,14 +25,14 @@ def progress(
     count: Callable[[T], int] = _one,
     was_there: Callable[[T], bool] = _no,
 ) -> Iterator[T]:
-    """Passes on what is done and shows, on stderr, how much that is, its rate, and the time left.
+    """Yields results as they come; shows on stderr their number, their rate and the time left.
 
     Args:
-        done: results, as they come.
-        total: of units.
-        unit: what is counted, in the singular.
-        count: units that a result stands for.
-        was_there: whether a result is an earlier run's. It counts as done, but says nothing of the
+        done: the results.
+        total: number of units in all.
+        unit: the unit's name, in the singular.
+        count: tells the number of units that a result stands for.
+        was_there: tells whether a result is an earlier run's. It counts as done, but not for the
             rate, nor does the time until the first that is not.
     """
     counted = ((item, count(item), was_there(item)) for item in done)

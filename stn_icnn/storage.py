@@ -13,7 +13,10 @@ from typing import BinaryIO, Protocol
 
 
 class StorageLocation(Protocol):
-    """A folder or a bucket's prefix; `path` is always relative to it, with forward slashes."""
+    """A folder or a bucket's prefix, in which files are read and written.
+
+    A `path` is always relative to it, with forward slashes. Locations can be pickled.
+    """
 
     @property
     def url(self) -> str:
@@ -25,11 +28,11 @@ class StorageLocation(Protocol):
         ...
 
     def url_of(self, path: str) -> str:
-        """The full address of `path`, as `open_shard` takes it."""
+        """Returns the full address of `path`, as `open_shard` takes it."""
         ...
 
     def read(self, path: str) -> bytes:
-        """The whole file; FileNotFoundError where there is none."""
+        """Returns the whole file; raises FileNotFoundError where there is none."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -41,15 +44,15 @@ class StorageLocation(Protocol):
         ...
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable reader."""
+        """Opens a seekable reader."""
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file at `path`."""
+        """Tells whether there is a file at `path`."""
         ...
 
     def list(self, under: str = "") -> list[str]:
-        """Every file's path below the folder `under`, sorted."""
+        """Returns the path of every file below the folder `under`, sorted."""
         ...
 
     def delete(self, path: str) -> None:
@@ -57,13 +60,13 @@ class StorageLocation(Protocol):
         ...
 
     def abort_uploads(self, paths: re.Pattern[str]) -> None:
-        """Gives up what killed writers of such paths left half-uploaded, which no listing shows."""
+        """Aborts the uploads to such paths that killed writers left, which no listing shows."""
         ...
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A local or shared folder; made when something is written to it."""
+    """A local or shared folder, made when something is written to it; see `StorageLocation`."""
 
     root: Path
 
@@ -77,11 +80,11 @@ class Folder:
         return Folder(self.root / name)
 
     def url_of(self, path: str) -> str:
-        """The full path of `path`."""
+        """Returns the full path of `path`."""
         return str(self.root / path)
 
     def read(self, path: str) -> bytes:
-        """The whole file."""
+        """Returns the whole file."""
         file = self.root / path
         try:
             return file.read_bytes()
@@ -92,26 +95,26 @@ class Folder:
             raise
 
     def write(self, path: str, data: bytes) -> None:
-        """Writes beside the file, then renames."""
+        """Writes a file beside it, then renames that."""
         with self._replacing(path) as temporary:
             temporary.write_bytes(data)
 
     def upload(self, file: BinaryIO, path: str) -> None:
-        """Copies beside the file, then renames."""
+        """Copies to a file beside it, then renames that."""
         file.seek(0)
         with self._replacing(path) as temporary, temporary.open("wb") as copy:
             shutil.copyfileobj(file, copy)
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable reader."""
+        """Opens a seekable reader."""
         return (self.root / path).open("rb")
 
     def exists(self, path: str) -> bool:
-        """Whether there is a file at `path`."""
+        """Tells whether there is a file at `path`."""
         return (self.root / path).is_file()
 
     def list(self, under: str = "") -> list[str]:
-        """Every file's path below `under`, sorted."""
+        """Returns the path of every file below `under`, sorted."""
         walk = os.walk(self.root / under, onerror=_pass_over)
         files = (Path(top) / name for top, _, names in walk for name in names)
         return sorted(file.relative_to(self.root).as_posix() for file in files)
@@ -124,7 +127,7 @@ class Folder:
             file.parent.rmdir()
 
     def abort_uploads(self, paths: re.Pattern[str]) -> None:
-        """Nothing: what is half-written in a folder is listed."""
+        """Does nothing: what is half-written in a folder is listed."""
 
     @contextmanager
     def _replacing(self, path: str) -> Iterator[Path]:
@@ -141,12 +144,13 @@ class Folder:
 
 
 def _pass_over(error: OSError) -> None:
-    """Lets a folder that is gone or closed to us be one without files, but no failing disk."""
+    """Takes a folder that is gone or closed to us for an empty one, but raises a disk's failure."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
         raise error
 
 
 def _to_disk(path: Path) -> None:
+    """Waits until a file, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

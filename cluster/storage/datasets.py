@@ -1,4 +1,4 @@
-"""Sharded data sets as jobs see them, and the one that the demo makes for itself."""
+"""The sharded data sets that jobs read, and the one that the demo makes for itself."""
 
 import tempfile
 from dataclasses import dataclass
@@ -18,16 +18,20 @@ DEMO_NAME = "procedural"
 
 @dataclass(frozen=True)
 class ShardedData:
-    """A finished data set: its manifest, and where it lies."""
+    """A finished data set: its location and its manifest."""
 
     location: StorageLocation
     manifest: Manifest
     name: str
-    """That reports and models go by: the manifest's `dataset`, or `procedural`."""
+    """The name in reports and models: the manifest's `dataset`, or `procedural`."""
 
     @classmethod
     def open(cls, address: Address, name: str | None = None) -> "ShardedData":
-        """Reads the manifest.
+        """Reads a data set's manifest.
+
+        Args:
+            address: a folder or `s3://bucket/prefix`.
+            name: its name in reports and models; None: the manifest's `dataset`.
 
         Raises:
             ValueError: where there is none, it is unfinished or of another version.
@@ -38,7 +42,7 @@ class ShardedData:
 
     @property
     def facts(self) -> DataFacts:
-        """What a model must remember of it."""
+        """The facts about the data set that a model must remember."""
         scale = self.manifest.scale
         return DataFacts(
             dataset=self.name,
@@ -48,7 +52,7 @@ class ShardedData:
         )
 
     def shards(self, split: str) -> tuple[DatasetShard, ...]:
-        """A split's shards.
+        """Returns a split's shards.
 
         Raises:
             ValueError: where the split holds no face.
@@ -62,7 +66,7 @@ class ShardedData:
         return shards
 
     def shards_or_none(self, split: str) -> tuple[DatasetShard, ...]:
-        """A split's shards, if it has any."""
+        """Returns a split's shards, if it has any."""
         shards = self.manifest.splits.get(split, ())
         return tuple(
             DatasetShard(**vars(shard), location=self.location) for shard in shards if shard.samples

@@ -39,7 +39,7 @@ def read_faces(
         canvas_px=config.model.canvas_px,
         with_labels=with_labels,
     )
-    require_samples(shards, paths, Counter(place.shard for place in faces.samples))
+    require_samples(shards, paths, Counter(sample.shard for sample in faces.samples))
     return faces
 
 

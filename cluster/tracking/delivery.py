@@ -1,4 +1,4 @@
-"""Delivers one record to MLflow: finds or makes its run, and writes there what it says.
+"""Delivering one record to MLflow: its run is found or made, and what it says is written there.
 
 A record that comes again, as after a time-out, doubles nothing: the run is found by its name, a
 param keeps its first value, and a metric of a step counts once.
@@ -13,9 +13,9 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from cluster.tracking.outbox import Record, RefusedError
 from cluster.tracking.provenance import VALUE_LIMIT
 from cluster.tracking.registry import register
-from cluster.tracking.spool import Record, RefusedError
 from cluster.tracking.tracking_uri import artifact_location, without_password
 
 _PARENT_TAG: Final = "mlflow.parentRunId"
@@ -26,19 +26,19 @@ _REFUSALS: Final = (
     *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"),
     *("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"),
 )
-"""MLflow's answers that trying again would not change."""
+"""The errors of MLflow that trying again would not change."""
 
 
 class Delivery:
-    """Delivers records into one MLflow experiment. Not safe for threads by itself."""
+    """Delivers records into one MLflow experiment; it is not safe for threads by itself."""
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
-        """Asks MLflow nothing.
+        """Remembers where to deliver, and asks MLflow nothing.
 
         Args:
-            client: for the store at `uri`.
-            uri: named, without its password, where the store is away.
-            experiment_id: of all runs.
+            client: a client of the store at `uri`.
+            uri: the address, named without its password where the store is away.
+            experiment_id: the id of the experiment that holds all runs.
         """
         self.client = client
         self.uri = uri
@@ -47,11 +47,11 @@ class Delivery:
         self._logged: dict[str, set[tuple[str, int]]] = {}
 
     def known_run_id(self, name: str, parent_id: str | None) -> str | None:
-        """MLflow's id of a run that was found or made here; None of any other."""
+        """Returns MLflow's id of a run that was found or made here; None for any other."""
         return self._run_ids.get((name, parent_id))
 
     def deliver(self, record: Record) -> None:
-        """Carries out what the record says; one that registers a model gets its `version`.
+        """Carries out what the record says; a record that registers a model gets its `version`.
 
         Raises:
             RefusedError: where MLflow will not take it, now or later.
@@ -118,7 +118,7 @@ class Delivery:
                 raise RefusedError(f"unknown operation {op!r}")
 
     def _run_id(self, record: Record) -> str:
-        """The id of the record's run, which is found by its name, or made."""
+        """Returns the id of the record's run, which is found by its name, or made."""
         name, parent = record["name"], record["parent"]
         if (name, parent) not in self._run_ids:
             run = self._find(name, parent)

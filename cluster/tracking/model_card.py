@@ -48,7 +48,7 @@ def model_card(
     commit: str | None = None,
     parent: str | None = None,
 ) -> str:
-    """The model card, Markdown, short enough for a model version's description.
+    """Returns the model card, Markdown, short enough for a model version's description.
 
     Args:
         name: of the registered model.
@@ -58,9 +58,9 @@ def model_card(
         preset: that the run started from.
         config: what to show of the settings, a mapping or dataclass, nested or not.
         val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
-        test_f1: on the test split; empty where it was not read.
-        run_id: of the MLflow run.
-        commit: of the code.
+        test_f1: the same on the test split; empty where it was not read.
+        run_id: the id of the MLflow run.
+        commit: the code's commit.
         parent: the model that it was fine-tuned from, if there is one.
     """
     origin = {

@@ -1,4 +1,4 @@
-"""What runs record of their origin: settings as flat params, and the commit of the code."""
+"""The origin that runs record: settings as flat params, and the commit of the code."""
 
 import dataclasses
 import os
@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 VALUE_LIMIT: Final = 5000
-"""Characters of a param or tag; MLflow itself takes 6000 and 8000."""
+"""The most characters of a param or tag; MLflow itself takes 6000 and 8000."""
 
 COMMIT_ENV: Final = "STN_ICNN_COMMIT"
 
 
 def flatten(params: Any, prefix: str = "") -> dict[str, str]:
-    """`{"optim": {"lr": 0.1}}`, or dataclasses nested so, as `{"optim.lr": "0.1"}`.
+    """Returns nested settings as flat text: `{"optim": {"lr": 0.1}}` as `{"optim.lr": "0.1"}`.
 
-    Values longer than MLflow takes are cut.
+    Args:
+        params: a mapping or dataclass, nested or not; values longer than MLflow takes are cut.
+        prefix: what the names begin with.
     """
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
         params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
@@ -29,11 +31,11 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit that this code was run from, `-dirty` behind it where tracked files differ.
+    """Returns the commit that this code was run from, with `-dirty` where tracked files differ.
 
     A submitted job's copy of the working directory is no checkout: there the variable
-    `STN_ICNN_COMMIT` tells. None where neither does; a package installed into some other
-    project's checkout is none.
+    `STN_ICNN_COMMIT` names the commit. It is None where neither tells; a package installed into
+    some other project's checkout has none.
     """
     told = os.environ.get(COMMIT_ENV)
     if told:

@@ -1,4 +1,4 @@
-"""Registering a finished model in MLflow, and who is its data set's champion."""
+"""Registering a finished model in MLflow, and choosing its data set's champion."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from cluster.tracking.stored_models import NOT_FOUND
 
 CHAMPION: Final = "champion"
-"""The alias of the best model of a data set."""
+"""The alias of a data set's best model."""
 
 SCORE: Final = "val/f1_overall"
 FINGERPRINT_TAG: Final = "data_fingerprint"
@@ -35,19 +35,19 @@ def register(
     metrics: Mapping[str, float],
     data_fingerprint: str,
 ) -> str:
-    """Makes a version of the model `name` from a run's artifacts; it may become champion.
+    """Makes a version of the model `name` from a run's artifacts, which may become champion.
 
     The same result of the same run is registered once, however often this is called.
 
     Args:
-        client: of the tracking store.
-        name: `stn-icnn-DATASET`; made where it is not there.
-        run_id: the run that holds the artifacts.
+        client: a client of the tracking store.
+        name: the registered model's name, `stn-icnn-DATASET`; it is made where it is not there.
+        run_id: the id of the run that holds the artifacts.
         artifact_path: the checkpoint's path in them.
-        card: the model card, Markdown; the version's description.
-        tags: of the version.
-        metrics: become tags too; `val/f1_overall` decides who is champion.
-        data_fingerprint: of the shards that the metrics were measured on.
+        card: the model card, Markdown, which becomes the version's description.
+        tags: the version's tags.
+        metrics: metrics that become tags too; `val/f1_overall` decides which model is champion.
+        data_fingerprint: the fingerprint of the shards that the metrics were measured on.
 
     Returns:
         The version's number.
@@ -111,7 +111,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def _reason_not_champion(
     champion: ModelVersion | None, score: float | None, data_fingerprint: str
 ) -> str | None:
-    """Why a model of this score is not to be champion; None if it is."""
+    """Returns why a model of this score is not to be champion; None if it is."""
     if score is None or not math.isfinite(score):
         return f"no: {SCORE} is {score}"
     if champion is None:
@@ -127,6 +127,7 @@ def _reason_not_champion(
 
 
 def _fitted(card: str) -> str:
+    """Returns the card, cut to the registry's limit."""
     if len(card) <= _DESCRIPTION_LIMIT:
         return card
     notice = "\n\n(cut to the registry's limit)"

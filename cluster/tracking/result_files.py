@@ -12,12 +12,12 @@ ARTIFACT = "paper"
 
 
 def publish(folder: Path, run: Run, storage: StorageLocation) -> None:
-    """Puts an experiment's files where they can be found.
+    """Copies an experiment's files into MLflow and storage.
 
     Args:
-        folder: whose files they are; none in folders of it.
-        run: which gets them as artifacts.
-        storage: the run's own.
+        folder: the folder of the files, without folders in it.
+        run: the run that gets them as artifacts.
+        storage: the run's own location.
     """
     run.log_artifacts(folder, ARTIFACT)
     for path in sorted(folder.iterdir()):
@@ -26,7 +26,7 @@ def publish(folder: Path, run: Run, storage: StorageLocation) -> None:
 
 @contextmanager
 def publishing(run: Run, storage: StorageLocation) -> Iterator[Path]:
-    """A folder for an experiment's files; they are published at the end, its Markdown printed."""
+    """Yields a folder for an experiment's files, then publishes them and prints its Markdown."""
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as name:
         folder = Path(name)
         yield folder

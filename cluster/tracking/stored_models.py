@@ -1,4 +1,4 @@
-"""Naming a trained model, as a file or in MLflow, and fetching it."""
+"""Fetching a trained model that is named as a file or in MLflow."""
 
 import atexit
 import hashlib
@@ -14,47 +14,40 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.tracking.tracking_uri import (
-    first_use_lock,
-    probe_tracking,
-    resolve_tracking_uri,
-    set_client_defaults,
-    unavailable,
-    without_password,
-)
+from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, without_password
 from stn_icnn.networks.checkpoint import Checkpoint, find_model_file, load_checkpoint
 
 NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""MLflow's answers where a run, model, version or alias is not there."""
+"""The errors of MLflow where a run, model, version or alias is not there."""
 
 _FORMS: Final = (
     "a checkpoint file or folder, runs:/RUN_ID/PATH, models:/NAME@ALIAS or models:/NAME/N"
 )
 
 _Source = tuple[str, str | None]
-"""Where MLflow keeps a model, and the run that left it."""
+"""The URI of a model in MLflow, and the id of the run that left it."""
 
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A model file, and where it came from."""
+    """A model file and its origin."""
 
     given: str
-    """As it was named."""
+    """The name it was asked for by."""
     content: bytes
-    """The file's."""
+    """The file's content."""
     checkpoint: Checkpoint
-    """The same, read."""
+    """The checkpoint in it."""
     run_id: str | None = None
-    """Of the MLflow run that left it, where its name tells."""
+    """The id of the MLflow run that left it, where its name tells."""
 
     @classmethod
     def fetch(cls, given: str, tracking_uri: str | None = None) -> Self:
         """Fetches and reads a model.
 
         Args:
-            given: as `resolve_model` takes it.
-            tracking_uri: likewise.
+            given: the model's name, as `resolve_model` takes it.
+            tracking_uri: the tracking store's address, likewise.
 
         Raises:
             ValueError: where there is none, or it is not ours.
@@ -66,17 +59,18 @@ class FetchedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """Of its file: what `models:/NAME@champion` stands for changes."""
+        """The file's digest, as what `models:/NAME@champion` stands for changes."""
         return hashlib.sha256(self.content).hexdigest()
 
 
 def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
-    """The local checkpoint that `model` names; downloaded where it is in MLflow.
+    """Returns the path of the checkpoint that `model` names, downloaded where it is in MLflow.
 
     Args:
         model: a checkpoint file or folder, `runs:/RUN_ID/PATH`, `models:/NAME@ALIAS` or
             `models:/NAME/VERSION`.
-        tracking_uri: asked for the last three only; resolved like a job's.
+        tracking_uri: the tracking store's address, resolved like a job's; it is asked for the last
+            three only.
 
     Returns:
         An absolute path. What was downloaded is removed when this process ends.
@@ -89,7 +83,7 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
 
 
 def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
-    """The same, and the id of the MLflow run that left it; None where its name does not tell."""
+    """Returns the path and the id of the MLflow run that left it, where its name tells."""
     if not model.startswith(("runs:/", "models:/")):
         path = Path(model).expanduser().absolute()
         if path.exists():
@@ -97,19 +91,16 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
         lack = "that is no form of it" if "://" in model else f"there is no {path}"
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     uri = resolve_tracking_uri(tracking_uri)
-    set_client_defaults()
-    with first_use_lock(uri):
-        probe_tracking(uri)
-        client = MlflowClient(tracking_uri=uri)
-    try:
-        source, run_id = _run_source(client, model) or _version_source(client, model)
-    except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
-            raise unavailable(uri, error) from error
-        raise ValueError(
-            f"there is no model {model!r} at {without_password(uri, uri)}: {error}; "
-            "look at its runs and models, or give another --tracking-uri"
-        ) from error
+    with connect(uri) as client:
+        try:
+            source, run_id = _run_source(client, model) or _version_source(client, model)
+        except MlflowException as error:
+            if error.error_code not in NOT_FOUND:
+                raise
+            raise ValueError(
+                f"there is no model {model!r} at {without_password(uri, uri)}: {error}; "
+                "look at its runs and models, or give another --tracking-uri"
+            ) from error
     return _download(model, source, uri), run_id
 
 

@@ -1,8 +1,8 @@
 """Tracking of runs in MLflow, for the driver alone; a thin layer over `mlflow.MlflowClient`.
 
-One parent run a job, one child a phase or trial. After the start nothing here raises because the
-server is away: what cannot be delivered waits in order, mirrored in a spool file, and goes out
-with a later call, at the end, or when the job is run again under its name.
+A job has one parent run, with a child for each phase or trial. After the start nothing here raises
+because the server is away: what cannot be delivered waits in an outbox, which is mirrored in a
+file, and goes out with a later call, at the end, or when the job is run again under its name.
 """
 
 import dataclasses
@@ -18,16 +18,10 @@ from mlflow.exceptions import MlflowException
 
 from cluster.storage.locations import data_home
 from cluster.tracking.delivery import Delivery, find_or_make_experiment
+from cluster.tracking.outbox import Outbox, Record, RefusedError
 from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit
 from cluster.tracking.registry import FINGERPRINT_TAG
-from cluster.tracking.spool import Outbox, Record, RefusedError
-from cluster.tracking.tracking_uri import (
-    first_use_lock,
-    probe_tracking,
-    resolve_tracking_uri,
-    set_client_defaults,
-    unavailable,
-)
+from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, unavailable
 
 EXPERIMENT: Final = "stn-icnn"
 
@@ -38,7 +32,14 @@ class Tracker:
     """Writes one job's runs into one MLflow experiment. Safe to use from several threads."""
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str, folder: Path) -> None:
-        """For `connect`, which see."""
+        """Makes a tracker for a store that answers; `connect` finds one and makes it.
+
+        Args:
+            client: a client of the store at `uri`.
+            uri: the store's address.
+            experiment_id: the id of the experiment that holds all runs.
+            folder: a local folder for what could not be delivered.
+        """
         self.client = client
         self.uri = uri
         self.experiment_id = experiment_id
@@ -52,16 +53,17 @@ class Tracker:
         uri: str | None = None,
         experiment: str = EXPERIMENT,
         artifact_location: str | None = None,
-        spool_folder: Path | None = None,
+        outbox_folder: Path | None = None,
     ) -> Self:
         """Reaches the tracking store and finds or makes the experiment.
 
         Args:
-            uri: as `resolve_tracking_uri` takes it.
-            experiment: its name.
-            artifact_location: of a new experiment; by default the server's own place, or a folder
-                beside the sqlite file. MLflow fixes it when the experiment is made.
-            spool_folder: a local folder for what could not be delivered; by default in the user's
+            uri: the store's address, as `resolve_tracking_uri` takes it.
+            experiment: the experiment's name.
+            artifact_location: where a new experiment's artifacts go; by default where the server
+                decides, or a folder beside the sqlite file. MLflow fixes it when the experiment is
+                made.
+            outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
         Raises:
@@ -69,18 +71,9 @@ class Tracker:
             TrackingUnavailableError: where nobody answers; after seconds, not minutes.
         """
         uri = resolve_tracking_uri(uri)
-        set_client_defaults()
-        with first_use_lock(uri):
-            probe_tracking(uri)
-            try:
-                client = MlflowClient(tracking_uri=uri)
-                experiment_id = find_or_make_experiment(client, uri, experiment, artifact_location)
-            except ValueError:
-                raise
-            except Exception as error:
-                # A database speaks through SQLAlchemy or Alembic, a server through MLflow.
-                raise unavailable(uri, error) from error
-        return cls(client, uri, experiment_id, spool_folder or data_home() / "undelivered")
+        with connect(uri) as client:
+            experiment_id = find_or_make_experiment(client, uri, experiment, artifact_location)
+        return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
 
     @property
     def undelivered(self) -> Path | None:
@@ -102,9 +95,9 @@ class Tracker:
         the tag `params_changed_on_resume` names both.
 
         Args:
-            run_name: without `"`, which MLflow cannot search for.
-            parent_id: of a child run. A child may be started while the server is away.
-            tags: set anew at each start; None values are left out.
+            run_name: the run's name, without `"`, which MLflow cannot search for.
+            parent_id: the parent's id, for a child run, which may start while the server is away.
+            tags: the run's tags, set anew at each start; None values are left out.
             params: a mapping or dataclass, nested ones flattened to `outer.inner`.
 
         Raises:
@@ -152,7 +145,7 @@ class Tracker:
         data_fingerprint: str,
         tags: Mapping[str, str | None] | None = None,
     ) -> str | None:
-        """Registers a run's checkpoint; see `models.register` for who becomes champion.
+        """Registers a run's checkpoint; `registry.register` says which model becomes champion.
 
         Returns:
             The version; None where it waits for the server, or for the checkpoint's upload.
@@ -170,21 +163,21 @@ class Tracker:
         return record.get("version")
 
     def last_line(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """A job's result, naming the file of what MLflow has not got, if there is one."""
+        """Returns a job's result, with the file of what MLflow has not got, if there is one."""
         left = self.undelivered
         return {**result, "undelivered": str(left)} if left else dict(result)
 
     def flush(self, force: bool = False) -> None:
-        """Delivers what waits; with `force` also shortly after a failure."""
+        """Delivers what waits, with `force` also shortly after a failure."""
         with self._lock:
             self._outbox.flush(force)
 
     def run_id_of(self, run: "Run") -> str | None:
-        """MLflow's id of the run; None while its start waits for the server."""
+        """Returns MLflow's id of the run; None while its start waits for the server."""
         return self._delivery.known_run_id(run.name, run.parent_id)
 
     def send(self, run: "Run", record: Record) -> None:
-        """Delivers a record of the run, or keeps it; the record itself gets the run's name."""
+        """Delivers a record of the run, or holds it; the record itself gets the run's name."""
         record |= {"name": run.name, "parent": run.parent_id}
         with self._lock:
             self._outbox.add(record)
@@ -198,7 +191,7 @@ class Tracker:
         run = (record["name"], record["parent"])
         return any(
             other["op"] == "artifacts" and (other["name"], other["parent"]) == run
-            for other in self._outbox.aside
+            for other in self._outbox.refused
         )
 
 
@@ -207,8 +200,8 @@ class Run:
     """A run in MLflow: a job's, or that of one of its phases.
 
     Attributes:
-        tracker: writes it.
-        name: under which it is resumed.
+        tracker: the tracker that writes it.
+        name: the name under which it is resumed.
         parent_id: the parent's id; None for a job's own run.
     """
 
@@ -227,8 +220,8 @@ class Run:
         A worker that died repeats the reports since its last checkpoint.
 
         Args:
-            values: by names as `val/f1_overall`; NaN is logged, None (a class that the model does
-                not have) is not.
+            values: metrics by names such as `val/f1_overall`; NaN is logged, None (a class that
+                the model does not have) is not.
             step: the epoch.
         """
         record = {"op": "metrics", "values": _numbers(values), "step": int(step)}
@@ -237,7 +230,7 @@ class Run:
     def log_artifacts(self, path: Path | str, artifact_path: str | None = None) -> None:
         """Uploads a file, or a folder's content, to `artifact_path` of the run's artifacts.
 
-        Where the upload must wait, a copy is kept; `path` may be removed afterwards.
+        Where the upload must wait, a copy is made: `path` may be removed afterwards.
         """
         path = Path(path).absolute()
         if not path.exists():
@@ -274,7 +267,7 @@ class Run:
 
 
 def run_tags(data_fingerprint: str | None, preset: str | None) -> dict[str, str | None]:
-    """The tags that every run bears; None where a thing is not known."""
+    """Returns the tags that every run bears; None where a value is not known."""
     return {FINGERPRINT_TAG: data_fingerprint, "preset": preset, "git_commit": git_commit()}
 
 

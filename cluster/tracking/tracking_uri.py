@@ -7,12 +7,14 @@ import sqlite3
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import sqlalchemy
 from filelock import FileLock
+from mlflow import MlflowClient
 
 from cluster.storage.locations import data_home, writable_folder
 
@@ -81,21 +83,37 @@ def artifact_location(tracking_uri: str) -> str | None:
     )
 
 
-def first_use_lock(uri: str) -> contextlib.AbstractContextManager[object]:
-    """Returns a lock that keeps other jobs of this machine from a sqlite file without tables.
+@contextlib.contextmanager
+def connect(uri: str) -> Iterator[MlflowClient]:
+    """Yields a client of the store at `uri`, which has answered.
 
-    MLflow makes them at first use; of two processes doing so at once one fails. Other stores need
-    no such lock, and get one that does nothing.
+    Meanwhile other jobs of this machine wait at a sqlite file, which may have no tables yet: MLflow
+    makes them at first use, and of two processes doing so at once one fails.
+
+    Args:
+        uri: the address, as `resolve_tracking_uri` returns it.
+
+    Raises:
+        TrackingUnavailableError: where nobody answers, within seconds, or for an error in the
+            block that is no ValueError.
     """
-    if _kind(uri) != "sqlite":
-        return contextlib.nullcontext()
-    return FileLock(f"{sqlite_path(uri)}.lock")
+    set_client_defaults()
+    sqlite = _kind(uri) == "sqlite"
+    with FileLock(f"{sqlite_path(uri)}.lock") if sqlite else contextlib.nullcontext():
+        probe_tracking(uri)
+        try:
+            yield MlflowClient(tracking_uri=uri)
+        except ValueError:
+            raise
+        except Exception as error:
+            # A database speaks through SQLAlchemy or Alembic, a server through MLflow.
+            raise unavailable(uri, error) from error
 
 
 def set_client_defaults() -> None:
     """Keeps MLflow's http clients in this process from blocking for minutes a call.
 
-    Variables that the user has set stay. Retrying over a longer time is the tracker's business.
+    Variables that the user has set stay. The outbox retries over a longer time.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -109,7 +127,7 @@ def probe_tracking(uri: str) -> None:
     database 10 times.
 
     Args:
-        uri: as `resolve_tracking_uri` returns it.
+        uri: the address, as `resolve_tracking_uri` returns it.
 
     Raises:
         TrackingUnavailableError: naming the address and what to do.

@@ -26,10 +26,10 @@ CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 30
 
 REQUEST_ATTEMPTS: Final = 10
-"""How often a request is tried, with back-off: a server may be away for about ten seconds."""
+"""Tries of a request, with back-off: a server may be away for about ten seconds."""
 
 BODY_ATTEMPTS: Final = 4
-"""How often a download that breaks off is tried: boto3 retries requests, but not their bodies."""
+"""Tries of a download that breaks off: boto3 retries requests, but not their bodies."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Bucket:
         return Bucket(self.bucket, self._key(name))
 
     def url_of(self, path: str) -> str:
-        """The full address of `path`."""
+        """Returns the full address of `path`."""
         return f"s3://{self.bucket}/{self._key(path)}"
 
     def read(self, path: str) -> bytes:
-        """The whole object."""
+        """Returns the whole object."""
         return self._get(path)
 
     def write(self, path: str, data: bytes) -> None:
-        """Puts the object; S3 shows it only once it is whole."""
+        """Puts the object, which S3 shows only once it is whole."""
         self._call(path, lambda client, at: client.put_object(Body=data, **at))
 
     def upload(self, file: BinaryIO, path: str) -> None:
@@ -74,13 +74,13 @@ class Bucket:
         )
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable reader made of range requests."""
+        """Opens a seekable reader made of range requests."""
         head = self._call(path, lambda client, at: client.head_object(**at))
         raw = _RangeReader(self, path, size=head["ContentLength"], etag=head["ETag"])
         return cast(BinaryIO, io.BufferedReader(raw))
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object at `path`."""
+        """Tells whether there is an object at `path`."""
         try:
             self._call(path, lambda client, at: client.head_object(**at))
         except FileNotFoundError:
@@ -88,7 +88,7 @@ class Bucket:
         return True
 
     def list(self, under: str = "") -> list[str]:
-        """Every object's path below `under`, sorted."""
+        """Returns the path of every object below `under`, sorted."""
         start = f"{self._key(under).rstrip('/')}/".lstrip("/")
         cut = len(f"{self.prefix}/") if self.prefix else 0
 
@@ -124,7 +124,7 @@ class Bucket:
         self._call("", abort)
 
     def read_range(self, path: str, start: int, stop: int, etag: str) -> bytes:
-        """Bytes `start` to `stop` (exclusive) of the object, if it is still the one of `etag`."""
+        """Returns bytes `start` to `stop` (exclusive) of the object that still has this `etag`."""
         return self._get(path, Range=f"bytes={start}-{stop - 1}", IfMatch=etag)
 
     def _get(self, path: str, **asked: str) -> bytes:
@@ -155,7 +155,7 @@ class Bucket:
         return f"{self.prefix}/{path}".strip("/")
 
     def _call(self, path: str, request: Callable[[Any, dict[str, str]], T]) -> T:
-        """Runs `request(client, {Bucket, Key})`, its errors naming the object."""
+        """Runs `request(client, {Bucket, Key})`, and has its errors name the object."""
         from botocore import exceptions
 
         at = {"Bucket": self.bucket, "Key": self._key(path)}
@@ -178,7 +178,7 @@ _ERRORS: Final[dict[str, type[OSError]]] = {
 
 
 class _RangeReader(io.RawIOBase):
-    """An object as a seekable file, read ahead by range requests."""
+    """An object as a seekable file, which is read ahead by range requests."""
 
     def __init__(self, bucket: Bucket, path: str, *, size: int, etag: str) -> None:
         self._bucket, self._path, self._size, self._etag = bucket, path, size, etag
@@ -226,7 +226,7 @@ _CLIENT_LOCK: Final = threading.Lock()
 
 @functools.lru_cache(maxsize=1)
 def _client(process_id: int) -> Any:
-    """One S3 client a process: a forked child must not share its parent's connections."""
+    """Returns the process's S3 client: a forked child must not share its parent's connections."""
     import boto3
     from botocore.config import Config
 

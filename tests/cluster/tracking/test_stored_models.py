@@ -15,7 +15,7 @@ from stn_icnn.inference.model_sources import find_model
 @pytest.fixture(scope="module")
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     folder = tmp_path_factory.mktemp("tracking place")  # with a space
-    return Tracker.connect(f"sqlite:///{folder}/mlflow.db", spool_folder=folder / "spool")
+    return Tracker.connect(f"sqlite:///{folder}/mlflow.db", outbox_folder=folder / "outbox")
 
 
 @pytest.fixture

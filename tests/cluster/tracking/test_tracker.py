@@ -18,8 +18,7 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from cluster.tracking import spool
-from cluster.tracking.spool import Outbox, RefusedError
+from cluster.tracking.outbox import RETRY_AFTER_S, Outbox, RefusedError
 from cluster.tracking.tracker import Run, Tracker, run_tags
 from cluster.tracking.tracking_uri import TrackingUnavailableError
 
@@ -31,7 +30,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def tracker(uri: str, tmp_path: Path) -> Tracker:
-    return Tracker.connect(uri, spool_folder=tmp_path / "spool")
+    return Tracker.connect(uri, outbox_folder=tmp_path / "outbox")
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ def test_a_repeated_report_counts_once(job):
 def test_the_same_name_goes_on_and_doubles_nothing(uri, tmp_path, request):
     runs = []
     for epochs in (range(2), range(1, 4)):
-        tracker = Tracker.connect(uri, spool_folder=tmp_path / "spool")
+        tracker = Tracker.connect(uri, outbox_folder=tmp_path / "outbox")
         job = tracker.start_or_resume_run(request.node.name, params={"optim": {"lr": 0.1}})
         phase = tracker.start_or_resume_run("coarse", job.run_id)
         for epoch in epochs:
@@ -148,7 +147,7 @@ def test_a_phase_is_resumed_under_its_own_parent_only(tracker, request):
 def test_params_are_set_once_and_a_change_is_told(uri, tmp_path, request):
     many = {f"p{i}": i for i in range(150)}  # more than MLflow takes in one call
     for params in ({"lr": 0.1, **many}, {"lr": 0.2, "new": {"x": "y" * 9000}, **many}):
-        tracker = Tracker.connect(uri, spool_folder=tmp_path)
+        tracker = Tracker.connect(uri, outbox_folder=tmp_path)
         job = tracker.start_or_resume_run(request.node.name, params=params)
         tracker.start_or_resume_run(request.node.name, params=params)
     stored = data(job).params
@@ -161,7 +160,7 @@ def test_params_are_set_once_and_a_change_is_told(uri, tmp_path, request):
 @pytest.mark.parametrize("name", ["liam's run", "a\\b", "100%"])
 def test_odd_names_are_found_again(tracker, uri, tmp_path, name):
     first = tracker.start_or_resume_run(name).run_id
-    again = Tracker.connect(uri, spool_folder=tmp_path / "spool")
+    again = Tracker.connect(uri, outbox_folder=tmp_path / "outbox")
     assert again.start_or_resume_run(name).run_id == first
 
 
@@ -177,10 +176,10 @@ def test_artifacts_that_are_not_there_are_refused(job, tmp_path):
 
 
 def test_a_deleted_experiment_is_refused(uri, tmp_path):
-    tracker = Tracker.connect(uri, "deleted", spool_folder=tmp_path)
+    tracker = Tracker.connect(uri, "deleted", outbox_folder=tmp_path)
     tracker.client.delete_experiment(tracker.experiment_id)
     with pytest.raises(ValueError, match=r"experiment 'deleted' .* is deleted; restore it"):
-        Tracker.connect(uri, "deleted", spool_folder=tmp_path)
+        Tracker.connect(uri, "deleted", outbox_folder=tmp_path)
 
 
 def test_a_server_that_is_not_mlflow_is_refused(tmp_path):
@@ -188,7 +187,7 @@ def test_a_server_that_is_not_mlflow_is_refused(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(TrackingUnavailableError, match=f"127.0.0.1:{server.server_port}"):
-            Tracker.connect(f"http://127.0.0.1:{server.server_port}", spool_folder=tmp_path)
+            Tracker.connect(f"http://127.0.0.1:{server.server_port}", outbox_folder=tmp_path)
         server.shutdown()
 
 
@@ -197,7 +196,7 @@ def test_an_unreachable_server_is_refused_within_seconds(tmp_path):
         taken.bind(("127.0.0.1", 0))
         port, start = taken.getsockname()[1], time.monotonic()
         with pytest.raises(TrackingUnavailableError, match=f"127.0.0.1:{port}.*start the server"):
-            Tracker.connect(f"http://127.0.0.1:{port}", spool_folder=tmp_path)
+            Tracker.connect(f"http://127.0.0.1:{port}", outbox_folder=tmp_path)
         assert time.monotonic() - start < 3
 
 
@@ -246,7 +245,7 @@ def test_an_artifact_store_that_is_away_holds_up_no_metrics(tracker, job, tmp_pa
     assert artifacts(job, "checkpoint") == ["checkpoint/model.pt"]
     assert len(tracker.client.search_model_versions("name = 'held-up'")) == 1
     assert tracker.undelivered is None
-    assert not list((tmp_path / "spool").iterdir())
+    assert not list((tmp_path / "outbox").iterdir())
 
 
 # The outbox alone.
@@ -277,7 +276,7 @@ def note(n: int, **more) -> dict:
 
 
 def test_the_outbox_keeps_the_order(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "RETRY_AFTER_S", 0)
+    monkeypatch.setattr("cluster.tracking.outbox.RETRY_AFTER_S", 0)
     outbox = Outbox(store, tmp_path)
     outbox.open("job")
     store.away, store.refuses = True, (1,)
@@ -286,18 +285,18 @@ def test_the_outbox_keeps_the_order(store, tmp_path, monkeypatch):
     store.away = False
     outbox.add(note(3))
     assert store.got == [0, 2, 3]
-    assert [record["n"] for record in outbox.aside] == [1]
+    assert [record["n"] for record in outbox.refused] == [1]
 
 
 def test_the_outbox_leaves_a_store_that_failed_alone(store, tmp_path, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(spool.time, "monotonic", lambda: now)
+    monkeypatch.setattr("cluster.tracking.outbox.time.monotonic", lambda: now)
     outbox = Outbox(store, tmp_path)
     store.away = True
     for n in range(50):
         outbox.add(note(n))
     assert store.calls == 1
-    now += spool.RETRY_AFTER_S
+    now += RETRY_AFTER_S
     outbox.add(note(50))
     assert store.calls == 2
     outbox.flush(force=True)
@@ -305,19 +304,19 @@ def test_the_outbox_leaves_a_store_that_failed_alone(store, tmp_path, monkeypatc
 
 
 def test_the_next_driver_takes_up_what_is_left(store, tmp_path):
-    outbox = Outbox(store, tmp_path / "spool")
+    outbox = Outbox(store, tmp_path / "outbox")
     outbox.open("job")
     store.away = True
     outbox.add(note(0, values={"a": math.nan, "b": -math.inf, "c": 0.5}))
     outbox.add(note(1))
-    assert outbox.undelivered == tmp_path / "spool" / "job.jsonl"
+    assert outbox.undelivered == tmp_path / "outbox" / "job.jsonl"
     lines = outbox.undelivered.read_text().splitlines()
     values = json.loads(lines[0], parse_constant=pytest.fail)["values"]
     assert math.isnan(float(values["a"]))
     assert (float(values["b"]), values["c"]) == (-math.inf, 0.5)
 
     store.away = False
-    other = Outbox(store, tmp_path / "spool")
+    other = Outbox(store, tmp_path / "outbox")
     other.open("job", wanted=lambda record: record["n"] == 1)
     other.flush()
     assert store.got == [1]
@@ -397,8 +396,8 @@ def server(server_of_module):
 
 @pytest.mark.slow
 def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "RETRY_AFTER_S", 0.2)
-    tracker = Tracker.connect(server.uri, spool_folder=tmp_path / "spool")
+    monkeypatch.setattr("cluster.tracking.outbox.RETRY_AFTER_S", 0.2)
+    tracker = Tracker.connect(server.uri, outbox_folder=tmp_path / "outbox")
     job = tracker.start_or_resume_run("outage")
     coarse = tracker.start_or_resume_run("coarse", job.run_id)
     coarse.log_metrics({"val/loss": 0.0}, step=0)
@@ -439,7 +438,7 @@ def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_
 
 @pytest.mark.slow
 def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(server, tmp_path):
-    tracker = Tracker.connect(server.uri, spool_folder=tmp_path / "spool")
+    tracker = Tracker.connect(server.uri, outbox_folder=tmp_path / "outbox")
     job = tracker.start_or_resume_run("stays-away")
     server.stop()
     phase = tracker.start_or_resume_run("coarse", job.run_id)
@@ -461,11 +460,11 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(serv
     ]
     (kept,) = (record["path"] for record in records if record["op"] == "artifacts")
     assert Path(kept).read_text() == "weights"
-    assert Path(kept).is_relative_to(tmp_path / "spool")
+    assert Path(kept).is_relative_to(tmp_path / "outbox")
     (tmp_path / "model.pt").unlink()
 
     server.start()
-    again = Tracker.connect(server.uri, spool_folder=tmp_path / "spool")
+    again = Tracker.connect(server.uri, outbox_folder=tmp_path / "outbox")
     job = again.start_or_resume_run("stays-away")
     phase = again.start_or_resume_run("coarse", job.run_id)
     phase.log_metrics({"val/loss": 9.0}, step=2)
@@ -495,7 +494,7 @@ def test_two_jobs_may_be_the_first_to_use_a_sqlite_file(tmp_path):
     for process in processes:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    tracker = Tracker.connect(f"sqlite:///{tmp_path}/mlflow.db", spool_folder=tmp_path)
+    tracker = Tracker.connect(f"sqlite:///{tmp_path}/mlflow.db", outbox_folder=tmp_path)
     assert len(tracker.client.search_experiments(view_type=ViewType.ALL)) == 2
 
 
@@ -503,11 +502,11 @@ def test_an_experiment_made_by_another_driver_is_taken(uri, tmp_path, monkeypatc
     def create(*arguments, **more):
         raise MlflowException("already there", error_code=3001)  # RESOURCE_ALREADY_EXISTS
 
-    tracker = Tracker.connect(uri, spool_folder=tmp_path)
+    tracker = Tracker.connect(uri, outbox_folder=tmp_path)
     client, real, answers = tracker.client, tracker.client.get_experiment_by_name, [None]
     monkeypatch.setattr(client, "create_experiment", create)
     monkeypatch.setattr(
         client, "get_experiment_by_name", lambda name: answers.pop() if answers else real(name)
     )
-    monkeypatch.setattr("cluster.tracking.tracker.MlflowClient", lambda tracking_uri: client)
-    assert Tracker.connect(uri, spool_folder=tmp_path).experiment_id == tracker.experiment_id
+    monkeypatch.setattr("cluster.tracking.tracking_uri.MlflowClient", lambda tracking_uri: client)
+    assert Tracker.connect(uri, outbox_folder=tmp_path).experiment_id == tracker.experiment_id

@@ -1,8 +1,8 @@
-"""An outbox of records for a store that may be away, mirrored on disk; knows no MLflow.
+"""An outbox of records for a store that may be away, mirrored on disk; it knows no MLflow.
 
 A record is a plain dict: `op`, the run's `name` and `parent` id (by which it is found again, or
 made), and what the operation needs. The mirror, one JSON record a line, outlives a killed driver:
-the next driver of the same job takes it up.
+the next driver of the same job goes on with it.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 RETRY_AFTER_S: Final = 10
-"""After a failure the store is left alone for this long: training waits for no time-outs."""
+"""Seconds that a store is left alone after a failure, so that training waits for no time-outs."""
 
 Record = dict[str, Any]
 
@@ -25,51 +25,59 @@ _logger = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
-    """The store answers that it will not take the record, now or later."""
+    """The store's answer that it will not take the record, now or later."""
 
 
 class Outbox:
-    """Records on their way to a store, delivered in order. Not safe for threads by itself."""
+    """Delivers records to a store in order, and holds those that must wait.
+
+    It is not safe for threads by itself.
+    """
 
     def __init__(self, deliver: Callable[[Record], None], folder: Path) -> None:
-        """Makes nothing on disk.
+        """Makes an empty outbox, and nothing on disk.
 
         Args:
-            deliver: hands one record to the store. Raises `RefusedError` where that is no use,
+            deliver: hands one record to the store. It raises `RefusedError` where that is no use,
                 and `OSError` where the store is away.
             folder: a local folder that outlives the job.
         """
         self._deliver = deliver
         self._folder = folder
-        self._spool: Spool | None = None
+        self._file: OutboxFile | None = None
         self._pending: deque[Record] = deque()
-        self._aside: list[Record] = []
+        self._refused: list[Record] = []
         self._retry_at = 0.0
 
     @property
     def undelivered(self) -> Path | None:
         """The file that holds what was not delivered; None where nothing is left."""
-        return self._spool.path if self._spool and self._spool.path.exists() else None
+        return self._file.path if self._file and self._file.path.exists() else None
 
     @property
-    def aside(self) -> Sequence[Record]:
+    def refused(self) -> Sequence[Record]:
         """The records that the store refused."""
-        return self._aside
+        return self._refused
 
     def open(self, job_id: str, wanted: Callable[[Record], bool] = lambda record: True) -> None:
-        """Names the job, once, and takes up the `wanted` records that its last driver left."""
-        if self._spool is None:
-            self._spool = Spool(self._folder, job_id)
-            self._pending.extend(record for record in self._spool.read() if wanted(record))
+        """Names the job, once, and adds the `wanted` records that its last driver left.
+
+        Args:
+            job_id: the job's id, by which its file is named.
+            wanted: tells of a record whether it still holds.
+        """
+        if self._file is None:
+            self._file = OutboxFile(self._folder, job_id)
+            self._pending.extend(record for record in self._file.read() if wanted(record))
 
     def add(self, record: Record) -> None:
-        """Delivers the record, after those before it, or keeps it."""
+        """Delivers the record after those before it, or holds it until the store takes it."""
         self._pending.append(record)
         self.flush()
-        waits = any(other is record for other in (*self._aside, *self._pending))
-        if waits and record["op"] == "artifacts" and self._spool:
+        waits = any(other is record for other in (*self._refused, *self._pending))
+        if waits and record["op"] == "artifacts" and self._file:
             try:
-                self._spool.keep(record)
+                self._file.copy_artifacts(record)
             except OSError as error:
                 _logger.error("no copy could be made of %s: %s", record["path"], error)
             self._mirror()
@@ -78,11 +86,11 @@ class Outbox:
         """Delivers what waits, as far as the store takes it.
 
         Args:
-            force: also shortly after a failure, and also what was refused before.
+            force: whether it is also tried shortly after a failure, and with what was refused.
         """
         if force:
-            self._pending.extendleft(reversed(self._aside))
-            self._aside.clear()
+            self._pending.extendleft(reversed(self._refused))
+            self._refused.clear()
         if force or time.monotonic() >= self._retry_at:
             self._deliver_pending()
         self._mirror()
@@ -94,36 +102,36 @@ class Outbox:
                 self._deliver(record)
             except RefusedError as error:
                 record["refused"] = str(error)
-                self._aside.append(record)
+                self._refused.append(record)
                 _logger.warning("refused, and kept in a file: %s: %s", record["op"], error)
             except OSError as error:
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
                 _logger.warning("%s; %d records wait for it", error, len(self._pending))
                 return
             else:
-                if self._spool:
-                    self._spool.forget(record)
+                if self._file:
+                    self._file.remove_copies(record)
             self._pending.popleft()
 
     def _mirror(self) -> None:
-        if self._spool is None:
+        if self._file is None:
             return
         try:
-            self._spool.write([*self._aside, *self._pending])
+            self._file.write([*self._refused, *self._pending])
         except OSError as error:
-            _logger.error("what waits cannot be kept in %s: %s", self._spool.path, error)
+            _logger.error("what waits cannot be kept in %s: %s", self._file.path, error)
 
 
-class Spool:
-    """One job's file of records, and copies of the artifacts that they name."""
+class OutboxFile:
+    """The file of one job's undelivered records, and copies of the artifacts that they name."""
 
     def __init__(self, folder: Path, job_id: str) -> None:
-        """Names the places; makes nothing."""
+        """Names the file and the folder of copies; makes neither."""
         self.path = folder / f"{job_id}.jsonl"
         self._files = folder / job_id
 
     def read(self) -> list[Record]:
-        """The records that an earlier driver of this job left; none where there is no file."""
+        """Returns the records that an earlier driver of this job left, if there is a file."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
@@ -139,7 +147,7 @@ class Spool:
         part.write_text(text, "utf-8")
         os.replace(part, self.path)
 
-    def keep(self, record: Record) -> None:
+    def copy_artifacts(self, record: Record) -> None:
         """Copies the record's artifacts: the caller's folder may be a temporary one."""
         source = Path(record["path"])
         taken = self._files.iterdir() if self._files.is_dir() else ()
@@ -152,8 +160,8 @@ class Spool:
             shutil.copy2(source, target)
         record["path"], record["kept"] = str(target), True
 
-    def forget(self, record: Record) -> None:
-        """Removes the copies that `keep` made."""
+    def remove_copies(self, record: Record) -> None:
+        """Removes the copies that `copy_artifacts` made."""
         if record.get("kept"):
             shutil.rmtree(Path(record["path"]).parent, ignore_errors=True)
             if self._files.is_dir() and not any(self._files.iterdir()):
