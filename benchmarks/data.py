@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from simplejpeg import decode_jpeg
 
-from benchmarks.measure import Row, in_turn, peak_mib, seconds
+from benchmarks.measure import Row, in_turn, peak_mib
 from benchmarks.subjects import Setup
 from sharding.layouts.celebamask import IMAGES, MASKS, PAINTED, SIZE_PX
 from sharding.layouts.raw import IMAGE_FILTER
@@ -23,6 +23,7 @@ from stn_icnn.config import celebamask
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.studies.timing import seconds
 
 BOUND_IMAGES = 200
 ONCE = "measured once"

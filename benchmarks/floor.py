@@ -9,9 +9,10 @@ from functools import partial
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import DEVICE, Row, Work, in_turn
+from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.networks import forward_flops, matrix_product, step_flops
 from benchmarks.subjects import Setup, Training, face_parser, photographs, plain_parser
+from stn_icnn.studies.timing import Work
 from stn_icnn.training.phases import PHASES
 
 WHERE = {

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks.measure import Row, Work, in_turn
+from benchmarks.measure import Row, in_turn
 from benchmarks.networks import recorded
 from benchmarks.reference import Reference
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
+from stn_icnn.studies.timing import Work
 
 NO_REFERENCE = "not measured: no checkout of the authors' code was given (REFERENCE=PATH)"
 

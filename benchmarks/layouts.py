@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.measure import DEVICE, Row, Work, in_turn
+from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.subjects import Setup, Training
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.execution import computes_bf16
+from stn_icnn.studies.timing import Work
 
 STANDS_FOR = "the coarse network alone"
 

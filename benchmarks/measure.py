@@ -3,18 +3,15 @@
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-Work = Callable[[], object]
+from stn_icnn.studies.timing import Work, time_in_turn
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-LEAST_S = 0.3
-"""A work that is done sooner is called several times a round."""
 
 HEADER = "| figure | ratio | rounds | absolute | note |\n|---|---|---|---|---|"
 
@@ -73,27 +70,9 @@ class Times:
         return num / statistics.median(self.seconds[name])
 
 
-def seconds(work: Work) -> float:
-    """Wall seconds of one call, the device's queue drained."""
-    started = time.perf_counter()
-    work()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def in_turn(works: Mapping[str, Work], rounds: int) -> Times:
     """Times works alternately, each warmed up first: whatever else the machine does hits all."""
-    calls = {}
-    for name, work in works.items():
-        first = seconds(work)
-        warm = first if first > LEAST_S else seconds(work)
-        calls[name] = max(1, round(LEAST_S / warm))
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            taken[name].append(sum(seconds(work) for _ in range(calls[name])) / calls[name])
-    return Times(taken)
+    return Times(time_in_turn(works, rounds))
 
 
 RUN_AND_WEIGH = """

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import DEVICE, Work
+from benchmarks.measure import DEVICE
 from stn_icnn.config import Network, PhaseName, TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
 from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.studies.timing import Work
 
 MATRIX = 8192 if DEVICE.type == "cuda" else 2048
 """Side of the matrices whose product is taken for the device's peak."""

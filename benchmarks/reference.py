@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.measure import DEVICE, Work
+from benchmarks.measure import DEVICE
+from stn_icnn.studies.timing import Work
 
 FILES = ("icnnmodel", "model", "helper_funcs")
 COARSE_PX, CANVAS_PX, WINDOW_PX = 128, 1024, 81

@@ -6,13 +6,14 @@ from functools import partial
 
 import torch
 
-from benchmarks.measure import DEVICE, Row, Work, in_turn, peak_mib
+from benchmarks.measure import DEVICE, Row, in_turn, peak_mib
 from benchmarks.networks import Inputs, inputs_of
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 from stn_icnn.config import TrainConfig, same_size
 from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.execution import autocast_bf16
 from stn_icnn.networks.model import STNiCNN
+from stn_icnn.studies.timing import Work
 
 IMAGE_PX = (512, 256, 1024)
 BATCHES = (1, 4, 16)

@@ -16,13 +16,14 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
-from benchmarks.measure import DEVICE, Work
+from benchmarks.measure import DEVICE
 from benchmarks.subjects import Setup, Training
 from cluster.training.phase_runs import LEAST_IMAGES_A_WORKER
 from cluster.workers.ray_cluster import KEEP_MEMORY
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import PhaseName
 from stn_icnn.context import Metrics
+from stn_icnn.studies.timing import Work
 
 TIMEOUT = timedelta(minutes=5)
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.inference import NO_REFERENCE
-from benchmarks.measure import Row, Times, Work, in_turn
+from benchmarks.measure import Row, Times, in_turn
 from benchmarks.reference import Reference
 from benchmarks.subjects import Setup, photographs
 from benchmarks.team import team, usual_workers
+from stn_icnn.studies.timing import Work
 from stn_icnn.training.phases import PHASES
 
 

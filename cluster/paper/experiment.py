@@ -20,12 +20,10 @@ from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
 from stn_icnn.config_dict import differences
 from stn_icnn.storage import StorageLocation
-from stn_icnn.training.phases import SYSTEMS, TRAINED_BY, system_of
+from stn_icnn.studies.experiment_result import ExperimentResult
+from stn_icnn.training.phases import TRAINED_BY, system_of
 
 RECORD: Final = "experiment.json"
-
-ICNN, _, STN = SYSTEMS
-"""The paper's names of the two-stage parser, with the centroid cropper, and of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +36,8 @@ class ExperimentConfig:
     """Where results are stored and the run is tracked."""
 
 
-@dataclass(frozen=True)
-class ExperimentResult:
-    """What an experiment found, beside the files that it wrote."""
-
-    table: Sequence[str]
-    """Lines of Markdown, printed."""
-    result: Mapping[str, Any]
-    """For the job's last line; of types that JSON holds."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """For MLflow."""
-
-
-Work = Callable[[Path], ExperimentResult]
-"""Writes its files into a folder: no folders in it."""
+Measurement = Callable[[Path], ExperimentResult]
+"""Writes its files into a folder, and no folders."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ def run_experiment(
     environment: JobEnvironment,
     config: ExperimentConfig,
     facts: Mapping[str, str | None],
-    work: Work,
+    measure: Measurement,
 ) -> dict[str, Any]:
     """Does an experiment as a run in MLflow, unless the run of this name has done it.
 
@@ -102,7 +88,7 @@ def run_experiment(
         environment: of the job.
         config: all of its settings.
         facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
-        work: the experiment.
+        measure: the experiment; it writes its files into a folder.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `experiment`, and what it found.
@@ -118,7 +104,7 @@ def run_experiment(
     with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as scratch:
         folder = Path(scratch)
         if record is None:
-            found = asdict(work(folder))
+            found = asdict(measure(folder))
             files = sorted(path.name for path in folder.iterdir())
             record = {"settings": settings, "files": files, **found}
         else:

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.job_setup import open_job
-from cluster.paper.experiment import (
-    ExperimentConfig,
-    ExperimentResult,
-    OpenedModel,
-    open_model,
-    run_experiment,
-)
+from cluster.paper.experiment import ExperimentConfig, OpenedModel, open_model, run_experiment
 from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from cluster.training.run_record import new_run_name
@@ -22,6 +16,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.progress import progress
 from stn_icnn.scoring.confusion import evaluation_batches
+from stn_icnn.studies.experiment_result import ExperimentResult
 
 
 @dataclass(frozen=True, kw_only=True)

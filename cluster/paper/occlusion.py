@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cluster.paper.croppers import BLIND, locate
-from cluster.paper.experiment import ICNN, ExperimentResult, OpenedModel
+from cluster.paper.experiment import OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
 from cluster.paper.occlusion_examples import Example, examples_picture
 from cluster.paper.occlusion_report import Croppings, write_report
@@ -24,6 +23,8 @@ from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps
 from stn_icnn.scoring.window_scores import score_windows
+from stn_icnn.studies.croppers import AVERAGE_FACE, ICNN, locate
+from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.occlusion import cover_batch
 
 NAME: Final = "occlusion"
@@ -81,7 +82,7 @@ def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> Expe
         f"{tried.about}; of each, up to {config.num_covered} parts covered (seed {config.seed}). "
         f"Both croppers get the rough labels of the coarse network of {model.given}; windows are "
         f"set to {min(sizes)} to {max(sizes)} px, and {model.system} applies its own factor to "
-        f"that (beside it: without). {BLIND}: a control that looks at nothing."
+        f"that (beside it: without). {AVERAGE_FACE}: a control that looks at nothing."
     )
     return write_report(folder, croppings, (ICNN, model.system), about, config.seed)
 

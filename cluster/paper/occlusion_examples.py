@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_icnn.geometry import crop, theta_from_windows
 from stn_icnn.labels import PARTS
 from stn_icnn.reporting.overlay import Uint8Array, overlay
-from stn_icnn.reporting.picture_grid import fitted, framed, picture_grid
+from stn_icnn.reporting.picture_grid import fitted, framed, picture_grid, pixels_of
 
 TILE_PX: Final = 75
 """Side of a patch as it is shown."""
@@ -45,7 +45,7 @@ def examples_picture(examples: Sequence[Example], croppers: Sequence[str]) -> Ui
     """
     width = 2 * TILE_PX
     rows = [
-        ("covered", [fitted(_pixels(e.covered_photo), width) for e in examples]),
+        ("covered", [fitted(pixels_of(e.covered_photo), width) for e in examples]),
         ("rough labels", [fitted(_rough(e), width) for e in examples]),
         *((name, [_patches(e, e.windows[name]) for e in examples]) for name in croppers),
     ]
@@ -53,7 +53,7 @@ def examples_picture(examples: Sequence[Example], croppers: Sequence[str]) -> Ui
 
 
 def _rough(example: Example) -> Uint8Array:
-    return overlay(_pixels(example.covered_photo), example.rough.numpy(), alpha=0.7)
+    return overlay(pixels_of(example.covered_photo), example.rough.numpy(), alpha=0.7)
 
 
 def _patches(example: Example, windows: Tensor) -> Uint8Array:
@@ -63,13 +63,7 @@ def _patches(example: Example, windows: Tensor) -> Uint8Array:
     patches = crop(example.photo[None].float(), theta, TILE_PX)[0].round().to(torch.uint8)
     tiles = {}
     for part, patch, covered in zip(PARTS, patches, example.covered, strict=True):
-        tile = _pixels(patch)
+        tile = pixels_of(patch)
         tiles[part.name] = framed(tile, COVERED) if covered else tile
     lines = [np.concatenate([tiles[name] for name in line], axis=1) for line in LAID_OUT]
     return np.concatenate(lines)
-
-
-def _pixels(image: Tensor) -> Uint8Array:
-    """`[3, H, W]` uint8 as a picture."""
-    pixels: Uint8Array = image.permute(1, 2, 0).contiguous().numpy()
-    return pixels

@@ -14,7 +14,6 @@ from typing import Final, Self
 import torch
 from torch import Tensor
 
-from cluster.paper.experiment import ExperimentResult
 from stn_icnn.labels import PARTS
 from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
@@ -27,6 +26,7 @@ from stn_icnn.scoring.window_scores import (
     WindowScores,
     summarise,
 )
+from stn_icnn.studies.experiment_result import ExperimentResult
 
 GROUPS: Final = {
     "covered": "covered",

@@ -1,45 +1,18 @@
-"""Figures 7 and 8: patches cut by the grid transformer beside integer slicing. Trains nothing."""
+"""The job of Figures 7 and 8: patches cut by the grid transformer beside integer slicing."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import torch
-from PIL import Image
-from torch import Tensor
-
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentConfig, ExperimentResult, run_experiment
-from cluster.paper.few_faces import FewFaces, few_faces
+from cluster.paper.experiment import ExperimentConfig, run_experiment
+from cluster.paper.few_faces import few_faces
 from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
-from stn_icnn.data.batch import Sample
-from stn_icnn.networks.execution import default_device
-from stn_icnn.reporting.charts import Colour, add_legend, open_figure
-from stn_icnn.reporting.overlay import Uint8Array
-from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid
-from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
-from stn_icnn.studies.parity import (
-    PatchDifference,
-    cut_both_ways,
-    differing,
-    on_corner,
-    on_pixel,
-    places_cut,
-)
+from stn_icnn.studies.experiment_result import ExperimentResult
+from stn_icnn.studies.parity_report import report_parity
 
 NAME: Final = "parity"
-ALIGNED: Final = {"pixel": on_pixel, "corner": on_corner}
-"""What the patches are centred on."""
-SHOWN_PX: Final = 96
-"""Side of a patch in the picture."""
-SAMPLING_PX: Final = (4, 5)
-"""Patch sizes whose sampling is drawn, as in Figure 7, px."""
-
-Differences = Mapping[tuple[int, str], PatchDifference]
-"""By patch size, px, and what the patches are centred on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,124 +51,8 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
     environment = open_job(config.locations, config.run_name or new_run_name(NAME))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint}
-    return run_experiment(
-        NAME, environment, config, facts, partial(_measure, config.patch_px, faces)
-    )
 
+    def measure(folder: Path) -> ExperimentResult:
+        return report_parity(folder, faces.samples, faces.name, config.patch_px)
 
-def _measure(sizes: Sequence[int], faces: FewFaces, folder: Path) -> ExperimentResult:
-    device = default_device()
-    found = {
-        (px, aligned): _difference(faces.samples, px, aligned, device)
-        for px in sizes
-        for aligned in ALIGNED
-    }
-    table = _table(found)
-    text = [
-        "# Patches sampled by the grid transformer beside integer slicing (Figures 7 and 8)",
-        "",
-        f"The parts of {len(faces.samples)} faces ({faces.name}), each cut around the pixel that "
-        f"its centre lies in, on {device.type}. Levels are those of 8 bits, 0 to 255.",
-        "",
-        *table,
-        "",
-        "The paper: all zero for odd sizes; for even ones it says that there is no integer grid.",
-        "",
-        "An odd patch centred on a pixel covers whole pixels. An even one begins and ends in the "
-        "middle of pixels: sampling takes the mean of 2 x 2 neighbours, slicing moves by half a "
-        "pixel to the left and up, and the difference is what the photograph changes over half a "
-        "pixel. Around a corner between pixels it is the even patch that is exact.",
-        "",
-        "![patches](parity.png)",
-        "",
-        "![where they are sampled](parity_grid.png)",
-    ]
-    write_lines(folder / "parity.md", text)
-    _write_csv(folder / "parity.csv", found)
-    Image.fromarray(_picture(faces.samples[0], sizes, device)).save(folder / "parity.png")
-    _draw_sampling(folder / "parity_grid.png")
-    largest = {str(px): found[px, "pixel"].largest for px in sizes}
-    metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
-    return ExperimentResult(table, {"largest_difference": largest}, metrics)
-
-
-def _centres(sample: Sample) -> Tensor:
-    """Of the parts that a face has, `[P, 2]` px."""
-    assert sample.centres is not None
-    assert sample.present is not None
-    return sample.centres[sample.present]
-
-
-def _difference(
-    samples: Sequence[Sample], px: int, aligned: str, device: torch.device
-) -> PatchDifference:
-    """Over all parts of some faces."""
-    cut = [
-        cut_both_ways(sample.image.to(device), ALIGNED[aligned](_centres(sample)).to(device), px)
-        for sample in samples
-    ]
-    sliced, sampled = (torch.cat(patches) for patches in zip(*cut, strict=True))
-    return differing(sliced, sampled)
-
-
-def _table(found: Differences) -> list[str]:
-    heading = (
-        "patch, px",
-        "centred on a",
-        "largest difference, levels",
-        "values that differ",
-        "largest before rounding, levels",
-        "mean before rounding, levels",
-    )
-    rows = [
-        (px, aligned, d.largest, f"{d.share:.1%}", f"{d.largest_unrounded:.3g}",
-         f"{d.mean_unrounded:.3g}")
-        for (px, aligned), d in found.items()
-    ]  # fmt: skip
-    return markdown_table(heading, rows)
-
-
-def _write_csv(path: Path, found: Differences) -> None:
-    fields = list(asdict(next(iter(found.values()))))
-    rows = [[px, aligned, *asdict(d).values()] for (px, aligned), d in found.items()]
-    write_csv(path, ["patch_px", "centred_on", *fields], rows)
-
-
-def _picture(sample: Sample, sizes: Sequence[int], device: torch.device) -> Uint8Array:
-    """Figure 8: a face, and for each size its parts sliced, sampled, and what differs."""
-    rows: list[Row] = [("face", [fitted(_pixels(sample.image), 2 * SHOWN_PX)])]
-    centres = on_pixel(_centres(sample)).to(device)
-    for px in sizes:
-        sliced, sampled = cut_both_ways(sample.image.to(device), centres, px)
-        rounded = sampled.round().to(torch.uint8)
-        apart = (rounded.int() - sliced.int()).abs().to(torch.uint8)
-        for name, patches in (("sliced", sliced), ("sampled", rounded), ("difference", apart)):
-            row = [fitted(_pixels(patch), SHOWN_PX) for patch in patches]
-            rows.append((f"{px} px, {name}", row))
-    return picture_grid(rows)
-
-
-def _pixels(image: Tensor) -> Uint8Array:
-    """`[3, H, W]` uint8 as a picture."""
-    pixels: Uint8Array = image.permute(1, 2, 0).contiguous().cpu().numpy()
-    return pixels
-
-
-def _draw_sampling(path: Path) -> None:
-    """Draws Figure 7: the pixels that a slice takes, and where the sampler looks."""
-    titles = [f"{px} x {px}, centred on a pixel" for px in SAMPLING_PX]
-    figure, columns = open_figure(*titles, width=3.4 * len(titles), height=4.2)
-    colours = {"sliced": Colour.BASELINE, "sampled": Colour.MODEL}
-    for axes, px in zip(columns, SAMPLING_PX, strict=True):
-        for positions, (name, colour) in zip(places_cut(px), colours.items(), strict=True):
-            x, y = zip(*((x, y) for x in positions for y in positions), strict=True)
-            axes.scatter(x, y, s=60 if name == "sliced" else 18, color=colour, label=name)
-        edges = [i - 0.5 for i in range(-(px // 2), px // 2 + 2)]
-        axes.set_xticks(edges, [])
-        axes.set_yticks(edges, [])
-        axes.set_xlim(edges[0], edges[-1])
-        axes.set_ylim(edges[-1], edges[0])  # downwards
-        axes.grid(axis="both", alpha=0.4)
-        axes.set_aspect("equal")
-    add_legend(figure)
-    figure.savefig(path)
+    return run_experiment(NAME, environment, config, facts, measure)

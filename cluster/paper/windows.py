@@ -15,8 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from cluster.paper.croppers import locate
-from cluster.paper.experiment import ExperimentResult, OpenedModel
+from cluster.paper.experiment import OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch
@@ -36,6 +35,8 @@ from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import F1Rows, confusion, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
+from stn_icnn.studies.croppers import locate
+from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.true_windows import true_locations
 
 NAME: Final = "windows"

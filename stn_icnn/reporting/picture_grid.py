@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from stn_icnn.reporting.overlay import Uint8Array
 
@@ -43,6 +44,12 @@ def _column_widths(rows: Sequence[Sequence[Uint8Array]]) -> list[int]:
     num_columns = max(map(len, rows))
     in_columns = [row for row in rows if len(row) > 1 or num_columns == 1]
     return [max(row[i].shape[1] for row in in_columns if i < len(row)) for i in range(num_columns)]
+
+
+def pixels_of(image: Tensor) -> Uint8Array:
+    """Returns an image, `[3, H, W]` uint8, as a picture, `[H, W, 3]` on the CPU."""
+    pixels: Uint8Array = image.permute(1, 2, 0).contiguous().cpu().numpy()
+    return pixels
 
 
 def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:

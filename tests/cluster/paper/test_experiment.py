@@ -10,12 +10,8 @@ import pytest
 
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import (
-    ExperimentConfig,
-    ExperimentResult,
-    open_model,
-    run_experiment,
-)
+from cluster.paper.experiment import ExperimentConfig, open_model, run_experiment
+from stn_icnn.studies.experiment_result import ExperimentResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Timing both pipelines: the same networks, in turn, per face."""
+"""The job that times both pipelines."""
 
 import csv
 from collections.abc import Callable
@@ -6,54 +6,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import torch
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper import timing
-from cluster.paper.timing import TimingConfig, run_timing, timed_in_turn, with_centroids
+from cluster.paper.timing import TimingConfig, run_timing
 from stn_icnn.config import PhaseName
-from stn_icnn.data.batch import collate
-from stn_icnn.data.plan import Request
-from stn_icnn.networks.centroid_cropper import centroids
-from stn_icnn.networks.checkpoint import load_checkpoint
 
 ModelOf = Callable[[str], Path]
-
-
-def test_both_pipelines_have_the_same_networks_but_for_the_cropper(
-    model_of: ModelOf, tiny_faces
-) -> None:
-    trained = load_checkpoint(model_of("end_to_end"))
-    baseline = with_centroids(trained)
-    assert baseline.config.model.cropper == "centroid"
-    assert trained.config.model.cropper == "localizer"
-    theirs, ours = baseline.model.state_dict(), trained.model.state_dict()
-    assert {n for n in ours if n not in theirs} == {n for n in ours if n.startswith("localizer")}
-    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
-    assert not baseline.model.training
-    batch = collate([tiny_faces("test", False)[Request(0)]])
-    with torch.inference_mode():
-        parsing = baseline.model(batch)
-    shares, _ = centroids(parsing.coarse_logits.softmax(dim=1))
-    assert torch.equal(parsing.locations[..., :2], shares)
-
-
-def test_works_are_timed_in_turn_and_per_face(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-
-    def taking(work: Callable[[], object]) -> float:
-        work()
-        return 0.08 if order[-1] == "a" else 0.5
-
-    monkeypatch.setattr(timing, "_seconds", taking)
-    works = {("A", 4): lambda: order.append("a"), ("B", 1): lambda: order.append("b")}
-    taken = timed_in_turn(works, rounds=3)
-    # A first call, one that tells how many a round; then rounds, of a four calls each.
-    warm, rounds = "".join(order[:4]), "".join(order[4:])
-    assert (warm, rounds) == ("aabb", "aaaabbaaaaaaaab")
-    assert taken["A", 4] == pytest.approx([20, 20, 20])
-    assert taken["B", 1] == pytest.approx([500, 500, 500])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +30,7 @@ def test_the_job(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(timing, "LEAST_S", 0.0)
+    monkeypatch.setattr("stn_icnn.studies.timing.LEAST_S", 0.0)
     config = TimingConfig(
         locations=job_locations,
         model=str(model_of(phase)),

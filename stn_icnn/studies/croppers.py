@@ -6,15 +6,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from cluster.paper.experiment import ICNN
 from stn_icnn.data.batch import Batch
 from stn_icnn.networks.centroid_cropper import centroids
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.networks.model import STNiCNN
 
-BLIND: Final = "average face"
-"""A cropper that looks at nothing: windows where an average face has its parts. On aligned faces it
-is good, and what a localizer is worth shows beside it."""
+ICNN: Final = "iCNN"
+"""The paper's name of the two-stage pipeline: its cropper centres windows on centroids."""
+AVERAGE_FACE: Final = "average face"
+"""A control that does not look at the image: its windows lie where an average face has its parts.
+On aligned faces it is good, and shows what a localizer is worth."""
 SET_SIZE: Final = ", set size"
 """Behind the model's name: its centres, with windows of the size that was set, as the baseline has
 them."""
@@ -41,7 +42,8 @@ def locate(model: STNiCNN, batch: Batch, system: str) -> Locations:
         system: the model's name.
 
     Returns:
-        Of the centroid cropper, the model, the model with windows of the set size, and `BLIND`.
+        The locations of the centroid cropper, of the model, of the model with windows of the size
+        that is set, and of `AVERAGE_FACE`.
     """
     coarse_logits = model.label_coarsely(batch)
     shares, found = centroids(coarse_logits.softmax(dim=1))
@@ -50,7 +52,7 @@ def locate(model: STNiCNN, batch: Batch, system: str) -> Locations:
         ICNN: _at_set_size(shares),
         system: locations,
         system + SET_SIZE: _at_set_size(locations[..., :2]),
-        BLIND: _at_set_size(locations.new_tensor(MEAN_CENTRES).expand_as(shares)),
+        AVERAGE_FACE: _at_set_size(locations.new_tensor(MEAN_CENTRES).expand_as(shares)),
     }
     return Locations(coarse_logits, found, by_cropper)
 
