@@ -12,8 +12,6 @@ from torch import Tensor
 
 from cluster.paper.experiment import OpenedModel
 from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, run_on_split
-from cluster.paper.occlusion_examples import Example, examples_picture
-from cluster.paper.occlusion_report import Croppings, write_report
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
@@ -26,6 +24,8 @@ from stn_icnn.scoring.window_scores import score_windows
 from stn_icnn.studies.croppers import AVERAGE_FACE, ICNN, locate
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.occlusion import cover_batch
+from stn_icnn.studies.occlusion_examples import CoveredFace, examples_picture
+from stn_icnn.studies.occlusion_report import Croppings, write_report
 
 NAME: Final = "occlusion"
 
@@ -70,7 +70,7 @@ def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
 
 def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> ExperimentResult:
     model, faces = tried.model, tried.faces
-    cropper = Croppers(model, config.num_covered, config.seed)
+    cropper = CropperComparison(model, config.num_covered, config.seed)
     croppings = Croppings.joined([cropper.cut(batch) for batch in batches_of(faces)])
     shown = np.random.default_rng(config.seed).permutation(len(faces))[: config.num_examples]
     examples = [cropper.example(faces, index) for index in sorted(shown.tolist())]
@@ -87,7 +87,7 @@ def _measure(config: OcclusionConfig, tried: ModelOnSplit, folder: Path) -> Expe
     return write_report(folder, croppings, (ICNN, model.system), about, config.seed)
 
 
-class Croppers:
+class CropperComparison:
     """A model's localizer and the centroid cropper, on the same rough labels.
 
     Args:
@@ -119,14 +119,14 @@ class Croppers:
             sides_px={name: of_name[..., 2] for name, of_name in windows.items()},
         )
 
-    def example(self, faces: ShardedFaces, index: int) -> Example:
+    def example(self, faces: ShardedFaces, index: int) -> CoveredFace:
         """A face as it is shown."""
         photo = collate([faces[Request(index)]])
         batch, covered = cover_batch(photo, self.num_covered, self.seed)
         windows, _, coarse_logits = self._windows(batch)
         (rough,) = coarse_label_maps(coarse_logits, batch.host_sizes)
         shown = (ICNN, self.system)
-        return Example(
+        return CoveredFace(
             photo=photo.images[0],
             covered_photo=batch.images[0],
             rough=rough.cpu(),

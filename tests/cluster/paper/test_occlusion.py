@@ -13,15 +13,15 @@ from PIL import Image
 
 from cluster.config import LocationsConfig
 from cluster.paper.experiment import OpenedModel
-from cluster.paper.occlusion import Croppers, OcclusionConfig, run_occlusion
-from cluster.paper.occlusion_examples import COVERED, TILE_PX, Example, examples_picture
-from cluster.paper.occlusion_report import GROUPS, Croppings, whole_by_which
+from cluster.paper.occlusion import CropperComparison, OcclusionConfig, run_occlusion
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
 from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PAPER9, PARTS
 from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.studies.occlusion import choose_parts, cover_batch
+from stn_icnn.studies.occlusion_examples import COVERED, TILE_PX, CoveredFace, examples_picture
+from stn_icnn.studies.occlusion_report import GROUPS, Croppings, whole_by_which
 
 ModelOf = Callable[[str], Path]
 SEED = 3
@@ -41,9 +41,9 @@ def labelled_but_for(batch: Batch, hidden: Sequence[Sequence[int]], px: int) -> 
 
 
 @pytest.fixture
-def croppers(model_of: ModelOf) -> Croppers:
+def croppers(model_of: ModelOf) -> CropperComparison:
     model = OpenedModel.fetch(str(model_of("end_to_end")))
-    return Croppers(model, num_covered=2, seed=SEED)
+    return CropperComparison(model, num_covered=2, seed=SEED)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def batch(tiny_faces) -> Batch:
 
 
 @pytest.fixture
-def cut(croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Croppings:
+def cut(croppers: CropperComparison, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Croppings:
     """With a coarse network that lacks what is covered, and a localizer that knows better."""
     assert batch.present is not None
     assert batch.centres is not None
@@ -74,7 +74,7 @@ def cut(croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Cr
 
 
 def test_the_networks_see_the_covered_faces(
-    croppers: Croppers, batch: Batch, monkeypatch: pytest.MonkeyPatch
+    croppers: CropperComparison, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Batch] = []
     label_coarsely = croppers.model.label_coarsely
@@ -135,7 +135,7 @@ def test_a_part_that_is_not_there_is_in_no_group(cut: Croppings) -> None:
         assert torch.equal(without.group(group)[[0, 2, 3]], cut.group(group)[[0, 2, 3]])
 
 
-def test_each_cropper_s_windows_have_their_size(cut: Croppings, croppers: Croppers) -> None:
+def test_each_croppers_windows_have_their_size(cut: Croppings, croppers: CropperComparison) -> None:
     side = torch.tensor(PAPER9.per_part(croppers.model.config.window_px)).float().expand(4, 6)
     torch.testing.assert_close(cut.sides_px["iCNN"], side)
     torch.testing.assert_close(cut.sides_px["STN-iCNN, set size"], side)
@@ -155,7 +155,7 @@ def test_a_column_a_face_and_a_frame_a_covered_part() -> None:
     windows = torch.tensor([[150.0, 100.0, 50.0, 50.0]]).repeat(NUM_PARTS, 1)
     covered = [part.name in ("left_eye", "mouth") for part in PARTS]
     rough = torch.zeros(200, 300, dtype=torch.uint8)
-    example = Example(photo, photo, rough, covered, {"iCNN": windows, "STN-iCNN": windows})
+    example = CoveredFace(photo, photo, rough, covered, {"iCNN": windows, "STN-iCNN": windows})
     picture = examples_picture([example, example], ("iCNN", "STN-iCNN"))
     in_red = (picture == COVERED).all(axis=2).sum()
     frame = TILE_PX**2 - (TILE_PX - 6) ** 2

@@ -21,13 +21,13 @@ from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size, write_c
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import COUNTS_FILE, phases_of
 from cluster.paper.table import TableConfig, run_table
-from cluster.paper.table_report import TableReport, differences_of, write_table
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.job import run_end_to_end
 from stn_icnn.config import TrainConfig
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from stn_icnn.studies.table_report import TableReport, differences_of, write_table
 
 NOSE = CLASS_ID["nose"]
 

@@ -22,7 +22,7 @@ COVERED: Final = (220, 40, 50)
 
 
 @dataclass(frozen=True)
-class Example:
+class CoveredFace:
     """A face of which parts were covered."""
 
     photo: Tensor
@@ -37,7 +37,7 @@ class Example:
     """By cropper, `[6, 4]` float32 px."""
 
 
-def examples_picture(examples: Sequence[Example], croppers: Sequence[str]) -> Uint8Array:
+def examples_picture(examples: Sequence[CoveredFace], croppers: Sequence[str]) -> Uint8Array:
     """A column a face, as in the figure.
 
     Patches are cut out of the photograph as it was before: so one sees whether the part that was
@@ -52,11 +52,11 @@ def examples_picture(examples: Sequence[Example], croppers: Sequence[str]) -> Ui
     return picture_grid(rows)
 
 
-def _rough(example: Example) -> Uint8Array:
+def _rough(example: CoveredFace) -> Uint8Array:
     return overlay(pixels_of(example.covered_photo), example.rough.numpy(), alpha=0.7)
 
 
-def _patches(example: Example, windows: Tensor) -> Uint8Array:
+def _patches(example: CoveredFace, windows: Tensor) -> Uint8Array:
     """The six patches of a face, `[3 * TILE_PX, 2 * TILE_PX, 3]`."""
     height, width = example.photo.shape[1:]
     theta = theta_from_windows(windows[None], windows.new_tensor([width, height]))
