@@ -13,7 +13,7 @@ from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.networks import forward_flops, matrix_product, step_flops
 from benchmarks.subjects import Setup, Training, face_parser, photographs, plain_parser
 from stn_icnn.studies.timing import Work
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES
 
 WHERE = {
     "optimizer": ("optimizer", "adam"),
@@ -40,7 +40,7 @@ def floor(setup: Setup) -> Iterator[Row]:
         name = "inference, one face" if num == 1 else f"inference, {num} faces at a time"
         row = _row(setup, name, work, num, num * flops, parser.model.execution.bf16)
         yield replace(row, parts=time_by_part(partial(plain.parse_all, photos[:num])))
-    for phase in PHASES:
+    for phase in MODEL_PHASES:
         subject = Training(setup, phase)
         num = subject.batch
         needed = num * step_flops(setup.config, phase)

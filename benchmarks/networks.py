@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import DEVICE
-from stn_icnn.config import Network, PhaseName, TrainConfig
+from stn_icnn.config import Network, TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.studies.timing import Work
+from stn_icnn.training.phases import PHASES, PhaseName
 
 MATRIX = 8192 if DEVICE.type == "cuda" else 2048
 """Side of the matrices whose product is taken for the device's peak."""
@@ -79,13 +80,10 @@ def forward_flops(config: TrainConfig) -> dict[Network, int]:
 
 
 def step_flops(config: TrainConfig, phase: PhaseName) -> int:
-    """Of a training step, an image: three times forward for what is trained, else once."""
-    forward = forward_flops(config)
-    if phase == "coarse":
-        return 3 * forward["coarse"]
-    if phase == "localizer":
-        return forward["coarse"] + 3 * forward["localizer"]
-    return 3 * sum(forward.values())
+    """Returns those of a training step, an image: a network that is trained counts three times."""
+    rates, forward = PHASES[phase].rates, forward_flops(config)
+    networks = PHASES[phase].trained_networks
+    return sum(forward[name] * (3 if name in rates else 1) for name in networks)
 
 
 def matrix_product(bf16: bool) -> tuple[Work, int]:

@@ -15,7 +15,7 @@ from benchmarks.measure import DEVICE
 from sharding.packing.building import Recipe, build
 from sharding.packing.manifest import load_manifest
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.config import PRESETS, PhaseName, TrainConfig
+from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
@@ -23,11 +23,10 @@ from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
-from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.loop import PhaseRun, build_optimizer, train_epoch, train_step
-from stn_icnn.training.phases import PhaseLoss, needs_labels, set_trained
-from stn_icnn.training.state import Progress, TrainState
+from stn_icnn.training.loop import PhaseRun, start_training, train_epoch, train_step
+from stn_icnn.training.phases import PHASES, PhaseName
+from stn_icnn.training.state import Progress
 
 NUM_FACES = 32
 """Procedural ones, three fifths of them for training."""
@@ -139,23 +138,20 @@ class Training:
         config = setup.config
         self.batch = config.optim.global_batch
         self.num_images = setup.steps * self.batch
-        faces = train_faces(setup, self.num_images, needs_labels(phase))
+        faces = train_faces(setup, self.num_images, PHASES[phase].needs_labels)
         context = context or LocalContext(device=DEVICE)
         self.run = PhaseRun(
-            phase=phase,
+            phase=PHASES[phase],
             config=config,
             train_faces=faces,
             val_faces=faces,
             data=FACTS,
             context=context,
-            say=lambda line: None,
+            log=lambda line: None,
         )
         torch.manual_seed(config.seed)
-        self.model: STNiCNN = prepare_model(build_model(config.model), config, context.device)
-        set_trained(self.model, config.optim.learning_rates(phase), self.run.keeping_stats)
-        optimizer = build_optimizer(self.model, phase, config.optim)
-        self.state = TrainState(self.model, optimizer)
-        self.module = context.wrap(PhaseLoss(self.model, phase, config.loss))
+        self.model: STNiCNN = build_model(config.model)
+        self.state, self.module = start_training(self.run, self.model)
         self.wait_shares: list[float] = []
         self.steps = setup.steps
         self.memory = replace(next(self._load()).to(context.device), augmentation=None)

@@ -21,9 +21,9 @@ from benchmarks.subjects import Setup, Training
 from cluster.training.phase_runs import LEAST_IMAGES_A_WORKER
 from cluster.workers.ray_cluster import KEEP_MEMORY
 from cluster.workers.ray_context import RayContext
-from stn_icnn.config import PhaseName
 from stn_icnn.context import Metrics
 from stn_icnn.studies.timing import Work
+from stn_icnn.training.phases import PhaseName
 
 TIMEOUT = timedelta(minutes=5)
 

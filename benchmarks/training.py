@@ -11,7 +11,7 @@ from benchmarks.reference import Reference
 from benchmarks.subjects import Setup, photographs
 from benchmarks.team import team, usual_workers
 from stn_icnn.studies.timing import Work
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES
 
 
 def training(setup: Setup) -> Iterator[Row]:
@@ -23,7 +23,7 @@ def training(setup: Setup) -> Iterator[Row]:
         steps["coarse"] = authors.coarse_step(photos)
         steps["end_to_end"] = authors.end_to_end_step(photos)
     num_images = setup.steps * setup.config.optim.global_batch
-    for phase in PHASES:
+    for phase in MODEL_PHASES:
         with team(setup, phase, usual_workers(setup), torch.get_num_threads()) as ours:
             works = {
                 "shards": ours.work("from_shards"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.subjects import Setup
 from benchmarks.team import team
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES
 
 CORES = 2
 
@@ -15,7 +15,7 @@ def workers(setup: Setup) -> Iterator[Row]:
     if DEVICE.type == "cuda":
         yield Row(figure="two workers / one", note="not measured: it is about the cores of a CPU")
         return
-    for phase in PHASES:
+    for phase in MODEL_PHASES:
         with team(setup, phase, 2, CORES) as two, team(setup, phase, 1, CORES) as one:
             works = {"two": two.work("from_shards"), "one": one.work("from_shards")}
             times = in_turn(works, setup.rounds)

@@ -13,7 +13,6 @@ from typing import Literal
 
 from stn_icnn.labels import PAPER9, LabelSet
 
-PhaseName = Literal["coarse", "localizer", "end_to_end", "frozen", "baseline", "fine"]
 Cropper = Literal["localizer", "centroid"]
 Network = Literal["coarse", "localizer", "fine"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -198,27 +197,6 @@ class OptimConfig:
             "at least 1",
             self.halve_every_epochs,
         )
-
-    def epochs(self, phase: PhaseName) -> int:
-        """Epochs of a phase."""
-        as_long_as = "end_to_end" if phase in ("frozen", "baseline") else phase
-        return int(getattr(self, f"epochs_{as_long_as}"))
-
-    def learning_rates(self, phase: PhaseName) -> dict[Network, float]:
-        """Learning rate of each network that a phase trains; those at 0 are left out."""
-        rates: dict[PhaseName, dict[Network, float]] = {
-            "coarse": {"coarse": self.lr_coarse},
-            "localizer": {"localizer": self.lr_localizer},
-            "end_to_end": {
-                "coarse": self.lr_coarse_end_to_end,
-                "localizer": self.lr_localizer_end_to_end,
-                "fine": self.lr_fine,
-            },
-            "frozen": {"fine": self.lr_fine},
-            "baseline": {"fine": self.lr_fine},
-            "fine": {"fine": self.lr_fine},
-        }
-        return {network: lr for network, lr in rates[phase].items() if lr > 0}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.phases import settings_of
+from stn_icnn.training.phases import PHASES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -52,10 +52,10 @@ def test_a_gpu_labels_as_a_cpu_does(
 def test_a_phase_trains_in_bf16_and_leaves_a_model_that_needs_no_gpu(
     phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
-    config = settings_of(phase, replace(tiny_config, precision="bf16"))
+    config = PHASES[phase].settings(replace(tiny_config, precision="bf16"))
     context = LocalContext(tmp_path, GPU)
     run = PhaseRun(
-        phase=phase,
+        phase=PHASES[phase],
         config=config,
         train_faces=tiny_faces("train", augmented=True),
         val_faces=tiny_faces("val"),

@@ -9,8 +9,9 @@ from typing import Any
 
 from cluster.config import JobConfig
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
+from stn_icnn.training.phases import PHASES
 
-LOWERED_RATES = ("lr_coarse_end_to_end", "lr_localizer_end_to_end", "lr_fine")
+LOWERED_RATES = tuple(PHASES["end_to_end"].rates.values())
 RATE_FACTOR = 0.3
 """What a model's rates are multiplied by. Lower than 1, so that the first steps do not undo what it
 has learnt; no lower, since there are few steps, and forgetting the old data set costs nothing."""

@@ -21,8 +21,8 @@ from cluster.tracking.result_files import publishing
 from cluster.training.job import keep, score_phase
 from cluster.training.phase_runs import Training, log_config, open_training, train_phase
 from cluster.training.run_record import new_run_name
-from stn_icnn.config import PhaseName, require
-from stn_icnn.training.phases import PHASES
+from stn_icnn.config import require
+from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 PHASE: PhaseName = "end_to_end"
 
@@ -93,7 +93,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
         num_split=training.data.manifest.num_samples["train"],
         curves={
             HYBRID: curves_of(training, [PHASE]),
-            **{name: curves_of(other, PHASES) for name, other in others.items()},
+            **{name: curves_of(other, MODEL_PHASES) for name, other in others.items()},
         },
         counts=scores.counts,
     )

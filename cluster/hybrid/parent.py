@@ -7,9 +7,9 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.training.worker import Start
 from stn_icnn.config import TrainConfig
 from stn_icnn.training.initialization import initialize_model
-from stn_icnn.training.phases import TRAINED_BY
+from stn_icnn.training.phases import PHASES
 
-NETWORKS = TRAINED_BY["end_to_end"]
+NETWORKS = PHASES["end_to_end"].trained_networks
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,7 @@ class Parent(FetchedModel):
             TrackingUnavailableError: where the tracking server does not answer.
         """
         parent = cls.fetch(given, tracking_uri)
-        phase = parent.checkpoint.phase
-        missing = [name for name in NETWORKS if name not in TRAINED_BY[phase]]
-        if missing:
-            raise ValueError(
-                f"--from needs a model whose {', '.join(NETWORKS)} networks are trained; {given} "
-                f"is one of the phase {phase}, in which {' and '.join(missing)} were "
-                "not: give the model of a finished run, or of its phase end_to_end"
-            )
+        parent.require_trained("--from", NETWORKS)
         return parent
 
     @property

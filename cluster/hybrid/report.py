@@ -8,7 +8,6 @@ from statistics import harmonic_mean
 from torch import Tensor
 
 from cluster.training.phase_runs import Training
-from stn_icnn.config import PhaseName
 from stn_icnn.reporting.charts import Colour, add_legend, open_figure
 from stn_icnn.reporting.published import beside_published
 from stn_icnn.reporting.tables import (
@@ -22,6 +21,7 @@ from stn_icnn.reporting.tables import (
 )
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.training.phases import PhaseName
 from stn_icnn.training.state import SECONDS
 
 HYBRID = "hybrid"

@@ -25,12 +25,12 @@ from cluster.training.run_record import FILE, plain
 from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.epoch_time import seconds_per_epoch
 from stn_icnn.training.loop import DivergedError
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
 
 FOLDER = "scratch"
 """Of its storage in the job's, its note in the job's record, and its run in MLflow."""
@@ -62,11 +62,11 @@ class Scratch:
         """
         beside = self.beside
         epochs = self._epochs(budget_s)
-        lengths: dict[str, Any] = {f"epochs_{phase}": number for phase, number in epochs.items()}
+        lengths: dict[str, Any] = {PHASES[phase].epochs: number for phase, number in epochs.items()}
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
         training = branch(beside, FOLDER, config)
         log_config(training.run, config)
-        for phase in PHASES:
+        for phase in MODEL_PHASES:
             train_phase(training, phase)
         return training
 
@@ -75,7 +75,8 @@ class Scratch:
         noted = self.beside.record.content.get(FOLDER)
         if noted is None:
             seconds = self._seconds_per_epoch()
-            proportions = {phase: self.config.optim.epochs(phase) for phase in PHASES}
+            optim = self.config.optim
+            proportions = {phase: PHASES[phase].num_epochs(optim) for phase in MODEL_PHASES}
             noted = {
                 "config": plain(self.config),
                 "budget_s": budget_s,
@@ -98,7 +99,7 @@ class Scratch:
         training = replace(self.beside, config=self.config)
         result = run_on_workers(
             time_phases,
-            [phase_task(training, phase, None) for phase in PHASES],
+            [phase_task(training, phase, None) for phase in MODEL_PHASES],
             name=f"timing-{uuid.uuid4().hex[:8]}",
             storage=self.beside.record.storage,
             allocation=self.beside.allocation,
@@ -153,8 +154,8 @@ def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any])
     """
     require_batches(config, beside.data, beside.allocation, beside.chosen_images)
     params = {**to_dict(config), "num_images": beside.chosen_images or "all"}
-    for phase in PHASES:  # these are chosen later, and a param can be set once
-        params["optim"].pop(f"epochs_{phase}")
+    for phase in MODEL_PHASES:  # these are chosen later, and a param can be set once
+        params["optim"].pop(PHASES[phase].epochs)
     tracker = beside.run.tracker
     run = tracker.start_or_resume_run(FOLDER, beside.run.run_id, tags=tags, params=params)
     if run.run_id is None:  # the phases' own runs could not be put under it
@@ -167,7 +168,7 @@ def time_phases(tasks: Sequence[TrainTask]) -> dict[PhaseName, float] | str:
     seconds = {}
     for task in tasks:
         try:
-            seconds[task.phase] = seconds_per_epoch(*open_phase(RayContext(), task, say=print))
+            seconds[task.phase] = seconds_per_epoch(*open_phase(RayContext(), task, log=print))
         except DivergedError as error:
             return str(error)
     return seconds

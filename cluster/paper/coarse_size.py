@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import JobConfig
-from cluster.paper.systems import System, train_and_score
+from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
@@ -24,6 +24,7 @@ from stn_icnn.reporting.tables import (
 )
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.training.phases import System
 
 SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
 PAPER = (

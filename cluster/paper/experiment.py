@@ -18,10 +18,11 @@ from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
+from stn_icnn.config import Network
 from stn_icnn.config_dict import differences
 from stn_icnn.storage import StorageLocation
 from stn_icnn.studies.experiment_result import ExperimentResult
-from stn_icnn.training.phases import TRAINED_BY, system_of
+from stn_icnn.training.phases import system_of
 
 RECORD: Final = "experiment.json"
 
@@ -51,7 +52,7 @@ class OpenedModel(FetchedModel):
         return system_of("frozen" if phase == "localizer" else phase)
 
 
-def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedModel:
+def open_model(given: str, tracking_uri: str, needed: Sequence[Network]) -> OpenedModel:
     """Fetches a model.
 
     Args:
@@ -64,13 +65,7 @@ def open_model(given: str, tracking_uri: str, needed: Sequence[str]) -> OpenedMo
             learnt nothing.
     """
     model = OpenedModel.fetch(given, tracking_uri)
-    phase = model.checkpoint.phase
-    fit = [name for name, trained in TRAINED_BY.items() if set(needed) <= set(trained)]
-    if phase not in fit:
-        raise ValueError(
-            f"model must have trained networks {', '.join(needed)}, but {given} is of the phase "
-            f"{phase}: give one of the phase {' or '.join(fit)}"
-        )
+    model.require_trained("the experiment", needed)
     return model
 
 

@@ -10,7 +10,7 @@ from cluster.paper.experiment import ExperimentConfig, OpenedModel, open_model, 
 from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from cluster.training.run_record import new_run_name
-from stn_icnn.config import require
+from stn_icnn.config import Network, require
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
@@ -63,7 +63,7 @@ def batches_of(faces: ShardedFaces) -> Iterator[Batch]:
 def run_on_split(
     name: str,
     config: SplitConfig,
-    needed: Sequence[str],
+    needed: Sequence[Network],
     work: Callable[[ModelOnSplit, Path], ExperimentResult],
 ) -> dict[str, Any]:
     """Does an experiment with a model on a split, as `run_experiment` does it.

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor
 from cluster.scoring.job import count
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.phase_runs import Training, train_phase
-from stn_icnn.config import PhaseName
 from stn_icnn.scoring.f1 import f1_rows
-from stn_icnn.training.phases import STARTS_FROM, SYSTEMS
+from stn_icnn.training.phases import SYSTEMS, PhaseName, System, phases_up_to
 
-System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
 COUNTS_FILE = "counts-2.npz"
 """Earlier versions wrote `counts.npz`, whose coarse network was of the system scored first."""
 
@@ -51,14 +49,9 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
 
 
 def phases_of(systems: Sequence[System]) -> list[PhaseName]:
-    """The phases that make some systems, each after the one that it starts from, none twice."""
-    phases: list[PhaseName] = []
-    for system in systems:
-        chain: list[PhaseName] = [SYSTEMS[system]]
-        while chain[0] in STARTS_FROM:
-            chain.insert(0, STARTS_FROM[chain[0]])
-        phases += [phase for phase in chain if phase not in phases]
-    return phases
+    """Returns the phases that make some systems, each after those that it needs, none twice."""
+    phases = (phase for system in systems for phase in phases_up_to(SYSTEMS[system]))
+    return list(dict.fromkeys(phases))
 
 
 def _counted(training: Training, systems: Sequence[System]) -> Mapping[str, Tensor]:

@@ -7,13 +7,13 @@ from typing import Any, get_args
 from torch import Tensor
 
 from cluster.config import JobConfig
-from cluster.paper.systems import System, train_and_score
+from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import require
 from stn_icnn.studies.table_report import TableReport, differences_of, write_table
-from stn_icnn.training.phases import SYSTEMS
+from stn_icnn.training.phases import SYSTEMS, System
 
 ALL: tuple[System, ...] = get_args(System)
 

@@ -37,6 +37,7 @@ from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
 from stn_icnn.studies.croppers import locate
 from stn_icnn.studies.experiment_result import ExperimentResult
+from stn_icnn.training.phases import PHASES
 from stn_icnn.training.true_windows import true_locations
 
 NAME: Final = "windows"
@@ -73,7 +74,7 @@ def run_windows(config: WindowsConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    networks = ("coarse", "localizer", "fine")
+    networks = PHASES["end_to_end"].trained_networks
     return run_on_split(NAME, config, networks, partial(_measure, config.errors))
 
 

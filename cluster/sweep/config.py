@@ -6,16 +6,12 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from cluster.config import JobConfig
-from stn_icnn.config import PhaseName, require
+from stn_icnn.config import require
 from stn_icnn.labels import FINE_NETWORKS
+from stn_icnn.training.phases import PHASES, PhaseName
 
-PHASE_ORDER: tuple[PhaseName, ...] = (
-    "coarse",
-    "localizer",
-    "fine",
-    "frozen",
-    "end_to_end",
-)
+PHASE_ORDER = tuple(phase.name for phase in PHASES.values() if phase.in_sweeps)
+"""The phases that a trial may train, in their order."""
 DEFAULT_SPACES = (
     *(f"optim.{name}=log 1e-4 1e-1" for name in ("lr_coarse", "lr_localizer", "lr_fine")),
     *(f"optim.{name}_end_to_end=log 1e-7 1e-3" for name in ("lr_coarse", "lr_localizer")),
@@ -104,10 +100,11 @@ class SweepJobConfig(JobConfig):
     def __post_init__(self) -> None:
         require(self.num_trials >= 1, "num_trials", "at least 1", self.num_trials)
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
-        grace, epochs = self.sweep.grace_epochs, self.training.optim.epochs(self.sweep.phases[-1])
+        last = PHASES[self.sweep.phases[-1]]
+        grace, epochs = self.sweep.grace_epochs, last.num_epochs(self.training.optim)
         require(
             self.sweep.scheduler == "none" or grace <= epochs,
             "sweep.grace_epochs",
-            f"at most optim.epochs_{self.sweep.phases[-1]} = {epochs}",
+            f"at most optim.{last.epochs} = {epochs}",
             grace,
         )

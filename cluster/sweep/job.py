@@ -17,7 +17,7 @@ from cluster.sweep.report import RankedCombination, SweepReport, write_sweep_rep
 from cluster.sweep.searched_settings import read_search_space, replace_settings
 from cluster.sweep.spaces import SearchSpace, all_values, end_values
 from cluster.sweep.sweep_record import SweepRecord
-from cluster.sweep.trial_training import JUDGED_BY, TrialPlan, require_trained
+from cluster.sweep.trial_training import TrialPlan, require_trained_start
 from cluster.sweep.tune_run import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
@@ -34,6 +34,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.initialization import initialize_model
+from stn_icnn.training.phases import PHASES
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
@@ -121,7 +122,7 @@ def _start_model(
                 initialize_model(model.checkpoint, sized)
             except ValueError as error:
                 raise ValueError(f"sweep.start: {error}") from error
-    require_trained(settings.sweep.phases, start)
+    require_trained_start(settings.sweep.phases, start)
     return start
 
 
@@ -163,7 +164,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     """Reports on the sweep, and stores its best combination and model."""
     report = SweepReport(
         title=sweep.run.name,
-        metric=JUDGED_BY[sweep.plan.phases[-1]],
+        metric=PHASES[sweep.plan.phases[-1]].selected_by,
         space=sweep.record.space,
         trials=sweep.record.trials,
         num_epochs=sweep.num_epochs,
@@ -179,14 +180,14 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
         errors = {trial.name: trial.error for trial in sweep.record.trials}
         raise PhaseFailedError(f"no trial of {sweep.run.name} came to its end: {errors}")
     _store_best(sweep, best)
-    numbers = {**report.numbers, f"best_{report.metric}": best.metric.mean}
+    numbers = {**report.numbers, f"best_{report.metric.name}": best.metric.mean}
     # A metric of a step counts once, and a sweep that goes on has others.
     sweep.run.log_metrics(numbers, step=sum(trial.epochs for trial in report.trials))
     trial = best.trials[0].name
     return {
         "run_id": sweep.run.run_id,
         "run_name": sweep.run.name,
-        "best": {"trial": trial, report.metric: best.metric.mean, "values": best.values},
+        "best": {"trial": trial, report.metric.name: best.metric.mean, "values": best.values},
         "config": sweep.record.storage.url_of(BEST_FILE),
         "trials": report.states,
         "epochs": report.epochs,

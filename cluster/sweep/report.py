@@ -9,9 +9,9 @@ from typing import Any
 from cluster.sweep.charts import curves_chart, field_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
-from cluster.sweep.trial_training import as_metric
 from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
 from stn_icnn.scoring.seed_statistics import SeedStatistics
+from stn_icnn.training.phases import SelectionMetric
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,14 @@ class SweepReport:
     """The result of a sweep."""
 
     title: str
-    metric: str
-    """Name of the metric that trials are compared by; of `val/loss` less is better."""
+    metric: SelectionMetric
+    """The metric that trials are compared by."""
     space: SearchSpace
     trials: Sequence[Trial]
     num_epochs: int
     """Epochs of the last phase of a trial that is not stopped."""
     seeds: int
     """Trainings of each combination whose first one was not stopped."""
-
-    def as_metric(self, score: float) -> float:
-        """Returns the metric that a score was made of."""
-        return as_metric(self.metric, score)
 
     @property
     def ranked(self) -> list[RankedCombination]:
@@ -55,11 +51,15 @@ class SweepReport:
             RankedCombination(
                 trials[0].values,
                 tuple(trials),
-                SeedStatistics.of([self.as_metric(t.score) for t in trials if t.score is not None]),
+                SeedStatistics.of(
+                    [self.metric.score(t.score) for t in trials if t.score is not None]
+                ),
             )
             for trials in finished.values()
         ]
-        return sorted(combinations, key=lambda c: (-len(c.trials), -self.as_metric(c.metric.mean)))
+        return sorted(
+            combinations, key=lambda c: (-len(c.trials), -self.metric.score(c.metric.mean))
+        )
 
     @property
     def best(self) -> RankedCombination | None:
@@ -95,12 +95,12 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
     """Writes `sweep.md`, `sweep.csv`, `curves.png` and, for each setting, `field_NAME.png`."""
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
-    curves = curves_chart(report.title, report.metric, report.trials, report.as_metric)
+    curves = curves_chart(report.title, report.metric.name, report.trials, report.metric.score)
     curves.savefig(folder / "curves.png")
     pictures = ["curves.png"]
     for name, space in report.space.items():
         pictures.append(f"field_{name}.png")
-        chart = field_chart(name, space, report.metric, report.trials, report.as_metric)
+        chart = field_chart(name, space, report.metric.name, report.trials, report.metric.score)
         chart.savefig(folder / pictures[-1])
     lines = [*_summary(report), "", *_markdown(heading, rows)]
     for picture in pictures:
@@ -119,11 +119,11 @@ def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
 
     rows: list[list[Any]] = []
     for trial in sorted(report.trials, key=order_of):
-        score = None if trial.score is None else report.as_metric(trial.score)
+        score = None if trial.score is None else report.metric.score(trial.score)
         values = [trial.values[name] for name in names]
         ending = (trial.seed, trial.state, trial.epochs, score, trial.error or "")
         rows.append([trial.name, *values, *ending])
-    return ["trial", *names, "seed", "state", "epochs", report.metric, "error"], rows
+    return ["trial", *names, "seed", "state", "epochs", report.metric.name, "error"], rows
 
 
 def _summary(report: SweepReport) -> list[str]:
@@ -137,8 +137,8 @@ def _summary(report: SweepReport) -> list[str]:
         "other seeds, and trials that failed or diverged, are not counted in this."
     )
     text.append(
-        f"`{report.metric}` is the best epoch's, on the validation split, which chose it: of the "
-        "best of many trials it is a little flattering. Pruned trials had fewer epochs: in the "
+        f"`{report.metric.name}` is the best epoch's, on the validation split, which chose it: of "
+        "the best of many trials it is a little flattering. Pruned trials had fewer epochs: in the "
         "charts of settings, bars are of all trials after as many epochs as each of them has had, "
         "without those that failed or diverged and, where any was pruned, without repeats."
     )

@@ -15,32 +15,13 @@ from cluster.sweep.spaces import (
     parse_space,
     split_spaces,
 )
-from stn_icnn.config import PhaseName, TrainConfig, require
+from stn_icnn.config import TrainConfig, require
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.labels import FINE_NETWORKS
+from stn_icnn.training.phases import PHASES, PhaseName
 
 MAX_CHECKED = 1024
 """How many values of a space, and how many combinations of ends, are checked."""
-
-CUTTING: tuple[PhaseName, ...] = ("end_to_end", "frozen", "fine")
-"""Phases that train on windows."""
-
-USED_BY: Mapping[str, tuple[PhaseName, ...]] = {
-    "model.coarse_px": ("coarse", "localizer", "end_to_end", "frozen"),
-    "model.learn_scale": ("localizer", "end_to_end", "frozen"),
-    "model.window_px": CUTTING,
-    "model.patch_px": CUTTING,
-    "augment.window_shift": CUTTING,
-    "augment.window_scale": CUTTING,
-    "optim.lr_coarse": ("coarse",),
-    "optim.lr_localizer": ("localizer",),
-    "optim.lr_coarse_end_to_end": ("end_to_end",),
-    "optim.lr_localizer_end_to_end": ("end_to_end",),
-    "optim.lr_fine": CUTTING,
-    "optim.freeze_pretrained_stats": ("end_to_end",),
-    "loss": ("end_to_end",),
-}
-"""Phases that a setting, or a group of them, has an effect in; those not named: in all."""
 
 PAPERS_OPERATIONS = tuple(
     f"augment.{name}" for name in ("rotation_deg", "shift", "scale_min", "scale_max", "noise_std")
@@ -154,9 +135,8 @@ def _require_searchable(name: str, current: object) -> None:
 
 def why_unused(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> str:
     """Says why a search of a setting would change nothing; empty where it changes something."""
-    group = max((n for n in USED_BY if f"{name}.".startswith(f"{n}.")), key=len, default=None)
-    used_by = USED_BY[group] if group else tuple(phases)
-    if not set(used_by) & set(phases):
+    if not any(PHASES[phase].uses(name) for phase in phases):
+        used_by = [row.name for row in PHASES.values() if row.in_sweeps and row.uses(name)]
         return f"sweep.phases is {' '.join(phases)}, and it has one in {', '.join(used_by)}"
     if name in PAPERS_OPERATIONS and not config.augment.operations:
         return "augment.operations is off"

@@ -17,28 +17,14 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import checkpoint_name
 from cluster.workers.ray_internals import silence_ray_logs
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.execution import default_device
 from stn_icnn.storage import StorageLocation
-from stn_icnn.training.phases import TRAINED_BY, required_networks
+from stn_icnn.training.phases import PHASES, PhaseName, require_trained
 
 OnReport = Callable[[Report], None]
-
-JUDGED_BY: dict[PhaseName, str] = {
-    "coarse": "val/f1_overall",
-    "localizer": "val/loss",
-    "end_to_end": "val/f1_overall",
-    "frozen": "val/f1_overall",
-    "fine": "val/f1_parts",
-}
-"""The metric by which trials are judged, by the last phase that they train."""
-
-
-def as_metric(metric: str, score: float) -> float:
-    """A score, of which more is better, as the metric that trials are judged by; and back."""
-    return -score if metric == "val/loss" else score
 
 
 @dataclass(frozen=True)
@@ -62,6 +48,11 @@ class TrialPlan:
     def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
         """Returns the settings of a trial, which is validated after every epoch."""
         return replace(replace_settings(self.config, values), seed=seed, validate_every_epochs=1)
+
+    @property
+    def num_epochs(self) -> int:
+        """The epochs of the last phase, by which trials are compared."""
+        return PHASES[self.phases[-1]].num_epochs(self.config.optim)
 
     def storage_of(self, trial: str, phase: PhaseName) -> TrialStorage:
         """Returns the storage of a phase of a trial."""
@@ -117,7 +108,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
     silence_ray_logs()
     config = plan.config_of(trial["values"], trial["seed"])
     start = plan.start
-    trained = set() if start is None else set(TRAINED_BY[load_checkpoint(start).phase])
+    trained = set() if start is None else set(PHASES[load_checkpoint(start).phase].trained_networks)
     for phase in plan.phases:
         last = phase == plan.phases[-1]
         on_report = _Reporter(phase, last)
@@ -139,7 +130,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             return
         if not last:
             start = plan.model(trial["trial"], phase)
-            trained |= set(TRAINED_BY[phase])
+            trained |= set(PHASES[phase].trained_networks)
 
 
 class _Reporter:
@@ -151,16 +142,16 @@ class _Reporter:
         self._epoch = 0
 
     def __call__(self, report: Report) -> None:
-        epoch, metric = int(report["epoch"]), JUDGED_BY[self._phase]
+        epoch, metric = int(report["epoch"]), PHASES[self._phase].selected_by
         if epoch <= self._epoch:
             return  # a worker that died repeats what came after its last checkpoint
         self._epoch = epoch
-        if self._last and metric not in report:
+        if self._last and metric.name not in report:
             raise ValueError(
-                f"{metric} is undefined: the validation split has none of the parts that "
+                f"{metric.name} is undefined: the validation split has none of the parts that "
                 f"{self._phase} is scored on"
             )
-        self._send(as_metric(metric, report[metric]) if self._last else None, report)
+        self._send(metric.score(report[metric.name]) if self._last else None, report)
 
     def diverged(self, reason: str) -> None:
         """Reports that the loss has diverged, which ends the trial."""
@@ -183,7 +174,7 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) ->
     """Trains a phase in this process, or on further workers; returns why it diverged, if it did."""
     storage = plan.storage_of(trial, task.phase)
     if plan.allocation.num_workers == 1:
-        return train_in(TrialContext(storage, on_report), task, say=lambda line: None)
+        return train_in(TrialContext(storage, on_report), task, log=lambda line: None)
 
     def handle(report: dict[str, Any]) -> None:
         if "failed" in report:
@@ -209,23 +200,22 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) ->
     return diverged
 
 
-def require_trained(phases: Sequence[PhaseName], start: bytes | None) -> None:
+def require_trained_start(phases: Sequence[PhaseName], start: bytes | None) -> None:
     """Refuses phases that would go on from networks that have learnt nothing.
 
     Args:
-        phases: that a trial trains, in order.
-        start: a model file.
+        phases: the phases that a trial trains, in order.
+        start: the file of the model that it starts from.
 
     Raises:
         ValueError: naming the phase and the networks.
     """
-    trained = set(TRAINED_BY[load_checkpoint(start).phase]) if start else set()
+    trained = set(PHASES[load_checkpoint(start).phase].trained_networks) if start else set()
     for phase in phases:
-        missing = [name for name in required_networks(phase) if name not in trained]
-        if missing:
-            raise ValueError(
-                f"sweep.phases {' '.join(phases)}: {phase} needs {' and '.join(missing)} trained: "
-                "train the phases before it too, or give a sweep.start that has (a model of the "
-                "phase fine has its fine networks trained, and no others)"
-            )
-        trained |= set(TRAINED_BY[phase])
+        require_trained(
+            f"sweep.phases {' '.join(phases)}: {phase}",
+            PHASES[phase].required_networks,
+            trained,
+            "train the phases before it too, or give a sweep.start",
+        )
+        trained |= set(PHASES[phase].trained_networks)

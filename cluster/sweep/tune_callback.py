@@ -7,9 +7,10 @@ from ray import tune
 
 from cluster.sweep.spaces import format_value
 from cluster.sweep.sweep_record import State, SweepRecord, Trial
-from cluster.sweep.trial_training import JUDGED_BY, TrialPlan, as_metric
+from cluster.sweep.trial_training import TrialPlan
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.config_dict import to_dict
+from stn_icnn.training.phases import PHASES
 
 STATUS: dict[State, Status] = {
     "finished": "FINISHED",
@@ -36,7 +37,7 @@ class SweepCallback(tune.Callback):
         self._record = record
         self._plan = plan
         self._run = run
-        self._num_epochs = plan.config.optim.epochs(plan.phases[-1])
+        self._num_epochs = plan.num_epochs
         self._runs: dict[str, Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,14 +125,16 @@ class SweepCallback(tune.Callback):
         self._run_of(trial).log_metrics(values, step=epoch)
 
     def _print_report(self, trial: Trial, result: dict[str, Any]) -> None:
-        phase, metric = result["phase"], JUDGED_BY[result["phase"]]
+        phase = PHASES[result["phase"]]
+        metric = phase.selected_by.name
         if metric in result:
-            progress = f"epoch {result['phase_epoch']} of {self._plan.config.optim.epochs(phase)}"
-            print(f"{trial.name}: {phase}: {progress}: {metric} {result[metric]:.4f}", flush=True)
+            num_epochs = phase.num_epochs(self._plan.config.optim)
+            progress = f"{phase.name}: epoch {result['phase_epoch']} of {num_epochs}"
+            print(f"{trial.name}: {progress}: {metric} {result[metric]:.4f}", flush=True)
 
     def _metric(self, score: float) -> dict[str, float]:
-        metric = JUDGED_BY[self._plan.phases[-1]]
-        return {metric: as_metric(metric, score)}
+        metric = PHASES[self._plan.phases[-1]].selected_by
+        return {metric.name: metric.score(score)}
 
     def _track_end(self, trial: Trial) -> None:
         error = f": {trial.error}" if trial.error else ""

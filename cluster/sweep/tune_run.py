@@ -36,7 +36,7 @@ class Sweep:
     @property
     def num_epochs(self) -> int:
         """Epochs of the last phase of a trial that is not stopped."""
-        return self.plan.config.optim.epochs(self.plan.phases[-1])
+        return self.plan.num_epochs
 
 
 def run_trials(sweep: Sweep) -> None:

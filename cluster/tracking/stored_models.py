@@ -5,6 +5,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, without_password
+from stn_icnn.config import Network
 from stn_icnn.networks.checkpoint import Checkpoint, find_model_file, load_checkpoint
+from stn_icnn.training.phases import PHASES, require_trained
 
 NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """The errors of MLflow where a run, model, version or alias is not there."""
@@ -56,6 +59,20 @@ class FetchedModel:
         path, run_id = _find(given, tracking_uri)
         content = find_model_file(path).read_bytes()
         return cls(given, content, load_checkpoint(content), run_id)
+
+    def require_trained(self, user: str, needed: Iterable[Network]) -> None:
+        """Refuses the model where a network of it has learnt nothing.
+
+        Args:
+            user: what needs the networks, for the message.
+            needed: the networks that it needs.
+
+        Raises:
+            ValueError: naming the networks, and the phases whose models have them.
+        """
+        phase = self.checkpoint.phase
+        user = f"{self.given} is a model of the phase {phase}, but {user}"
+        require_trained(user, needed, PHASES[phase].trained_networks)
 
     @cached_property
     def sha256(self) -> str:

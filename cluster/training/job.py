@@ -18,9 +18,8 @@ from cluster.training.phase_runs import (
     train_phase,
 )
 from cluster.training.run_record import new_run_name
-from stn_icnn.config import PhaseName
 from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 
 def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
@@ -42,9 +41,9 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)
-        for phase in PHASES:
+        for phase in MODEL_PHASES:
             train_phase(training, phase)
-        result = finish_training(training, PHASES[-1], preset)
+        result = finish_training(training, MODEL_PHASES[-1], preset)
     return environment.tracker.last_line(result)
 
 

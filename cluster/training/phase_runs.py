@@ -15,12 +15,12 @@ from cluster.training.run_record import RunRecord
 from cluster.training.worker import Start, TrainTask, train
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, Report, run_on_workers
-from stn_icnn.config import PhaseName, TrainConfig, require
+from stn_icnn.config import TrainConfig, require
 from stn_icnn.config_dict import to_dict
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
-from stn_icnn.training.phases import STARTS_FROM, TRAINED_BY
+from stn_icnn.training.phases import PHASES, PhaseName
 
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
@@ -228,9 +228,9 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     if record.has_finished(phase):
         print(f"{phase}: finished before", flush=True)
         return
-    before = STARTS_FROM.get(phase)
+    before = PHASES[phase].starts_from
     if start is None and before is not None:
-        start = Start(record.model(before), TRAINED_BY[before])
+        start = Start(record.model(before), PHASES[phase].required_networks)
     task = phase_task(training, phase, start)
     run = training.run
     child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
@@ -269,7 +269,7 @@ class _Listener:
 
     def __init__(self, phase: PhaseName, training: Training, run: Run) -> None:
         self.phase = phase
-        self.num_epochs = training.config.optim.epochs(phase)
+        self.num_epochs = PHASES[phase].num_epochs(training.config.optim)
         self.record = training.record
         self.run = run
         self.machine = ""

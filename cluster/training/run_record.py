@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import ray.train
 
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import differences, from_stored, to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
+from stn_icnn.training.phases import PhaseName
 from stn_icnn.training.state import STATE_FILE, load_history
 
 FILE = "run.json"

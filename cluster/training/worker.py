@@ -6,13 +6,13 @@ from functools import partial
 from cluster.storage.shard_cache import DatasetShard
 from cluster.storage.sharded_faces import read_faces
 from cluster.workers.ray_context import RayContext
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.initialization import initialize_model
-from stn_icnn.training.loop import DivergedError, PhaseRun, Say, run_phase
-from stn_icnn.training.phases import needs_labels, settings_of
+from stn_icnn.training.loop import DivergedError, Log, PhaseRun, run_phase
+from stn_icnn.training.phases import PHASES, PhaseName
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ def train(task: TrainTask) -> str | None:
     return train_in(RayContext(), task)
 
 
-def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | None:
+def train_in(context: TrainContext, task: TrainTask, log: Log = print) -> str | None:
     """Trains a phase.
 
     Args:
         context: where it is trained.
         task: the phase and its data.
-        say: what lines of how far it is are given to.
+        log: takes the lines that say how far an epoch is.
 
     Returns:
         Why it can't be trained, where the loss diverged: raising would make Ray try again what
         must fail again.
     """
-    run, model = open_phase(context, task, say)
+    run, model = open_phase(context, task, log)
     try:
         run_phase(run, model)
     except DivergedError as error:
@@ -66,27 +66,28 @@ def train_in(context: TrainContext, task: TrainTask, say: Say = print) -> str | 
     return None
 
 
-def open_phase(context: TrainContext, task: TrainTask, say: Say) -> tuple[PhaseRun, STNiCNN]:
+def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseRun, STNiCNN]:
     """A phase with its faces at hand, and the model that it starts from; see `train_in`."""
     quiet = context.rank > 0
-    config = settings_of(task.phase, task.config)
+    phase = PHASES[task.phase]
+    config = phase.settings(task.config)
     start = task.start
     if start is None:
         model = initialize_model(None, config)
     else:
         model = initialize_model(load_checkpoint(start.model), config, start.networks)
-    read = partial(read_faces, config=config, with_labels=needs_labels(task.phase), quiet=quiet)
+    read = partial(read_faces, config=config, with_labels=phase.needs_labels, quiet=quiet)
     train_faces = read(task.train_shards, augmented=True)
     if task.num_images is not None:
         train_faces.select(task.num_images, config.seed)
     run = PhaseRun(
-        phase=task.phase,
+        phase=phase,
         config=config,
         train_faces=train_faces,
         val_faces=read(task.val_shards),
         data=task.data,
         context=context,
-        say=say,
+        log=log,
         loader_processes=task.loader_processes,
     )
     return run, model

@@ -1,14 +1,12 @@
 """How long an epoch of a phase takes, from a few of its steps."""
 
 from stn_icnn.data.loading import load_batches
-from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.training.loop import PhaseRun, build_optimizer, train_until
-from stn_icnn.training.phases import PhaseLoss, set_trained
-from stn_icnn.training.state import Progress, TrainState
+from stn_icnn.training.loop import PhaseRun, start_training, train_until
+from stn_icnn.training.state import Progress
 
 WARM_UP_STEPS = 3
-"""Not counted: the first ones allocate, and choose how to convolve."""
+"""Steps that are not counted: the first ones allocate, and choose how to convolve."""
 TIMED_STEPS = 20
 
 
@@ -16,22 +14,19 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
     """Trains some steps of a phase and counts their time as training counts it.
 
     Args:
-        run: the phase; its data are those of a training.
-        model: of its sizes; its weights stay, but not its batch norm's statistics.
+        run: the phase, with the data of a training.
+        model: a model of its sizes; its weights stay, but not its running batch statistics.
 
     Returns:
-        Seconds, of this rank, for as many images as an epoch has.
+        The seconds that this rank takes for as many images as an epoch has.
 
     Raises:
         DivergedError: on all ranks.
     """
-    context, rates = run.context, run.config.optim.learning_rates(run.phase)
-    prepare_model(model, run.config, context.device)
-    set_trained(model, rates, run.keeping_stats, run.fine_networks)
-    state = TrainState(model, build_optimizer(model, run.phase, run.config.optim))
+    context = run.context
+    state, module = start_training(run, model)
     for group in state.optimizer.param_groups:
         group["peak_lr"] = 0.0  # as much work, and fresh networks can't diverge in it
-    module = context.wrap(PhaseLoss(model, run.phase, run.config.loss, run.config.fine))
     one_epoch, num_steps = run.plan(0), WARM_UP_STEPS + TIMED_STEPS
     epochs = range(-(-num_steps // len(one_epoch)))  # a small data set has few steps in each
     steps = [batch for epoch in epochs for batch in run.plan(epoch)][:num_steps]

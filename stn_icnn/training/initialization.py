@@ -7,7 +7,7 @@ import torch
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.phases import TRAINED_BY
+from stn_icnn.training.phases import PHASES
 
 
 def initialize_model(
@@ -28,7 +28,7 @@ def initialize_model(
     model = build_model(config.model)
     if start is None:
         return model
-    for name in TRAINED_BY[start.phase] if networks is None else networks:
+    for name in PHASES[start.phase].trained_networks if networks is None else networks:
         taken = start.model.get_submodule(name).state_dict()
         try:
             model.get_submodule(name).load_state_dict(taken)

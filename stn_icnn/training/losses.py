@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn_icnn.config import LossConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop_labels, theta_from_windows, whole_image
 from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS, PARTS_OF_NETWORK
@@ -51,7 +52,7 @@ def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
     Parts that are not there count nothing.
 
     Args:
-        located: `[N, 6, 3]` float32.
+        locations: `[N, 6, 3]` float32.
         batch: with truth.
 
     Returns:
@@ -77,3 +78,17 @@ def fine_loss(parsing: Parsing, batch: Batch) -> Tensor:
             target = _channels(PARTS[part].classes, labels[:, place])
             total = total + F.cross_entropy(logits[:, place], target) * len(batch)
     return total / NUM_PARTS
+
+
+def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tensor:
+    """Adds the other networks' losses to the fine networks', as far as the settings weigh them.
+
+    Returns:
+        Scalar float32, summed over samples.
+    """
+    loss = fine_loss(parsing, batch)
+    if weights.coarse_weight:
+        loss = loss + weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
+    if weights.localizer_weight:
+        loss = loss + weights.localizer_weight * localizer_loss(parsing.locations, batch)
+    return loss

@@ -1,165 +1,250 @@
-"""The phases of training (paper section 2.5.2): what each trains, and on which loss."""
+"""The phases of training (paper section 2.5.2): one row of the table `PHASES` each.
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import get_args
+A phase trains some of the model's networks on one loss and selects its best epoch by one metric.
+All that tells the phases apart is in their rows, and everything else asks these. To add a phase,
+add its name to `PhaseName`, its row to `_ROWS` and what it makes of a batch to `objectives`; its
+learning rates and its number of epochs are settings of `config.OptimConfig`.
+"""
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
-from stn_icnn.config import (
-    FineConfig,
-    LossConfig,
-    Network,
-    OptimConfig,
-    PhaseName,
-    TrainConfig,
+from stn_icnn.config import Network, OptimConfig, TrainConfig
+from stn_icnn.training.objectives import (
+    Objective,
+    coarse_objective,
+    end_to_end_objective,
+    fine_objective,
+    localizer_objective,
 )
-from stn_icnn.data.batch import Batch
-from stn_icnn.labels import FINE_NETWORKS
-from stn_icnn.networks.model import Parsing, STNiCNN
-from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
-from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
 
-PHASES: tuple[PhaseName, ...] = ("coarse", "localizer", "end_to_end")
-"""Of the paper's model, in the order of training."""
+PhaseName = Literal["coarse", "localizer", "fine", "baseline", "frozen", "end_to_end"]
+System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
+"""The paper's names of its systems, each said to be better than the one before."""
 
-STARTS_FROM: Mapping[PhaseName, PhaseName] = {
-    "localizer": "coarse",
-    "end_to_end": "localizer",
-    "frozen": "localizer",
-    "baseline": "coarse",
+
+@dataclass(frozen=True)
+class SelectionMetric:
+    """The validation metric by which the models of a phase are compared."""
+
+    name: str
+    """Its key among the metrics of an epoch."""
+    more_is_better: bool = True
+
+    def score(self, value: float) -> float:
+        """Turns the metric into a score, of which more is better, and a score into the metric."""
+        return value if self.more_is_better else -value
+
+
+F1_OVERALL = SelectionMetric("val/f1_overall")
+F1_OF_PARTS = SelectionMetric("val/f1_parts")
+LOSS = SelectionMetric("val/loss", more_is_better=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What a phase trains, on what, and how its models are compared."""
+
+    name: PhaseName
+    starts_from: PhaseName | None = None
+    """The phase whose model it goes on from; None: from freshly initialized networks."""
+    rates: Mapping[Network, str]
+    """The networks that it trains, and the setting of `optim` that is the learning rate of each."""
+    epochs: str
+    """The setting of `optim` that is its number of epochs."""
+    objective: Objective
+    """What it makes of a batch: its loss and, for validation, label maps and windows."""
+    needs_labels: bool = True
+    """Whether that takes label maps; else the parts' centres are enough."""
+    only_chosen_fine: bool = False
+    """Whether the setting `fine.networks` says which of the fine networks it trains and scores."""
+    selected_by: SelectionMetric = F1_OVERALL
+    """What its best epoch, and the best trial of a sweep that it ends, are chosen by."""
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings that it has whatever the training's are, by group and name."""
+    in_sweeps: bool = True
+    """Whether the trials of a sweep may train it."""
+    system: System | None = None
+    """The paper's name for the model that it makes; None: it is no whole system yet."""
+
+    def num_epochs(self, optim: OptimConfig) -> int:
+        """Returns its number of epochs."""
+        return int(getattr(optim, self.epochs))
+
+    def learning_rates(self, optim: OptimConfig) -> dict[Network, float]:
+        """Returns the rate of each network that it trains; those at 0 are left out."""
+        rates = {network: float(getattr(optim, name)) for network, name in self.rates.items()}
+        return {network: rate for network, rate in rates.items() if rate > 0}
+
+    def settings(self, config: TrainConfig) -> TrainConfig:
+        """Returns the settings of a training with those that the phase overrides."""
+        groups = {
+            group: replace(getattr(config, group), **values)
+            for group, values in self.overrides.items()
+        }
+        return replace(config, **groups)
+
+    def fine_networks(self, config: TrainConfig) -> tuple[str, ...]:
+        """Returns the fine networks that it trains, where it trains any."""
+        return (
+            config.fine.networks if self.only_chosen_fine else config.model.label_set.fine_networks
+        )
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Returns the score of an epoch, of which more is better, from its validation metrics.
+
+        It is 0 where F1 is undefined, as the split has none of the parts that it is of.
+        """
+        return self.selected_by.score(metrics.get(self.selected_by.name, 0.0))
+
+    @property
+    def required_networks(self) -> tuple[Network, ...]:
+        """The networks that it must find trained."""
+        return () if self.starts_from is None else PHASES[self.starts_from].trained_networks
+
+    @property
+    def trained_networks(self) -> tuple[Network, ...]:
+        """The networks that are trained when it ends, by it or by the phases before it."""
+        return tuple(dict.fromkeys((*self.required_networks, *self.rates)))
+
+    def networks_keeping_stats(self, optim: OptimConfig) -> Collection[Network]:
+        """Returns the networks whose running batch statistics it uses and does not change."""
+        if optim.freeze_batch_stats:
+            return get_args(Network)
+        return self.required_networks if optim.freeze_pretrained_stats else ()
+
+    def uses(self, setting: str) -> bool:
+        """Tells whether a setting, by its dotted name, has an effect in the phase."""
+        group, _, name = setting.partition(".")
+        if name.startswith("lr_"):
+            return name in self.rates.values()
+        if group == "loss" or name == "freeze_pretrained_stats":
+            return any(network in self.rates for network in self.required_networks)
+        for network, settings in _SETTINGS_OF_NETWORK.items():
+            if any(f"{setting}.".startswith(f"{used}.") for used in settings):
+                return network in self.trained_networks
+        return True
+
+
+_SETTINGS_OF_NETWORK: Mapping[Network, tuple[str, ...]] = {
+    "coarse": ("model.coarse_px",),
+    "localizer": ("model.learn_scale",),
+    "fine": (
+        "model.window_px",
+        "model.patch_px",
+        "augment.window_shift",
+        "augment.window_scale",
+    ),
 }
-"""The phase whose model each goes on from; those that are not here need none."""
+"""Settings, or groups of them, that have an effect only where a network takes part."""
 
-TRAINED_BY: Mapping[str, tuple[str, ...]] = {
-    "coarse": ("coarse",),
-    "localizer": ("coarse", "localizer"),
-    "end_to_end": ("coarse", "localizer", "fine"),
-    "frozen": ("coarse", "localizer", "fine"),
-    "baseline": ("coarse", "fine"),
-    "fine": ("fine",),
-}
-"""Networks that have learnt something by the end of a phase, whatever came before it."""
+_NO_OTHER_LOSS = {"loss": {"coarse_weight": 0.0, "localizer_weight": 0.0}}
 
-SYSTEMS: Mapping[str, PhaseName] = {
-    "iCNN": "baseline",
-    "STN-iCNN*": "frozen",
-    "STN-iCNN": "end_to_end",
-}
-"""The paper's names of its systems, each said to be better than the one before, and the phases that
-make them."""
+_ROWS = (
+    # The coarse network alone, on labels of the whole face.
+    Phase(
+        name="coarse",
+        rates={"coarse": "lr_coarse"},
+        epochs="epochs_coarse",
+        objective=coarse_objective,
+    ),
+    # The localizer alone, on the parts' centres, from what the coarse network labels.
+    Phase(
+        name="localizer",
+        starts_from="coarse",
+        rates={"localizer": "lr_localizer"},
+        epochs="epochs_localizer",
+        objective=localizer_objective,
+        needs_labels=False,
+        selected_by=LOSS,
+    ),
+    # The fine networks alone, on windows cut where the parts truly are (not in the paper).
+    Phase(
+        name="fine",
+        rates={"fine": "lr_fine"},
+        epochs="epochs_fine",
+        objective=fine_objective,
+        only_chosen_fine=True,
+        selected_by=F1_OF_PARTS,
+    ),
+    # The fine networks, on windows at the centroids of the coarse labels: the two-stage iCNN.
+    Phase(
+        name="baseline",
+        starts_from="coarse",
+        rates={"fine": "lr_fine"},
+        epochs="epochs_end_to_end",
+        objective=end_to_end_objective,
+        overrides={**_NO_OTHER_LOSS, "model": {"cropper": "centroid"}},
+        in_sweeps=False,
+        system="iCNN",
+    ),
+    # The fine networks, on windows that the localizer finds and is not trained further for.
+    Phase(
+        name="frozen",
+        starts_from="localizer",
+        rates={"fine": "lr_fine"},
+        epochs="epochs_end_to_end",
+        objective=end_to_end_objective,
+        overrides=_NO_OTHER_LOSS,
+        system="STN-iCNN*",
+    ),
+    # All networks at once.
+    Phase(
+        name="end_to_end",
+        starts_from="localizer",
+        rates={
+            "coarse": "lr_coarse_end_to_end",
+            "localizer": "lr_localizer_end_to_end",
+            "fine": "lr_fine",
+        },
+        epochs="epochs_end_to_end",
+        objective=end_to_end_objective,
+        system="STN-iCNN",
+    ),
+)
 
+PHASES: Mapping[str, Phase] = {phase.name: phase for phase in _ROWS}
+"""The phases by name, in the order in which a training or a trial may train them."""
 
-def system_of(phase: str) -> str:
-    """The paper's name for the model of a phase; one that is not whole yet is called STN-iCNN."""
-    return next((system for system, last in SYSTEMS.items() if last == phase), "STN-iCNN")
-
-
-def required_networks(phase: PhaseName) -> tuple[str, ...]:
-    """Networks that a phase must find trained."""
-    before = STARTS_FROM.get(phase)
-    return () if before is None else TRAINED_BY[before]
-
-
-def networks_keeping_stats(phase: PhaseName, optim: OptimConfig) -> Collection[str]:
-    """Networks whose batch norm's running statistics a phase uses and does not change."""
-    if optim.freeze_batch_stats:
-        return get_args(Network)
-    return required_networks(phase) if optim.freeze_pretrained_stats else ()
-
-
-def settings_of(phase: PhaseName, config: TrainConfig) -> TrainConfig:
-    """The settings that a phase of a training has.
-
-    `frozen` (the paper's STN-iCNN*) and `baseline` (its iCNN) are `end_to_end` with fine networks
-    alone to train, so with no other loss; the baseline has the centroid cropper.
-    """
-    if phase in ("frozen", "baseline"):
-        config = replace(config, loss=LossConfig())
-    if phase == "baseline":
-        config = replace(config, model=replace(config.model, cropper="centroid"))
-    return config
-
-
-def needs_labels(phase: PhaseName) -> bool:
-    """Whether a phase's loss and score need label maps; the localizer learns centres alone."""
-    return phase != "localizer"
-
-
-class PhaseLoss(nn.Module):
-    """A model and a phase's loss: the module whose gradients are averaged over ranks."""
-
-    def __init__(
-        self,
-        model: STNiCNN,
-        phase: PhaseName,
-        weights: LossConfig,
-        fine: FineConfig | None = None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.phase = phase
-        self.weights = weights
-        self.fine = fine or FineConfig()
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The phase's loss, summed over the samples of a batch; scalar float32."""
-        model = self.model
-        if self.phase == "coarse":
-            return coarse_loss(model.label_coarsely(batch), batch)
-        if self.phase == "localizer":
-            with torch.no_grad():
-                coarse_logits = model.label_coarsely(batch)
-            return localizer_loss(model.locate(coarse_logits), batch)
-        if self.phase == "fine":
-            parsing = parse_true_windows(model, batch, self.fine.networks, self.fine.window_error)
-            return true_windows_loss(parsing, batch)
-        return end_to_end_loss(model(batch), batch, self.weights)
+SYSTEMS: Mapping[str, PhaseName] = {row.system: row.name for row in _ROWS if row.system}
+"""The phases that make the paper's systems."""
 
 
-def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tensor:
-    """The fine networks' loss, and what the settings add to it; scalar, summed over samples."""
-    loss = fine_loss(parsing, batch)
-    if weights.coarse_weight:
-        loss = loss + weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
-    if weights.localizer_weight:
-        loss = loss + weights.localizer_weight * localizer_loss(parsing.locations, batch)
-    return loss
+def phases_up_to(phase: PhaseName) -> tuple[PhaseName, ...]:
+    """Returns a phase after those that it needs, in the order of training."""
+    before = PHASES[phase].starts_from
+    return (phase,) if before is None else (*phases_up_to(before), phase)
 
 
-def networks(model: STNiCNN) -> dict[Network, nn.Module]:
-    """The model's networks, by the name that learning rates go by."""
-    return {"coarse": model.coarse, "localizer": model.localizer, "fine": model.fine}
+MODEL_PHASES = phases_up_to("end_to_end")
+"""The phases that make the paper's model, in the order of training."""
 
 
-def set_trained(
-    model: STNiCNN,
-    rates: Mapping[Network, float],
-    keeping_stats: Collection[str] = (),
-    fine: Sequence[str] = FINE_NETWORKS,
+def system_of(phase: str) -> System:
+    """Returns the paper's name for the model of a phase; one not whole yet is called STN-iCNN."""
+    return PHASES[phase].system or "STN-iCNN"
+
+
+def require_trained(
+    user: str, needed: Iterable[Network], trained: Collection[str], cure: str = "give a model"
 ) -> None:
-    """Readies the trained networks and freezes the others: `eval()`, no gradient.
+    """Refuses to go on from networks that have learnt nothing.
 
     Args:
-        model: whose networks they are.
-        rates: by the trained ones' names.
-        keeping_stats: networks whose batch norm uses its running statistics, and keeps them.
-        fine: which of the fine networks are trained, where `rates` has `fine`.
+        user: what needs the networks, as the message begins.
+        needed: the networks that it needs.
+        trained: the networks that are trained.
+        cure: what to do, up to the phases whose models would serve.
+
+    Raises:
+        ValueError: naming the networks and these phases.
     """
-    for name, network in networks(model).items():
-        trained = name in rates
-        network.requires_grad_(trained)
-        network.train(trained and name not in keeping_stats)
-    for part, network in model.fine.items():
-        if part not in fine:
-            network.requires_grad_(False).eval()
-
-
-def trained_parameters(
-    model: STNiCNN, rates: Mapping[Network, float]
-) -> Iterator[tuple[Network, list[nn.Parameter]]]:
-    """The parameters that `set_trained` has readied, by network."""
-    for name, network in networks(model).items():
-        if name in rates:
-            yield name, [p for p in network.parameters() if p.requires_grad]
+    needed = set(needed)
+    missing = [name for name in get_args(Network) if name in needed and name not in trained]
+    if missing:
+        serve = [phase.name for phase in _ROWS if needed <= set(phase.trained_networks)]
+        raise ValueError(
+            f"{user} needs {' and '.join(missing)} trained: {cure} of the phase "
+            f"{' or '.join(serve)}"
+        )

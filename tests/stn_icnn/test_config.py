@@ -14,6 +14,7 @@ from stn_icnn.config import (
     same_size,
 )
 from stn_icnn.config_dict import differences, from_dict, to_dict
+from stn_icnn.training.phases import MODEL_PHASES, PHASES
 
 # Table 1: Lr1, Lr2 of the pre-training; Lr1, Lr2, Lr3 of end-to-end; batch; patch of section 3.
 TABLE_1 = {
@@ -28,11 +29,11 @@ SIZES = {"brow": 81, "eye": 81, "nose": 81, "mouth": 81}
 def test_presets_hold_the_paper_s_table_1(preset: str):
     coarse, localizer, coarse_e2e, localizer_e2e, fine, batch, px = TABLE_1[preset]
     config = PRESETS[preset]()
-    rates = config.optim.learning_rates
-    assert rates("coarse") == {"coarse": coarse}
-    assert rates("localizer") == {"localizer": localizer}
-    assert rates("end_to_end") == {"coarse": coarse_e2e, "localizer": localizer_e2e, "fine": fine}
-    assert [config.optim.epochs(p) for p in ("coarse", "localizer", "end_to_end")] == [25, 25, 25]
+    rates = {phase: PHASES[phase].learning_rates(config.optim) for phase in MODEL_PHASES}
+    assert rates["coarse"] == {"coarse": coarse}
+    assert rates["localizer"] == {"localizer": localizer}
+    assert rates["end_to_end"] == {"coarse": coarse_e2e, "localizer": localizer_e2e, "fine": fine}
+    assert [PHASES[phase].num_epochs(config.optim) for phase in MODEL_PHASES] == [25, 25, 25]
     assert config.optim.global_batch == batch
     assert (config.optim.schedule, config.optim.halve_every_epochs) == ("halving", 5)
     assert config.model.window_px == config.model.patch_px == same_size(px)
@@ -126,7 +127,7 @@ def test_values_out_of_range_are_refused_by_name(kind: type, values: dict, messa
 
 def test_a_network_at_rate_0_is_not_trained():
     optim = OptimConfig(lr_coarse_end_to_end=0, lr_localizer_end_to_end=0, lr_fine=0.5)
-    assert optim.learning_rates("end_to_end") == {"fine": 0.5}
+    assert PHASES["end_to_end"].learning_rates(optim) == {"fine": 0.5}
     with pytest.raises(ValueError, match=r"optim\.lr_coarse must be more than 0, got 0"):
         OptimConfig(lr_coarse=0)
 

@@ -16,9 +16,8 @@ from cluster.hybrid.job import run_hybrid
 from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
 from cluster.training.run_record import FILE, RunRecord
-from stn_icnn.config import PhaseName
 from stn_icnn.storage import Folder
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -106,7 +105,7 @@ def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) ->
     assert scratch.info.status == "FINISHED"
     assert scratch.data.metrics["test/f1_overall"] == done.result["systems"][SCRATCH]
     phases = done.children(scratch.info.run_id)
-    assert set(phases) == set(PHASES)
+    assert set(phases) == set(MODEL_PHASES)
     for phase in (children["end_to_end"], *phases.values()):
         assert phase.data.tags["computed_on"].endswith("1 thread, fp32")
     assert "1 thread, fp32 |" in (done.storage / "hybrid.md").read_text()
@@ -119,7 +118,7 @@ def test_both_curves_are_there(done: Done) -> None:
     assert names == {
         f"paper/{name}" for name in ("hybrid.md", "hybrid.csv", "hybrid_curves.csv")
     } | {"paper/hybrid_curves.png"}
-    for system, phases in ((HYBRID, ["end_to_end"]), (SCRATCH, list(PHASES))):
+    for system, phases in ((HYBRID, ["end_to_end"]), (SCRATCH, list(MODEL_PHASES))):
         own = [row for row in rows if row["system"] == system]
         assert list(dict.fromkeys(row["phase"] for row in own)) == phases
         seconds = [float(row["seconds"]) for row in own]
@@ -131,10 +130,10 @@ def test_both_curves_are_there(done: Done) -> None:
 def test_scratch_has_the_epochs_that_were_noted_before_it_began(done: Done) -> None:
     noted = json.loads((done.storage / FILE).read_text())["scratch"]
     record = json.loads((done.storage / "scratch" / FILE).read_text())
-    assert record["finished"] == list(PHASES)
+    assert record["finished"] == list(MODEL_PHASES)
     assert record["num_images"] == 6
     asked, optim = done.settings.scratch.optim, record["config"]["optim"]
-    assert {p: optim[f"epochs_{p}"] for p in PHASES} == noted["epochs"]
+    assert {p: optim[f"epochs_{p}"] for p in MODEL_PHASES} == noted["epochs"]
     assert (optim["lr_fine"], optim["lr_coarse"]) == (asked.lr_fine, asked.lr_coarse)
     assert record["config"]["model"]["window_px"]["eye"] == 25
     own = RunRecord(Folder(done.storage), {}).history("end_to_end")
@@ -143,7 +142,7 @@ def test_scratch_has_the_epochs_that_were_noted_before_it_began(done: Done) -> N
 
 def seconds_of(done: Done) -> dict[PhaseName, float]:
     record = RunRecord(Folder(done.storage / "scratch"), {})
-    return {phase: record.history(phase)[-1]["train/seconds"] for phase in PHASES}
+    return {phase: record.history(phase)[-1]["train/seconds"] for phase in MODEL_PHASES}
 
 
 def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:

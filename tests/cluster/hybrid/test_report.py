@@ -20,10 +20,11 @@ from cluster.hybrid.report import (
     PhaseCurve,
     write_hybrid_report,
 )
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.labels import CLASS_ID, NUM_CLASSES
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
+from stn_icnn.training.phases import PhaseName
 
 EYE = CLASS_ID["left_eye"]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -141,7 +142,9 @@ def test_all_networks_of_a_finished_model_are_taken_up(
 def test_a_model_that_lacks_a_trained_network_is_refused(
     phase: PhaseName, missing: str, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=f"of the phase {phase}, in which {missing} were not"):
+    with pytest.raises(
+        ValueError, match=f"of the phase {phase}, but --from needs {missing} trained"
+    ):
         Parent.open(str(model_file(tmp_path, phase, tiny_config)))
 
 

@@ -145,10 +145,10 @@ def test_no_more_images_are_asked_for_than_there_are(shards: Path) -> None:
 
 
 def test_a_phase_reads_the_chosen_images_and_validates_on_all(beside: Training) -> None:
-    run, _ = open_phase(LocalContext(), phase_task(beside, "coarse", None), say=print)
+    run, _ = open_phase(LocalContext(), phase_task(beside, "coarse", None), log=print)
     assert (len(run.train_faces), len(run.val_faces)) == (5, 2)
     everything = phase_task(replace(beside, chosen_images=None), "coarse", None)
-    whole, _ = open_phase(LocalContext(), everything, say=print)
+    whole, _ = open_phase(LocalContext(), everything, log=print)
     assert len(whole.train_faces) == 8
     whole.train_faces.select(5, beside.config.seed)
     assert whole.train_faces.samples == run.train_faces.samples

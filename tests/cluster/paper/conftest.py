@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cluster.config import LocationsConfig
-from stn_icnn.config import PhaseName, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
-from stn_icnn.training.phases import settings_of
+from stn_icnn.training.phases import PHASES, PhaseName
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def model_of(
 
     def model(phase: PhaseName) -> Path:
         torch.manual_seed(7)  # not the config's: a model that is built anew differs
-        config = settings_of(phase, replace(tiny_config, precision="fp32"))
+        config = PHASES[phase].settings(replace(tiny_config, precision="fp32"))
         data = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
         path = folder / f"{phase}.pt"
         save_checkpoint(path, Checkpoint(build_model(config.model), config, data, phase))

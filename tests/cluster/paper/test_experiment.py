@@ -107,10 +107,10 @@ def test_a_model_must_have_learnt_what_is_needed(
     assert open_model(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
     assert open_model(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
     refused = (
-        r"networks localizer, but .* of the phase baseline: give one of the phase localizer or "
-        "end_to_end or frozen"
+        "of the phase baseline, but the experiment needs localizer trained: give a model of the "
+        "phase localizer or frozen or end_to_end"
     )
     with pytest.raises(ValueError, match=refused):
         open_model(str(model_of("baseline")), uri, ("localizer",))
-    with pytest.raises(ValueError, match="of the phase localizer: give one"):
+    with pytest.raises(ValueError, match="of the phase localizer, but"):
         open_model(str(model_of("localizer")), uri, ("localizer", "fine"))

@@ -90,7 +90,7 @@ def test_a_model_that_is_not_whole_is_refused(
     settings = WindowsConfig(
         locations=job_locations, model=str(model_of("localizer")), data=str(shards)
     )
-    with pytest.raises(ValueError, match="trained networks coarse, localizer, fine"):
+    with pytest.raises(ValueError, match=r"of the phase localizer, but .* needs fine trained"):
         run_windows(settings)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from cluster.sweep.charts import field_chart
 from cluster.sweep.report import SweepReport, write_sweep_report
 from cluster.sweep.sweep_record import State, Trial
+from stn_icnn.training.phases import F1_OF_PARTS, LOSS, SelectionMetric
 
 SIZE = IntDistribution(33, 49, step=16)
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
@@ -45,7 +46,7 @@ TRIALS = [
 ]
 
 
-def report_of(trials: list[Trial] = TRIALS, metric: str = "val/f1_parts") -> SweepReport:
+def report_of(trials: list[Trial] = TRIALS, metric: SelectionMetric = F1_OF_PARTS) -> SweepReport:
     return SweepReport("mine", metric, SPACE, trials, num_epochs=3, seeds=2)
 
 
@@ -59,7 +60,7 @@ def test_combinations_are_ranked_by_the_mean_of_their_repeats() -> None:
 
 def test_less_loss_is_better() -> None:
     scores = [trial(0, "finished", -0.5), trial(1, "finished", -0.2, size=49)]
-    best = report_of(scores, "val/loss").best
+    best = report_of(scores, LOSS).best
     assert best is not None
     assert (best.values["model.patch_px.eye"], best.metric.mean) == (49, 0.2)
 

@@ -5,11 +5,12 @@ import io
 import pytest
 import torch
 
-from cluster.sweep.trial_training import require_trained
-from stn_icnn.config import PhaseName, TrainConfig
+from cluster.sweep.trial_training import require_trained_start
+from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.training.initialization import initialize_model
+from stn_icnn.training.phases import PhaseName
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -38,7 +39,7 @@ def model_of(phase: PhaseName, config: TrainConfig) -> bytes:
 def test_phases_whose_networks_are_trained_by_then_are_taken(
     start: PhaseName | None, phases: str, tiny_config: TrainConfig
 ) -> None:
-    require_trained(phases.split(), start and model_of(start, tiny_config))
+    require_trained_start(phases.split(), start and model_of(start, tiny_config))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_phases_that_would_go_on_from_nothing_are_refused(
     start: PhaseName | None, phases: str, missing: str, tiny_config: TrainConfig
 ) -> None:
     with pytest.raises(ValueError, match=missing):
-        require_trained(phases.split(), start and model_of(start, tiny_config))
+        require_trained_start(phases.split(), start and model_of(start, tiny_config))
 
 
 def test_of_a_model_of_the_phase_fine_the_fine_networks_are_taken(tiny_config: TrainConfig) -> None:

@@ -43,7 +43,7 @@ from stn_icnn.scoring.confusion import count_confusions, parse_batch
 from stn_icnn.scoring.f1 import confusion
 from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.phases import PHASES
+from stn_icnn.training.phases import MODEL_PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -101,7 +101,7 @@ def test_run_is_in_mlflow(done: Done) -> None:
     children = done.client.search_runs(
         [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
     )
-    assert {child.data.tags["phase"] for child in children} == set(PHASES)
+    assert {child.data.tags["phase"] for child in children} == set(MODEL_PHASES)
     for child in children:
         assert child.info.status == "FINISHED"
         steps = [m.step for m in done.client.get_metric_history(child.info.run_id, "train/loss")]
@@ -137,7 +137,7 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
     again = run_end_to_end(done.settings, "demo")
     assert again == done.result
     out = capsys.readouterr().out
-    for phase in PHASES:
+    for phase in MODEL_PHASES:
         assert f"{phase}: finished before" in out
 
 

@@ -9,24 +9,26 @@ from typing import get_args
 import pytest
 import torch
 
-from stn_icnn.config import LossConfig, Network, PhaseName, TrainConfig
+from stn_icnn.config import LossConfig, Network, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.training.freezing import set_trained
 from stn_icnn.training.loop import (
     DivergedError,
     PhaseRun,
-    lr_factor,
     num_pieces,
     run_phase,
     train_step,
-    validate,
 )
-from stn_icnn.training.phases import PHASES, PhaseLoss, set_trained, settings_of
+from stn_icnn.training.objectives import PhaseLoss
+from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
+from stn_icnn.training.schedule import lr_factor
 from stn_icnn.training.state import STATE_FILE, load_history
+from stn_icnn.training.validation import validate
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -38,18 +40,18 @@ def fresh(config: TrainConfig) -> STNiCNN:
 
 def phase_run(phase, config: TrainConfig, tiny_faces, context: LocalContext) -> PhaseRun:
     return PhaseRun(
-        phase=phase,
+        phase=PHASES[phase],
         config=config,
         train_faces=tiny_faces("train", augmented=True),
         val_faces=tiny_faces("val", augmented=False),
         data=FACTS,
         context=context,
-        say=lambda line: None,
+        log=lambda line: None,
     )
 
 
 def epochs(config: TrainConfig, number: int) -> TrainConfig:
-    named = {f"epochs_{phase}": number for phase in PHASES}
+    named = {PHASES[phase].epochs: number for phase in MODEL_PHASES}
     return replace(config, optim=replace(config.optim, **named))
 
 
@@ -86,7 +88,7 @@ def places(context: LocalContext) -> list[tuple[float, float]]:
     return [(report["epoch"], report["step"]) for report in context.reports]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", MODEL_PHASES)
 def test_same_seed_same_bits_and_resumed_equals_straight(
     phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
@@ -116,7 +118,7 @@ def four_steps(tiny_config: TrainConfig) -> TrainConfig:
     return replace(config, optim=replace(config.optim, global_batch=2, schedule="one_cycle"))
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", MODEL_PHASES)
 def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     phase, four_steps: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
@@ -270,14 +272,10 @@ def test_a_step_in_pieces_is_the_step(
     weights = []
     for size in (0, micro_batch):
         model = fresh(tiny_config)
-        set_trained(
-            model,
-            {"coarse": 1, "localizer": 1, "fine": 1},
-            keeping_stats=get_args(Network),
-        )
+        set_trained(model, get_args(Network), keeping_stats=get_args(Network))
         # Adam would divide rounding errors by gradients that are next to none.
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        module = PhaseLoss(model, "end_to_end", tiny_config.loss)
+        module = PhaseLoss(model, PHASES["end_to_end"].objective, tiny_config)
         loss = train_step(module, optimizer, batch, len(batch), 1, micro_batch=size)
         weights.append((loss, torch.nn.utils.parameters_to_vector(model.parameters())))
     (loss, whole), (loss_of_pieces, in_pieces) = weights
@@ -362,7 +360,7 @@ def test_best_model_is_kept_not_the_last(
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(
         "stn_icnn.training.loop.validate",
-        lambda run, model: ((s := next(scores)), {"val/f1_overall": s}),
+        lambda *_: {"val/f1_overall": next(scores)},
     )
     config = replace(epochs(tiny_config, 3), validate_every_epochs=1)
     context = LocalContext(tmp_path)
@@ -381,10 +379,10 @@ def test_validation_every_few_epochs_and_at_the_end(tiny_config: TrainConfig, ti
 def test_validation_says_how_far_windows_lie_off(
     phase: PhaseName, tiny_config: TrainConfig, tiny_faces
 ) -> None:
-    config = settings_of(phase, tiny_config)
+    config = PHASES[phase].settings(tiny_config)
     run = phase_run(phase, config, tiny_faces, LocalContext())
     model = fresh(config).eval()
-    _, metrics = validate(run, model)
+    metrics = validate(model, run.phase, config, run.val_faces, run.context)
     batch = collate([run.val_faces[Request(i)] for i in range(len(run.val_faces))])
     assert batch.centres is not None
     with torch.no_grad():
@@ -395,7 +393,8 @@ def test_validation_says_how_far_windows_lie_off(
 
 def test_without_windows_there_is_no_error_of_them(tiny_config: TrainConfig, tiny_faces) -> None:
     run = phase_run("coarse", tiny_config, tiny_faces, LocalContext())
-    _, metrics = validate(run, fresh(tiny_config))
+    model = fresh(tiny_config)
+    metrics = validate(model, run.phase, tiny_config, run.val_faces, run.context)
     assert "val/f1_overall" in metrics
     assert "val/window_error_px" not in metrics
 
@@ -419,10 +418,10 @@ def test_one_cycle_rises_then_falls_to_nothing(tiny_config: TrainConfig) -> None
 
 def test_frozen_networks_keep_their_batch_statistics(tiny_config: TrainConfig) -> None:
     model = fresh(tiny_config)
-    set_trained(model, {"fine": 1e-3})
+    set_trained(model, ["fine"])
     assert not model.coarse.training
     assert not any(p.requires_grad for p in model.coarse.parameters())
     assert model.fine.training
-    set_trained(model, {"fine": 1e-3}, keeping_stats=get_args(Network))
+    set_trained(model, ["fine"], keeping_stats=get_args(Network))
     assert not model.fine.training
     assert all(p.requires_grad for p in model.fine.parameters())

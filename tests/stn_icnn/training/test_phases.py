@@ -1,18 +1,19 @@
 """The phases that the paper compares its model with, and what a phase goes on from."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
-from stn_icnn.config import LossConfig, PhaseName, TrainConfig, same_size
+from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, same_size
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.phases import settings_of
+from stn_icnn.training.phases import PHASES, SYSTEMS, PhaseName, System, phases_up_to
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -37,11 +38,63 @@ def shared_networks(a: STNiCNN, b: STNiCNN) -> set[str]:
     }
 
 
+def test_every_phase_has_a_row_and_settings_that_there_are() -> None:
+    assert set(PHASES) == set(get_args(PhaseName))
+    assert tuple(SYSTEMS) == get_args(System)
+    optim = OptimConfig()
+    for phase in PHASES.values():
+        assert phase.num_epochs(optim) > 0
+        assert set(phase.learning_rates(optim)) == set(phase.rates)
+
+
+@pytest.mark.parametrize(
+    ("phase", "chain", "trained"),
+    [
+        ("coarse", "coarse", "coarse"),
+        ("localizer", "coarse localizer", "coarse localizer"),
+        ("fine", "fine", "fine"),
+        ("baseline", "coarse baseline", "coarse fine"),
+        ("frozen", "coarse localizer frozen", "coarse localizer fine"),
+        ("end_to_end", "coarse localizer end_to_end", "coarse localizer fine"),
+    ],
+)
+def test_what_leads_to_a_phase_and_is_trained_by_its_end(
+    phase: PhaseName, chain: str, trained: str
+) -> None:
+    assert phases_up_to(phase) == tuple(chain.split())
+    assert PHASES[phase].trained_networks == tuple(trained.split())
+
+
+@pytest.mark.parametrize(
+    ("setting", "phases"),
+    [
+        ("model.coarse_px", "coarse localizer baseline frozen end_to_end"),
+        ("model.learn_scale", "localizer frozen end_to_end"),
+        ("model.patch_px.eye", "fine baseline frozen end_to_end"),
+        ("augment.window_shift", "fine baseline frozen end_to_end"),
+        ("optim.lr_coarse", "coarse"),
+        ("optim.lr_coarse_end_to_end", "end_to_end"),
+        ("optim.lr_fine", "fine baseline frozen end_to_end"),
+        ("optim.freeze_pretrained_stats", "end_to_end"),
+        ("loss.coarse_weight", "end_to_end"),
+        ("optim.global_batch", "coarse localizer fine baseline frozen end_to_end"),
+    ],
+)
+def test_phases_in_which_a_setting_has_an_effect(setting: str, phases: str) -> None:
+    assert [row.name for row in PHASES.values() if row.uses(setting)] == phases.split()
+
+
+def test_a_better_epoch_has_a_higher_score() -> None:
+    assert PHASES["coarse"].score({"val/loss": 9.0, "val/f1_overall": 0.5}) == 0.5
+    assert PHASES["coarse"].score({"val/loss": 9.0}) == 0
+    assert PHASES["localizer"].score({"val/loss": 0.5}) == -0.5
+
+
 def test_frozen_and_baseline_have_no_loss_but_the_fine_networks(tiny_config: TrainConfig) -> None:
     config = replace(tiny_config, loss=LossConfig(coarse_weight=1, localizer_weight=10))
-    assert settings_of("end_to_end", config) == config
-    assert settings_of("frozen", config) == replace(config, loss=LossConfig())
-    baseline = settings_of("baseline", config)
+    assert PHASES["end_to_end"].settings(config) == config
+    assert PHASES["frozen"].settings(config) == replace(config, loss=LossConfig())
+    baseline = PHASES["baseline"].settings(config)
     assert baseline.loss == LossConfig()
     assert baseline.model == replace(config.model, cropper="centroid")
 
@@ -50,19 +103,19 @@ def test_frozen_and_baseline_have_no_loss_but_the_fine_networks(tiny_config: Tra
 def test_only_the_fine_networks_change(
     phase: PhaseName, tiny_config: TrainConfig, tiny_faces
 ) -> None:
-    config = settings_of(phase, tiny_config)
+    config = PHASES[phase].settings(tiny_config)
     torch.manual_seed(0)
     model = build_model(config.model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     context = LocalContext()
     run = PhaseRun(
-        phase=phase,
+        phase=PHASES[phase],
         config=config,
         train_faces=tiny_faces("train", augmented=True),
         val_faces=tiny_faces("val", augmented=False),
         data=FACTS,
         context=context,
-        say=lambda line: None,
+        log=lambda line: None,
     )
     run_phase(run, model)
     changed = {
@@ -96,7 +149,7 @@ def test_networks_that_a_phase_has_not_trained_begin_by_the_seed(tiny_config: Tr
 
 def test_the_systems_of_a_seed_begin_with_the_same_fine_networks(tiny_config: TrainConfig) -> None:
     start = trained_model(tiny_config, "coarse")
-    baseline = initialize_model(start, settings_of("baseline", tiny_config))
+    baseline = initialize_model(start, PHASES["baseline"].settings(tiny_config))
     assert isinstance(baseline.localizer, CentroidCropper)
     ours = initialize_model(start, tiny_config)
     assert shared_networks(baseline, ours) == {"coarse", "fine"}

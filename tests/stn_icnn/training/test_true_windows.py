@@ -28,8 +28,10 @@ from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion
+from stn_icnn.training.freezing import set_trained
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.phases import PhaseLoss, set_trained
+from stn_icnn.training.objectives import PhaseLoss
+from stn_icnn.training.phases import PHASES
 from stn_icnn.training.true_windows import (
     f1_of_parts,
     parse_true_windows,
@@ -52,13 +54,13 @@ def fine_only(config: TrainConfig, *networks: str) -> TrainConfig:
 
 def phase_run(config: TrainConfig, tiny_faces: Faces, context: LocalContext) -> PhaseRun:
     return PhaseRun(
-        phase="fine",
+        phase=PHASES["fine"],
         config=config,
         train_faces=tiny_faces("train", augmented=True),
         val_faces=tiny_faces("val"),
         data=FACTS,
         context=context,
-        say=lambda line: None,
+        log=lambda line: None,
     )
 
 
@@ -89,9 +91,9 @@ def test_a_gradient_reaches_each_trained_parameter_and_no_other(
 ) -> None:
     faces = tiny_faces("train", augmented=True)
     model = build_model(tiny_config.model)
-    set_trained(model, {"fine": 1.0}, fine=("eye", "mouth"))
+    set_trained(model, ["fine"], fine=("eye", "mouth"))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    module = PhaseLoss(model, "fine", tiny_config.loss, FineConfig(networks=("eye", "mouth")))
+    module = PhaseLoss(model, PHASES["fine"].objective, fine_only(tiny_config, "eye", "mouth"))
     module(collate([faces[Request(i)] for i in range(4)])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
@@ -191,11 +193,11 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
     assert torch.allclose(there, off[0][3], atol=1e-6)
     cut = []
     monkeypatch.setattr(
-        "stn_icnn.training.phases.parse_true_windows",
+        "stn_icnn.training.objectives.parse_true_windows",
         lambda *args: cut.append(args) or parse_true_windows(*args),
     )
-    fine = FineConfig(networks=("eye",), window_error=0.07)
-    PhaseLoss(build_model(tiny_config.model), "fine", tiny_config.loss, fine)(batches[0])
+    config = replace(tiny_config, fine=FineConfig(networks=("eye",), window_error=0.07))
+    PHASES["fine"].objective(build_model(config.model), batches[0], config)
     assert cut[0][2:] == (("eye",), 0.07)
 
 

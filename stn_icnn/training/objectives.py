@@ -1,0 +1,85 @@
+"""What each phase makes of a batch: the loss that it trains on, and what its validation scores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stn_icnn.config import TrainConfig
+from stn_icnn.data.batch import Batch
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.networks.pasting import coarse_label_maps, label_maps
+from stn_icnn.training.losses import coarse_loss, end_to_end_loss, localizer_loss
+from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a phase makes of a batch of N faces."""
+
+    loss: Tensor
+    """Scalar float32, summed over the faces."""
+    label_maps: Callable[[], Sequence[Tensor]] | None = None
+    """Gives N label maps, `[H, W]` uint8 canonical, each at its image's size; None where the phase
+    labels no pixels. Training does not call it."""
+    windows: Tensor | None = None
+    """`[N, 6, 4]` float32: centre, width, height, px of the image; None where the phase finds no
+    windows."""
+
+
+Objective = Callable[[STNiCNN, Batch, TrainConfig], BatchResult]
+
+
+def coarse_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
+    """Labels the whole face with the coarse network."""
+    logits = model.label_coarsely(batch)
+    return BatchResult(
+        coarse_loss(logits, batch), lambda: coarse_label_maps(logits, batch.host_sizes)
+    )
+
+
+def localizer_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
+    """Finds the parts with the localizer; no gradient reaches the coarse network."""
+    with torch.no_grad():
+        coarse_logits = model.label_coarsely(batch)
+    locations = model.locate(coarse_logits)
+    return BatchResult(
+        localizer_loss(locations, batch), windows=model.windows(locations, batch).detach()
+    )
+
+
+def fine_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
+    """Labels parts with the fine networks that the settings choose, in windows at their places."""
+    fine = config.fine
+    parsing = parse_true_windows(model, batch, fine.networks, fine.window_error)
+    return BatchResult(
+        true_windows_loss(parsing, batch), lambda: label_maps(parsing, batch.host_sizes)
+    )
+
+
+def end_to_end_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
+    """Parses the face with the whole model."""
+    parsing = model(batch)
+    return BatchResult(
+        end_to_end_loss(parsing, batch, config.loss),
+        lambda: label_maps(parsing, batch.host_sizes),
+        parsing.windows,
+    )
+
+
+class PhaseLoss(nn.Module):
+    """A model and the loss that a phase trains it on.
+
+    It is a module so that DDP can wrap it and average its gradients over ranks.
+    """
+
+    def __init__(self, model: STNiCNN, objective: Objective, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.config = config
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Returns the loss, summed over the samples of a batch; scalar float32."""
+        return self.objective(self.model, batch, self.config).loss

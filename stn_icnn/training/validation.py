@@ -1,0 +1,63 @@
+"""Scoring a phase on the validation split."""
+
+import torch
+from torch import Tensor
+
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import TrainContext
+from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.scoring.confusion import evaluation_batches, true_labels
+from stn_icnn.scoring.f1 import confusion, f1_rows
+from stn_icnn.scoring.window_scores import centre_errors
+from stn_icnn.training.phases import Phase
+from stn_icnn.training.true_windows import f1_of_parts
+
+
+@torch.inference_mode()
+def validate(
+    model: STNiCNN, phase: Phase, config: TrainConfig, faces: ShardedFaces, context: TrainContext
+) -> dict[str, float]:
+    """Scores a model as a phase of training does.
+
+    Args:
+        model: the model, which is left in evaluation mode.
+        phase: the phase, whose objective is computed.
+        config: the phase's settings.
+        faces: the validation split, not augmented.
+        context: whose ranks share the work.
+
+    Returns:
+        The metrics: `val/loss`, the mean over the faces; `val/window_error_px`, the mean distance
+        of a window's centre from its part's, where the phase finds windows; `val/f1_*`, where it
+        labels pixels, as far as they are defined.
+    """
+    model.eval()
+    device = context.device
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
+    errors = torch.zeros(2, dtype=torch.float64, device=device)  # their sum and their number
+    for _, batch in evaluation_batches(faces, context):
+        result = phase.objective(model, batch, config)
+        loss += result.loss
+        if result.label_maps is not None:
+            for i, labels in enumerate(result.label_maps()):
+                counts += confusion(true_labels(batch, i), labels)
+        if result.windows is not None:
+            of_batch = centre_errors(result.windows, batch).double()
+            errors += torch.stack([of_batch.nansum(), (~of_batch.isnan()).sum()])
+    metrics = {"val/loss": context.sum_(loss).item() / len(faces)}
+    error_px, num_errors = context.sum_(errors).tolist()
+    if num_errors:
+        metrics["val/window_error_px"] = error_px / num_errors
+    return metrics | _f1_metrics(context.sum_(counts), phase, config)
+
+
+def _f1_metrics(counts: Tensor, phase: Phase, config: TrainConfig) -> dict[str, float]:
+    """Returns F1, as far as it is defined, from counts of pixels, `[11, 11]` int64."""
+    if phase.only_chosen_fine:
+        rows = f1_of_parts(counts, phase.fine_networks(config))
+    else:
+        rows = f1_rows(counts)
+    return {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
