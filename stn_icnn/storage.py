@@ -64,6 +64,11 @@ class StorageLocation(Protocol):
         ...
 
 
+def is_within(address: str, location: StorageLocation) -> bool:
+    """Tells whether an address is that of a location, or of something below it."""
+    return f"{address}/".startswith(f"{location.url}/")
+
+
 @dataclass(frozen=True)
 class Folder:
     """A local or shared folder, made when something is written to it; see `StorageLocation`."""

@@ -37,7 +37,7 @@ from stn_icnn.inference.photographs import (
 )
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import StorageLocation, is_within
 
 FAILED: Final = "failed.json"
 """The file in the output that lists the photographs that cannot be parsed, with the reasons."""
@@ -137,7 +137,7 @@ def _open_locations(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]
         ValueError: one is no location, or the output holds the input.
     """
     source, out = open_location(job.input), writable_location(job.out, "results")
-    if f"{source.url}/".startswith(f"{out.url}/"):
+    if is_within(source.url, out):
         raise ValueError(
             f"--out {out.url} holds the input {source.url}, where results would be taken for "
             "photographs: choose another"

@@ -111,7 +111,7 @@ def finished_file(run: StorageLocation, file: str) -> bytes:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's place, what it was started with, and the phases that it has finished."""
+    """A run's storage, what it was started with, and the phases that it has finished."""
 
     storage: StorageLocation
     """The run's own."""

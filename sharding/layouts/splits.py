@@ -31,9 +31,9 @@ def shuffled_split(keys: Iterable[str], seed: int) -> dict[str, list[str]]:
 
 def read_split_file(url: str) -> dict[str, list[str]]:
     """Reads `{"train": [KEY, ...], "val": [...], "test": [...]}`; a split may be left out."""
-    place, name = split_url(url)
+    location, name = split_url(url)
     try:
-        text = read_text(place, name)
+        text = read_text(location, name)
     except FileNotFoundError as error:
         raise ValueError(
             f"no split file at {url}: --split takes {', '.join(RULES)} or a JSON file"

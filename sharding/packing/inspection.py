@@ -66,10 +66,6 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
 
 
 def _write_sheet(image: Image.Image, sheet: str) -> None:
-    if not sheet.startswith("s3://"):
-        Path(sheet).parent.mkdir(parents=True, exist_ok=True)
-        image.save(sheet, "PNG")
-        return
     png = io.BytesIO()
     image.save(png, "PNG")
     location, name = split_url(sheet)

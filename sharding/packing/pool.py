@@ -44,7 +44,7 @@ def map_in_processes(
 def _live_with_parent() -> None:
     """Ends this worker as soon as its parent is gone, however that died.
 
-    It would write on into a place where the next run of the command may be at work.
+    It would write on where the next run of the command may be at work.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and lets us finish
     parent = multiprocessing.parent_process()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stn_icnn.decoding import STRICT, RejectedError, decode_photo, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
 from stn_icnn.inference.output_files import encode_output, output_paths
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import StorageLocation, is_within
 
 PHOTO_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """How the names of photographs end, in small or large letters."""
@@ -63,13 +63,13 @@ def list_photos(source: StorageLocation, out: StorageLocation) -> list[StoredPho
     Raises:
         ValueError: there is none.
     """
-    out_inside = f"{out.url}/".startswith(f"{source.url}/") and out.url != source.url
+    out_inside = is_within(out.url, source) and out.url != source.url
     photos = [
         StoredPhoto(source, path)
         for path in source.list()
         if path.lower().endswith(PHOTO_SUFFIXES)
         and not any(name.startswith(".") for name in path.split("/"))
-        and not (out_inside and source.url_of(path).startswith(f"{out.url}/"))
+        and not (out_inside and is_within(source.url_of(path), out))
     ]
     if not photos:
         raise ValueError(f"{source.url} holds no photographs ({', '.join(PHOTO_SUFFIXES)})")

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from stn_icnn.storage import Folder
+from stn_icnn.storage import Folder, is_within
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -24,6 +24,14 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         folder.upload(io.BytesIO(b"half"), "a")
     assert folder.list() == ["a"]
     assert folder.read("a") == b"old"
+
+
+def test_what_is_within_a_location(tmp_path: Path):
+    folder = Folder(tmp_path / "a")
+    assert is_within(folder.url, folder)
+    assert is_within(folder.child("b").url_of("c.jpg"), folder)
+    assert not is_within(str(tmp_path / "ab"), folder)
+    assert not is_within(str(tmp_path), folder)
 
 
 def test_storage_and_progress_need_neither_torch_nor_boto3():
