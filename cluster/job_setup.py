@@ -1,12 +1,14 @@
 """How every job begins: name, storage and tracking first; the cluster once its input is known."""
 
+import re
+import time
+import uuid
 from dataclasses import dataclass
 
 from cluster.config import LocationsConfig, ScalingConfig
 from cluster.storage.datasets import ShardedData
 from cluster.storage.locations import resolve_storage
 from cluster.tracking.tracker import Tracker
-from cluster.training.run_record import require_name
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared
 from sharding.packing.manifest import MANIFEST
@@ -19,6 +21,7 @@ class JobEnvironment:
 
     run_name: str
     storage: StorageLocation
+    """The storage of all runs."""
     tracker: Tracker
 
     @property
@@ -27,25 +30,41 @@ class JobEnvironment:
         return self.storage.child(self.run_name)
 
 
-def open_job(locations: LocationsConfig, run_name: str) -> JobEnvironment:
+def open_job(locations: LocationsConfig, run_name: str | None, prefix: str) -> JobEnvironment:
     """Resolves a job's storage, connects to its tracking store, and prints both.
 
     Args:
         locations: what the user gave.
-        run_name: the run's name.
+        run_name: the run's name, if the user gave one; None: one that no other run has.
+        prefix: what such a name begins with.
 
     Raises:
         ValueError: for a name, storage or tracking address that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    require_name(run_name)
+    run_name = run_name or _new_run_name(prefix)
+    _require_run_name(run_name)
     storage = resolve_storage(locations.storage)
     tracker = Tracker.connect(locations.tracking_uri)
     print(f"run {run_name}\nstorage {storage.url}\ntracking {tracker.uri}", flush=True)
     return JobEnvironment(run_name, storage, tracker)
 
 
-def join(
+def _new_run_name(prefix: str) -> str:
+    """Returns a name that no other run has, not even one that is started in the same second."""
+    return f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+
+
+def _require_run_name(run_name: str) -> None:
+    """Refuses a run name that can't name a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_name):
+        raise ValueError(
+            "run_name must be letters, digits, dots, dashes and underscores, and begin with a "
+            f"letter or digit, got {run_name!r}"
+        )
+
+
+def allocate_job_workers(
     environment: JobEnvironment, data: ShardedData, scaling: ScalingConfig, most_workers: int
 ) -> WorkerAllocation:
     """Joins the cluster, waits for the workers that the job takes, and prints how many they are.

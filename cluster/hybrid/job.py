@@ -20,7 +20,6 @@ from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
 from cluster.training.job import keep, score_phase
 from cluster.training.phase_runs import Training, log_config, open_training, train_phase
-from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -46,7 +45,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     """
     require(settings.data is not None, "--data", "the shards to fine-tune on", None)
     parent.require_fit(settings.training)
-    environment = open_job(settings.locations, settings.run_name or new_run_name(HYBRID))
+    environment = open_job(settings.locations, settings.run_name, HYBRID)
     if settings.compare:
         require_same_scratch(environment.run_storage, settings.scratch_training)
     training = open_training(

@@ -5,12 +5,12 @@ first, and whole epochs chosen that come nearest to the time; what they took in 
 """
 
 import itertools
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.storage.records import read_record, require_same_settings
 from cluster.tracking.tracker import Run
 from cluster.tracking.tracking_uri import unavailable
 from cluster.training.phase_runs import (
@@ -21,12 +21,12 @@ from cluster.training.phase_runs import (
     require_batches,
     train_phase,
 )
-from cluster.training.run_record import FILE, plain
+from cluster.training.run_record import FILE
 from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import differences, from_stored, to_dict
+from stn_icnn.config_dict import from_stored, to_dict
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.epoch_time import seconds_per_epoch
 from stn_icnn.training.loop import DivergedError
@@ -78,7 +78,7 @@ class Scratch:
             optim = self.config.optim
             proportions = {phase: PHASES[phase].num_epochs(optim) for phase in MODEL_PHASES}
             noted = {
-                "config": plain(self.config),
+                "config": to_dict(self.config),
                 "budget_s": budget_s,
                 "seconds_per_epoch": seconds,
                 "epochs": choose_epochs(seconds, proportions, budget_s),
@@ -126,18 +126,16 @@ def require_same_scratch(storage: StorageLocation, config: TrainConfig) -> None:
     Raises:
         ValueError: naming the settings.
     """
-    noted = json.loads(storage.read(FILE)).get(FOLDER) if storage.exists(FILE) else None
+    noted = read_record(storage, FILE).get(FOLDER) if storage.exists(FILE) else None
     if noted is None:
         return
-    ours, theirs = plain(config), plain(from_stored(noted["config"]))
-    changed = differences(
-        {name: ours[name] for name in OWN}, {name: theirs[name] for name in OWN}, f"{FOLDER}."
+    ours, theirs = to_dict(config), to_dict(from_stored(noted["config"]))
+    require_same_settings(
+        f"the training from scratch of {storage.url}",
+        {name: ours[name] for name in OWN},
+        {name: theirs[name] for name in OWN},
+        path=f"{FOLDER}.",
     )
-    if changed:
-        raise ValueError(
-            f"the training from scratch of {storage.url} was begun with other settings "
-            f"({'; '.join(changed)}): repeat them, or give another --run-name"
-        )
 
 
 def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any]) -> Scratch:

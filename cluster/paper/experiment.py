@@ -5,7 +5,6 @@ it came from, so that the same command with the same `--run-name` gives it again
 refused.
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,12 +13,17 @@ from typing import Annotated, Any, Final
 
 from cluster.config import UNPREFIXED, LocationsConfig
 from cluster.job_setup import JobEnvironment
+from cluster.storage.records import (
+    as_stored,
+    read_record,
+    require_same_settings,
+    write_record,
+)
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
 from stn_icnn.config import Network
-from stn_icnn.config_dict import differences
 from stn_icnn.storage import StorageLocation
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.phases import system_of
@@ -107,7 +111,7 @@ def run_experiment(
             for file in record["files"]:
                 (folder / file).write_bytes(storage.read(file))
         publish(folder, run, storage)
-        storage.write(RECORD, json.dumps(record, indent=1).encode())  # last: all files are there
+        write_record(storage, RECORD, record)  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
     print("\n".join(record["table"]), flush=True)
     line = {"run_id": run.run_id, "run_name": environment.run_name, "experiment": name}
@@ -120,8 +124,7 @@ def _settings(
     """What a result depends on, as JSON gives it back."""
     shared = asdict(ExperimentConfig())
     own = {key: value for key, value in asdict(config).items() if key not in shared}
-    settings: dict[str, Any] = json.loads(json.dumps({"experiment": name, **own, **facts}))
-    return settings
+    return as_stored({"experiment": name, **own, **facts})
 
 
 def _earlier(storage: StorageLocation, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -130,10 +133,6 @@ def _earlier(storage: StorageLocation, settings: Mapping[str, Any]) -> dict[str,
         raise ValueError(f"the run at {storage.url} is a training: give another --run-name")
     if not storage.exists(RECORD):
         return None
-    record: dict[str, Any] = json.loads(storage.read(RECORD))
-    if changed := differences(settings, record["settings"]):
-        raise ValueError(
-            f"the run at {storage.url} was started with other settings ({'; '.join(changed)}): "
-            "repeat them, or give another --run-name"
-        )
+    record: dict[str, Any] = read_record(storage, RECORD)
+    require_same_settings(f"the run at {storage.url}", settings, record["settings"])
     return record

@@ -9,7 +9,6 @@ from cluster.job_setup import open_job
 from cluster.paper.experiment import ExperimentConfig, OpenedModel, open_model, run_experiment
 from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
-from cluster.training.run_record import new_run_name
 from stn_icnn.config import Network, require
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch
@@ -82,7 +81,7 @@ def run_on_split(
             of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config.locations, config.run_name or new_run_name(name))
+    environment = open_job(config.locations, config.run_name, name)
     data = ShardedData.open(config.data)
     shards = data.shards(config.split)
     model = open_model(config.model, environment.tracker.uri, needed)

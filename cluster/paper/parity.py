@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ExperimentConfig, run_experiment
 from cluster.paper.few_faces import few_faces
-from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.parity_report import report_parity
@@ -48,7 +47,7 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
         ValueError: for data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config.locations, config.run_name or new_run_name(NAME))
+    environment = open_job(config.locations, config.run_name, NAME)
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint}
 

@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 from cluster.job_setup import open_job
 from cluster.paper.experiment import ExperimentConfig, open_model, run_experiment
 from cluster.paper.few_faces import few_faces
-from cluster.training.run_record import new_run_name
 from stn_icnn.config import require
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.timing_report import report_timing
@@ -50,7 +49,7 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(config.locations, config.run_name or new_run_name(NAME))
+    environment = open_job(config.locations, config.run_name, NAME)
     model = open_model(config.model, environment.tracker.uri, ("localizer", "fine"))
     faces = few_faces(config.data, config.split, config.num_faces)
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}

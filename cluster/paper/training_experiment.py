@@ -7,7 +7,6 @@ from typing import Any
 from cluster.config import JobConfig
 from cluster.job_setup import open_job
 from cluster.training.phase_runs import Training, log_config, open_training
-from cluster.training.run_record import new_run_name
 
 
 @contextmanager
@@ -23,9 +22,7 @@ def training_experiment(name: str, settings: JobConfig, preset: str) -> Iterator
         ValueError: for settings, data or resources that can't be used, before any training.
         TrackingUnavailableError: where the tracking server is away.
     """
-    environment = open_job(
-        settings.locations, settings.run_name or new_run_name(f"{name}-{preset}")
-    )
+    environment = open_job(settings.locations, settings.run_name, f"{name}-{preset}")
     whole = open_training(settings, preset, environment, kind=name)
     with whole.run.finishing():
         whole.run.set_tags({"kind": "paper", "experiment": name})

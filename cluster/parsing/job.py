@@ -1,6 +1,5 @@
 """Parsing the photographs of a folder or bucket over the cluster."""
 
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParseConfig, ScalingConfig
 from cluster.storage.locations import writable_location
+from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.launch import PhaseFailedError
@@ -164,19 +164,14 @@ def _claim(
                 f"--out {out.url} holds {unknown[0]}, which this job may not take for its own: no "
                 f"{RECORD} says which model made it; choose another"
             )
-        out.write(RECORD, json.dumps(record, indent=1).encode())
+        write_record(out, RECORD, record)
         return
     try:
-        found = json.loads(out.read(RECORD))
-        differing = [name for name in record if found[name] != record[name]]
+        found = read_record(out, RECORD)
+        theirs = {name: found[name] for name in record}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{out.url_of(RECORD)} is damaged; choose another --out") from error
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"--out {out.url} holds results of another {name}: {found[name]}, here it is "
-            f"{record[name]}; choose another"
-        )
+    require_same_settings(f"the parsing into {out.url}", record, theirs, option="--out")
 
 
 def _parse(
@@ -254,5 +249,5 @@ def _write_failures(out: StorageLocation, failures: Mapping[str, str]) -> None:
         out.delete(FAILED)
         return
     listed = [{"photo": path, "reason": failures[path]} for path in sorted(failures)]
-    out.write(FAILED, json.dumps(listed, indent=1).encode())
+    write_record(out, FAILED, listed)
     print(f"{len(failures)} photographs can't be parsed: {out.url_of(FAILED)}", flush=True)

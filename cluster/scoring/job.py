@@ -10,12 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import EvaluateConfig
-from cluster.job_setup import join, open_job
+from cluster.job_setup import allocate_job_workers, open_job
 from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
-from cluster.training.run_record import new_run_name
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
@@ -169,12 +168,12 @@ def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
         PhaseFailedError: where workers failed more often than allowed.
     """
     # Each scoring is a run of its own.
-    environment = open_job(job.locations, new_run_name(job.run_name or "evaluate"))
+    environment = open_job(job.locations, None, job.run_name or "evaluate")
     data = ShardedData.open(job.data)
     data.shards(job.split)
     model = FetchedModel.fetch(job.model, environment.tracker.uri)
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
-    allocation = join(environment, data, job.scaling, most_workers)
+    allocation = allocate_job_workers(environment, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     if job.precision is not None:
         tags["precision"] = job.precision

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import ScalingConfig
-from cluster.job_setup import JobEnvironment, join, open_job
+from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
@@ -28,7 +28,6 @@ from cluster.training.phase_runs import (
     require_canvas,
     require_localizer,
 )
-from cluster.training.run_record import new_run_name
 from cluster.workers.launch import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
@@ -63,13 +62,13 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     num_combinations = int(min(settings.num_trials, count_combinations(space)))
     if sweep.search == "grid":
         require_grid(space, settings.num_trials)
-    environment = open_job(settings.locations, settings.run_name or new_run_name(f"sweep-{preset}"))
+    environment = open_job(settings.locations, settings.run_name, f"sweep-{preset}")
     data = open_data(settings, preset, environment.storage)
     for canvas in _with_values(space, config, "model.canvas_px"):
         require_canvas(canvas, data)
     start = _start_model(settings, space, config, environment)
     scaling = _trial_scaling(settings.scaling)
-    allocation = join(environment, data, scaling, most_workers=1)
+    allocation = allocate_job_workers(environment, data, scaling, most_workers=1)
     for batch in _with_values(space, config, "optim.global_batch", "augment.copies"):
         require_batches(batch, data, allocation)
     plan = TrialPlan(
@@ -139,7 +138,7 @@ def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> di
     """Returns what must be the same when a sweep goes on; `num_trials` may grow."""
     sweep = to_dict(settings.sweep)
     del sweep["start"], sweep["max_concurrent"]
-    content = {
+    return {
         "config": to_dict(plan.config),
         "sweep": sweep,
         "start_sha256": plan.start and hashlib.sha256(plan.start).hexdigest(),
@@ -147,8 +146,6 @@ def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> di
         "num_workers": plan.allocation.num_workers,
         "data_fingerprint": data.manifest.fingerprint,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(content))
-    return plain
 
 
 def _params(settings: SweepJobConfig, record: SweepRecord) -> dict[str, Any]:

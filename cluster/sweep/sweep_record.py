@@ -4,12 +4,11 @@ A trial's file is written before the trial starts, and anew at each of its repor
 driver ends, each trial is there once, with all that it has reported.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
+from cluster.storage.records import create_or_load, read_record, write_record
 from cluster.sweep.spaces import SearchSpace, Values, format_space, stands_for
-from cluster.training.run_record import create_or_load
 from stn_icnn.storage import StorageLocation
 
 SWEEP_FILE = "sweep.json"
@@ -82,7 +81,7 @@ class SweepRecord:
         Raises:
             ValueError: naming the settings in which the sweep of this name was started otherwise.
         """
-        stored = json.loads(storage.read(SWEEP_FILE))["space"] if storage.exists(SWEEP_FILE) else {}
+        stored = read_record(storage, SWEEP_FILE)["space"] if storage.exists(SWEEP_FILE) else {}
         space = {name: space[name] for name in (*stored, *space) if name in space}
         texts = {
             name: stored[name] if stands_for(stored.get(name, ""), one) else format_space(one)
@@ -100,8 +99,7 @@ class SweepRecord:
 
     def save(self, trial: Trial) -> None:
         """Writes a trial as it is now."""
-        text = json.dumps(asdict(trial), indent=1)
-        self.storage.child(TRIALS).write(f"{trial.name}.json", text.encode())
+        write_record(self.storage.child(TRIALS), f"{trial.name}.json", asdict(trial))
 
     def named(self, name: str) -> Trial:
         """Returns the trial of a name."""
@@ -121,12 +119,11 @@ def load_trials(storage: StorageLocation) -> list[Trial]:
     """Reads the trials of a sweep, in the order in which they were first started."""
     location = storage.child(TRIALS)
     files = [path for path in location.list() if path.endswith(".json")]
-    trials = [_from_json(location.read(path)) for path in files]
+    trials = [_trial_of(read_record(location, path)) for path in files]
     return sorted(trials, key=lambda trial: (trial.combination, trial.repeat))
 
 
-def _from_json(data: bytes) -> Trial:
-    content = json.loads(data)
+def _trial_of(content: dict[str, Any]) -> Trial:
     curve = {int(epoch): score for epoch, score in content.pop("curve").items()}
     if "setting" in content:  # as the combination was called before
         content["combination"] = content.pop("setting")

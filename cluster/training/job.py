@@ -17,7 +17,6 @@ from cluster.training.phase_runs import (
     open_training,
     train_phase,
 )
-from cluster.training.run_record import new_run_name
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -37,7 +36,7 @@ def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
-    environment = open_job(settings.locations, settings.run_name or new_run_name(preset))
+    environment = open_job(settings.locations, settings.run_name, preset)
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)

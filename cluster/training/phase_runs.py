@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.config import JobConfig
-from cluster.job_setup import JobEnvironment, join
+from cluster.job_setup import JobEnvironment, allocate_job_workers
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.tracking.tracker import Run, run_tags
 from cluster.tracking.tracking_uri import unavailable
@@ -79,7 +79,7 @@ def open_training(
     require_localizer(config)
     require_images(data, num_images)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
-    allocation = join(environment, data, settings.scaling, most_workers)
+    allocation = allocate_job_workers(environment, data, settings.scaling, most_workers)
     require_batches(config, data, allocation, num_images)
     fingerprint = data.manifest.fingerprint
     record = RunRecord.open(

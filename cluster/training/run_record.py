@@ -1,91 +1,20 @@
-"""What a run has done so far, in its storage: what makes the same command go on."""
+"""The record of a training in its storage, by which the same command goes on."""
 
-import json
-import re
-import time
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import ray.train
 
+from cluster.storage.records import create_or_load, write_record
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import differences, from_stored, to_dict
+from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PhaseName
 from stn_icnn.training.state import STATE_FILE, load_history
 
 FILE = "run.json"
-
-
-def new_run_name(prefix: str) -> str:
-    """A name that no other run has, though it be started in the same second."""
-    return f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-
-
-def require_name(run_name: str) -> None:
-    """Refuses what is no name of a folder.
-
-    Raises:
-        ValueError: saying what a name is.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_name):
-        raise ValueError(
-            "run_name must be letters, digits, dots, dashes and underscores, and begin with a "
-            f"letter or digit, got {run_name!r}"
-        )
-
-
-def plain(config: TrainConfig) -> dict[str, Any]:
-    """Settings as JSON gives them back."""
-    values: dict[str, Any] = json.loads(json.dumps(to_dict(config)))
-    return values
-
-
-def create_or_load(
-    storage: StorageLocation,
-    file: str,
-    content: dict[str, Any],
-    settings: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Writes what a run was started with, or compares it with what is there.
-
-    Args:
-        storage: the run's own.
-        file: name of the record in it.
-        content: of a new record; of types that JSON holds. Its `config` is a `TrainConfig`, which
-            an earlier version of this program may have written with fewer fields.
-        settings: the parts of it that a run must be gone on with as it was started; None: all.
-
-    Returns:
-        What the record holds.
-
-    Raises:
-        ValueError: naming the settings in which the run was started otherwise.
-    """
-    if not storage.exists(file):
-        storage.write(file, json.dumps(content, indent=1).encode())
-        return content
-    earlier: dict[str, Any] = json.loads(storage.read(file))
-    names = list(content) if settings is None else settings
-    ours, theirs = _whole(content), _whole(earlier)
-    changed = differences(
-        {name: ours[name] for name in names}, {name: theirs.get(name) for name in names}
-    )
-    if changed:
-        raise ValueError(
-            f"the run at {storage.url} was started with other settings ({'; '.join(changed)}): "
-            "repeat them to go on with it, or give another --run-name"
-        )
-    return earlier
-
-
-def _whole(content: dict[str, Any]) -> dict[str, Any]:
-    """A record whose settings are complete, whichever version wrote it."""
-    return content | {"config": plain(from_stored(content["config"]))}
 
 
 def finished_model(run: StorageLocation) -> bytes:
@@ -141,7 +70,7 @@ class RunRecord:
             ValueError: naming the settings in which the run of this name was started otherwise.
         """
         content = {
-            "config": plain(config),
+            "config": to_dict(config),
             "data_fingerprint": data_fingerprint,
             "num_images": num_images,
             "parent_sha256": parent_sha256,
@@ -195,4 +124,4 @@ class RunRecord:
         self._write()
 
     def _write(self) -> None:
-        self.storage.write(FILE, json.dumps(self.content, indent=1).encode())
+        write_record(self.storage, FILE, self.content)

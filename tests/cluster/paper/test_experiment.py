@@ -37,7 +37,7 @@ def run(
 ) -> dict[str, object]:
     config = Config(locations=job_locations, sizes=sizes, run_name=name)
     facts = {"data_fingerprint": fingerprint}
-    return run_experiment("trial", open_job(job_locations, name), config, facts, do)
+    return run_experiment("trial", open_job(job_locations, name, "trial"), config, facts, do)
 
 
 def test_it_is_tracked_kept_and_printed(

@@ -1,0 +1,32 @@
+"""How a job begins: the name of its run."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import LocationsConfig
+from cluster.job_setup import open_job
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "-a", "a b", "models:/a"])
+def test_a_run_name_that_can_name_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"run_name must be letters, digits, .* got"):
+        open_job(LocationsConfig(), name, "trial")
+
+
+@pytest.fixture
+def locations(tmp_path: Path) -> LocationsConfig:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    return LocationsConfig(storage=str(tmp_path / "storage"), tracking_uri=uri)
+
+
+def test_a_run_without_a_name_gets_one_of_its_own(locations: LocationsConfig) -> None:
+    names = [open_job(locations, None, "trial").run_name for _ in range(2)]
+    assert all(name.startswith("trial-") for name in names)
+    assert names[0] != names[1]
+
+
+def test_a_run_keeps_the_name_that_it_is_given(locations: LocationsConfig) -> None:
+    environment = open_job(locations, "mine", "trial")
+    assert environment.run_name == "mine"
+    assert environment.run_storage.url == f"{locations.storage}/mine"
