@@ -17,7 +17,7 @@ from benchmarks.measure import Row, in_turn, peak_mib
 from benchmarks.subjects import Setup
 from sharding.layouts.celebamask import IMAGES, MASKS, PAINTED, SIZE_PX
 from sharding.layouts.raw import IMAGE_FILTER
-from sharding.packing.manifest import load_manifest
+from sharding.manifest import load_manifest
 from sharding.packing.sample import JPEG_QUALITY, read_samples
 from stn_icnn.config import celebamask
 from stn_icnn.data.loading import load_batches

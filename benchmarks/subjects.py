@@ -12,8 +12,8 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.measure import DEVICE
+from sharding.manifest import load_manifest
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import load_manifest
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext

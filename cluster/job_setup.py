@@ -11,7 +11,7 @@ from cluster.storage.locations import resolve_storage
 from cluster.tracking.tracker import Tracker
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared
-from sharding.packing.manifest import MANIFEST
+from sharding.manifest import MANIFEST
 from stn_icnn.storage import StorageLocation
 
 

@@ -10,8 +10,8 @@ import ray.exceptions
 from cluster.storage.locations import writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
+from sharding.manifest import PARTS_FOLDER
 from sharding.packing.building import WriteShard
-from sharding.packing.manifest import PARTS_FOLDER
 from sharding.packing.writer import ShardRecord, ShardTask
 from sharding.storage.location import open_location
 

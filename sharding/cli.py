@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from sharding.manifest import MANIFEST, Manifest
 from sharding.packing.building import (
     MAX_REJECTED,
     SHARD_SIZE,
@@ -18,7 +19,6 @@ from sharding.packing.building import (
     counted_by_kind,
     shown_rejections,
 )
-from sharding.packing.manifest import MANIFEST, Manifest
 from sharding.packing.pool import map_in_processes
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.storage.location import open_location

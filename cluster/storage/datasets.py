@@ -6,8 +6,8 @@ from pathlib import Path
 
 import sharding.procedural.raw_faces
 from cluster.storage.shard_cache import DatasetShard
+from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.storage.location import Address, open_location
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.storage import StorageLocation

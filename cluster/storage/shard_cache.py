@@ -17,7 +17,7 @@ from typing import Final
 from filelock import FileLock
 
 from cluster.storage.locations import CACHE_ENV, cache_home
-from sharding.packing.manifest import Shard
+from sharding.manifest import Shard
 from stn_icnn.storage import Folder, StorageLocation
 
 PIECE_BYTES: Final = 4 << 20

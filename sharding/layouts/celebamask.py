@@ -26,7 +26,7 @@ from sharding.layouts.raw import (
     read_text,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
-from sharding.packing.manifest import Rejection, Scale
+from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import CLASS_ID

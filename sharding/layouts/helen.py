@@ -25,7 +25,7 @@ from sharding.layouts.raw import (
     read_text,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
-from sharding.packing.manifest import Rejection, Scale
+from sharding.manifest import Rejection, Scale
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import CLASS_ID
 from stn_icnn.storage import StorageLocation

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.packing.manifest import Rejection, Scale
+from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import (
     DECODE_ERRORS,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sharding.layouts.raw import Item, Listing, read_text
-from sharding.packing.manifest import Rejection
+from sharding.manifest import Rejection
 from sharding.storage.location import split_url
 
 SPLITS: Final = ("train", "val", "test")

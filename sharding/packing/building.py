@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sharding.layouts.splits import RULES, SPLITS, limited
-from sharding.packing.manifest import (
+from sharding.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     PARTS_FOLDER,

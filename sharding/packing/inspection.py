@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sharding.manifest import Manifest, load_manifest
 from sharding.packing.building import counted_by_kind
-from sharding.packing.manifest import Manifest, load_manifest
 from sharding.packing.sample import read_samples
 from sharding.storage.location import Address, open_location, split_url
 from stn_icnn.labels import CLASSES, COLOURS, PARTS

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.layouts.raw import Item, RawSample
-from sharding.packing.manifest import Sides
+from sharding.manifest import Sides
 from stn_icnn.labels import NUM_CLASSES, PARTS
 
 MEMBERS: Final = ("jpg", "json", "png")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.packing.manifest import (
+from sharding.manifest import (
     MANIFEST,
     Manifest,
     Shard,

@@ -14,7 +14,7 @@ import numpy as np
 
 from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample
-from sharding.packing.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
+from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
 from stn_icnn.decoding import RejectedError
 from stn_icnn.labels import NUM_CLASSES

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from sharding.cli import main
+from sharding.manifest import Rejection
 from sharding.packing.building import shown_rejections
-from sharding.packing.manifest import Rejection
 from sharding.storage.location import open_shard
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sharding.manifest import Rejection
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import Rejection
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask
 

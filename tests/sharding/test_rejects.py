@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sharding.manifest import Manifest
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import Manifest
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
 from stn_icnn.storage import Folder

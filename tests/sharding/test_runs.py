@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from sharding.manifest import MANIFEST, PARTS_FOLDER
 from sharding.packing.building import Recipe, WriteShard, build, make_plan
-from sharding.packing.manifest import MANIFEST, PARTS_FOLDER
 from sharding.packing.pool import map_in_processes
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard

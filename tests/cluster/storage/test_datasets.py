@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.datasets import ShardedData
-from sharding.packing.manifest import Manifest, load_manifest
+from sharding.manifest import Manifest, load_manifest
 from stn_icnn.storage import Folder
 
 

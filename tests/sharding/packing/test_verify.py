@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from webdataset.writer import TarWriter
 
+from sharding.manifest import Sides, load_manifest
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import Sides, load_manifest
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
 

@@ -13,9 +13,9 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
+from sharding.manifest import load_manifest
 from sharding.packing import writer
 from sharding.packing.building import Recipe, build, make_plan
-from sharding.packing.manifest import load_manifest
 from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard

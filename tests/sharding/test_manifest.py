@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sharding.manifest import Scale, load_manifest
 from sharding.packing.building import Recipe, build
-from sharding.packing.manifest import Scale, load_manifest
 
 
 @pytest.fixture
