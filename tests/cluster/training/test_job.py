@@ -148,7 +148,8 @@ def test_same_name_with_other_settings_is_refused(done: Done) -> None:
         run_end_to_end(replace(done.settings, training=other), "demo")
 
 
-def end_to_end_task(shards: Path, config: TrainConfig, start: bytes | None = None) -> TrainTask:
+def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
+    """The phase from networks that are freshly initialised by the seed."""
     data = ShardedData.open(str(shards))
     return TrainTask(
         phase="end_to_end",
@@ -156,7 +157,7 @@ def end_to_end_task(shards: Path, config: TrainConfig, start: bytes | None = Non
         data=data.facts,
         train_shards=data.shards("train"),
         val_shards=data.shards("val"),
-        start=start,
+        start=None,
         loader_processes=0,
     )
 

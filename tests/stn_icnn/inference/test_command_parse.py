@@ -202,11 +202,11 @@ def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Pa
 
 
 def test_results_that_cannot_be_written_end_it(photos: Path, model: str, tmp_path: Path, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "b.png").mkdir()  # in the way
+    in_the_way = tmp_path / "out" / "b.png"
+    in_the_way.mkdir(parents=True)
     said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
     assert "error: [Errno 21] Is a directory: " in said
-    assert str(tmp_path / "out" / "b.png") in said
+    assert f"-> {str(in_the_way)!r}" in said
 
 
 @pytest.mark.parametrize("write", ["", "labels,masks", "all"])
