@@ -57,7 +57,9 @@ def conv_bn(name: str) -> set[str]:
 def icnn(name: str) -> set[str]:
     """Keys of an interlinked CNN: four rows, three interlinked layers."""
     blocks = {f"stems.{row}" for row in range(4)}
-    blocks |= {f"interlinked.{i}.rows.{row}.{j}" for i in range(3) for row in range(4) for j in (0, 1)}
+    blocks |= {
+        f"interlinked.{i}.rows.{row}.{j}" for i in range(3) for row in range(4) for j in (0, 1)
+    }
     blocks |= {f"integrate.{row}" for row in range(3)} | {"head.0"}
     plain = {f"{name}.head.{i}.{key}" for i in (1, 2) for key in ("weight", "bias")}
     return plain.union(*(conv_bn(f"{name}.{block}") for block in blocks))
