@@ -3,17 +3,19 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
@@ -26,10 +28,41 @@ from stn_icnn.networks.model import STNiCNN, build_model
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the modules that take longest first, so that both processes have work until the end.
+
+    The more of a module's tests need Ray, or are slow, the longer it is taken to take.
+    """
+    weights = {"ray": 10, "slow": 1}
+    weight = Counter[Path]()
+    for item in items:
+        weight[item.path] += sum(weights.get(mark.name, 0) for mark in item.iter_markers())
+    items.sort(key=lambda item: -weight[item.path])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny tensors are no faster on many threads, and sums no longer depend on how many."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """made_once(name, make): a folder that `make(folder)` has filled, once for all processes."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then the root above is this process's own
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / f"made-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                half = Path(tempfile.mkdtemp(dir=root))
+                make(half)
+                half.rename(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -115,47 +148,76 @@ def sure_model(tiny_config: TrainConfig) -> STNiCNN:
 
 
 @pytest.fixture(scope="session")
-def exported(
-    tiny_config: TrainConfig, sure_model: STNiCNN, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def exported(tiny_config: TrainConfig, sure_model: STNiCNN, made_once: Callable[..., Path]) -> Path:
     """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work."""
-    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
-    folder = tmp_path_factory.mktemp("exported")
-    save_checkpoint(folder / "model.pt", Checkpoint(sure_model, tiny_config, data, "end_to_end"))
-    out = folder / "new" / "model.onnx"
-    assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
-    return folder
+
+    def make(folder: Path) -> None:
+        data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
+        checkpoint = Checkpoint(sure_model, tiny_config, data, "end_to_end")
+        save_checkpoint(folder / "model.pt", checkpoint)
+        out = folder / "new" / "model.onnx"
+        assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
+
+    return made_once("exported", make)
 
 
 @pytest.fixture(scope="session")
-def local_cluster() -> Callable[..., AbstractContextManager[str]]:
-    """local_cluster(num_cpus): the address of a Ray cluster here, with so many CPUs whatever the
-    machine has; not a head that happens to run.
+def new_store(made_once: Callable[..., Path]) -> Callable[[Path], str]:
+    """new_store(folder): the address of an MLflow store in it, a copy of an empty one.
 
-    `functions_of`: a test module's `__name__`, whose functions workers are sent by value, as they
-    cannot import it. Other arguments are `ray.init`'s.
+    MLflow would need seconds to make its tables.
+    """
+
+    def make(folder: Path) -> None:
+        import mlflow
+
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+
+    empty = made_once("store", make) / "mlflow.db"
+
+    def store(folder: Path) -> str:
+        shutil.copyfile(empty, folder / "mlflow.db")
+        return f"sqlite:///{folder / 'mlflow.db'}"
+
+    return store
+
+
+@pytest.fixture(scope="session")
+def ray_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the workers of this process's Ray cluster keep what they fetch from buckets."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def _own_ray(s3_server: str, ray_cache: Path) -> Iterator[str]:
+    """The address of a Ray cluster with two CPUs whatever the machine has, for this process alone.
+
+    It is started here, whatever head may run on this machine. Its workers know the S3 server and
+    have a cache of their own.
     """
     import ray
 
-    @contextmanager
-    def started(
-        num_cpus: int | None = None, functions_of: str | None = None, **arguments: Any
-    ) -> Iterator[str]:
-        module = sys.modules[functions_of] if functions_of else None
-        with pytest.MonkeyPatch.context() as patch:
-            if "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S" not in os.environ:
-                patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-            if module:
-                ray.cloudpickle.register_pickle_by_value(module)
-            try:
-                ray.init(address="local", num_cpus=num_cpus, **arguments)
-                yield ray.get_runtime_context().gcs_address
-            finally:
-                ray.shutdown()
-                if module:
-                    ray.cloudpickle.unregister_pickle_by_value(module)
+    from cluster.workers.process_setup import SETUP_HOOK
 
-    return started
+    with pytest.MonkeyPatch.context() as patch:
+        _set_bucket_variables(patch, s3_server)
+        patch.setenv("STN_ICNN_CACHE", str(ray_cache))
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        hook = {"worker_process_setup_hook": SETUP_HOOK}  # as a job does
+        ray.init(address="local", num_cpus=2, runtime_env=hook)  # its processes get the variables
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(_own_ray: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of this process's Ray cluster, to whose workers this module's functions go by
+    value: they can't import it."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(request.module)
+    yield _own_ray
+    ray.cloudpickle.unregister_pickle_by_value(request.module)
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +242,14 @@ def s3_server(s3_log: Path) -> Iterator[str]:
             server.kill()
 
 
+def _set_bucket_variables(patch: pytest.MonkeyPatch, server: str) -> None:
+    """For a client of the S3 server."""
+    patch.setenv("AWS_ENDPOINT_URL", server)
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """`s3://faces`, empty, for this process and those that it starts."""
@@ -187,10 +257,7 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     from sharding.storage import s3
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    _set_bucket_variables(monkeypatch, s3_server)
     s3._client.cache_clear()
     urllib.request.urlopen(f"{s3_server}/moto-api/reset", data=b"", timeout=60).close()
     boto3.client("s3").create_bucket(Bucket="faces")

@@ -1,7 +1,6 @@
 """On a GPU: the same labels as on a CPU, training in bf16, NCCL. Skipped where there is none."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,12 +70,6 @@ def test_a_phase_trains_in_bf16_and_leaves_a_model_that_needs_no_gpu(
     assert load_checkpoint(tmp_path).phase == phase
 
 
-@pytest.fixture
-def _cluster(local_cluster) -> Iterator[None]:
-    with local_cluster(functions_of=__name__):
-        yield
-
-
 def _in_worker(task: Any) -> tuple[str, str]:
     context = RayContext()
     dist.all_reduce(torch.ones(3, device=context.device))  # raises where NCCL does not work
@@ -84,7 +77,7 @@ def _in_worker(task: Any) -> tuple[str, str]:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("_cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_with_gpus_are_joined_by_nccl(tmp_path: Path) -> None:
     result = run_on_workers(
         _in_worker,

@@ -1,7 +1,7 @@
 """A training without a shared disk: shards and storage lie in a bucket of a real server."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
 
 
-@pytest.fixture
-def cache(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_cluster
-) -> Iterator[Path]:
-    """Of the workers of a local cluster, which knows the bucket's server by its environment."""
-    monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "cache"))
-    with local_cluster(num_cpus=2):
-        yield tmp_path / "cache" / "shards"
-
-
 def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     shards: Path,
     tiny_config: TrainConfig,
     bucket: str,
-    cache: Path,
+    ray_cluster: str,
+    ray_cache: Path,
     answered: Callable[[], list[tuple[str, str]]],
 ):
     place = open_location(f"{bucket}/set")
@@ -70,6 +61,8 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     kept = record.storage.list("coarse/epoch_0001")
     assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)
     read = (*task.train_shards, *task.val_shards)
-    assert {path.name for path in cache.glob("*.tar")} == {f"{shard.sha256}.tar" for shard in read}
+    assert {path.name for path in (ray_cache / "shards").glob("*.tar")} == {
+        f"{shard.sha256}.tar" for shard in read
+    }
     requested = Counter(path for method, path in answered() if method == "GET" and ".tar" in path)
     assert requested == {f"/faces/set/{shard.path}": 1 for shard in read}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,12 @@ def test_each_experiment_explains_its_own_options(
 
 @pytest.mark.slow
 def test_an_experiment_ends_with_a_line_of_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    new_store: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = ["--storage", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    places = ["--storage", str(tmp_path), "--tracking-uri", new_store(tmp_path)]
     assert run(monkeypatch, "parity", "--num-faces", "1", "--patch-px", "8", "9", *places) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["experiment"] == "parity"

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,6 @@ from stn_icnn.storage import Folder
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster(local_cluster) -> Iterator[None]:
-    with local_cluster(num_cpus=1):
-        yield
 
 
 @dataclass(frozen=True)
@@ -49,10 +43,16 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(shards: Path, tiny_parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(
+    shards: Path,
+    tiny_parent: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_store: Callable[[Path], str],
+    ray_cluster: str,
+) -> Done:
     """Fine-tuned on 6 of 8 images, with other windows, from a model in MLflow, and compared."""
     folder = tmp_path_factory.mktemp("job")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = new_store(folder)
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("before", artifact_location=str(folder / "before"))
     before = client.create_run(experiment).info.run_id

@@ -16,11 +16,12 @@ from stn_icnn.training.phases import PHASES, PhaseName
 
 
 @pytest.fixture(scope="session")
-def job_locations(tmp_path_factory: pytest.TempPathFactory) -> LocationsConfig:
+def job_locations(
+    tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]
+) -> LocationsConfig:
     """Storage and a tracking store for the jobs."""
     folder = tmp_path_factory.mktemp("paper")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    return LocationsConfig(storage=str(folder / "storage"), tracking_uri=uri)
+    return LocationsConfig(storage=str(folder / "storage"), tracking_uri=new_store(folder))
 
 
 @pytest.fixture(scope="session")

@@ -70,10 +70,10 @@ def test_the_same_name_gives_the_same_again(
 
 
 def test_it_is_published_anew_where_it_is_tracked_anew(
-    job_locations: LocationsConfig, tmp_path: Path
+    job_locations: LocationsConfig, tmp_path: Path, new_store: Callable[[Path], str]
 ) -> None:
     first = run(job_locations, "moved", work)
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = new_store(tmp_path)
     moved = run(replace(job_locations, tracking_uri=uri), "moved", undone)
     assert moved["run_id"] != first["run_id"]
     client = mlflow.MlflowClient(tracking_uri=uri)

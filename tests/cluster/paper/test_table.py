@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,14 +151,11 @@ def test_sizes_are_compared_with_the_first_for_each_system(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def _cluster(local_cluster) -> Iterator[None]:
-    with local_cluster(num_cpus=2):
-        yield
-
-
-@pytest.fixture(scope="module")
 def short(
-    shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+    shards: Path,
+    tiny_config: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_store: Callable[[Path], str],
 ) -> dict[str, Any]:
     """Settings of a training of seconds."""
     folder = tmp_path_factory.mktemp("paper")
@@ -168,19 +165,18 @@ def short(
         "training": config,
         "data": str(shards),
         "locations": LocationsConfig(
-            storage=str(folder / "storage"), tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+            storage=str(folder / "storage"), tracking_uri=new_store(folder)
         ),
         "scaling": ScalingConfig(num_workers=2, cpus_per_worker=1),
     }
 
 
 @pytest.fixture(scope="module")
-def one(short: dict[str, Any]) -> dict[str, Any]:
+def one(short: dict[str, Any], ray_cluster: str) -> dict[str, Any]:
     """The table's last line, of one seed."""
     return run_table(TableConfig(**short, run_name="table", seeds=1), "demo")
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_systems_share_what_the_papers_share_and_differ_in_what_it_says(
@@ -207,7 +203,6 @@ def test_systems_share_what_the_papers_share_and_differ_in_what_it_says(
     assert not same("localizer", "end_to_end", "localizer")
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_table_goes_on_with_more_seeds(
@@ -238,7 +233,6 @@ def test_table_goes_on_with_more_seeds(
     }
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, Any]) -> None:
@@ -248,7 +242,6 @@ def test_table_goes_on_with_fewer_systems(one: dict[str, Any], short: dict[str, 
     assert list(fewer["differences"]) == ["STN-iCNN - iCNN"]
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_coarse_network_alone_is_that_before_the_other_phases_whatever_is_scored_first(
@@ -274,7 +267,6 @@ def test_coarse_network_alone_is_that_before_the_other_phases_whatever_is_scored
         file.write_bytes(content)
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> None:
@@ -286,7 +278,6 @@ def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> Non
         run_parity(ParityConfig(locations=short["locations"], run_name="table", num_faces=1))
 
 
-@pytest.mark.usefixtures("_cluster")
 @pytest.mark.ray
 @pytest.mark.slow
 def test_coarse_sizes_are_compared_for_both_pipelines(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,6 @@ from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_check
 from stn_icnn.networks.model import build_model
 
 NUM_TO_KILL = 160
-
-
-@pytest.fixture(scope="module")
-def one_cluster(s3_server: str, local_cluster) -> Iterator[str]:
-    """The address of a local cluster with room for two workers, which can reach the S3 server."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("ENDPOINT_URL", s3_server),
-            ("ACCESS_KEY_ID", "test"),
-            ("SECRET_ACCESS_KEY", "test"),
-            ("DEFAULT_REGION", "us-east-1"),
-        ):
-            patch.setenv(f"AWS_{name}", value)
-        with local_cluster(num_cpus=2, functions_of=__name__) as address:
-            yield address
 
 
 def picture(seed: int, width: int = 60, height: int = 44) -> bytes:
@@ -82,7 +66,7 @@ def other_model(tiny_model: Path, tmp_path: Path) -> Path:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_mended(
-    one_cluster: str, bucket: str, tiny_model: Path, other_model: Path, capfd
+    ray_cluster: str, bucket: str, tiny_model: Path, other_model: Path, capfd
 ) -> None:
     source, out = open_location(f"{bucket}/photos"), open_location(f"{bucket}/photos/parsed")
     names = ["a.png", "b/a.png", "b/c.png"]
@@ -124,7 +108,7 @@ def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_men
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_stopped(
-    one_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     source, out = tmp_path / "photos", tmp_path / "out"
     names = [f"{i % 7}/{i:03d}.png" for i in range(NUM_TO_KILL)]
@@ -132,7 +116,7 @@ def test_a_killed_job_goes_on_where_it_stopped(
     fill(str(source), names)
     command = [sys.executable, "jobs/parse.py", "--model", str(tiny_model)]
     command += ["--input", str(source), "--out", str(out)]
-    environment = {**os.environ, "RAY_ADDRESS": one_cluster}
+    environment = {**os.environ, "RAY_ADDRESS": ray_cluster}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as first:
         deadline = time.monotonic() + 300
         while len(list(out.rglob("*_windows.json"))) < NUM_TO_KILL // 10:
@@ -160,7 +144,7 @@ def test_a_killed_job_goes_on_where_it_stopped(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_nothing_but_failures_is_a_failure(
-    one_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"")
@@ -171,7 +155,7 @@ def test_nothing_but_failures_is_a_failure(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_results_that_cannot_be_written_end_the_job(
-    one_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     fill(str(tmp_path / "in"), ["a.png", "b.png"])
     (tmp_path / "out" / "b.png").mkdir(parents=True)  # in the way
@@ -206,7 +190,7 @@ class DyingTask(ParseTask):
     ],
 )
 def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_again(
-    one_cluster: str,
+    ray_cluster: str,
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

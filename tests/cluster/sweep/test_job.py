@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
 from cluster.sweep.sweep_record import Trial, load_trials
 from cluster.sweep.trial_training import TrialPlan, run_trial
-from cluster.workers.process_setup import SETUP_HOOK
 from jobs.options import parse_job
 from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.config_dict import to_dict
@@ -36,16 +35,11 @@ NUM_EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def _cluster(local_cluster) -> Iterator[None]:
-    """With room for two trials; its dashboard ends the workers of stopped ones."""
-    hook = {"worker_process_setup_hook": SETUP_HOOK}  # as a job does
-    with local_cluster(num_cpus=2, functions_of=__name__, runtime_env=hook):
-        yield
-
-
-@pytest.fixture(scope="module")
 def settings(
-    shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+    shards: Path,
+    tiny_config: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_store: Callable[[Path], str],
 ) -> SweepJobConfig:
     folder = tmp_path_factory.mktemp("sweep")
     optim = replace(tiny_config.optim, epochs_fine=NUM_EPOCHS)
@@ -53,9 +47,7 @@ def settings(
     return SweepJobConfig(
         training=config,
         data=str(shards),
-        locations=LocationsConfig(
-            storage=str(folder / "storage"), tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
-        ),
+        locations=LocationsConfig(storage=str(folder / "storage"), tracking_uri=new_store(folder)),
         run_name="tiny",
         scaling=ScalingConfig(num_workers=1, cpus_per_worker=1),
         num_trials=3,
@@ -65,7 +57,7 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def done(settings: SweepJobConfig, _cluster: None) -> dict[str, Any]:
+def done(settings: SweepJobConfig, ray_cluster: str) -> dict[str, Any]:
     return run_sweep(settings, "demo")
 
 

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from stn_icnn.inference.model_sources import find_model
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+def tracker(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> Tracker:
     folder = tmp_path_factory.mktemp("tracking place")  # with a space
-    return Tracker.connect(f"sqlite:///{folder}/mlflow.db", outbox_folder=folder / "outbox")
+    return Tracker.connect(new_store(folder), outbox_folder=folder / "outbox")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,14 +21,15 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from urllib3.connection import HTTPConnection
 
+from cluster.tracking import outbox
 from cluster.tracking.outbox import RETRY_AFTER_S, Outbox, RefusedError
 from cluster.tracking.tracker import Run, Tracker, run_tags
 from cluster.tracking.tracking_uri import TrackingUnavailableError
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+def uri(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[Path], str]) -> str:
+    return new_store(tmp_path_factory.mktemp("tracking"))
 
 
 @pytest.fixture
@@ -195,7 +197,7 @@ def test_a_server_that_is_not_mlflow_is_refused(tmp_path):
 
 def test_an_unreachable_server_is_refused_before_mlflow_would_try_it(tmp_path, monkeypatch):
     """MLflow would do so for minutes."""
-    monkeypatch.setattr("cluster.tracking.MlflowClient", lambda **_: pytest.fail("it is asked"))
+    monkeypatch.setattr("cluster.tracking.tracking_uri.MlflowClient", lambda **_: pytest.fail("it is asked"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -258,7 +260,7 @@ def test_an_artifact_store_that_is_away_holds_up_no_metrics(tracker, job, tmp_pa
 def clock(monkeypatch):
     """The outbox's clock, which stands still until `clock.now` is set."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(spool, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -388,10 +390,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server_of_module(tmp_path_factory):
+def server_of_module(tmp_path_factory, new_store):
+    folder = tmp_path_factory.mktemp("server")
+    new_store(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        server = Server(tmp_path_factory.mktemp("server"), free.getsockname()[1])
+        server = Server(folder, free.getsockname()[1])
     yield server
     server.stop()
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,15 +45,9 @@ from stn_icnn.storage import Folder
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.phases import MODEL_PHASES
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster(local_cluster) -> Iterator[None]:
-    with local_cluster(num_cpus=2, functions_of=__name__):
-        yield
 
 
 @dataclass(frozen=True)
@@ -67,9 +61,15 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(shards: Path, tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(
+    shards: Path,
+    tiny_config: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_store: Callable[[Path], str],
+    ray_cluster: str,
+) -> Done:
     folder = tmp_path_factory.mktemp("job")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = new_store(folder)
     config = replace(tiny_config, checkpoint_every_steps=1)
     settings = JobConfig(
         training=config,
@@ -177,7 +177,10 @@ def frozen_stats(tiny_config: TrainConfig) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def two_worker_losses(
-    shards: Path, frozen_stats: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+    shards: Path,
+    frozen_stats: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_cluster: str,
 ) -> dict[int, float]:
     """Of two workers that take their shares of a batch an image at a time."""
     reports: list[dict[str, Any]] = []
