@@ -507,7 +507,7 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(
 def test_two_jobs_may_be_the_first_to_use_a_sqlite_file(tmp_path):
     code = "import sys; from cluster.tracking.tracker import Tracker; Tracker.connect(sys.argv[1])"
     environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
         "XDG_DATA_HOME": str(tmp_path),
     }
     processes = [

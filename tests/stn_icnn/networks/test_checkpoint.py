@@ -13,7 +13,7 @@ from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
 
-SHIPPED = Path(__file__).parents[2] / "models" / "celebamask" / "model.pt"
+SHIPPED = Path(__file__).parents[3] / "models" / "celebamask" / "model.pt"
 
 DATA = DataFacts(dataset="helen", fingerprint="abc", scale_px=1024, scale_fit="at_most")
 

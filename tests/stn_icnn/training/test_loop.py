@@ -185,7 +185,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The training loop's, which goes on by a millisecond each time that it is looked at."""
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(ticks) / 1000)
-    monkeypatch.setattr("stn_icnn.train.time", clock)
+    monkeypatch.setattr("stn_icnn.training.loop.time", clock)
 
 
 @pytest.mark.usefixtures("clock")
