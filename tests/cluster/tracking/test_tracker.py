@@ -197,7 +197,9 @@ def test_a_server_that_is_not_mlflow_is_refused(tmp_path):
 
 def test_an_unreachable_server_is_refused_before_mlflow_would_try_it(tmp_path, monkeypatch):
     """MLflow would do so for minutes."""
-    monkeypatch.setattr("cluster.tracking.tracking_uri.MlflowClient", lambda **_: pytest.fail("it is asked"))
+    monkeypatch.setattr(
+        "cluster.tracking.tracking_uri.MlflowClient", lambda **_: pytest.fail("it is asked")
+    )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
