@@ -91,7 +91,8 @@ def _reading(out: Path, rounds: int) -> Row:
     """Reading training batches on one core, by decoding the same alone."""
     config = celebamask()
     paths = sorted((out / "train").glob("*.tar"))[:1]
-    faces = ShardedFaces([str(path) for path in paths], augment=config.augment)
+    label_set = load_manifest(out).label_set
+    faces = ShardedFaces([str(path) for path in paths], label_set, augment=config.augment)
     plan = plan_epoch(len(faces), 1, 16, seed=0, epoch=0)
     with paths[0].open("rb") as file:
         samples = [members for _, members in read_samples(file)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.measure import Row, in_turn
 from benchmarks.subjects import Setup, checkpoint, photographs
+from sharding.manifest import load_manifest
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
@@ -68,7 +69,8 @@ def _session(model: Checkpoint) -> Any:
 
 def _test_faces(setup: Setup) -> Iterator[Tensor]:
     """`[1, 3, H, W]` uint8, each at its size in the shards."""
-    faces = ShardedFaces([str(path) for path in sorted((setup.shards / "test").glob("*.tar"))])
+    paths = [str(path) for path in sorted((setup.shards / "test").glob("*.tar"))]
+    faces = ShardedFaces(paths, load_manifest(setup.shards).label_set)
     for i in range(min(NUM_COMPARED, len(faces.samples))):
         yield faces[Request(i)].image[None].contiguous()
 

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import DEVICE
 from stn_icnn.config import Network, TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
 from stn_icnn.networks.model import STNiCNN, build_model
@@ -58,7 +57,8 @@ def inputs_of(model: STNiCNN, num: int) -> dict[Network, Inputs]:
     fine = []
     for name, network in model.fine.items():
         side = model.config.patch_px[name]
-        patches = torch.rand(num * len(PARTS_OF_NETWORK[name]), 3, side, side, device=DEVICE)
+        num_parts = len(model.label_set.parts_of_network[name])
+        patches = torch.rand(num * num_parts, 3, side, side, device=DEVICE)
         fine.append((network, patches))
     return {
         "coarse": [(model.coarse, torch.rand(num, 3, px, px, device=DEVICE))],

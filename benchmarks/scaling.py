@@ -10,7 +10,6 @@ from benchmarks.measure import DEVICE, Row, in_turn, peak_mib
 from benchmarks.networks import Inputs, inputs_of
 from benchmarks.subjects import Setup, face_parser, photographs, plain_parser
 from stn_icnn.config import TrainConfig, same_size
-from stn_icnn.labels import PARTS_OF_NETWORK
 from stn_icnn.networks.execution import autocast_bf16
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.studies.timing import Work
@@ -48,12 +47,13 @@ def scaling(setup: Setup) -> Iterator[Row]:
 
 
 def _by_parts(setup: Setup) -> dict[str, tuple[Work, int]]:
-    """The bare fine networks of six parts, and of fewer."""
+    """The bare fine networks of all parts, and of fewer."""
     model = plain_parser(setup.config, photographs(setup, 1)).model
     inputs = inputs_of(model, 1)["fine"]
     works = {}
     for start, name in enumerate(model.fine):
-        num_parts = sum(len(PARTS_OF_NETWORK[left]) for left in list(model.fine)[start:])
+        parts = model.label_set.parts_of_network
+        num_parts = sum(len(parts[left]) for left in list(model.fine)[start:])
         what = f"fine networks of {num_parts} parts" if num_parts > 1 else f"that of the {name}"
         works[what] = (partial(_label, model, inputs[start:]), 1)
     return works

@@ -80,7 +80,8 @@ def procedural_shards(scratch: Path) -> Path:
 def train_faces(setup: Setup, num: int, with_labels: bool = True) -> ShardedFaces:
     """So many faces of the training split, augmented; the same ones again if there are fewer."""
     paths = [str(path) for path in sorted((setup.shards / "train").glob("*.tar"))]
-    faces = ShardedFaces(paths, augment=setup.config.augment, with_labels=with_labels)
+    label_set, augment = load_manifest(setup.shards).label_set, setup.config.augment
+    faces = ShardedFaces(paths, label_set, augment=augment, with_labels=with_labels)
     faces.samples = list(itertools.islice(itertools.cycle(faces.samples), num))
     return faces
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sharding.storage.location import Address, open_location
-from stn_icnn.labels import CLASSES
+from stn_icnn.labels import PAPER9, LabelSet
 from stn_icnn.storage import StorageLocation
 
 FORMAT_VERSION: Final = 2
@@ -78,9 +78,9 @@ class Manifest:
         plan: digest of which raw items go into which shard.
         splits: shards of each split, in order.
         class_pixels: per split, the number of pixels of each class.
-        sides: of `brow` and `eye`, over all splits.
+        sides: of each pair of parts, by their fine network, over all splits.
         rejected: the raw images that were left out.
-        classes: names of the class ids.
+        label_set: the classes of the label maps, and the parts that were measured in them.
     """
 
     dataset: str
@@ -91,7 +91,7 @@ class Manifest:
     class_pixels: Mapping[str, tuple[int, ...]]
     sides: Mapping[str, Sides]
     rejected: tuple[Rejection, ...]
-    classes: tuple[str, ...] = CLASSES
+    label_set: LabelSet
 
     @property
     def num_samples(self) -> dict[str, int]:
@@ -115,7 +115,7 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "dataset": self.dataset,
             "scale": dataclasses.asdict(self.scale),
-            "classes": list(self.classes),
+            "classes": list(self.label_set.class_names),
             "split_rule": self.split_rule,
             "plan": self.plan,
             "num_samples": self.num_samples,
@@ -162,7 +162,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
             "shard the data again, or use the version of this software that wrote it"
         )
     try:
-        manifest = _from_content(content)
+        manifest = _from_content(content, where)
         fingerprint = manifest.fingerprint
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -181,11 +181,26 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _from_content(content: dict[str, Any]) -> Manifest:
+def find_label_set(classes: tuple[str, ...], where: str) -> LabelSet:
+    """Returns the label set of some classes, in the order of their ids.
+
+    Raises:
+        ValueError: naming `where` they are stored, if no label set has them.
+    """
+    if classes != PAPER9.class_names:
+        raise ValueError(
+            f"{where}: classes must be {', '.join(PAPER9.class_names)}, got "
+            f"{', '.join(map(str, classes))}: shard the data again, or use the version of this "
+            "software that wrote it"
+        )
+    return PAPER9
+
+
+def _from_content(content: dict[str, Any], where: str) -> Manifest:
     return Manifest(
         dataset=content["dataset"],
         scale=Scale(**content["scale"]),
-        classes=tuple(content["classes"]),
+        label_set=find_label_set(tuple(content["classes"]), where),
         split_rule=content["split_rule"],
         plan=content["plan"],
         splits={

@@ -7,7 +7,7 @@ in the right half of a frontal photograph.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 Value = TypeVar("Value")
 
@@ -139,6 +139,12 @@ class LabelSet:
             for ids in self.part_classes
         )
 
+    @cached_property
+    def part_pairs(self) -> dict[str, tuple[str, str]]:
+        """The names of the left and the right part of each pair, by their fine network."""
+        pairs = zip(self.parts, (self.parts[i] for i in self.mirrored_part), strict=True)
+        return {left.network: (left.name, right.name) for left, right in pairs if right.mirrored}
+
     def per_part(self, of_network: Mapping[str, Value]) -> tuple[Value, ...]:
         """Returns what each part's fine network has in a mapping by fine network."""
         return tuple(of_network[part.network] for part in self.parts)
@@ -186,30 +192,3 @@ PAPER9: Final = LabelSet(
 )
 """The paper's nine classes, over HELEN's eleven that shards hold: skin and hair are background to
 the model. The groups are the rows of the paper's Tables 2 to 4."""
-
-# Until every package asks the label set of its model or manifest.
-CLASSES: Final = PAPER9.class_names
-NUM_CLASSES: Final = PAPER9.num_classes
-CLASS_ID: Final = PAPER9.class_id
-MODEL_CLASSES: Final = PAPER9.model_classes
-INNER_CLASSES: Final = PAPER9.inner_classes
-
-
-class _PartWithIds(NamedTuple):
-    name: str
-    network: str
-    classes: tuple[int, ...]
-    mirrored: bool
-
-
-PARTS: Final = tuple(
-    _PartWithIds(part.name, part.network, ids, part.mirrored)
-    for part, ids in zip(PAPER9.parts, PAPER9.part_classes, strict=True)
-)
-NUM_PARTS: Final = PAPER9.num_parts
-FINE_NETWORKS: Final = PAPER9.fine_networks
-PARTS_OF_NETWORK: Final = PAPER9.parts_of_network
-MIRRORED_CLASS: Final = PAPER9.mirrored_class
-MIRRORED_PART: Final = PAPER9.mirrored_part
-COLOURS: Final = PAPER9.colours
-F1_ROWS: Final = PAPER9.f1_rows

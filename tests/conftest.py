@@ -22,6 +22,7 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 
@@ -102,6 +103,7 @@ def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], 
     def faces(split: str, augmented: bool = False) -> ShardedFaces:
         return ShardedFaces(
             [str(path) for path in sorted((shards / split).glob("*.tar"))],
+            PAPER9,
             augment=tiny_config.augment if augmented else None,
             seed=tiny_config.seed,
         )

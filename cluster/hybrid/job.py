@@ -95,6 +95,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
             **{name: curves_of(other, MODEL_PHASES) for name, other in others.items()},
         },
         counts=scores.counts,
+        label_set=training.config.model.label_set,
     )
     _publish(training, report)
     return {

@@ -8,11 +8,12 @@ from statistics import harmonic_mean
 from torch import Tensor
 
 from cluster.training.phase_runs import Training
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, add_legend, open_figure
 from stn_icnn.reporting.published import beside_published
 from stn_icnn.reporting.tables import (
-    HEADINGS,
     escape_markdown,
+    f1_headings,
     f1_values,
     format_f1,
     markdown_table,
@@ -80,18 +81,24 @@ class HybridReport:
     curves: Mapping[str, Sequence[PhaseCurve]]
     """By system."""
     counts: Mapping[str, Tensor]
-    """Confusion counts of each test image, by system, int64 `[M, 11, 11]`."""
+    """Confusion counts of each test image, by system, int64 `[M, C, C]`."""
+    label_set: LabelSet
+    """The C classes, and the rows of the tables."""
 
     @property
     def test(self) -> dict[str, F1Rows]:
         """F1 on the test split, by system."""
-        return {name: f1_rows(counts.sum(dim=0)) for name, counts in self.counts.items()}
+        return {
+            name: f1_rows(counts.sum(dim=0), self.label_set) for name, counts in self.counts.items()
+        }
 
     @property
     def differences(self) -> list[PairedDifference]:
         """Of the fine-tuned model to those that it is compared with."""
         others = [name for name in (SCRATCH, PARENT) if name in self.counts]
-        return [PairedDifference.between(HYBRID, name, self.counts) for name in others]
+        return [
+            PairedDifference.between(HYBRID, name, self.counts, self.label_set) for name in others
+        ]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -104,9 +111,9 @@ def write_hybrid_report(folder: Path, report: HybridReport) -> None:
     write_lines(folder / "hybrid.md", _markdown(report))
     write_csv(
         folder / "hybrid.csv",
-        ["system", "source", *HEADINGS],
+        ["system", "source", *f1_headings(report.label_set)],
         [
-            [name, source, *f1_values(rows)]
+            [name, source, *f1_values(rows, report.label_set)]
             for name, source, rows in beside_published(report.test, report.dataset)
         ],
     )
@@ -138,9 +145,9 @@ def _markdown(report: HybridReport) -> list[str]:
         )
     lines += ["", "F1 on the test split:", ""]
     lines += markdown_table(
-        ["system", *HEADINGS.values()],
+        ["system", *f1_headings(report.label_set).values()],
         [
-            [escape_markdown(name), *map(format_f1, f1_values(rows))]
+            [escape_markdown(name), *map(format_f1, f1_values(rows, report.label_set))]
             for name, _, rows in beside_published(report.test, report.dataset)
         ],
     )

@@ -13,9 +13,10 @@ from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import ModelConfig, TrainConfig, require
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import (
-    HEADINGS,
+    f1_headings,
     f1_values,
     format_f1,
     markdown_table,
@@ -75,7 +76,7 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
             counts[px] = train_and_score(training, SYSTEMS)
         title = f"{whole.run.name}: size of the coarse input, {whole.data.name}"
         with publishing(whole.run, whole.record.storage) as folder:
-            found = write_coarse_size(folder, title, counts)
+            found = write_coarse_size(folder, title, counts, whole.config.model.label_set)
     return last_line(whole, found)
 
 
@@ -84,32 +85,34 @@ def _sized(whole: Training, px: int) -> TrainConfig:
 
 
 def write_coarse_size(
-    folder: Path, title: str, counts: Mapping[int, Mapping[str, Tensor]]
+    folder: Path, title: str, counts: Mapping[int, Mapping[str, Tensor]], label_set: LabelSet
 ) -> dict[str, Any]:
     """Writes `coarse_size.md`, `coarse_size.csv` and `coarse_size.png`.
 
     Args:
         folder: that exists.
         title: heading of the report.
-        counts: by size in px, then by system, confusion counts, int64 `[M, 11, 11]`.
+        counts: by size in px, then by system, confusion counts, int64 `[M, C, C]`.
+        label_set: the C classes, and the rows of the tables.
 
     Returns:
         `overall` and `differences`, as the job's last line has them.
     """
     found = {
-        px: {name: f1_rows(of.sum(dim=0)) for name, of in of_px.items()}
+        px: {name: f1_rows(of.sum(dim=0), label_set) for name, of in of_px.items()}
         for px, of_px in counts.items()
     }
-    differences = _differences(counts)
+    differences = _differences(counts, label_set)
+    headings = f1_headings(label_set)
     lines = [(px, name, rows) for px, of_px in found.items() for name, rows in of_px.items()]
-    shown = [[px, name, *map(format_f1, f1_values(rows))] for px, name, rows in lines]
-    text = [f"# {title}", "", *markdown_table(["px", "F1", *HEADINGS.values()], shown)]
+    shown = [[px, name, *map(format_f1, f1_values(rows, label_set))] for px, name, rows in lines]
+    text = [f"# {title}", "", *markdown_table(["px", "F1", *headings.values()], shown)]
     heading = ["difference of `overall`, paired", "95 % over images in brackets"]
     text += ["", *markdown_table(heading, list(differences.items()))]
     text += ["", PAPER, "", "![coarse_size.png](coarse_size.png)"]
     write_lines(folder / "coarse_size.md", text)
-    csv_rows = [[px, name, *f1_values(rows)] for px, name, rows in lines]
-    write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *HEADINGS], csv_rows)
+    csv_rows = [[px, name, *f1_values(rows, label_set)] for px, name, rows in lines]
+    write_csv(folder / "coarse_size.csv", ["coarse_px", "system", *headings], csv_rows)
     _draw_chart(folder / "coarse_size.png", title, found)
     return {
         "overall": {
@@ -120,12 +123,17 @@ def write_coarse_size(
     }
 
 
-def _differences(counts: Mapping[int, Mapping[str, Tensor]]) -> dict[str, PairedDifference]:
+def _differences(
+    counts: Mapping[int, Mapping[str, Tensor]], label_set: LabelSet
+) -> dict[str, PairedDifference]:
     """Of each system with another size to that with the first."""
     first, *others = counts
     return {
         f"{system}, {px} px - {first} px": PairedDifference.between(
-            f"{px} px", f"{first} px", {f"{p} px": counts[p][system] for p in (px, first)}
+            f"{px} px",
+            f"{first} px",
+            {f"{p} px": counts[p][system] for p in (px, first)},
+            label_set,
         )
         for system in SYSTEMS
         for px in others

@@ -1,6 +1,7 @@
 """A few faces in memory: of shards, or drawn, for experiments that need no more."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.data.batch import Sample
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def few_faces(data: str | None, split: str, num: int) -> FewFaces:
     """
     if data is not None:
         opened = ShardedData.open(data)
-        samples = _read(opened.shards(split), num)
+        samples = _read(opened.shards(split), opened.manifest.label_set, num)
         return FewFaces(opened.name, opened.manifest.fingerprint, samples)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-faces-") as folder:
         raw, out = Path(folder) / "raw", Path(folder) / "shards"
@@ -47,9 +49,9 @@ def few_faces(data: str | None, split: str, num: int) -> FewFaces:
         build(raw, out, Recipe(layout="celebamask"))
         drawn = ShardedData.open(str(out))
         shards = [shard for some in SPLITS for shard in drawn.shards_or_none(some)]
-        return FewFaces(DEMO_NAME, None, _read(shards, num))
+        return FewFaces(DEMO_NAME, None, _read(shards, drawn.manifest.label_set, num))
 
 
-def _read(shards: tuple[DatasetShard, ...] | list[DatasetShard], num: int) -> list[Sample]:
-    faces = ShardedFaces(fetch_shards(shards), canvas_px=UNLIMITED_PX)
+def _read(shards: Sequence[DatasetShard], label_set: LabelSet, num: int) -> list[Sample]:
+    faces = ShardedFaces(fetch_shards(shards), label_set, canvas_px=UNLIMITED_PX)
     return [faces[Request(i)] for i in range(min(num, len(faces)))]

@@ -87,7 +87,9 @@ def run_on_split(
     model = open_model(config.model, environment.tracker.uri, needed)
 
     def on_faces(folder: Path) -> ExperimentResult:
-        faces = read_faces(shards, unlimited_canvas(model.checkpoint.config))
+        faces = read_faces(
+            shards, data.manifest.label_set, unlimited_canvas(model.checkpoint.config)
+        )
         faces.samples = faces.samples[: config.num_faces]
         return work(ModelOnSplit(model, faces, data.name, config.split), folder)
 

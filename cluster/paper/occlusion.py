@@ -16,7 +16,7 @@ from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import NUM_PARTS
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps
@@ -47,8 +47,9 @@ class OcclusionConfig(SplitConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = f"1 to {NUM_PARTS - 1}"
-        require(1 <= self.num_covered < NUM_PARTS, "num_covered", allowed, self.num_covered)
+        num_parts = PAPER9.num_parts
+        allowed = f"1 to {num_parts - 1}"
+        require(1 <= self.num_covered < num_parts, "num_covered", allowed, self.num_covered)
         require(self.num_examples >= 1, "num_examples", "at least 1", self.num_examples)
         require(self.seed >= 0, "seed", "0 or more", self.seed)
 
@@ -102,29 +103,34 @@ class CropperComparison:
         self.seed = seed
         self.device = default_device()
         checkpoint = model.checkpoint
+        self.label_set = checkpoint.model.label_set
         self.model: STNiCNN = prepare_model(checkpoint.model, checkpoint.config, self.device)
 
     def cut(self, batch: Batch) -> Croppings:
         """Covers, cuts and scores a batch, with truth, on the CPU."""
         assert batch.present is not None
         present = batch.present
-        batch, covered = cover_batch(batch, self.num_covered, self.seed)
+        batch, covered = cover_batch(batch, self.num_covered, self.seed, self.label_set)
         windows, found, _ = self._windows(batch)
         return Croppings(
             keys=batch.keys,
             present=present,
             covered=covered,
             missing=~found,
-            scores={name: score_windows(of_name, batch) for name, of_name in windows.items()},
+            scores={
+                name: score_windows(of_name, batch, self.label_set)
+                for name, of_name in windows.items()
+            },
             sides_px={name: of_name[..., 2] for name, of_name in windows.items()},
+            label_set=self.label_set,
         )
 
     def example(self, faces: ShardedFaces, index: int) -> CoveredFace:
         """A face as it is shown."""
         photo = collate([faces[Request(index)]])
-        batch, covered = cover_batch(photo, self.num_covered, self.seed)
+        batch, covered = cover_batch(photo, self.num_covered, self.seed, self.label_set)
         windows, _, coarse_logits = self._windows(batch)
-        (rough,) = coarse_label_maps(coarse_logits, batch.host_sizes)
+        (rough,) = coarse_label_maps(coarse_logits, batch.host_sizes, self.label_set)
         shown = (ICNN, self.system)
         return CoveredFace(
             photo=photo.images[0],
@@ -132,11 +138,12 @@ class CropperComparison:
             rough=rough.cpu(),
             covered=covered[0].tolist(),
             windows={name: windows[name][0] for name in shown},
+            label_set=self.label_set,
         )
 
     @torch.inference_mode()
     def _windows(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Windows by cropper, `[N, 6, 4]`, and the parts that the rough labels have, `[N, 6]` bool,
+        """Windows by cropper, `[N, P, 4]`, and the parts that the rough labels have, `[N, P]` bool,
         on the CPU; the coarse logits."""
         batch = batch.to(self.device)
         at = locate(self.model, batch, self.system)

@@ -26,7 +26,7 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
         systems: to be trained.
 
     Returns:
-        By system, confusion counts of each image, int64 `[M, 11, 11]`; then those of the coarse
+        By system, confusion counts of each image, int64 `[M, C, C]`; then those of the coarse
         network as it was before the other phases, and of the mean label map.
 
     Raises:
@@ -42,7 +42,7 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
             counts = {**_counted(training, missing), **counts}
             storage.write(COUNTS_FILE, _to_npz(counts))
         for system in systems:
-            rows = f1_rows(counts[system].sum(dim=0))
+            rows = f1_rows(counts[system].sum(dim=0), training.config.model.label_set)
             values = {f"{SYSTEMS[system]}/test/f1_{row}": f1 for row, f1 in rows.items()}
             training.run.log_metrics(values, step=0)
     return {name: counts[name] for name in (*systems, COARSE, MEAN_MAP)}

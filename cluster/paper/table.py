@@ -74,6 +74,7 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
                 whole.data.name,
                 settings.systems,
                 counts,
+                whole.config.model.label_set,
             )
             _publish(whole, report)
     return last_line(whole, _found(report))

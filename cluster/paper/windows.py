@@ -20,6 +20,7 @@ from cluster.paper.model_on_split import ModelOnSplit, SplitConfig, batches_of, 
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
@@ -83,20 +84,22 @@ class Labelled:
     """What comes of a cropper's windows on M faces."""
 
     counts: Tensor
-    """Confusion counts, int64 `[M, 11, 11]`."""
+    """Confusion counts, int64 `[M, C, C]`."""
     scores: WindowScores
     """Of the windows."""
+    label_set: LabelSet
+    """The C classes."""
 
     @classmethod
     def joined(cls, some: Sequence["Labelled"]) -> "Labelled":
         """That of several batches."""
         scores = WindowScores.joined([one.scores for one in some])
-        return cls(torch.cat([one.counts for one in some]), scores)
+        return cls(torch.cat([one.counts for one in some]), scores, some[0].label_set)
 
     @cached_property
     def f1(self) -> F1Rows:
         """The rows of `f1_rows`."""
-        return f1_rows(self.counts.sum(dim=0))
+        return f1_rows(self.counts.sum(dim=0), self.label_set)
 
     @property
     def error_px(self) -> float:
@@ -153,10 +156,15 @@ def _label(
     labelled = {}
     for name, locations in candidates.items():
         windows = model.windows(locations, seen)
-        parsing = Parsing(at.coarse_logits, locations, windows, *model.label_parts(seen, windows))
+        theta, part_logits = model.label_parts(seen, windows)
+        parsing = Parsing(at.coarse_logits, locations, windows, theta, part_logits, model.label_set)
         maps = label_maps(parsing, batch.host_sizes)
-        counts = [confusion(truth, of.cpu()) for truth, of in zip(truths, maps, strict=True)]
-        labelled[name] = Labelled(torch.stack(counts), score_windows(windows.cpu(), batch))
+        counts = [
+            confusion(truth, labels.cpu(), model.label_set.num_classes)
+            for truth, labels in zip(truths, maps, strict=True)
+        ]
+        scores = score_windows(windows.cpu(), batch, model.label_set)
+        labelled[name] = Labelled(torch.stack(counts), scores, model.label_set)
     return labelled
 
 
@@ -173,7 +181,9 @@ def write_windows(
     """
     counts = {name: one.counts for name, one in labelled.items()}
     differences = {
-        name: PairedDifference.between(name, system, counts) for name in labelled if name != system
+        name: PairedDifference.between(name, system, counts, labelled[system].label_set)
+        for name in labelled
+        if name != system
     }
     table = _table(labelled, differences)
     text = [

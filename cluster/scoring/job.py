@@ -37,7 +37,7 @@ class Scores:
     systems: Mapping[str, Mapping[str, float | None]]
     """F1 of each row, by system; that of the model which it is all about comes first."""
     counts: Mapping[str, Tensor]
-    """Confusion counts of each image, by system, int64 `[M, 11, 11]`."""
+    """Confusion counts of each image, by system, int64 `[M, C, C]`."""
 
     @property
     def model(self) -> dict[str, float | None]:
@@ -81,7 +81,15 @@ def count(
     shards, train_shards = data.shards(split), data.shards_or_none("train")
     result = run_on_workers(
         score_split,
-        ScoringTask(models, shards, train_shards, precision, coarse, examples_per_kind),
+        ScoringTask(
+            models,
+            shards,
+            train_shards,
+            data.manifest.label_set,
+            precision,
+            coarse,
+            examples_per_kind,
+        ),
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         allocation=allocation,
@@ -133,7 +141,7 @@ def score(
     )
     scores = Scores(_report(scored, data, split, run), scored.counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    print(text_table(scores.systems), flush=True)
+    print(text_table(scores.systems, data.manifest.label_set), flush=True)
     return scores
 
 
@@ -150,6 +158,7 @@ def _report(
             title=f"{run.name} on the {split} split of {data.name}",
             metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
             examples=scored.examples,
+            label_set=data.manifest.label_set,
         )
         run.log_artifacts(folder, REPORT)
     systems: dict[str, dict[str, float | None]] = report["systems"]

@@ -14,7 +14,7 @@ from stn_icnn.config import Precision
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
@@ -44,6 +44,8 @@ class ScoringTask:
     """Shards of the split that is scored."""
     train_shards: tuple[DatasetShard, ...]
     """Shards of the split that the mean label map is taken from; without any, it is not scored."""
+    label_set: LabelSet
+    """Classes and parts of the faces in them, as their manifest names them."""
     precision: Precision | None = None
     """Arithmetic to score in; None: each model's own setting."""
     coarse: bytes | None = None
@@ -59,7 +61,7 @@ class ScoredSplit:
     keys: tuple[str, ...]
     """The images' keys."""
     counts: Mapping[str, Tensor]
-    """Confusion counts of each image, by system, int64 `[M, 11, 11]`."""
+    """Confusion counts of each image, by system, int64 `[M, C, C]`."""
     examples: Mapping[str, Sequence[ScoredFace]]
     """The first system's `best`, `median` and `worst` faces, as they were scored."""
 
@@ -87,22 +89,31 @@ def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
     config = unlimited_canvas(first.config)
     if task.train_shards:
-        train_faces = read_faces(task.train_shards, config, quiet=quiet)
-        labellers[MEAN_MAP] = partial(_labels_everywhere, mean_map_of(train_faces, context))
-    faces = read_faces(task.shards, config, quiet=quiet)
+        train_faces = read_faces(task.train_shards, task.label_set, config, quiet=quiet)
+        mean_map = mean_map_of(train_faces, first.model.label_set, context)
+        labellers[MEAN_MAP] = partial(_labels_everywhere, mean_map)
+    faces = read_faces(task.shards, task.label_set, config, quiet=quiet)
     counts = count_confusions(labellers, faces, context)
     examples = label_examples(labellers[main], faces, counts[main], context, task.examples_per_kind)
     return ScoredSplit(tuple(face.key for face in faces.samples), counts, examples)
 
 
 @torch.inference_mode()
-def mean_map_of(faces: ShardedFaces, context: TrainContext) -> Tensor:
-    """Returns the most frequent class at each place of a split, `[128, 128]` uint8."""
-    shape = (NUM_CLASSES, MEAN_MAP_PX, MEAN_MAP_PX)
+def mean_map_of(faces: ShardedFaces, label_set: LabelSet, context: TrainContext) -> Tensor:
+    """Returns the most frequent class at each place of a split, `[128, 128]` uint8.
+
+    Args:
+        faces: the split.
+        label_set: of the model, whose classes alone are predicted.
+        context: the ranks that share the work.
+    """
+    num_classes = faces.label_set.num_classes
+    shape = (num_classes, MEAN_MAP_PX, MEAN_MAP_PX)
     total = torch.zeros(shape, dtype=torch.int64, device=context.device)
     for index in range(context.rank, len(faces), context.world_size):
-        total += label_histogram(faces.labels(index).to(context.device), MEAN_MAP_PX)
-    return mean_label_map(context.sum_(total))
+        labels = faces.labels(index).to(context.device)
+        total += label_histogram(labels, MEAN_MAP_PX, num_classes)
+    return mean_label_map(context.sum_(total), label_set.model_classes)
 
 
 def _labels_everywhere(label_map: Tensor, batch: Batch) -> list[Tensor]:

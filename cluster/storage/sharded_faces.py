@@ -6,12 +6,14 @@ from dataclasses import replace
 from cluster.storage.shard_cache import DatasetShard, fetch_shards, require_samples
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import LabelSet
 
 UNLIMITED_PX = 2**16
 
 
 def read_faces(
     shards: tuple[DatasetShard, ...],
+    label_set: LabelSet,
     config: TrainConfig,
     *,
     augmented: bool = False,
@@ -22,6 +24,7 @@ def read_faces(
 
     Args:
         shards: the shards of one split.
+        label_set: the classes and parts of the faces, as the shards' manifest names them.
         config: gives the seed, the limit of the canvas and, where asked for, the augmentation.
         augmented: whether faces are augmented as `config` says.
         with_labels: whether their label maps are read too.
@@ -34,6 +37,7 @@ def read_faces(
     paths = fetch_shards(shards, quiet=quiet)
     faces = ShardedFaces(
         paths,
+        label_set,
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,

@@ -7,7 +7,7 @@ from tyro.conf import UseAppendAction, arg
 
 from cluster.config import JobConfig
 from stn_icnn.config import require
-from stn_icnn.labels import FINE_NETWORKS
+from stn_icnn.labels import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
 
 PHASE_ORDER = tuple(phase.name for phase in PHASES.values() if phase.in_sweeps)
@@ -15,8 +15,8 @@ PHASE_ORDER = tuple(phase.name for phase in PHASES.values() if phase.in_sweeps)
 DEFAULT_SPACES = (
     *(f"optim.{name}=log 1e-4 1e-1" for name in ("lr_coarse", "lr_localizer", "lr_fine")),
     *(f"optim.{name}_end_to_end=log 1e-7 1e-3" for name in ("lr_coarse", "lr_localizer")),
-    *(f"model.patch_px.{network}=steps 33 129 2" for network in FINE_NETWORKS),
-    *(f"model.window_px.{network}=steps 33 177 2" for network in FINE_NETWORKS),
+    *(f"model.patch_px.{network}=steps 33 129 2" for network in PAPER9.fine_networks),
+    *(f"model.window_px.{network}=steps 33 177 2" for network in PAPER9.fine_networks),
 )
 """The spaces that are searched where none is given; they hold the presets' own values."""
 

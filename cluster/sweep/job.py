@@ -77,6 +77,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         data=data.facts,
         train_shards=data.shards("train"),
         val_shards=data.shards("val"),
+        label_set=data.manifest.label_set,
         start=start,
         storage=environment.run_storage,
         allocation=allocation,

@@ -17,7 +17,7 @@ from cluster.sweep.spaces import (
 )
 from stn_icnn.config import TrainConfig, require
 from stn_icnn.config_dict import from_dict, to_dict
-from stn_icnn.labels import FINE_NETWORKS
+from stn_icnn.labels import LabelSet
 from stn_icnn.training.phases import PHASES, PhaseName
 
 MAX_CHECKED = 1024
@@ -104,7 +104,7 @@ def read_search_space(
     spaces: dict[str, Distribution] = {}
     for name, words in given.items():
         current = find_setting(config, name)
-        _require_searchable(name, current)
+        _require_searchable(name, current, config.model.label_set)
         reason = why_unused(name, config, phases)
         if reason:
             raise ValueError(f"space.{name} has no effect: {reason}")
@@ -120,11 +120,11 @@ def read_search_space(
     return spaces
 
 
-def _require_searchable(name: str, current: object) -> None:
+def _require_searchable(name: str, current: object, label_set: LabelSet) -> None:
     for other, reason in NOT_SEARCHED.items():
         if name.startswith(other):
             raise ValueError(f"space.{name} can't be searched: {reason}")
-    sizes = isinstance(current, Mapping) and set(current) == set(FINE_NETWORKS)
+    sizes = isinstance(current, Mapping) and set(current) == set(label_set.fine_networks)
     require(
         sizes or isinstance(current, int | float | str),
         f"space.{name}",
@@ -141,7 +141,8 @@ def why_unused(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> s
     if name in PAPERS_OPERATIONS and not config.augment.operations:
         return "augment.operations is off"
     part = name.rpartition(".")[2]
-    if set(phases) == {"fine"} and part in FINE_NETWORKS and part not in config.fine.networks:
+    others = set(config.model.label_set.fine_networks) - set(config.fine.networks)
+    if set(phases) == {"fine"} and part in others:
         return f"fine.networks is {' '.join(config.fine.networks)}"
     return ""
 

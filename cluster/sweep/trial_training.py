@@ -19,6 +19,7 @@ from cluster.workers.ray_context import checkpoint_name
 from cluster.workers.ray_internals import silence_ray_logs
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.execution import default_device
 from stn_icnn.storage import StorageLocation
@@ -37,6 +38,8 @@ class TrialPlan:
     data: DataFacts
     train_shards: tuple[DatasetShard, ...]
     val_shards: tuple[DatasetShard, ...]
+    label_set: LabelSet
+    """Classes and parts of the faces in the shards."""
     start: bytes | None
     """A model file's content."""
     storage: StorageLocation
@@ -121,6 +124,7 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             data=plan.data,
             train_shards=plan.train_shards,
             val_shards=plan.val_shards,
+            label_set=plan.label_set,
             start=None if start is None else Start(start, tuple(trained)),
             loader_processes=plan.allocation.loader_processes,
         )

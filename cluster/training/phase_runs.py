@@ -258,6 +258,7 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
         data=training.data.facts,
         train_shards=training.data.shards("train"),
         val_shards=training.data.shards("val"),
+        label_set=training.data.manifest.label_set,
         start=start,
         loader_processes=training.allocation.loader_processes,
         num_images=training.chosen_images,

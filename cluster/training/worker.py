@@ -8,6 +8,7 @@ from cluster.storage.sharded_faces import read_faces
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.initialization import initialize_model
@@ -34,6 +35,8 @@ class TrainTask:
     data: DataFacts
     train_shards: tuple[DatasetShard, ...]
     val_shards: tuple[DatasetShard, ...]
+    label_set: LabelSet
+    """Classes and parts of the faces in the shards, as their manifest names them."""
     start: Start | None
     """None: all networks begin afresh."""
     loader_processes: int
@@ -76,7 +79,13 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
         model = initialize_model(None, config)
     else:
         model = initialize_model(load_checkpoint(start.model), config, start.networks)
-    read = partial(read_faces, config=config, with_labels=phase.needs_labels, quiet=quiet)
+    read = partial(
+        read_faces,
+        label_set=task.label_set,
+        config=config,
+        with_labels=phase.needs_labels,
+        quiet=quiet,
+    )
     train_faces = read(task.train_shards, augmented=True)
     if task.num_images is not None:
         train_faces.select(task.num_images, config.seed)

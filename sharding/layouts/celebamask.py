@@ -29,7 +29,7 @@ from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffl
 from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.labels import CLASS_ID
+from stn_icnn.labels import PAPER9
 from stn_icnn.storage import StorageLocation
 
 SIZE_PX: Final = 512
@@ -41,28 +41,29 @@ _NUMBER: Final = re.compile("[0-9]{1,9}")
 _ID: Final = re.compile("[0-9]{5}|[1-9][0-9]{5,8}")
 """A number as keys and masks have it."""
 
-_BACKGROUND = CLASS_ID["background"]
+_CLASS_ID: Final = PAPER9.class_id
+_BACKGROUND = _CLASS_ID["background"]
 PAINTED: Final = {
-    "skin": CLASS_ID["skin"],
-    "nose": CLASS_ID["nose"],
+    "skin": _CLASS_ID["skin"],
+    "nose": _CLASS_ID["nose"],
     "eye_g": _BACKGROUND,
-    "l_eye": CLASS_ID["left_eye"],
-    "r_eye": CLASS_ID["right_eye"],
-    "l_brow": CLASS_ID["left_brow"],
-    "r_brow": CLASS_ID["right_brow"],
+    "l_eye": _CLASS_ID["left_eye"],
+    "r_eye": _CLASS_ID["right_eye"],
+    "l_brow": _CLASS_ID["left_brow"],
+    "r_brow": _CLASS_ID["right_brow"],
     "l_ear": _BACKGROUND,
     "r_ear": _BACKGROUND,
-    "mouth": CLASS_ID["inner_mouth"],
-    "u_lip": CLASS_ID["upper_lip"],
-    "l_lip": CLASS_ID["lower_lip"],
-    "hair": CLASS_ID["hair"],
+    "mouth": _CLASS_ID["inner_mouth"],
+    "u_lip": _CLASS_ID["upper_lip"],
+    "l_lip": _CLASS_ID["lower_lip"],
+    "hair": _CLASS_ID["hair"],
     "hat": _BACKGROUND,
     "ear_r": _BACKGROUND,
     "neck_l": _BACKGROUND,
     "neck": _BACKGROUND,
     "cloth": _BACKGROUND,
 }
-"""Canonical class of each part, in the official painting order: a later part covers an earlier one.
+"""Class id of each part, in the official painting order: a later part covers an earlier one.
 
 What HELEN lacks is painted as background, so that a hat takes the hair under it away.
 """
@@ -302,4 +303,4 @@ def _official_split(
     return split, unmapped
 
 
-LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), list_items, read)
+LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), list_items, read, PAPER9)

@@ -27,26 +27,27 @@ from sharding.layouts.raw import (
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.labels import CLASS_ID
+from stn_icnn.labels import PAPER9
 from stn_icnn.storage import StorageLocation
 
 MAX_SIDE_PX: Final = 1024
 LISTS: Final = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
 
+_CLASS_ID: Final = PAPER9.class_id
 MAPS: Final = (
-    CLASS_ID["background"],
-    CLASS_ID["skin"],
-    CLASS_ID["right_brow"],
-    CLASS_ID["left_brow"],
-    CLASS_ID["right_eye"],
-    CLASS_ID["left_eye"],
-    CLASS_ID["nose"],
-    CLASS_ID["upper_lip"],
-    CLASS_ID["inner_mouth"],
-    CLASS_ID["lower_lip"],
-    CLASS_ID["hair"],
+    _CLASS_ID["background"],
+    _CLASS_ID["skin"],
+    _CLASS_ID["right_brow"],
+    _CLASS_ID["left_brow"],
+    _CLASS_ID["right_eye"],
+    _CLASS_ID["left_eye"],
+    _CLASS_ID["nose"],
+    _CLASS_ID["upper_lip"],
+    _CLASS_ID["inner_mouth"],
+    _CLASS_ID["lower_lip"],
+    _CLASS_ID["hair"],
 )
-"""Canonical class of lbl00 ... lbl10."""
+"""Class ids of lbl00 ... lbl10."""
 
 _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
@@ -165,4 +166,4 @@ def _read_list(source: StorageLocation, name: str) -> list[str]:
     return names
 
 
-LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read)
+LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read, PAPER9)

@@ -24,6 +24,7 @@ from stn_icnn.decoding import (
     open_image,
     read_image_file,
 )
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
@@ -91,7 +92,7 @@ class RawSample:
     Attributes:
         image: RGB, [H, W].
         jpeg: the original file where it is an RGB JPEG that needed no change, else None.
-        labels: uint8 [H, W], canonical class ids.
+        labels: uint8 [H, W], ids of the layout's label set.
         original_size: (width, height) of the raw image, upright.
         sha256: the digest of the raw image's file.
     """
@@ -112,12 +113,14 @@ class Layout:
         scale: the working scale its images are brought to.
         list_items: (source, split rule, seed, whether known defects are kept) -> the listing.
         read: (source, item) -> the sample; raises RejectedError.
+        label_set: the classes of its samples' labels.
     """
 
     name: str
     scale: Scale
     list_items: Callable[[StorageLocation, str, int, bool], Listing]
     read: Callable[[StorageLocation, Item], RawSample]
+    label_set: LabelSet
 
 
 @contextmanager

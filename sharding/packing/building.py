@@ -21,7 +21,6 @@ from sharding.manifest import (
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
 from sharding.storage.location import Address, open_location
-from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.storage import StorageLocation
 
 SHARD_SIZE: Final = 256
@@ -258,13 +257,14 @@ def _leave_out_copies(
 
 
 def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) -> Manifest:
+    layout = LAYOUTS[recipe.layout]
     records = [record_of[task.path] for task in plan.tasks]
     by_split = {
         name: [record_of[task.path] for task in plan.tasks if task.split == name] for name in SPLITS
     }
     return Manifest(
         dataset=recipe.layout,
-        scale=LAYOUTS[recipe.layout].scale,
+        scale=layout.scale,
         split_rule=recipe.split if recipe.split in RULES else "file",
         plan=plan.digest,
         splits={
@@ -272,14 +272,18 @@ def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) 
             for name, done in by_split.items()
         },
         class_pixels={
-            name: tuple(sum(record.class_pixels[i] for record in done) for i in range(NUM_CLASSES))
+            name: tuple(
+                sum(record.class_pixels[i] for record in done)
+                for i in range(layout.label_set.num_classes)
+            )
             for name, done in by_split.items()
         },
-        sides=added_sides(record.sides for record in records),
+        sides=added_sides((record.sides for record in records), layout.label_set),
         rejected=(
             *plan.rejected,
             *(rejected for record in records for rejected in record.rejected),
         ),
+        label_set=layout.label_set,
     )
 
 

@@ -14,7 +14,7 @@ from sharding.manifest import Manifest, load_manifest
 from sharding.packing.building import counted_by_kind
 from sharding.packing.sample import read_samples
 from sharding.storage.location import Address, open_location, split_url
-from stn_icnn.labels import CLASSES, COLOURS, PARTS
+from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
 
@@ -53,12 +53,12 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         for part, (_, _, x0, y0, x1, y1, _) in json.loads(sample["json"])["parts"].items():
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
-            cells.append(_draw_cell(key, sample))
-    _write_sheet(_draw_sheet(cells), str(sheet))
+            cells.append(_draw_cell(key, sample, manifest.label_set))
+    _write_sheet(_draw_sheet(cells, manifest.label_set), str(sheet))
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
-        _report_parts(sizes_px, num_samples),
+        _report_parts(sizes_px, num_samples, manifest.label_set),
         report_sides(manifest),
         [f"contact sheet: {sheet}"],
     )
@@ -101,7 +101,7 @@ def _report_counts(manifest: Manifest) -> list[str]:
 def _report_classes(manifest: Manifest) -> list[str]:
     """Each class's share of the pixels, in percent; `-` for an empty split."""
     lines = ["% of pixels " + "".join(f"{split:>9}" for split in manifest.class_pixels)]
-    for class_id, name in enumerate(CLASSES):
+    for class_id, name in enumerate(manifest.label_set.class_names):
         shares = [
             f"{100 * counts[class_id] / sum(counts):>9.3f}" if any(counts) else f"{'-':>9}"
             for counts in manifest.class_pixels.values()
@@ -110,9 +110,11 @@ def _report_classes(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _report_parts(sizes_px: Mapping[str, list[tuple[int, int]]], num_samples: int) -> list[str]:
+def _report_parts(
+    sizes_px: Mapping[str, list[tuple[int, int]]], num_samples: int, label_set: LabelSet
+) -> list[str]:
     lines = [f"{'part':<12}{'present':>9}{'median px':>12}{'90 % px':>12}"]
-    for part in PARTS:
+    for part in label_set.parts:
         sizes = np.array(sizes_px.get(part.name, ())).reshape(-1, 2)
         present = f"{100 * len(sizes) / num_samples:.1f} %"
         columns = [
@@ -127,7 +129,8 @@ def report_sides(manifest: Manifest) -> list[str]:
     """Whether `left` is the subject's left, which lies to the right in the image."""
     lines = []
     for pair, sides in manifest.sides.items():
-        names = _RAW_NAMES.get(manifest.dataset, {}).get(pair, (f"right_{pair}", f"left_{pair}"))
+        left, right = manifest.label_set.part_pairs[pair]
+        names = _RAW_NAMES.get(manifest.dataset, {}).get(pair, (right, left))
         verdict = "WRONG: left and right are swapped" if sides.swapped else "as it should be"
         verdict = verdict if sides.both else "not checked"
         share = f"{sides.right} of {sides.both} faces"
@@ -135,12 +138,12 @@ def report_sides(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _draw_cell(key: str, sample: dict[str, bytes]) -> Image.Image:
+def _draw_cell(key: str, sample: dict[str, bytes], label_set: LabelSet) -> Image.Image:
     """The photograph and, beside it, the same under its labels; RGB."""
     image = Image.open(io.BytesIO(sample["jpg"]))
     labels = np.asarray(Image.open(io.BytesIO(sample["png"])))
     pixels = np.asarray(image, np.float32)
-    painted = np.array(COLOURS, np.float32)[labels]
+    painted = np.array(label_set.colours, np.float32)[labels]
     mixed = np.where(
         labels[..., None] > 0, (1 - _OPACITY) * pixels + _OPACITY * painted, 0.4 * pixels
     )
@@ -152,21 +155,21 @@ def _draw_cell(key: str, sample: dict[str, bytes]) -> Image.Image:
     return cell
 
 
-def _draw_sheet(cells: list[Image.Image]) -> Image.Image:
+def _draw_sheet(cells: list[Image.Image], label_set: LabelSet) -> Image.Image:
     """The cells in rows under a legend of the classes."""
     columns = min(_COLUMNS, len(cells))
     width, height = cells[0].size
     rows = -(-len(cells) // columns)
     per_line = max(1, columns * width // 128)
-    legend_lines = -(-len(CLASSES) // per_line)
+    legend_lines = -(-label_set.num_classes // per_line)
     top = legend_lines * _LEGEND_PX
     sheet = Image.new("RGB", (columns * width, top + rows * height), "white")
     draw = ImageDraw.Draw(sheet)
-    for class_id, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
+    for class_id, shown in enumerate(label_set.classes):
         line, column = divmod(class_id, per_line)
         x, y = column * 128 + 4, line * _LEGEND_PX + 4
-        draw.rectangle((x, y, x + 14, y + 14), fill=colour, outline="black")
-        draw.text((x + 20, y + 1), name, fill="black")
+        draw.rectangle((x, y, x + 14, y + 14), fill=shown.colour, outline="black")
+        draw.text((x + 20, y + 1), shown.name, fill="black")
     for number, cell in enumerate(cells):
         row, column = divmod(number, columns)
         sheet.paste(cell, (column * width, top + row * height))

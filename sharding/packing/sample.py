@@ -1,6 +1,6 @@
 """The sample contract, written once: KEY.jpg, KEY.png and KEY.json in a tar.
 
-KEY.jpg: RGB. KEY.png: mode L, the canonical label map, of the image's size. KEY.json: `source`
+KEY.jpg: RGB. KEY.png: mode L, the label map, of the image's size. KEY.json: `source`
 (relative to the raw root), `dataset`, `width`, `height`, `original_width`, `original_height`, and
 `parts`: for each part present its `[cx, cy, x0, y0, x1, y1, pixels]` in pixels of KEY.jpg.
 """
@@ -17,12 +17,10 @@ from PIL import Image
 
 from sharding.layouts.raw import Item, RawSample
 from sharding.manifest import Sides
-from stn_icnn.labels import NUM_CLASSES, PARTS
+from stn_icnn.labels import LabelSet
 
 MEMBERS: Final = ("jpg", "json", "png")
 JPEG_QUALITY: Final = 95
-
-_IS_IN_PART: Final = {part.name: np.isin(np.arange(NUM_CLASSES), part.classes) for part in PARTS}
 
 
 def encode_sample(
@@ -52,22 +50,25 @@ def encode_sample(
     }
 
 
-def measure_parts(labels: NDArray[np.uint8]) -> dict[str, list[float]]:
-    """Where each part that is present lies.
+def measure_parts(labels: NDArray[np.uint8], label_set: LabelSet) -> dict[str, list[float]]:
+    """Measures where each part lies that is present.
 
     Convention: (x, y) in pixels, a pixel's centre at +0.5; of the box, (x0, y0) is inclusive and
     (x1, y1) exclusive, so that x1 - x0 is its width.
 
     Args:
-        labels: uint8 [H, W], canonical class ids.
+        labels: uint8 [H, W], class ids.
+        label_set: the classes and the parts.
 
     Returns:
         Part name -> `[cx, cy, x0, y0, x1, y1, pixels]`; the centroid (cx, cy) of all its classes'
         pixels to three decimals, the rest whole numbers.
     """
     parts: dict[str, list[float]] = {}
-    for part in PARTS:
-        inside = _IS_IN_PART[part.name][labels]
+    for part, classes in zip(label_set.parts, label_set.part_classes, strict=True):
+        is_in_part = np.zeros(label_set.num_classes, np.bool_)
+        is_in_part[list(classes)] = True
+        inside = is_in_part[labels]
         # Counts along each axis hold all that is asked for, and are sooner had than coordinates.
         counts = [np.count_nonzero(inside, axis=axis) for axis in (0, 1)]
         pixels = int(counts[0].sum())
@@ -80,20 +81,22 @@ def measure_parts(labels: NDArray[np.uint8]) -> dict[str, list[float]]:
     return parts
 
 
-def count_sides(faces: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Sides]:
-    """Where the left brow and eye lie from the right ones, of the `parts` of some faces."""
-    seen: dict[str, list[bool]] = {"brow": [], "eye": []}
+def count_sides(
+    faces: Iterable[Mapping[str, Sequence[float]]], label_set: LabelSet
+) -> dict[str, Sides]:
+    """Counts on which side the left part of each pair lies, of the `parts` of some faces."""
+    seen: dict[str, list[bool]] = {pair: [] for pair in label_set.part_pairs}
     for parts in faces:
         for pair, are_right in seen.items():
-            left, right = parts.get(f"left_{pair}"), parts.get(f"right_{pair}")
+            left, right = map(parts.get, label_set.part_pairs[pair])
             if left and right:
                 are_right.append(left[0] > right[0])
     return {pair: Sides(sum(are_right), len(are_right)) for pair, are_right in seen.items()}
 
 
-def added_sides(counts: Iterable[Mapping[str, Sides]]) -> dict[str, Sides]:
-    """The sum of several `count_sides`."""
-    total = count_sides(())
+def added_sides(counts: Iterable[Mapping[str, Sides]], label_set: LabelSet) -> dict[str, Sides]:
+    """Adds up several results of `count_sides`."""
+    total = count_sides((), label_set)
     for sides in counts:
         total = {
             pair: Sides(total[pair].right + more.right, total[pair].both + more.both)

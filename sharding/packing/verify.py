@@ -23,7 +23,7 @@ from sharding.manifest import (
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.storage.location import Address, open_location
 from stn_icnn.decoding import DECODE_ERRORS, STRICT
-from stn_icnn.labels import CLASSES, NUM_CLASSES
+from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
 
@@ -41,7 +41,7 @@ class _Findings:
     Attributes:
         problems: one line each.
         shard_of_key: where each key was met.
-        class_pixels: int64 [11] a split.
+        class_pixels: int64 [C] a split.
         sides: of the sound samples, one count a shard.
     """
 
@@ -68,14 +68,12 @@ def verify(address: Address) -> list[str]:
     found = _Findings()
     if data != manifest.to_json():
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
-    if manifest.classes != CLASSES:
-        found.problems.append(f"{MANIFEST}: classes must be {CLASSES}, got {manifest.classes}")
     _check_files(location, manifest, found)
     checked = _check_shards(location, manifest, found)
     num_samples = sum(manifest.num_samples.values())
     for _ in progress(checked, num_samples, "image", lambda shard: shard.samples):
         pass
-    sides = added_sides(found.sides)
+    sides = added_sides(found.sides, manifest.label_set)
     if not found.problems and sides != manifest.sides:
         found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
     return found.problems
@@ -86,7 +84,7 @@ def _check_shards(
 ) -> Iterator[Shard]:
     """Yields each shard once it has been checked."""
     for split, shards in manifest.splits.items():
-        found.class_pixels[split] = np.zeros(NUM_CLASSES, np.int64)
+        found.class_pixels[split] = np.zeros(manifest.label_set.num_classes, np.int64)
         num_before = len(found.problems)
         for shard in shards:
             _check_shard(location, manifest, split, shard, found)
@@ -130,23 +128,23 @@ def _check_shard(
         found.problems.append(
             f"{shard.path}: must hold {shard.samples} samples, got {len(samples)}"
         )
-    faces = []
+    faces, label_set = [], manifest.label_set
     for key, members in samples.items():
         if key in found.shard_of_key:
             found.problems.append(f"{shard.path}: {key}: also in {found.shard_of_key[key]}")
         found.shard_of_key[key] = shard.path
         try:
-            labels, parts = _check_sample(members, manifest.dataset)
+            labels, parts = _check_sample(members, manifest.dataset, label_set)
         except _Fault as fault:
             found.problems.append(f"{shard.path}: {key}: {fault}")
             continue
-        found.class_pixels[split] += np.bincount(labels.ravel(), minlength=NUM_CLASSES)
+        found.class_pixels[split] += np.bincount(labels.ravel(), minlength=label_set.num_classes)
         faces.append(parts)
-    found.sides.append(count_sides(faces))
+    found.sides.append(count_sides(faces, label_set))
 
 
 def _check_sample(
-    members: list[tuple[str, bytes]], dataset: str
+    members: list[tuple[str, bytes]], dataset: str, label_set: LabelSet
 ) -> tuple[NDArray[np.uint8], dict[str, list[float]]]:
     """The sample's labels, uint8 [H, W], and its parts; raises _Fault."""
     extensions = tuple(sorted(extension for extension, _ in members))
@@ -167,9 +165,9 @@ def _check_sample(
             f"sizes differ: jpg {image.size}, png {label_image.size}, "
             f"json {(sizes['width'], sizes['height'])}"
         )
-    if labels.max() >= NUM_CLASSES:
-        raise _Fault(f"class ids must be below {NUM_CLASSES}, got {labels.max()}")
-    parts = measure_parts(labels)
+    if labels.max() >= label_set.num_classes:
+        raise _Fault(f"class ids must be below {label_set.num_classes}, got {labels.max()}")
+    parts = measure_parts(labels, label_set)
     if recorded != (dataset, parts):
         raise _Fault("json does not describe the labels")
     return labels, parts

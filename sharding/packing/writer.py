@@ -17,7 +17,6 @@ from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
 from stn_icnn.decoding import RejectedError
-from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.storage import StorageLocation
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
@@ -74,7 +73,7 @@ class ShardRecord:
         num_items: items of the task.
         shard: the written shard, or None where every item was rejected.
         class_pixels: number of pixels of each class.
-        sides: of `brow` and `eye`.
+        sides: of each pair of parts, by their fine network.
         sha256: by key, of the raw images that can be used, those left out included.
         left_out: the task's.
         rejected: the items that can't be used or are left out, in order.
@@ -118,8 +117,8 @@ def write_shard(task: ShardTask) -> ShardRecord:
 
 def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
     """Writes the items that can be used, and are not left out, to a local file."""
-    left_out = dict(task.left_out or ())
-    class_pixels = np.zeros(NUM_CLASSES, np.int64)
+    left_out, label_set = dict(task.left_out or ()), LAYOUTS[task.layout].label_set
+    class_pixels = np.zeros(label_set.num_classes, np.int64)
     faces, sha256, rejected = [], {}, []
     with tarfile.open(fileobj=local, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for item in task.items:
@@ -132,9 +131,9 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
             if item.key in left_out:
                 rejected.append(Rejection(item.source, left_out[item.key]))
                 continue
-            parts = measure_parts(raw.labels)
+            parts = measure_parts(raw.labels, label_set)
             _add_sample(tar, item.key, encode_sample(item, raw, parts, task.layout))
-            class_pixels += np.bincount(raw.labels.ravel(), minlength=NUM_CLASSES)
+            class_pixels += np.bincount(raw.labels.ravel(), minlength=label_set.num_classes)
             faces.append(parts)
     return ShardRecord(
         path=task.path,
@@ -142,7 +141,7 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
         num_items=len(task.items),
         shard=_describe(task.path, local, len(faces)) if faces else None,
         class_pixels=tuple(class_pixels.tolist()),
-        sides=count_sides(faces),
+        sides=count_sides(faces, label_set),
         sha256=sha256,
         left_out=task.left_out or (),
         rejected=tuple(rejected),

@@ -1,4 +1,4 @@
-"""The paper's augmentations (section 2.5.1), each sample's drawn from its own seed.
+"""The paper's augmentations (section 2.5.1), drawn for each sample from a seed of its own.
 
 Geometry is one affine in pixels that the coarse grid and the windows are composed with, so that no
 full-size image is resampled. Appearance (colour, noise) is applied to what has been sampled: the
@@ -7,7 +7,7 @@ coarse input and the patches; noise on the full image would be averaged away by 
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.labels import MIRRORED_CLASS, NUM_PARTS
+from stn_icnn.labels import LabelSet
 
 ROTATE, SHIFT, SCALE, NOISE = range(4)
 NUM_OPERATIONS = 4
 NUM_UNIFORM = 17
 GREY = np.tile([0.299, 0.587, 0.114], (3, 1))
-"""RGB to luma, in each channel."""
+"""The matrix that maps RGB to luma in each channel."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each sample of a batch (leading `N`), or to one sample (without it)."""
+    """What is done to each of a batch's N samples, or to one sample (without the leading `N`)."""
 
     affine: Tensor
     """`[N, 2, 3]` float32: pixels of the augmented frame to pixels of the stored image."""
     mirrored: Tensor
-    """`[N]` bool: whether `affine` mirrors, so that left and right classes change places."""
+    """`[N]` bool: whether `affine` mirrors, so that left and right ones change places."""
     colour: Tensor
     """`[N, 3, 4]` float32: RGB to RGB, and an offset."""
     noise_std: Tensor
@@ -40,20 +40,28 @@ class Augmentation:
     noise_seed: Tensor
     """`[N]` int64: noise depends on the sample, not on its place in a batch."""
     window_jitter: Tensor
-    """`[N, 6, 3]` float32: shift of the training windows in x and y as a share of their side, and
-    log factor on it."""
+    """`[N, P, 3]` float32: shift of the P parts' training windows in x and y as a share of their
+    side, and log factor on it."""
+    label_set: LabelSet
+    """The classes and parts of the samples."""
 
     @classmethod
-    def stack(cls, items: list[Self]) -> Self:
-        """Samples to a batch."""
-        return cls(*(torch.stack([getattr(i, f.name) for i in items]) for f in fields(cls)))
+    def stack(cls, items: Sequence[Self]) -> Self:
+        """Joins the augmentations of single samples to that of a batch."""
+        tensors = [item._tensors() for item in items]
+        stacked = {name: torch.stack([of_one[name] for of_one in tensors]) for name in tensors[0]}
+        return replace(items[0], **stacked)  # type: ignore[arg-type]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """A copy with a function applied to each tensor."""
-        return type(self)(*(function(getattr(self, f.name)) for f in fields(self)))
+        """Returns a copy with a function applied to each tensor."""
+        changed = {name: function(tensor) for name, tensor in self._tensors().items()}
+        return replace(self, **changed)  # type: ignore[arg-type]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def appearance(self, sampled: Tensor, stream: int) -> Tensor:
-        """Colour and noise on what was sampled.
+        """Changes the colours of what was sampled, and adds noise to it.
 
         Args:
             sampled: `[N, P, 3, px, px]` float32 in [0, 1].
@@ -72,44 +80,52 @@ class Augmentation:
         return coloured
 
     def relabel(self, labels: Tensor) -> Tensor:
-        """Exchanges left and right classes where mirrored: `[N, ...]` uint8, canonical ids."""
-        table = torch.tensor(MIRRORED_CLASS, dtype=torch.uint8, device=labels.device)
+        """Exchanges left and right classes of the mirrored samples, `[N, ...]` uint8 class ids."""
+        table = torch.tensor(self.label_set.mirrored_class, dtype=torch.uint8, device=labels.device)
         mirrored = self.mirrored.view(-1, *[1] * (labels.dim() - 1))
         return torch.where(mirrored, table[labels.long()], labels)
+
+    def exchange_parts(self, of_parts: Tensor) -> Tensor:
+        """Exchanges left and right parts of the mirrored samples, `[N, P, ...]`."""
+        swap = torch.tensor(self.label_set.mirrored_part, device=of_parts.device)
+        mirrored = self.mirrored.view(-1, *[1] * (of_parts.dim() - 1))
+        return torch.where(mirrored, of_parts[:, swap], of_parts)
 
 
 @dataclass(frozen=True)
 class RandomDraws:
-    """The random numbers of N samples. Those of one do not depend on the others."""
+    """The random numbers of N samples; those of one sample do not depend on the others."""
 
     uniform: NDArray[np.float64]
-    """`[N, 17]` in [0, 1)."""
+    """`[N, 17]`, uniform in [0, 1)."""
     normal: NDArray[np.float64]
-    """`[N, 6, 3]`."""
+    """`[N, P, 3]`, of standard normal distribution."""
 
     @classmethod
-    def from_seeds(cls, seeds: Iterable[Sequence[int]]) -> Self:
-        """Draws them; a seed a sample."""
+    def from_seeds(cls, seeds: Iterable[Sequence[int]], num_parts: int) -> Self:
+        """Draws the numbers of each sample, of P parts, from its seed."""
         rngs = [np.random.default_rng(seed) for seed in seeds]
         return cls(
             np.stack([rng.random(NUM_UNIFORM) for rng in rngs]),
-            np.stack([rng.standard_normal((NUM_PARTS, 3)) for rng in rngs]),
+            np.stack([rng.standard_normal((num_parts, 3)) for rng in rngs]),
         )
 
 
 def draw(
     config: AugmentConfig,
+    label_set: LabelSet,
     sizes: Sequence[tuple[int, int]],
     copies: Sequence[int],
     draws: RandomDraws,
 ) -> Augmentation:
-    """The augmentation of N samples; at once, as it is made of many small numbers.
+    """Makes the augmentation of N samples, all at once, as it consists of many small numbers.
 
     Args:
         config: ranges and probabilities.
+        label_set: the classes and parts of the samples.
         sizes: (W, H) of the stored images, px.
-        copies: which of `config.copies` copies each is, 0 first.
-        dice: what is left to chance.
+        copies: which of `config.copies` copies each sample is, 0 first.
+        draws: the samples' random numbers.
     """
     uniform = draws.uniform
     chosen = _chosen(config, copies, uniform[:, :5])
@@ -123,13 +139,14 @@ def draw(
         noise_std=_float32(config.noise_std * chosen[:, NOISE]),
         noise_seed=torch.from_numpy((uniform[:, 16] * 2**48).astype(np.int64)),
         window_jitter=_float32(jitter),
+        label_set=label_set,
     )
 
 
 def _chosen(
     config: AugmentConfig, copies: Sequence[int], uniform: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which of the paper's operations each sample gets, `[N, 4]`; `uniform` is `[N, 5]`."""
+    """Chooses which of the paper's operations each sample gets, `[N, 4]`, from `[N, 5]` numbers."""
     if not config.operations:
         return np.zeros((len(uniform), NUM_OPERATIONS), np.bool_)
     drawn = np.floor((NUM_OPERATIONS + 1) * uniform[:, 4])
@@ -145,9 +162,10 @@ def _affine(
     sizes: NDArray[np.float64],
     uniform: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Frame to stored image, `[N, 2, 3]` in px: undo shift, rotation, scale, mirror, in that order.
+    """Returns the maps from frame to stored image, `[N, 2, 3]` in px.
 
-    Rotation and scale are about the image's centre. `uniform` is `[N, 4]`.
+    They undo shift, rotation, scale and mirror, in that order. Rotation and scale are about the
+    image's centre. `uniform` is `[N, 4]`.
     """
     signed = 2 * uniform - 1
     angle = math.radians(config.rotation_deg) * signed[:, 0] * chosen[:, ROTATE]
@@ -163,7 +181,7 @@ def _affine(
 
 
 def _colour(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Random brightness, contrast, saturation and tint as `[N, 3, 4]` maps of RGB.
+    """Returns random brightness, contrast, saturation and tint as `[N, 3, 4]` maps of RGB.
 
     `uniform` is `[N, 6]`.
     """

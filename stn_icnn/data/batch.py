@@ -1,4 +1,4 @@
-"""What the model is shown: a face as read, and a batch of them on a canvas."""
+"""What the model is shown: a face as it was read, and a batch of faces on a canvas."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,32 +10,34 @@ from torch import Tensor
 
 from stn_icnn.data.augmentation import Augmentation
 from stn_icnn.geometry import apply_affine, invert_affine, reduce_images
-from stn_icnn.labels import MIRRORED_PART
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One face. Without truth (`labels`, `centres`, `present`) it is a photograph to be parsed; the
-    localizer learns from centres alone."""
+    """One face, with P parts.
+
+    Without truth (`labels`, `centres`, `present`) it is a photograph to be parsed; the localizer
+    learns from centres alone.
+    """
 
     key: str
     image: Tensor
     """`[3, H, W]` uint8 RGB at working scale."""
     labels: Tensor | None = None
-    """`[H, W]` uint8, canonical ids."""
+    """`[H, W]` uint8, class ids."""
     centres: Tensor | None = None
-    """`[6, 2]` float32, px: centroid of each part; anything where it is absent."""
+    """`[P, 2]` float32, px: the centroid of each part; any point where the part is absent."""
     present: Tensor | None = None
-    """`[6]` bool."""
+    """`[P]` bool, whether the face has each part."""
     augmentation: Augmentation | None = None
-    """None: shown as it is."""
+    """What is done to the face; None: it is shown as it is."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Faces of any sizes, each at the top left of a canvas as large as the largest."""
+    """N faces of any sizes, each at the top left of a canvas as large as the largest."""
 
     keys: tuple[str, ...]
     images: Tensor
@@ -45,18 +47,22 @@ class Batch:
     host_sizes: tuple[tuple[int, int], ...]
     """The same as plain numbers: to ask a GPU for them would be to wait for it."""
     labels: Tensor | None = None
-    """`[N, Hc, Wc]` uint8, canonical ids."""
+    """`[N, Hc, Wc]` uint8, class ids."""
     centres: Tensor | None = None
-    """`[N, 6, 2]` float32, px of the stored image."""
+    """`[N, P, 2]` float32, the centroid of each part, px of the stored image."""
     present: Tensor | None = None
-    """`[N, 6]` bool."""
+    """`[N, P]` bool, whether a face has each part."""
     augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def reduced(self, coarse_px: int) -> Tensor:
-        """`[N, 3, 2 * coarse_px, 2 * coarse_px]` uint8: `geometry.reduce_images` of each image."""
+        """Reduces each image by `geometry.reduce_images`.
+
+        Returns:
+            `[N, 3, 2 * coarse_px, 2 * coarse_px]` uint8.
+        """
         if len(set(self.host_sizes)) == 1:
             width, height = self.host_sizes[0]
             return reduce_images(self.images[:, :, :height, :width], coarse_px)
@@ -65,25 +71,25 @@ class Batch:
 
     @property
     def canvas_size(self) -> Tensor:
-        """`[2]` float32 (Wc, Hc), px."""
+        """The canvas' size (Wc, Hc), `[2]` float32, px."""
         height, width = self.images.shape[-2:]
         return torch.tensor([width, height], dtype=torch.float32, device=self.images.device)
 
     @property
     def affine(self) -> Tensor | None:
-        """`[N, 2, 3]` float32, frame to stored image; None if not augmented."""
+        """The maps from frame to stored image, `[N, 2, 3]` float32; None if not augmented."""
         return None if self.augmentation is None else self.augmentation.affine
 
     def to(self, device: torch.device) -> Self:
-        """A copy on a device."""
+        """Returns a copy on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """A copy that a GPU can fetch while it computes; the loader calls this."""
+        """Returns a copy that a GPU can fetch while it computes; the loader calls this."""
         return self._map(Tensor.pin_memory)
 
     def split(self, num_pieces: int) -> list[Self]:
-        """Its samples in runs, their lengths as even as can be; canvases stay as large."""
+        """Divides the samples into runs, as even as can be; canvases stay as large."""
         bounds = [len(self) * i // num_pieces for i in range(num_pieces + 1)]
         return [self._piece(slice(*ends)) for ends in pairwise(bounds)]
 
@@ -101,31 +107,29 @@ class Batch:
         return replace(self, **mapped)
 
     def target_centres(self) -> tuple[Tensor, Tensor]:
-        """Where the parts are in the frame that the model sees.
+        """Finds the parts in the frame that the model sees.
 
         Returns:
-            `[N, 6, 2]` float32, centres as a share of width and height, and `[N, 6]` bool, whether
+            `[N, P, 2]` float32, centres as a share of width and height, and `[N, P]` bool, whether
             the part is there: present, and its centre still within the frame.
         """
         shares, present = self.framed_centres()
         return shares, present & ((shares >= 0) & (shares <= 1)).all(dim=-1)
 
     def framed_centres(self) -> tuple[Tensor, Tensor]:
-        """The same, but a part whose centre has left the frame is there still."""
+        """Does the same, but a part whose centre has left the frame counts as there still."""
         assert self.centres is not None
         assert self.present is not None
         centres, present = self.centres, self.present
         if self.augmentation is not None:
             centres = apply_affine(invert_affine(self.augmentation.affine), centres)
-            swap = torch.tensor(MIRRORED_PART, device=centres.device)
-            mirrored = self.augmentation.mirrored
-            centres = torch.where(mirrored[:, None, None], centres[:, swap], centres)
-            present = torch.where(mirrored[:, None], present[:, swap], present)
+            centres = self.augmentation.exchange_parts(centres)
+            present = self.augmentation.exchange_parts(present)
         return centres / self.sizes[:, None], present
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Lays samples on canvases; all of them with truth or none, all augmented or none."""
+    """Lays samples on canvases; all of them have truth or none, all are augmented or none."""
     height = max(s.image.shape[1] for s in samples)
     width = max(s.image.shape[2] for s in samples)
     # Laid out as they were decoded: turning each into planes would take several times as long.
@@ -148,7 +152,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _lay(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """Maps of `[H, W, ...]` on canvases `[N, height, width, ...]`, 0 beyond them."""
+    """Lays maps, `[H, W, ...]`, on canvases, `[N, height, width, ...]`, 0 beyond the maps."""
     if all(m.shape[:2] == (height, width) for m in maps):
         return torch.stack(list(maps))
     canvases = maps[0].new_zeros(len(maps), height, width, *maps[0].shape[2:])

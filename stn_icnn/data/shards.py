@@ -27,7 +27,7 @@ from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample
 from stn_icnn.data.plan import Request
 from stn_icnn.decoding import DECODE_ERRORS
-from stn_icnn.labels import NUM_CLASSES, PARTS
+from stn_icnn.labels import LabelSet
 
 SUFFIXES = ("jpg", "png", "json")
 SELECTION = 2020
@@ -80,7 +80,7 @@ class _EncodedSample:
     size: tuple[int, int]
     """(W, H), px."""
     centres: NDArray[np.float32]
-    """`[6, 2]`, px."""
+    """`[P, 2]`, px."""
     present: list[bool]
 
 
@@ -89,6 +89,7 @@ class ShardedFaces(Dataset[Sample]):
 
     Args:
         shards: paths, in the manifest's order.
+        label_set: the classes and parts of the faces, as the manifest names them.
         augment: None to read faces as they are.
         seed: of the augmentation.
         canvas_px: limit on an image's side.
@@ -98,12 +99,14 @@ class ShardedFaces(Dataset[Sample]):
     def __init__(
         self,
         shards: Sequence[str],
+        label_set: LabelSet,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         canvas_px: int = 1024,
         with_labels: bool = True,
     ) -> None:
         self.samples = [location for shard in shards for location in index_shard(shard)]
+        self.label_set = label_set
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
@@ -170,7 +173,7 @@ class ShardedFaces(Dataset[Sample]):
             with _naming_sample(face.location):
                 _decode_jpeg(face.members["jpg"], images[own])
                 if labels is not None:
-                    _decode_labels(face.members["png"], labels[own])
+                    _decode_labels(face.members["png"], labels[own], self.label_set.num_classes)
         return Batch(
             keys=tuple(face.location.key for face in encoded),
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
@@ -187,11 +190,13 @@ class ShardedFaces(Dataset[Sample]):
     ) -> Augmentation | None:
         if self.augment is None:
             return None
-        draws = RandomDraws.from_seeds((self.seed, r.epoch, r.index, r.copy) for r in requests)
-        return draw(self.augment, sizes, [request.copy for request in requests], draws)
+        seeds = ((self.seed, r.epoch, r.index, r.copy) for r in requests)
+        draws = RandomDraws.from_seeds(seeds, self.label_set.num_parts)
+        copies = [request.copy for request in requests]
+        return draw(self.augment, self.label_set, sizes, copies, draws)
 
     def labels(self, index: int) -> Tensor:
-        """Reads a sample's labels alone, `[H, W]` uint8 canonical; raises as `__getitem__` does."""
+        """Reads a sample's labels alone, `[H, W]` uint8 class ids; raises as `__getitem__` does."""
         location = self.samples[index]
         with _naming_sample(location):
             return torch.from_numpy(_decode_png(self._read_members(location)["png"]).copy())
@@ -209,9 +214,10 @@ class ShardedFaces(Dataset[Sample]):
                     f"{width} x {height} px is over the canvas limit; raise model.canvas_px "
                     f"({self.canvas_px}) or shard at a smaller scale"
                 )
-            found = [parts.get(part.name, (0.0, 0.0))[:2] for part in PARTS]
-            centres = np.array(found, np.float32).reshape(len(PARTS), 2)
-            present = [part.name in parts for part in PARTS]
+            names = [part.name for part in self.label_set.parts]
+            found = [parts.get(name, (0.0, 0.0))[:2] for name in names]
+            centres = np.array(found, np.float32).reshape(len(names), 2)
+            present = [name in parts for name in names]
             return _EncodedSample(location, members, (width, height), centres, present)
 
     def _read_members(self, location: SampleLocation) -> dict[str, memoryview]:
@@ -257,11 +263,11 @@ def _decode_png(data: memoryview) -> NDArray[np.uint8]:
     return np.asarray(Image.open(BytesIO(data), formats=("PNG",)))
 
 
-def _decode_labels(data: memoryview, out: NDArray[np.uint8]) -> None:
+def _decode_labels(data: memoryview, out: NDArray[np.uint8], num_classes: int) -> None:
     """Decodes a label map into `out`, `[H, W]`."""
     labels = _decode_png(data)
     if labels.shape != out.shape:
         raise ValueError(f"labels must be {list(out.shape)}, got {list(labels.shape)}")
-    if int(labels.max()) >= NUM_CLASSES:
-        raise ValueError(f"class ids must be under {NUM_CLASSES}, got {int(labels.max())}")
+    if int(labels.max()) >= num_classes:
+        raise ValueError(f"class ids must be under {num_classes}, got {int(labels.max())}")
     out[:] = labels

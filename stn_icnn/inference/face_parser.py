@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.folding import fold_batch_norm
@@ -35,9 +36,11 @@ class ParsedFace:
     image: NDArray[np.uint8]
     """`[H, W, 3]` RGB, upright: what the labels lie on."""
     labels: NDArray[np.uint8]
-    """`[H, W]`, ids of `labels.CLASSES`."""
+    """`[H, W]`, ids of the label set's classes."""
     windows: NDArray[np.float32]
-    """`[6, 4]`: the window of each of `labels.PARTS`: centre x, y, width, height, px."""
+    """`[P, 4]`: the window of each of the label set's parts: centre x, y, width, height, px."""
+    label_set: LabelSet
+    """The classes and parts that the model labels."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class ParsedBatch:
     """The labels of a tensor of faces, at its own size and on the parser's device."""
 
     labels: Tensor
-    """`[N, H, W]` uint8, ids of `labels.CLASSES`."""
+    """`[N, H, W]` uint8, ids of the label set's classes."""
     windows: Tensor
-    """`[N, 6, 4]` float32: the window of each of `labels.PARTS`: centre x, y, width, height, px."""
+    """`[N, P, 4]` float32: the window of each of the label set's parts: centre x, y, width, height,
+    px."""
+    label_set: LabelSet
+    """The classes and parts that the model labels."""
 
 
 class FaceParser:
@@ -130,7 +136,7 @@ class FaceParser:
             images = resized.round().clamp(0, 255).to(torch.uint8)
         batch = collate([Sample("", image) for image in images])
         labels, windows = self._parse(batch, [(width, height)] * num)
-        return ParsedBatch(torch.stack(labels), windows)
+        return ParsedBatch(torch.stack(labels), windows, self.model.label_set)
 
     def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
         """Parses photographs as one batch."""
@@ -140,7 +146,7 @@ class FaceParser:
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         labels, windows = self._parse(batch.to(self.device), sizes)
         return [
-            ParsedFace(image, face.cpu().numpy(), own_windows)
+            ParsedFace(image, face.cpu().numpy(), own_windows, self.model.label_set)
             for image, face, own_windows in zip(images, labels, windows.cpu().numpy(), strict=True)
         ]
 

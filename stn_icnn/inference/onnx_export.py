@@ -13,7 +13,6 @@ from stn_icnn.config_dict import to_dict
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import interpolation, reduce_images
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import CLASSES, PARTS, PARTS_OF_NETWORK
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.model import Parsing
@@ -40,9 +39,9 @@ def export_onnx(checkpoint: Checkpoint) -> bytes:
     """Exports a model as one ONNX file that does what `FaceParser.parse_tensor` does, in float32.
 
     The file's input is `images`, `[N, 3, H, W]` uint8 RGB, for any N, H and W. Its outputs are
-    `labels`, `[N, H, W]` uint8, ids of `labels.CLASSES`, and `windows`, `[N, 6, 4]` float32, centre
-    x, y, width, height in px, in the order of `labels.PARTS`. Its metadata say all of this, the
-    working scale and the settings of the training.
+    `labels`, `[N, H, W]` uint8, ids of the classes of the model's label set, and `windows`,
+    `[N, P, 4]` float32, centre x, y, width, height in px of each of its parts. Its metadata say all
+    of this, the working scale and the settings of the training.
 
     The exported model is run in ONNX Runtime on random images of two sizes: at least
     `MIN_EQUAL_LABELS` of each batch's pixels must have PyTorch's label, and windows may differ by
@@ -125,18 +124,19 @@ def _rounded_quotient(a: int, b: int) -> int:
 
 def _label_maps(parsing: Parsing, windows: Tensor, height: int, width: int) -> Tensor:
     """Returns label maps `[N, H, W]` uint8 as `pasting.label_maps` does, for one size."""
-    num = windows.shape[0]
+    num, label_set = windows.shape[0], parsing.label_set
     labels = windows.new_zeros(num, height, width, dtype=torch.uint8)
     background = windows.new_ones(num, height, width)
     best = windows.new_zeros(num, height, width)
     for name, logits in parsing.part_logits.items():
-        for i, patch in zip(PARTS_OF_NETWORK[name], logits.softmax(dim=2).unbind(1), strict=True):
+        parts = label_set.parts_of_network[name]
+        for i, patch in zip(parts, logits.softmax(dim=2).unbind(1), strict=True):
             x, y, w, h = windows[:, i].unbind(-1)
             down, across = _inside(y, h, height, patch), _inside(x, w, width, patch)
             probs = down @ patch[:, 1:] @ across.mT
             # A patch's classes add up to 1, and so do a pixel's weights: nothing else to paste.
             background = background * (1 - probs.sum(dim=1))
-            for class_id, prob in zip(PARTS[i].classes, probs.unbind(1), strict=True):
+            for class_id, prob in zip(label_set.part_classes[i], probs.unbind(1), strict=True):
                 labels = torch.where(prob > best, class_id, labels)
                 best = torch.maximum(best, prob)
     return torch.where(background >= best, 0, labels)
@@ -176,12 +176,14 @@ def _exported(checkpoint: Checkpoint) -> bytes:
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     """Returns what a user of the file alone must know; lists and settings are JSON."""
+    label_set = checkpoint.model.label_set
     return {
         "input": "images: [N, 3, H, W] uint8, RGB, upright, at their own size: the file resizes",
         "labels": "[N, H, W] uint8: each pixel's place in `classes`",
-        "windows": "[N, 6, 4] float32: centre x, y, width, height in px of each of `parts`",
-        "classes": json.dumps(CLASSES),
-        "parts": json.dumps([part.name for part in PARTS]),
+        "windows": f"[N, {label_set.num_parts}, 4] float32: "
+        "centre x, y, width, height in px of each of `parts`",
+        "classes": json.dumps(label_set.class_names),
+        "parts": json.dumps([part.name for part in label_set.parts]),
         "config": json.dumps(to_dict(checkpoint.config)),
         **{name: str(value) for name, value in asdict(checkpoint.data).items()},
     }

@@ -9,7 +9,6 @@ from typing import Final
 from PIL import Image
 
 from stn_icnn.inference.face_parser import ParsedFace
-from stn_icnn.labels import PARTS
 from stn_icnn.reporting.overlay import overlay, palette_image
 
 ENDINGS: Final = {"labels": ".png", "overlay": "_overlay.jpg", "windows": "_windows.json"}
@@ -42,12 +41,13 @@ def encode_output(face: ParsedFace, kind: str) -> bytes:
     """Returns the content of a parsed photograph's file of one kind."""
     windows = [tuple(window) for window in face.windows.tolist()]
     if kind == "windows":
-        named = {part.name: window for part, window in zip(PARTS, windows, strict=True)}
+        parts = face.label_set.parts
+        named = {part.name: window for part, window in zip(parts, windows, strict=True)}
         return (json.dumps({"windows": named}) + "\n").encode()
     file = io.BytesIO()
     if kind == "labels":
-        palette_image(face.labels).save(file, "PNG")
+        palette_image(face.labels, face.label_set).save(file, "PNG")
     else:
-        marked = overlay(face.image, face.labels, windows=windows)
+        marked = overlay(face.image, face.labels, face.label_set, windows=windows)
         Image.fromarray(marked).save(file, "JPEG", quality=OVERLAY_QUALITY)
     return file.getvalue()

@@ -1,29 +1,33 @@
 """The baseline's cropper (paper Figure 1a): windows around the centroids of the rough labels."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.labels import MODEL_CLASSES, PARTS
+from stn_icnn.labels import LabelSet
 
 
-def centroids(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the parts lie in rough labellings.
+def centroids(probs: Tensor, label_set: LabelSet) -> tuple[Tensor, Tensor]:
+    """Finds the parts in rough labellings.
 
     Convention: pixel centres at +0.5, (x, y) order, shares of the map's width and height.
 
     Args:
-        probs: `[N, 9, H, W]` float, class probabilities in the order of `labels.MODEL_CLASSES`; the
-            most probable class labels a pixel.
+        probs: `[N, L, H, W]` float, probabilities of the label set's L model classes; the most
+            probable class labels a pixel.
+        label_set: the classes and the P parts.
 
     Returns:
-        `[N, 6, 2]` float32, the mean place of each part's pixels (of the mouth: of all three
-        classes together, as its true centre is taken); 0.5 where it has none. `[N, 6]` bool,
-        whether it has any.
+        `[N, P, 2]` float32, the mean place of each part's pixels, those of all its classes
+        together, as true centres are taken; 0.5 for a part without pixels. `[N, P]` bool, whether
+        the part has any.
     """
     labels = probs.argmax(dim=1)
-    parts = torch.stack([_among(labels, part.classes) for part in PARTS], dim=1).float()
+    channels = label_set.model_classes
+    found = [
+        torch.isin(labels, labels.new_tensor([channels.index(class_id) for class_id in classes]))
+        for classes in label_set.part_classes
+    ]
+    parts = torch.stack(found, dim=1).float()
     down, across = parts.sum(dim=3), parts.sum(dim=2)
     num = across.sum(dim=-1)
     moments = [
@@ -35,19 +39,20 @@ def centroids(probs: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(present[..., None], shares, shares.new_tensor(0.5)), present
 
 
-def _among(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Where channels of `labels.MODEL_CLASSES` stand for some canonical ids: bool, as `labels`."""
-    channels = [MODEL_CLASSES.index(class_id) for class_id in classes]
-    return torch.isin(labels, labels.new_tensor(channels))
-
-
 class CentroidCropper(nn.Module):
     """Takes the localizer's place in the two-stage iCNN; it has nothing to learn, and no gradient.
 
     A part that the rough labels lack gets the image's centre, as in the authors' code.
+
+    Args:
+        label_set: the classes that it sees and the parts that it finds.
     """
 
+    def __init__(self, label_set: LabelSet) -> None:
+        super().__init__()
+        self.label_set = label_set
+
     def forward(self, probs: Tensor) -> Tensor:
-        """As `Localizer.forward`: `[N, 9, px, px]` float to `[N, 6, 3]` float32; log factor 0."""
-        shares, _ = centroids(probs)
+        """Locates the parts as `Localizer.forward` does; the log factors are 0."""
+        shares, _ = centroids(probs, self.label_set)
         return torch.cat([shares, torch.zeros_like(shares[..., :1])], dim=-1)

@@ -3,66 +3,68 @@
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.icnn import conv_bn_relu
 
 CHANNELS = (16, 32, 48, 64)
 
-MEAN_CENTRES = ((0.62, 0.42), (0.38, 0.42), (0.62, 0.48), (0.38, 0.48), (0.50, 0.58), (0.50, 0.75))
-"""Where an average face has its parts, (x, y) as a share of the image, in the order of PARTS."""
-
 HEAD_STD = 1e-4
-"""Of the head's first weights: small, so that an untrained model cuts at `MEAN_CENTRES`; not 0, so
-that a gradient reaches the convolutions from the first step."""
+"""Standard deviation of the head's first weights: small, so that an untrained model cuts where an
+average face has its parts; not 0, so that a gradient reaches the convolutions from the first step.
+"""
 
 
 def _pooled(px: int) -> int:
-    """Side after one average pooling, kernel 3 and stride 2."""
+    """Returns a map's side after one average pooling, kernel 3 and stride 2."""
     return (px - 3) // 2 + 1
 
 
 class Localizer(nn.Module):
     """Eight 3 x 3 convolutions, average pooling after every two, and a linear head.
 
-    The paper prints a ReLU on theta, which could not give a negative translation: linear here. It
-    cannot see the image's size, so its outputs are shares of it; theta is computed from them.
+    The paper prints a ReLU on theta, which could not give a negative translation; here theta is
+    linear. The network cannot see the image's size, so its outputs are shares of it, and theta is
+    computed from them.
 
     Args:
+        label_set: the classes that it sees and the parts that it finds.
         coarse_px: side of the coarse label probabilities.
         learn_scale: whether it predicts a log factor on the windows' size; 0 otherwise.
     """
 
-    def __init__(self, coarse_px: int, learn_scale: bool = True) -> None:
+    def __init__(self, label_set: LabelSet, coarse_px: int, learn_scale: bool = True) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        in_channels, px = len(MODEL_CLASSES), coarse_px
+        in_channels, px = len(label_set.model_classes), coarse_px
         for channels in CHANNELS:
             blocks += [conv_bn_relu(in_channels, channels, 3), conv_bn_relu(channels, channels, 3)]
             blocks.append(nn.AvgPool2d(kernel_size=3, stride=2))
             in_channels, px = channels, _pooled(px)
         self.features = nn.Sequential(*blocks, nn.Flatten())
+        self.num_parts = label_set.num_parts
         self.learn_scale = learn_scale
         num_outputs = 3 if learn_scale else 2
-        self.head = nn.Linear(in_channels * px * px, NUM_PARTS * num_outputs)
+        self.head = nn.Linear(in_channels * px * px, self.num_parts * num_outputs)
         nn.init.normal_(self.head.weight, std=HEAD_STD)
         with torch.no_grad():
-            bias = self.head.bias.view(NUM_PARTS, num_outputs)
+            bias = self.head.bias.view(self.num_parts, num_outputs)
             bias.zero_()
-            bias[:, :2] = torch.tensor(MEAN_CENTRES)
+            bias[:, :2] = torch.tensor([part.centre for part in label_set.parts])
 
     def forward(self, probs: Tensor) -> Tensor:
-        """Locates the six parts.
+        """Locates the parts.
 
         Args:
-            probs: `[N, 9, coarse_px, coarse_px]` float, the coarse network's class probabilities.
+            probs: `[N, L, coarse_px, coarse_px]` float, the coarse network's probabilities of the
+                model's L classes.
 
         Returns:
-            `[N, 6, 3]` float32 per part of `labels.PARTS`: centre x and y as a share of the image's
-            width and height, and the log factor on the part's window.
+            `[N, P, 3]` float32, for each part of the label set the centre's x and y as a share of
+            the image's width and height, and the log factor on the part's window.
         """
         features = self.features(probs)
         with torch.autocast(probs.device.type, enabled=False):  # bf16 is half a pixel off at 512
-            out: Tensor = self.head(features.float()).view(probs.shape[0], NUM_PARTS, -1)
+            out: Tensor = self.head(features.float()).view(probs.shape[0], self.num_parts, -1)
         if self.learn_scale:
             return out
         return torch.cat([out, out.new_zeros(*out.shape[:2], 1)], dim=2)

@@ -9,12 +9,7 @@ from torch import Tensor, nn
 from stn_icnn.config import ModelConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows, whole_image
-from stn_icnn.labels import (
-    FINE_NETWORKS,
-    MODEL_CLASSES,
-    PARTS,
-    PARTS_OF_NETWORK,
-)
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.execution import Execution
 from stn_icnn.networks.icnn import ICNN
@@ -23,37 +18,47 @@ from stn_icnn.networks.localizer import Localizer
 MAX_LOG_FACTOR = 1.5
 """A window is at most e^1.5 = 4.5 times as large as set, and at least 1 / 4.5."""
 
-
 IMAGES_PER_CROP = 4
-"""Images that patches are cut from on a CPU: whole batches as floats outgrow its caches."""
+"""On a CPU, patches are cut from so many images at once: a whole batch as floats outgrows its
+caches."""
 
 
 @dataclass(frozen=True)
 class Parsing:
-    """What the parser makes of a batch of N faces."""
+    """What the model makes of a batch of N faces.
+
+    Attributes:
+        coarse_logits: `[N, L, coarse_px, coarse_px]` float32, the coarse network's.
+        locations: `[N, P, 3]` float32, for each part the centre of its window as a share of the
+            image's width and height, and the log factor on the window's size.
+        windows: `[N, P, 4]` float32, centre, width and height of each part's window, px of the
+            (augmented) frame.
+        theta: by fine network, the windows of its Q parts on the canvas, `[N, Q, 2, 3]` float32.
+        part_logits: by fine network, the labels of its Q parts, `[N, Q, 1 + classes, px, px]`
+            float32. Channel 0 is background.
+        label_set: the P parts, and the classes, of which the model labels L.
+    """
 
     coarse_logits: Tensor
-    """`[N, 9, coarse_px, coarse_px]` float32."""
     locations: Tensor
-    """`[N, 6, 3]` float32: centre as a share of width and height, log factor on the window."""
     windows: Tensor
-    """`[N, 6, 4]` float32: centre, width, height, px of the (augmented) frame."""
     theta: Mapping[str, Tensor]
-    """A fine network's windows on the canvas, `[N, P, 2, 3]` float32; P parts share it."""
     part_logits: Mapping[str, Tensor]
-    """A fine network's labels, `[N, P, 1 + classes, px, px]` float32; channel 0 is background."""
+    label_set: LabelSet
 
 
 class STNiCNN(nn.Module):
     """Coarse network, localizer and fine networks, wired as in Figure 1b.
 
     Args:
-        coarse: labels the squared copy with nine classes (K).
-        localizer: finds the parts in the rough labelling (L), or the baseline's cropper.
-        fine: the networks that label patches, by name of `labels.FINE_NETWORKS` (K_i).
+        coarse: the network that labels the squared copy of the image (K in the paper).
+        localizer: the network that finds the parts in the rough labelling (L in the paper), or the
+            baseline's cropper.
+        fine: by name, the networks that label patches (K_i in the paper).
         config: the sizes they were built for.
 
     Attributes:
+        label_set: the classes and parts that the networks label.
         execution: how the networks are run; `execution.prepare_model` sets it.
     """
 
@@ -69,18 +74,23 @@ class STNiCNN(nn.Module):
         self.localizer = localizer
         self.fine = nn.ModuleDict(fine)
         self.config = config
+        self.label_set = config.label_set
         self.execution = Execution()
 
     def forward(self, batch: Batch) -> Parsing:
-        """Parses a batch, up to the labels of the patches; `pasting.label_maps` pastes them."""
+        """Labels the patches of a batch of faces; `pasting.label_maps` pastes them."""
         coarse_logits = self.label_coarsely(batch)
         locations = self.locate(coarse_logits)
         windows = self.windows(locations, batch)
         theta, part_logits = self.label_parts(batch, windows)
-        return Parsing(coarse_logits, locations, windows, theta, part_logits)
+        return Parsing(coarse_logits, locations, windows, theta, part_logits, self.label_set)
 
     def label_coarsely(self, batch: Batch) -> Tensor:
-        """The coarse network's logits (equation 1), `[N, 9, coarse_px, coarse_px]` float32."""
+        """Labels the squared copy of each image (equation 1).
+
+        Returns:
+            Logits of the model's L classes, `[N, L, coarse_px, coarse_px]` float32.
+        """
         theta = theta_from_windows(whole_image(batch.sizes), batch.sizes, batch.affine)
         coarse_px = self.config.coarse_px
         squared = crop(batch.reduced(coarse_px).float(), theta, coarse_px) / 255
@@ -89,12 +99,20 @@ class STNiCNN(nn.Module):
         return self.execution.run(self.coarse, squared[:, 0])
 
     def locate(self, coarse_logits: Tensor) -> Tensor:
-        """Where the parts are (equation 2), `[N, 6, 3]` float32."""
+        """Locates the parts in the coarse labels (equation 2), `[N, P, 3]` float32."""
         return self.execution.run(self.localizer, coarse_logits.softmax(dim=1))
 
     def windows(self, locations: Tensor, batch: Batch) -> Tensor:
-        """Windows in pixels of the frame, `[N, 6, 4]` float32; jittered where augmented so."""
-        side = locations.new_tensor(self.config.label_set.per_part(self.config.window_px))
+        """Returns the parts' windows, with the augmentation's jitter where there is one.
+
+        Args:
+            locations: `[N, P, 3]` float32, as `locate` returns them.
+            batch: whose images they are shares of.
+
+        Returns:
+            `[N, P, 4]` float32: centre, width, height, px of the (augmented) frame.
+        """
+        side = locations.new_tensor(self.label_set.per_part(self.config.window_px))
         centre, log_factor = locations[..., :2] * batch.sizes[:, None], locations[..., 2]
         if batch.augmentation is not None:
             jitter = batch.augmentation.window_jitter
@@ -104,33 +122,37 @@ class STNiCNN(nn.Module):
         return torch.cat([centre, side, side], dim=-1)
 
     def label_parts(
-        self, batch: Batch, windows: Tensor, networks: Sequence[str] = FINE_NETWORKS
+        self, batch: Batch, windows: Tensor, networks: Sequence[str] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cuts the patches (equation 3) and labels them (equation 4), with some of the networks.
+        """Cuts the patches (equation 3) and labels them (equation 4).
+
+        Args:
+            batch: whose images the patches are cut from.
+            windows: `[N, P, 4]` float32, as `windows` returns them.
+            networks: names of the fine networks whose parts are labelled; all of them if None.
 
         Returns:
             Theta and logits by fine network, as in `Parsing`.
         """
+        parts = self.label_set.parts_of_network
         theta = {
-            name: theta_from_windows(
-                windows[:, list(PARTS_OF_NETWORK[name])], batch.canvas_size, batch.affine
-            )
-            for name in networks
+            name: theta_from_windows(windows[:, list(parts[name])], batch.canvas_size, batch.affine)
+            for name in (parts if networks is None else networks)
         }
         seen = {}
         for stream, (name, patches) in enumerate(self._cut(batch, theta).items(), start=1):
             if batch.augmentation is not None:
                 patches = batch.augmentation.appearance(patches, stream)
-            seen[name] = _mirror(patches, PARTS_OF_NETWORK[name]).flatten(0, 1)
+            seen[name] = self._mirror(patches, name).flatten(0, 1)
         logits = {}
         outputs = self.execution.run_each((self.fine[name], x) for name, x in seen.items())
         for name, labelled in zip(seen, outputs, strict=True):
-            parts = PARTS_OF_NETWORK[name]
-            logits[name] = _mirror(labelled.view(-1, len(parts), *labelled.shape[1:]), parts)
+            by_part = labelled.view(-1, len(parts[name]), *labelled.shape[1:])
+            logits[name] = self._mirror(by_part, name)
         return theta, logits
 
     def _cut(self, batch: Batch, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The patches of each network, `[N, P, 3, patch_px, patch_px]` float32 in [0, 1]."""
+        """Cuts the patches of each network, `[N, Q, 3, patch_px, patch_px]` float32 in [0, 1]."""
         if batch.images.is_cuda or len(batch) <= IMAGES_PER_CROP:
             return self._cut_at_once(batch.images, theta)
         cut = []
@@ -145,32 +167,33 @@ class STNiCNN(nn.Module):
         px = {name: self.config.patch_px[name] for name in theta}
         return {name: crop(images, of_batch, px[name]) / 255 for name, of_batch in theta.items()}
 
-
-def _mirror(patches: Tensor, parts: Sequence[int]) -> Tensor:
-    """Mirrors `[N, P, C, px, px]` where a part is the mirrored one of its pair."""
-    if not any(PARTS[part].mirrored for part in parts):
-        return patches
-    return torch.stack(
-        [
-            p.flip(-1) if PARTS[i].mirrored else p
-            for p, i in zip(patches.unbind(1), parts, strict=True)
-        ],
-        dim=1,
-    )
+    def _mirror(self, patches: Tensor, network: str) -> Tensor:
+        """Mirrors those of a network's patches, `[N, Q, C, px, px]`, whose part is mirrored."""
+        parts = [self.label_set.parts[i] for i in self.label_set.parts_of_network[network]]
+        if not any(part.mirrored for part in parts):
+            return patches
+        return torch.stack(
+            [
+                patch.flip(-1) if part.mirrored else patch
+                for patch, part in zip(patches.unbind(1), parts, strict=True)
+            ],
+            dim=1,
+        )
 
 
 def build_model(config: ModelConfig) -> STNiCNN:
-    """All wiring: the networks for a config, freshly initialised."""
-    fine = {}
-    for name in FINE_NETWORKS:
-        num_classes = 1 + len(PARTS[PARTS_OF_NETWORK[name][0]].classes)
-        fine[name] = ICNN(num_classes, config.kernel_size)
+    """Builds the networks of a model, freshly initialised, and wires them."""
+    label_set = config.label_set
+    fine = {
+        name: ICNN(1 + len(label_set.part_classes[parts[0]]), config.kernel_size)
+        for name, parts in label_set.parts_of_network.items()
+    }
     is_baseline = config.cropper == "centroid"
     return STNiCNN(
-        coarse=ICNN(len(MODEL_CLASSES), config.kernel_size),
-        localizer=CentroidCropper()
+        coarse=ICNN(len(label_set.model_classes), config.kernel_size),
+        localizer=CentroidCropper(label_set)
         if is_baseline
-        else Localizer(config.coarse_px, config.learn_scale),
+        else Localizer(label_set, config.coarse_px, config.learn_scale),
         fine=fine,
         config=config,
     )

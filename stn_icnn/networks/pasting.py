@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn_icnn.geometry import paste
-from stn_icnn.labels import MODEL_CLASSES, PAPER9, PARTS_OF_NETWORK
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing
 
 Pasted = tuple[Tensor, slice, slice, tuple[int, ...]]
@@ -20,17 +20,18 @@ def label_maps(
 ) -> list[Tensor]:
     """Pastes the parts of each face into a label map.
 
-    Softmax per part; outside its window a part is background; background is the product of the six
-    parts' backgrounds; argmax. What lies in no window is background without being computed.
+    Softmax is taken per part. Outside its window a part is background, and the probability of
+    background is the product of all parts' backgrounds. The most probable class labels a pixel.
+    Pixels that lie in no window are background without being computed.
 
     Args:
-        parsing: of a batch of N faces.
+        parsing: what the model made of N faces.
         sizes: (W, H) of each label map, px.
         scales: px of each label map per px of the parsed image, to label a photograph at its own
             size; 1 if None.
 
     Returns:
-        N of `[H, W]` uint8, canonical ids.
+        N label maps, `[H, W]` uint8, ids of the label set's classes.
     """
     probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
     windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
@@ -38,21 +39,25 @@ def label_maps(
     for i, (size, scale) in enumerate(zip(sizes, scales or [1.0] * len(sizes), strict=True)):
         scaled = [[scale * value for value in window] for window in windows[i]]
         patches = {name: of_batch[i] for name, of_batch in probs.items()}
-        maps.append(_label_face(list(_pasted(patches, scaled, size)), size))
+        pasted = list(_pasted(patches, scaled, size, parsing.label_set))
+        maps.append(_label_face(pasted, size))
     return maps
 
 
 def _pasted(
-    patches: dict[str, Tensor], windows: Sequence[Sequence[float]], size: tuple[int, int]
+    patches: dict[str, Tensor],
+    windows: Sequence[Sequence[float]],
+    size: tuple[int, int],
+    label_set: LabelSet,
 ) -> Iterator[Pasted]:
-    """The parts of a face as they lie on its label map, in the order of their classes."""
+    """Yields the parts of a face as they lie on its label map, in the order of their classes."""
     for name, probs in patches.items():
-        for part, patch in zip(PARTS_OF_NETWORK[name], probs, strict=True):
-            yield *paste(patch, windows[part], *size), PAPER9.part_classes[part]
+        for part, patch in zip(label_set.parts_of_network[name], probs, strict=True):
+            yield *paste(patch, windows[part], *size), label_set.part_classes[part]
 
 
 def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
-    """The most probable class at each pixel, the lower id where two are alike."""
+    """Labels each pixel with the most probable class, the lower id where two are alike."""
     whole = torch.zeros(size[::-1], dtype=torch.uint8, device=pasted[0][0].device)
     pasted = [part for part in pasted if part[0].numel()]
     if not pasted:
@@ -75,15 +80,18 @@ def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
     return whole
 
 
-def coarse_label_maps(coarse_logits: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """The coarse network's labels alone.
+def coarse_label_maps(
+    coarse_logits: Tensor, sizes: Sequence[tuple[int, int]], label_set: LabelSet
+) -> list[Tensor]:
+    """Labels faces by the coarse network alone.
 
     Args:
-        coarse_logits: `[N, 9, coarse_px, coarse_px]` float32.
+        coarse_logits: `[N, L, coarse_px, coarse_px]` float32.
         sizes: (W, H) of each label map, px.
+        label_set: whose L model classes the logits are of.
 
     Returns:
-        N of `[H, W]` uint8, canonical ids.
+        N label maps, `[H, W]` uint8, ids of the label set's classes.
     """
     probs = coarse_logits.detach().softmax(dim=1)
     maps = []
@@ -91,7 +99,7 @@ def coarse_label_maps(coarse_logits: Tensor, sizes: Sequence[tuple[int, int]]) -
         enlarged = F.interpolate(face[None], size=size[::-1], mode="bilinear", align_corners=False)
         best = enlarged[0, 0].clone()
         labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-        for class_id, prob in zip(MODEL_CLASSES[1:], enlarged[0, 1:], strict=True):
+        for class_id, prob in zip(label_set.model_classes[1:], enlarged[0, 1:], strict=True):
             labels.masked_fill_(prob > best, class_id)  # argmax, which is slow across channels
             torch.maximum(best, prob, out=best)
         maps.append(labels)

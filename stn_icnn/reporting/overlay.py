@@ -6,43 +6,45 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from stn_icnn.labels import CLASSES, COLOURS, MODEL_CLASSES, NUM_CLASSES
+from stn_icnn.labels import LabelSet
 
 Uint8Array = npt.NDArray[np.uint8]
 Window = tuple[float, float, float, float]
 
-PALETTE = np.array(COLOURS, dtype=np.uint8)
 FONT_PX = 13
 LEGEND_CELL_PX = (104, 20)
 """Width and height of a swatch with its class's name."""
 
 
-def palette_image(labels: Uint8Array) -> Image.Image:
-    """An indexed image whose pixel values are the class ids and whose palette is their colours.
+def palette_image(labels: Uint8Array, label_set: LabelSet) -> Image.Image:
+    """Makes an indexed image whose pixels are class ids and whose palette is the classes' colours.
 
     Args:
-        labels: uint8 `[H, W]`, canonical class ids in 0 to 10.
+        labels: uint8 `[H, W]`, class ids.
+        label_set: the classes.
 
     Returns:
         Mode P. Saved as PNG it looks like the overlay and reads back as the label map.
     """
-    _check_labels(labels)
+    _check_labels(labels, label_set)
     image = Image.fromarray(labels)
-    image.putpalette(PALETTE.tobytes())
+    image.putpalette(_palette(label_set).tobytes())
     return image
 
 
 def overlay(
     image: Uint8Array,
     labels: Uint8Array,
+    label_set: LabelSet,
     alpha: float = 0.5,
     windows: Sequence[Window] = (),
 ) -> Uint8Array:
-    """Tint each part with its class's colour and draw its border solid.
+    """Tints each class's pixels with its colour and draws their border solid.
 
     Args:
         image: uint8 `[H, W, 3]`, RGB.
-        labels: uint8 `[H, W]`, canonical class ids; background is left as it is.
+        labels: uint8 `[H, W]`, class ids; background is left as it is.
+        label_set: the classes.
         alpha: the tint's share, in [0, 1].
         windows: `(x, y, w, h)` of rectangles to draw: centre and size in pixels of the image, the
             centre of the top left pixel at (0.5, 0.5).
@@ -50,16 +52,16 @@ def overlay(
     Returns:
         uint8 `[H, W, 3]`, a new array.
     """
-    _check_labels(labels)
+    _check_labels(labels, label_set)
     if image.shape != (*labels.shape, 3):
         raise ValueError(
             f"image must be {[*labels.shape, 3]}, the labels' size in RGB, got {list(image.shape)}"
         )
-    out = image.copy()
+    out, palette = image.copy(), _palette(label_set)
     part = labels > 0  # a small share of a photograph: the rest is left alone
-    out[part] = np.rint((1 - alpha) * image[part] + alpha * PALETTE[labels[part]])
+    out[part] = np.rint((1 - alpha) * image[part] + alpha * palette[labels[part]])
     border = _border(labels)
-    out[border] = PALETTE[labels[border]]
+    out[border] = palette[labels[border]]
     return _draw_windows(out, windows) if len(windows) else out
 
 
@@ -67,17 +69,18 @@ def side_by_side(
     image: Uint8Array,
     truth: Uint8Array,
     predicted: Uint8Array,
+    label_set: LabelSet,
     max_side_px: int = 512,
-    classes: Sequence[int] = MODEL_CLASSES,
 ) -> Uint8Array:
-    """Photograph | truth | prediction, with a legend below.
+    """Lays photograph, truth and prediction side by side, with a legend below.
 
     Args:
         image: uint8 `[H, W, 3]`, RGB.
-        truth: uint8 `[H, W]`, canonical class ids.
-        predicted: uint8 `[H, W]`, canonical class ids.
+        truth: uint8 `[H, W]`, class ids.
+        predicted: uint8 `[H, W]`, class ids.
+        label_set: the classes; those that the model does not label are shown as background, in the
+            truth too.
         max_side_px: larger photographs are reduced to it.
-        classes: canonical ids to show; in the truth too, others count as background.
 
     Returns:
         uint8 `[h + legend, 3 w, 3]`, `[h, w]` being the size after reduction.
@@ -88,35 +91,35 @@ def side_by_side(
     photo = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     panels = [photo]
     for labels in (truth, predicted):
-        shown = np.where(np.isin(labels, classes), labels, 0).astype(np.uint8)
+        shown = np.where(np.isin(labels, label_set.model_classes), labels, 0).astype(np.uint8)
         reduced = Image.fromarray(shown).resize(size, Image.Resampling.NEAREST)
-        panels.append(overlay(photo, np.asarray(reduced)))
-    return np.concatenate([np.concatenate(panels, axis=1), legend(3 * size[0], classes)])
+        panels.append(overlay(photo, np.asarray(reduced), label_set))
+    return np.concatenate([np.concatenate(panels, axis=1), legend(3 * size[0], label_set)])
 
 
-def legend(width_px: int, classes: Sequence[int] = MODEL_CLASSES) -> Uint8Array:
-    """Swatches with the classes' names, in as many lines as they need.
+def legend(width_px: int, label_set: LabelSet) -> Uint8Array:
+    """Draws swatches with the names of the classes that the model labels, in some lines.
 
     Returns:
         uint8 `[h, width_px, 3]`, black on white; background is left out.
     """
     cell_width, cell_height = LEGEND_CELL_PX
-    shown = [i for i in classes if i > 0]
+    shown = [label_set.classes[i] for i in label_set.model_classes if i > 0]
     num_columns = max(1, min(len(shown), width_px // cell_width))
     num_lines = -(-len(shown) // num_columns)
     canvas = Image.new("RGB", (width_px, num_lines * cell_height), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(FONT_PX)
-    for place, i in enumerate(shown):
+    for place, shown_class in enumerate(shown):
         x, y = place % num_columns * cell_width, place // num_columns * cell_height
-        draw.rectangle((x + 4, y + 4, x + 15, y + 15), fill=COLOURS[i])
-        name = CLASSES[i].replace("_", " ")
+        draw.rectangle((x + 4, y + 4, x + 15, y + 15), fill=shown_class.colour)
+        name = shown_class.name.replace("_", " ")
         draw.text((x + 20, y + cell_height / 2), name, "black", font, anchor="lm")
     return np.asarray(canvas)
 
 
 def _border(labels: Uint8Array) -> npt.NDArray[np.bool_]:
-    """Pixels of a part, bool `[H, W]`, one of whose four neighbours is of another class."""
+    """Marks, bool `[H, W]`, the labelled pixels that have a neighbour of another class."""
     differs = np.zeros(labels.shape, dtype=bool)
     down = labels[1:] != labels[:-1]
     differs[1:] |= down
@@ -128,7 +131,7 @@ def _border(labels: Uint8Array) -> npt.NDArray[np.bool_]:
 
 
 def _draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
-    """Outline the pixels inside each window, in white within black, to be seen on any skin."""
+    """Outlines the pixels inside each window, in white within black, to be seen on any skin."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     for x, y, w, h in windows:
@@ -139,8 +142,15 @@ def _draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
     return np.array(canvas)
 
 
-def _check_labels(labels: Uint8Array) -> None:
+def _palette(label_set: LabelSet) -> Uint8Array:
+    """Returns the RGB colour of each class, uint8 `[C, 3]`."""
+    return np.array(label_set.colours, dtype=np.uint8)
+
+
+def _check_labels(labels: Uint8Array, label_set: LabelSet) -> None:
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise ValueError(f"labels must be uint8 [H, W], got {labels.dtype} {list(labels.shape)}")
-    if labels.size > 0 and labels.max() >= NUM_CLASSES:
-        raise ValueError(f"labels must hold class ids below {NUM_CLASSES}, got {labels.max()}")
+    if labels.size > 0 and labels.max() >= label_set.num_classes:
+        raise ValueError(
+            f"labels must hold class ids below {label_set.num_classes}, got {labels.max()}"
+        )

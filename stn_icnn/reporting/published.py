@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from stn_icnn.labels import F1_ROWS
+from stn_icnn.labels import PAPER9
 from stn_icnn.scoring.f1 import F1Rows
 
 
@@ -14,7 +14,7 @@ class PaperTable:
 
     Attributes:
         source: its number, such as `Table 2`.
-        systems: F1 by system, in the order of `F1_ROWS`; None where the paper has no value.
+        systems: F1 by system, in the order of `PAPER9.f1_rows`; None where the paper has no value.
     """
 
     source: str
@@ -23,7 +23,7 @@ class PaperTable:
     def rows(self) -> dict[str, F1Rows]:
         """Returns F1 by system and row; the paper has no `mean`."""
         return {
-            f"{system} (paper)": {**dict(zip(F1_ROWS, values, strict=True)), "mean": None}
+            f"{system} (paper)": {**dict(zip(PAPER9.f1_rows, values, strict=True)), "mean": None}
             for system, values in self.systems.items()
         }
 

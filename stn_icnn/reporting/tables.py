@@ -5,22 +5,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from stn_icnn.labels import F1_ROWS
+from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.f1 import F1Rows
 
-HEADINGS: Final = {
-    **{row: row for row in F1_ROWS},
+PAPERS_WORDS: Final = {
     "inner_mouth": "in-mouth",
     "upper_lip": "upper-lip",
     "lower_lip": "lower-lip",
-    "mean": "mean",
 }
-"""Columns of the F1 tables, in the paper's words and order, and the mean over the inner classes."""
+"""Headings of rows for which the paper has other words."""
 
 
-def f1_values(rows: F1Rows) -> list[float | None]:
-    """Returns the F1 of every column of `HEADINGS`, in their order."""
-    return [rows[row] for row in HEADINGS]
+def f1_headings(label_set: LabelSet) -> dict[str, str]:
+    """Returns the headings of the F1 tables' columns by row: the report groups and `mean`."""
+    return {row: PAPERS_WORDS.get(row, row) for row in (*label_set.f1_rows, "mean")}
+
+
+def f1_values(rows: F1Rows, label_set: LabelSet) -> list[float | None]:
+    """Returns the F1 of every column of `f1_headings`, in their order."""
+    return [rows[row] for row in f1_headings(label_set)]
 
 
 def format_f1(value: float | None) -> str | None:
@@ -53,22 +56,24 @@ def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]])
         csv.writer(file, lineterminator="\n").writerows([heading, *rows])
 
 
-def text_table(systems: Mapping[str, Mapping[str, float | None]]) -> str:
+def text_table(systems: Mapping[str, F1Rows], label_set: LabelSet) -> str:
     """Returns F1 as a plain text table for a job's log.
 
     Args:
         systems: by system, the rows of `f1_rows`; a row that is missing or None is printed `-`.
+        label_set: whose rows are the columns.
 
     Returns:
         A line of headings and one for each system, without a newline at the end.
     """
-    lines = [("", list(HEADINGS.values()))]
+    headings = f1_headings(label_set)
+    lines = [("", list(headings.values()))]
     lines += [
-        (name, [format_f1(rows.get(row)) or "-" for row in HEADINGS])
+        (name, [format_f1(rows.get(row)) or "-" for row in headings])
         for name, rows in systems.items()
     ]
     name_width = max(len(name) for name, _ in lines)
-    widths = [max(len(heading), len("0.000")) for heading in HEADINGS.values()]
+    widths = [max(len(heading), len("0.000")) for heading in headings.values()]
     return "\n".join(
         " ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]) for name, cells in lines
     )

@@ -10,32 +10,31 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import plan_evaluation
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import NUM_CLASSES
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.f1 import confusion
 
 Labeller = Callable[[Batch], Sequence[Tensor]]
-"""A batch to one label map an image, `[H, W]` uint8 canonical, at the image's size."""
+"""Labels a batch: one label map an image, `[H, W]` uint8 class ids, at the image's size."""
 
 EVALUATION_BATCH = 8
 
 
 def true_labels(batch: Batch, index: int) -> Tensor:
-    """The truth of an image of a batch, `[H, W]` uint8, without its canvas."""
+    """Returns the truth of an image of a batch, `[H, W]` uint8, without its canvas."""
     assert batch.labels is not None
     width, height = batch.host_sizes[index]
     return batch.labels[index, :height, :width]
 
 
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
-    """The whole model's label maps."""
+    """Labels a batch by the whole model."""
     return label_maps(model(batch), batch.host_sizes)
 
 
 def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
-    """The coarse network's label maps."""
-    return coarse_label_maps(model.label_coarsely(batch), batch.host_sizes)
+    """Labels a batch by the coarse network alone."""
+    return coarse_label_maps(model.label_coarsely(batch), batch.host_sizes, model.label_set)
 
 
 def evaluation_batches(
@@ -59,7 +58,7 @@ def evaluation_batches(
 def count_confusions(
     labellers: Mapping[str, Labeller], faces: ShardedFaces, context: TrainContext
 ) -> dict[str, Tensor]:
-    """Confusion counts of some systems for each image of a split.
+    """Counts how some systems label each image of a split.
 
     Every rank scores its share and holds all counts in the end.
 
@@ -69,9 +68,11 @@ def count_confusions(
         context: whose ranks share the work.
 
     Returns:
-        By system, `[M, 11, 11]` int64 on the CPU, in the split's order.
+        By system, `[M, C, C]` int64 on the CPU, in the split's order, over the C classes of the
+        faces' label set.
     """
-    shape = (len(faces), NUM_CLASSES, NUM_CLASSES)
+    num_classes = faces.label_set.num_classes
+    shape = (len(faces), num_classes, num_classes)
     counts = {name: torch.zeros(shape, dtype=torch.int64) for name in labellers}
     scored = torch.zeros(len(faces), dtype=torch.int64)
     for indices, batch in evaluation_batches(faces, context):
@@ -79,7 +80,7 @@ def count_confusions(
         for i, index in enumerate(indices):
             truth = true_labels(batch, i)
             for name, maps in predicted.items():
-                counts[name][index] = confusion(truth, maps[i]).cpu()
+                counts[name][index] = confusion(truth, maps[i], num_classes).cpu()
             scored[index] += 1
     for name in counts:
         counts[name] = context.sum_(counts[name].to(context.device)).cpu()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stn_icnn.context import TrainContext
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.confusion import Labeller, evaluation_batches, true_labels
 from stn_icnn.scoring.f1 import f1_tensors
 
@@ -21,8 +22,8 @@ class ScoredFace(NamedTuple):
     Attributes:
         key: the image's key.
         image: uint8 `[H, W, 3]`, RGB.
-        truth: uint8 `[H, W]`, canonical class ids.
-        predicted: uint8 `[H, W]`, canonical class ids.
+        truth: uint8 `[H, W]`, class ids.
+        predicted: uint8 `[H, W]`, class ids.
     """
 
     key: str
@@ -31,19 +32,22 @@ class ScoredFace(NamedTuple):
     predicted: npt.NDArray[np.uint8]
 
 
-def pick_examples(counts: Tensor, keys: Sequence[str], num: int = 4) -> dict[str, list[int]]:
+def pick_examples(
+    counts: Tensor, keys: Sequence[str], label_set: LabelSet, num: int = 4
+) -> dict[str, list[int]]:
     """Chooses the images to show by their own overall F1.
 
     Args:
-        counts: int64 `[M, 11, 11]` of one system, rows truth, columns prediction.
+        counts: int64 `[M, C, C]` of one system, rows truth, columns prediction.
         keys: keys of the M images, which settle ties.
+        label_set: the C classes.
         num: images of each kind; there are fewer where M is smaller.
 
     Returns:
         Indices of the `best` images, best first, the `median` ones, and the `worst`, worst first.
         Images whose overall F1 is undefined are in none of them.
     """
-    overall = f1_tensors(counts)["overall"].tolist()
+    overall = f1_tensors(counts, label_set)["overall"].tolist()
     # NaN, undefined, is the one number unequal to itself.
     defined = [i for i, f1 in enumerate(overall) if f1 == f1]
     ranked = sorted(defined, key=lambda i: (-overall[i], keys[i]))
@@ -67,14 +71,15 @@ def label_examples(
     Args:
         labeller: the system that `counts` are of.
         faces: the split, not augmented.
-        counts: what `count_confusions` returned for the system, int64 `[M, 11, 11]`.
+        counts: what `count_confusions` returned for the system, int64 `[M, C, C]`.
         context: the context that the split was scored in.
         num: faces of each kind.
 
     Returns:
         By kind, as `pick_examples` orders them, the faces, on every rank.
     """
-    picked = pick_examples(counts, [place.key for place in faces.samples], num)
+    keys = [place.key for place in faces.samples]
+    picked = pick_examples(counts, keys, faces.label_set, num)
     indices = sorted(set(chain.from_iterable(picked.values())))
     own = {}
     for places, batch in evaluation_batches(faces, context, indices):

@@ -11,21 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.labels import F1_ROWS, INNER_CLASSES, MODEL_CLASSES, NUM_CLASSES
+from stn_icnn.labels import LabelSet
 
 F1Rows = Mapping[str, float | None]
 """F1 in [0, 1] by row, as `f1_rows` returns it; None where it is undefined."""
 
 
-def confusion(truth: Tensor, predicted: Tensor) -> Tensor:
-    """Count pixels by true and predicted class.
+def confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Counts pixels by true and predicted class.
 
     Args:
-        truth: uint8 `[H, W]` or `[N, H, W]`, canonical class ids in 0 to 10.
+        truth: uint8 `[H, W]` or `[N, H, W]`, ids of C classes.
         predicted: uint8, as `truth`, at the same size.
+        num_classes: C, the number of classes of the label set, at most 181.
 
     Returns:
-        int64 `[11, 11]`, rows truth, columns prediction; additive over images and ranks.
+        int64 `[C, C]`, rows truth, columns prediction; additive over images and ranks.
     """
     if truth.shape != predicted.shape:
         raise ValueError(
@@ -35,67 +36,73 @@ def confusion(truth: Tensor, predicted: Tensor) -> Tensor:
     for name, labels in (("truth", truth), ("predicted", predicted)):
         if labels.dtype != torch.uint8:
             raise ValueError(f"{name} must be uint8 class ids, got {labels.dtype}")
-        if labels.numel() > 0 and int(labels.max()) >= NUM_CLASSES:
+        if labels.numel() > 0 and int(labels.max()) >= num_classes:
             raise ValueError(
-                f"{name} must hold class ids below {NUM_CLASSES}, got {int(labels.max())}"
+                f"{name} must hold class ids below {num_classes}, got {int(labels.max())}"
             )
-    # int16 holds 11 * 11 and moves a quarter of what int64 would; bincount adds up in int64.
-    pairs = truth.to(torch.int16) * NUM_CLASSES + predicted
-    counts = torch.bincount(pairs.reshape(-1).int(), minlength=NUM_CLASSES**2)
-    return counts.view(NUM_CLASSES, NUM_CLASSES)
+    # int16 holds C * C and moves a quarter of what int64 would; bincount adds up in int64.
+    pairs = truth.to(torch.int16) * num_classes + predicted
+    counts = torch.bincount(pairs.reshape(-1).int(), minlength=num_classes**2)
+    return counts.view(num_classes, num_classes)
 
 
 def f1_tensors(
-    counts: Tensor, classes_of_model: Sequence[int] = MODEL_CLASSES
+    counts: Tensor, label_set: LabelSet, model_classes: Sequence[int] | None = None
 ) -> dict[str, Tensor]:
-    """F1 of every row of the paper's tables, for many confusion matrices at once.
+    """Computes F1 of every row of a report, for many confusion matrices at once.
 
     Args:
-        counts: int64 `[..., 11, 11]`, rows truth, columns prediction.
-        classes_of_model: canonical ids that the model can predict.
+        counts: int64 `[..., C, C]`, rows truth, columns prediction.
+        label_set: the C classes, and the rows.
+        model_classes: ids of the classes that the model can predict; those of the label set if
+            None.
 
     Returns:
-        The rows of `F1_ROWS` and `mean`, each float64 `[...]` in [0, 1], NaN where undefined.
+        The rows of `label_set.f1_rows` and `mean`, each float64 `[...]` in [0, 1], NaN where it is
+        undefined.
     """
+    predicted = label_set.model_classes if model_classes is None else model_classes
     undefined = torch.full(counts.shape[:-2], math.nan, dtype=torch.float64, device=counts.device)
     rows = {
-        row: _f1(counts, classes) if set(classes) <= set(classes_of_model) else undefined
-        for row, classes in F1_ROWS.items()
+        row: _f1(counts, classes) if set(classes) <= set(predicted) else undefined
+        for row, classes in label_set.f1_rows.items()
     }
-    of_classes = [_f1(counts, (i,)) for i in INNER_CLASSES if i in classes_of_model]
+    of_classes = [_f1(counts, (i,)) for i in label_set.inner_classes if i in predicted]
     rows["mean"] = torch.stack([*of_classes, undefined]).nanmean(dim=0)
     return rows
 
 
 def f1_rows(
-    counts: Tensor, classes_of_model: Sequence[int] = MODEL_CLASSES
+    counts: Tensor, label_set: LabelSet, model_classes: Sequence[int] | None = None
 ) -> dict[str, float | None]:
-    """F1 of every row of the paper's tables, from counts summed over the whole set.
+    """Computes F1 of every row of a report, from counts summed over the whole set of images.
 
     Args:
-        counts: int64 `[11, 11]`, rows truth, columns prediction.
-        classes_of_model: canonical ids that the model can predict.
+        counts: int64 `[C, C]`, rows truth, columns prediction.
+        label_set: the C classes, and the rows.
+        model_classes: ids of the classes that the model can predict; those of the label set if
+            None.
 
     Returns:
-        The rows of `F1_ROWS`, in [0, 1], and `mean`: the mean F1 of the eight inner classes, those
-        undefined left out. None where the model lacks a class of the row, or where the row's
+        The rows of `label_set.f1_rows`, in [0, 1], and `mean`: the mean F1 of the inner classes,
+        those undefined left out. None where the model lacks a class of the row, or where the row's
         classes are in neither truth nor prediction.
     """
-    if tuple(counts.shape) != (NUM_CLASSES, NUM_CLASSES):
+    expected = [label_set.num_classes] * 2
+    if list(counts.shape) != expected:
         raise ValueError(
-            f"counts must be [{NUM_CLASSES}, {NUM_CLASSES}], got {list(counts.shape)}: "
-            "sum over the images first"
+            f"counts must be {expected}, got {list(counts.shape)}: sum over the images first"
         )
-    rows = {row: float(f1) for row, f1 in f1_tensors(counts, classes_of_model).items()}
+    rows = {row: float(f1) for row, f1 in f1_tensors(counts, label_set, model_classes).items()}
     return {row: None if math.isnan(f1) else f1 for row, f1 in rows.items()}
 
 
 def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
-    """F1 of a set of classes; confusion inside the set costs nothing.
+    """Computes F1 of a group of classes; confusion inside the group costs nothing.
 
     Args:
-        counts: int64 `[11, 11]`, rows truth, columns prediction.
-        classes: canonical ids.
+        counts: int64 `[C, C]`, rows truth, columns prediction.
+        classes: their ids.
 
     Returns:
         In [0, 1]; None where the classes are in neither truth nor prediction.
@@ -106,46 +113,51 @@ def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
 
 def bootstrap_f1(
     counts_per_image: Tensor,
+    label_set: LabelSet,
     row: str = "overall",
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Tensor:
-    """A row's F1 over test sets drawn, with replacement, from this one.
+    """Computes a row's F1 over test sets drawn, with replacement, from this one.
 
     The same seed draws the same images: of systems that were scored on one test set, the n-th
     numbers can be compared.
 
     Args:
-        counts_per_image: int64 `[..., M, 11, 11]`, rows truth, columns prediction.
-        row: a key of `F1_ROWS`.
+        counts_per_image: int64 `[..., M, C, C]`, rows truth, columns prediction.
+        label_set: the C classes, and the rows.
+        row: a key of `label_set.f1_rows`.
         num_resamples: test sets drawn, of M images each.
         seed: of the draw.
 
     Returns:
         float64 `[..., num_resamples]`; NaN where a drawn set has none of the row's classes.
     """
-    if row not in F1_ROWS:
-        raise ValueError(f"row must be one of {', '.join(F1_ROWS)}, got {row!r}")
+    if row not in label_set.f1_rows:
+        raise ValueError(f"row must be one of {', '.join(label_set.f1_rows)}, got {row!r}")
     if counts_per_image.shape[-3] == 0:
         raise ValueError("counts_per_image must hold at least one image, got none")
     # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
-    sums = torch.stack(_agreement_and_size(counts_per_image, F1_ROWS[row]), dim=-1).double().cpu()
+    agreement_and_size = _agreement_and_size(counts_per_image, label_set.f1_rows[row])
+    sums = torch.stack(agreement_and_size, dim=-1).double().cpu()
     agreement, size = resampled_sums(sums, num_resamples, seed).unbind(dim=-1)
     return agreement / size
 
 
 def bootstrap_interval(
     counts_per_image: Tensor,
+    label_set: LabelSet,
     row: str = "overall",
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of `bootstrap_f1`.
+    """Computes the percentile interval of `bootstrap_f1`.
 
     Args:
-        counts_per_image: int64 `[M, 11, 11]`, rows truth, columns prediction.
-        row: a key of `F1_ROWS`.
+        counts_per_image: int64 `[M, C, C]`, rows truth, columns prediction.
+        label_set: the C classes, and the rows.
+        row: a key of `label_set.f1_rows`.
         num_resamples: test sets drawn, of M images each.
         seed: of the draw.
         level: the interval's coverage, in (0, 1).
@@ -153,7 +165,7 @@ def bootstrap_interval(
     Returns:
         Lower and upper end, in [0, 1].
     """
-    f1 = bootstrap_f1(counts_per_image, row, num_resamples, seed)
+    f1 = bootstrap_f1(counts_per_image, label_set, row, num_resamples, seed)
     if f1.isnan().all():
         raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
     low, high = percentile_interval(f1, level).tolist()
@@ -161,10 +173,10 @@ def bootstrap_interval(
 
 
 def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
-    """Sums over sets of images drawn, with replacement, from these.
+    """Adds up numbers over sets of images drawn, with replacement, from these.
 
     Args:
-        per_image: float64 `[..., M, K]`, on the CPU: what is added up.
+        per_image: float64 `[..., M, K]`, on the CPU, the numbers of each image.
         num_resamples: sets drawn, of M images each.
         seed: of the draw.
 
@@ -193,45 +205,47 @@ def percentile_interval(drawn: Tensor, level: float = 0.95) -> Tensor:
     return torch.nanquantile(drawn, torch.tensor([tail, 1 - tail], dtype=drawn.dtype), dim=0)
 
 
-def label_histogram(labels: Tensor, grid_px: int) -> Tensor:
-    """One image's votes for the mean label map.
+def label_histogram(labels: Tensor, grid_px: int, num_classes: int) -> Tensor:
+    """Counts one image's votes for the mean label map.
 
     Args:
-        labels: uint8 `[H, W]`, canonical class ids.
+        labels: uint8 `[H, W]`, ids of C classes.
         grid_px: side of the grid that images of all sizes are brought to.
+        num_classes: C, the number of classes of the label set.
 
     Returns:
-        int64 `[11, grid_px, grid_px]` of 0 and 1; additive over images and ranks.
+        int64 `[C, grid_px, grid_px]` of 0 and 1; additive over images and ranks.
     """
     on_grid = resize_labels(labels, grid_px, grid_px)
-    return F.one_hot(on_grid.long(), NUM_CLASSES).permute(2, 0, 1)
+    return F.one_hot(on_grid.long(), num_classes).permute(2, 0, 1)
 
 
-def mean_label_map(histogram: Tensor, classes_of_model: Sequence[int] = MODEL_CLASSES) -> Tensor:
-    """The class most frequent at each place: what a parser scores that never sees the image.
+def mean_label_map(histogram: Tensor, model_classes: Sequence[int]) -> Tensor:
+    """Labels each place with its most frequent class, as a parser does that never sees the image.
 
     Args:
-        histogram: int64 `[11, G, G]`, a sum of `label_histogram`.
-        classes_of_model: canonical ids, background first; votes for others count as background.
+        histogram: int64 `[C, G, G]`, a sum of `label_histogram`.
+        model_classes: ids of the classes that are predicted, background first; votes for others
+            count as background.
 
     Returns:
-        uint8 `[G, G]`, canonical class ids; `resize_labels` brings it to an image's size.
+        uint8 `[G, G]`, class ids; `resize_labels` brings it to an image's size.
     """
-    ids = torch.tensor(classes_of_model, dtype=torch.uint8, device=histogram.device)
+    ids = torch.tensor(model_classes, dtype=torch.uint8, device=histogram.device)
     votes = histogram[ids.long()]
     votes[0] += histogram.sum(dim=0) - votes.sum(dim=0)
     return ids[votes.argmax(dim=0)]
 
 
 def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:
-    """Nearest neighbour between pixel centres: uint8 `[H, W]` to uint8 `[height, width]`."""
+    """Resizes a label map, uint8 `[H, W]`, to the nearest neighbours of its pixels' centres."""
     rows = _nearest(labels.shape[0], height, labels.device)
     columns = _nearest(labels.shape[1], width, labels.device)
     return labels[rows[:, None], columns]
 
 
 def _agreement_and_size(counts: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """F1's numerator and denominator for a set of classes, int64 `[...]` from `[..., 11, 11]`."""
+    """Counts F1's numerator and denominator of a group, int64 `[...]` from `[..., C, C]`."""
     ids = list(classes)
     truth, predicted = counts[..., ids, :], counts[..., :, ids]
     agreement = 2 * truth[..., ids].sum(dim=(-2, -1))
@@ -239,11 +253,11 @@ def _agreement_and_size(counts: Tensor, classes: Sequence[int]) -> tuple[Tensor,
 
 
 def _f1(counts: Tensor, classes: Sequence[int]) -> Tensor:
-    """F1 of a set of classes, float64 `[...]` from int64 `[..., 11, 11]`; 0 / 0 gives NaN."""
+    """Computes F1 of a group, float64 `[...]` from int64 `[..., C, C]`; 0 / 0 gives NaN."""
     agreement, size = _agreement_and_size(counts, classes)
     return agreement.double() / size.double()
 
 
 def _nearest(size: int, new_size: int, device: torch.device) -> Tensor:
-    """Index of the old pixel under the centre of each new one, int64 `[new_size]`."""
+    """Finds the old pixel under the centre of each new one, int64 `[new_size]` indices."""
     return (2 * torch.arange(new_size, device=device) + 1) * size // (2 * new_size)

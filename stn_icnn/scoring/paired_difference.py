@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.f1 import bootstrap_f1, f1_tensors, percentile_interval
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 
@@ -26,22 +27,26 @@ class PairedDifference:
     on which the two differ; None where they differ on none."""
 
     @classmethod
-    def between(cls, better: str, worse: str, counts: Mapping[str, Tensor]) -> "PairedDifference":
+    def between(
+        cls, better: str, worse: str, counts: Mapping[str, Tensor], label_set: LabelSet
+    ) -> "PairedDifference":
         """Compares two systems.
 
         Args:
             better: name of the first system.
             worse: name of the system that is subtracted.
-            counts: by name, confusion counts, int64 `[M, 11, 11]`, or `[S, M, 11, 11]` of S seeds.
+            counts: by name, confusion counts, int64 `[M, C, C]`, or `[S, M, C, C]` of S seeds.
+            label_set: the C classes, and those of them that `overall` is taken over.
         """
         ours, theirs = (
             counts[name].reshape(-1, *counts[name].shape[-3:]) for name in (better, worse)
         )
-        by_seed = f1_tensors(ours.sum(dim=1))["overall"] - f1_tensors(theirs.sum(dim=1))["overall"]
-        low, high = percentile_interval(
-            (bootstrap_f1(ours) - bootstrap_f1(theirs)).mean(dim=0)
-        ).tolist()
-        by_image = f1_tensors(ours)["overall"] - f1_tensors(theirs)["overall"]
+        resampled = bootstrap_f1(ours, label_set) - bootstrap_f1(theirs, label_set)
+        low, high = percentile_interval(resampled.mean(dim=0)).tolist()
+        by_seed, by_image = (
+            f1_tensors(a, label_set)["overall"] - f1_tensors(b, label_set)["overall"]
+            for a, b in ((ours.sum(dim=1), theirs.sum(dim=1)), (ours, theirs))
+        )
         differing = by_image[~by_image.isnan() & (by_image != 0)]
         share = float((differing > 0).double().mean()) if differing.numel() else None
         return cls(better, worse, SeedStatistics.of(by_seed.tolist()), (low, high), share)

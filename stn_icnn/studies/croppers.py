@@ -8,7 +8,6 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Batch
 from stn_icnn.networks.centroid_cropper import centroids
-from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.networks.model import STNiCNN
 
 ICNN: Final = "iCNN"
@@ -26,11 +25,11 @@ class Locations:
     """What croppers make of the rough labels of N faces."""
 
     coarse_logits: Tensor
-    """`[N, 9, coarse_px, coarse_px]` float32."""
+    """`[N, L, coarse_px, coarse_px]` float32."""
     found: Tensor
-    """`[N, 6]` bool: which parts have a pixel in the rough labels."""
+    """`[N, P]` bool: which parts have a pixel in the rough labels."""
     by_cropper: dict[str, Tensor]
-    """`[N, 6, 3]` float32 each, as `STNiCNN.windows` takes them."""
+    """`[N, P, 3]` float32 each, as `STNiCNN.windows` takes them."""
 
 
 def locate(model: STNiCNN, batch: Batch, system: str) -> Locations:
@@ -46,17 +45,18 @@ def locate(model: STNiCNN, batch: Batch, system: str) -> Locations:
         that is set, and of `AVERAGE_FACE`.
     """
     coarse_logits = model.label_coarsely(batch)
-    shares, found = centroids(coarse_logits.softmax(dim=1))
+    shares, found = centroids(coarse_logits.softmax(dim=1), model.label_set)
     locations = model.locate(coarse_logits)
+    average = locations.new_tensor([part.centre for part in model.label_set.parts])
     by_cropper = {
         ICNN: _at_set_size(shares),
         system: locations,
         system + SET_SIZE: _at_set_size(locations[..., :2]),
-        AVERAGE_FACE: _at_set_size(locations.new_tensor(MEAN_CENTRES).expand_as(shares)),
+        AVERAGE_FACE: _at_set_size(average.expand_as(shares)),
     }
     return Locations(coarse_logits, found, by_cropper)
 
 
 def _at_set_size(centres: Tensor) -> Tensor:
-    """Centres, `[N, 6, 2]`, with windows as large as is set, `[N, 6, 3]`."""
+    """Centres, `[N, P, 2]`, with windows as large as is set, `[N, P, 3]`."""
     return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import INNER_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS
+from stn_icnn.labels import LabelSet
 
 MARGIN = 0.02
 """Of what is covered around a part, as a share of the image's longer side."""
@@ -30,28 +30,31 @@ def choose_parts(key: str, present: Sequence[bool], num_covered: int, seed: int)
 
     Args:
         key: the sample's.
-        present: whether the face has each of `labels.PARTS`.
+        present: whether the face has each part.
         num_covered: how many; all that there are, if there are fewer.
         seed: of the draw.
 
     Returns:
-        Indices into `labels.PARTS`, in order.
+        Indices of parts, in order.
     """
-    there = [part for part in range(NUM_PARTS) if present[part]]
+    there = [part for part, is_there in enumerate(present) if is_there]
     dice = np.random.default_rng([seed, zlib.crc32(key.encode())])
     return sorted(dice.permutation(there).tolist()[:num_covered])
 
 
-def cover_batch(batch: Batch, num_covered: int, seed: int) -> tuple[Batch, Tensor]:
+def cover_batch(
+    batch: Batch, num_covered: int, seed: int, label_set: LabelSet
+) -> tuple[Batch, Tensor]:
     """Covers parts of each face of a batch.
 
     Args:
         batch: with truth, not augmented, on the CPU.
         num_covered: parts a face.
         seed: of the draw, see `choose_parts`.
+        label_set: the batch's classes and its P parts.
 
     Returns:
-        The batch with other images, and which parts are covered, `[N, 6]` bool.
+        The batch with other images, and which parts are covered, `[N, P]` bool.
     """
     assert batch.labels is not None
     assert batch.present is not None
@@ -62,24 +65,27 @@ def cover_batch(batch: Batch, num_covered: int, seed: int) -> tuple[Batch, Tenso
         parts = choose_parts(key, present[i], num_covered, seed)
         covered[i, parts] = True
         own = np.s_[..., :height, :width]
-        images[i][own] = cover(images[i][own], batch.labels[i][own], parts)
+        images[i][own] = cover(images[i][own], batch.labels[i][own], parts, label_set)
     return replace(batch, images=images), covered
 
 
-def cover(image: Tensor, labels: Tensor, parts: Sequence[int]) -> Tensor:
+def cover(image: Tensor, labels: Tensor, parts: Sequence[int], label_set: LabelSet) -> Tensor:
     """Covers parts of a photograph.
 
     Args:
         image: `[3, H, W]` uint8.
-        labels: `[H, W]` uint8, its true labels, canonical ids.
-        parts: indices into `labels.PARTS`.
+        labels: `[H, W]` uint8, its true labels, class ids.
+        parts: indices of the parts to cover.
+        label_set: the classes and the parts.
 
     Returns:
         `[3, H, W]` uint8; pixels of other parts, and those farther off than the margin, are as
         they were.
     """
-    classes = [class_id for part in parts for class_id in PARTS[part].classes]
-    inner, chosen = _among(labels, INNER_CLASSES), _among(labels, classes)
+    classes = [class_id for part in parts for class_id in label_set.part_classes[part]]
+    inner, chosen = (
+        _among(labels, some, label_set.num_classes) for some in (label_set.inner_classes, classes)
+    )
     if not bool(chosen.any()):
         return image
     reach_px = round(MARGIN * max(labels.shape))
@@ -94,9 +100,9 @@ def cover(image: Tensor, labels: Tensor, parts: Sequence[int]) -> Tensor:
     return covered
 
 
-def _among(labels: Tensor, classes: Sequence[int]) -> Tensor:
+def _among(labels: Tensor, classes: Sequence[int], num_classes: int) -> Tensor:
     """Where labels are of some classes, `[H, W]` bool."""
-    table = torch.zeros(NUM_CLASSES, dtype=torch.bool)
+    table = torch.zeros(num_classes, dtype=torch.bool)
     table[list(classes)] = True
     return table[labels.int()]  # a third of the time of torch.isin
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.geometry import crop, theta_from_windows
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.overlay import Uint8Array, overlay
 from stn_icnn.reporting.picture_grid import fitted, framed, picture_grid, pixels_of
 
@@ -32,9 +32,11 @@ class CoveredFace:
     rough: Tensor
     """`[H, W]` uint8: the coarse network's labels of the latter."""
     covered: Sequence[bool]
-    """Which of `labels.PARTS`."""
+    """Whether each part is covered."""
     windows: Mapping[str, Tensor]
-    """By cropper, `[6, 4]` float32 px."""
+    """By cropper, `[P, 4]` float32 px."""
+    label_set: LabelSet
+    """The classes and the P parts."""
 
 
 def examples_picture(examples: Sequence[CoveredFace], croppers: Sequence[str]) -> Uint8Array:
@@ -53,7 +55,8 @@ def examples_picture(examples: Sequence[CoveredFace], croppers: Sequence[str]) -
 
 
 def _rough(example: CoveredFace) -> Uint8Array:
-    return overlay(pixels_of(example.covered_photo), example.rough.numpy(), alpha=0.7)
+    photo, rough = pixels_of(example.covered_photo), example.rough.numpy()
+    return overlay(photo, rough, example.label_set, alpha=0.7)
 
 
 def _patches(example: CoveredFace, windows: Tensor) -> Uint8Array:
@@ -62,7 +65,8 @@ def _patches(example: CoveredFace, windows: Tensor) -> Uint8Array:
     theta = theta_from_windows(windows[None], windows.new_tensor([width, height]))
     patches = crop(example.photo[None].float(), theta, TILE_PX)[0].round().to(torch.uint8)
     tiles = {}
-    for part, patch, covered in zip(PARTS, patches, example.covered, strict=True):
+    parts = example.label_set.parts
+    for part, patch, covered in zip(parts, patches, example.covered, strict=True):
         tile = pixels_of(patch)
         tiles[part.name] = framed(tile, COVERED) if covered else tile
     lines = [np.concatenate([tiles[name] for name in line], axis=1) for line in LAID_OUT]

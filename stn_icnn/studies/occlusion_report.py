@@ -14,14 +14,13 @@ from typing import Final, Self
 import torch
 from torch import Tensor
 
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
 from stn_icnn.scoring.window_scores import (
     ALL_PARTS,
     FOUND,
     MEASURES,
-    ROWS,
     Summary,
     WindowScores,
     summarise,
@@ -45,15 +44,17 @@ class Croppings:
 
     keys: tuple[str, ...]
     present: Tensor
-    """`[M, 6]` bool: which parts a face has."""
+    """`[M, P]` bool: which parts a face has."""
     covered: Tensor
-    """`[M, 6]` bool: which of these were covered."""
+    """`[M, P]` bool: which of these were covered."""
     missing: Tensor
-    """`[M, 6]` bool: which have no pixel in the rough labels."""
+    """`[M, P]` bool: which have no pixel in the rough labels."""
     scores: Mapping[str, WindowScores]
     """By cropper."""
     sides_px: Mapping[str, Tensor]
-    """Of the windows, by cropper, `[M, 6]` float32."""
+    """Of the windows, by cropper, `[M, P]` float32."""
+    label_set: LabelSet
+    """The P parts."""
 
     @classmethod
     def joined(cls, some: Sequence[Self]) -> Self:
@@ -68,10 +69,11 @@ class Croppings:
             missing=torch.cat([c.missing for c in some]),
             scores=scores,
             sides_px={name: torch.cat([c.sides_px[name] for c in some]) for name in scores},
+            label_set=some[0].label_set,
         )
 
     def group(self, name: str) -> Tensor:
-        """The parts of one of `GROUPS`, `[M, 6]` bool."""
+        """The parts of one of `GROUPS`, `[M, P]` bool."""
         of_group = {
             "covered": self.covered,
             "covered_missing": self.covered & self.missing,
@@ -93,7 +95,7 @@ def write_report(
         seed: of the intervals.
     """
     summaries = {
-        (group, name): summarise(scores, croppings.group(group), seed=seed)
+        (group, name): summarise(scores, croppings.group(group), croppings.label_set, seed=seed)
         for group in GROUPS
         for name, scores in croppings.scores.items()
     }
@@ -166,7 +168,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _means(summary: Summary) -> dict[str, float | None]:
     """Over all parts, by measure; None where there is no such part."""
-    row = ROWS.index(ALL_PARTS)
+    row = summary.rows.index(ALL_PARTS)
     return {m: _defined(float(summary.mean[i, row])) for i, m in enumerate(MEASURES)}
 
 
@@ -176,7 +178,7 @@ def _defined(value: float) -> float | None:
 
 def _cell(summary: Summary, measure: str, row: str, with_interval: bool = True) -> str | None:
     """A mean as it is printed; None where there is none."""
-    at = MEASURES.index(measure), ROWS.index(row)
+    at = MEASURES.index(measure), summary.rows.index(row)
     if math.isnan(summary.mean[at]):
         return None
     digits = 1 if measure == "error_px" else 3
@@ -193,7 +195,7 @@ def _table(summaries: Summaries, croppings: Croppings) -> list[str]:
         cells = [_cell(summary, measure, ALL_PARTS) for measure in MEASURES]
         of_group = croppings.group(group)
         side = _defined(float(croppings.sides_px[name][of_group].mean()))
-        number = int(summary.num[ROWS.index(ALL_PARTS)])
+        number = int(summary.num[summary.rows.index(ALL_PARTS)])
         shown_side = None if side is None else f"{side:.0f}"
         rows.append([GROUPS[group], number, escape_markdown(name), *cells, shown_side])
     return markdown_table(heading, rows)
@@ -203,16 +205,16 @@ def _table_by_part(summaries: Summaries, shown: Sequence[str]) -> list[str]:
     names = [escape_markdown(name) for name in shown]
     heading = ["part", "number", "missing", *(f"{m}, {n}" for m in ("inside", "error, px")
                                               for n in names)]  # fmt: skip
-    missing = summaries["covered_missing", shown[0]].num
+    missing = summaries["covered_missing", shown[0]]
     rows = []
-    for i, row in enumerate(ROWS):
+    for i, row in enumerate(missing.rows):
         cells = [
             _cell(summaries["covered", name], measure, row, with_interval=False)
             for measure in ("share_inside", "error_px")
             for name in shown
         ]
         number = int(summaries["covered", shown[0]].num[i])
-        rows.append([row.replace("_", " "), number, int(missing[i]), *cells])
+        rows.append([row.replace("_", " "), number, int(missing.num[i]), *cells])
     return markdown_table(heading, rows)
 
 
@@ -220,7 +222,7 @@ def _write_csv(path: Path, summaries: Summaries) -> None:
     ends = [f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high")]
     rows = []
     for (group, name), summary in summaries.items():
-        for i, row in enumerate(ROWS):
+        for i, row in enumerate(summary.rows):
             values = [
                 _defined(float(tensor[m, i]))
                 for m in range(len(MEASURES))
@@ -244,7 +246,7 @@ def _write_per_face(path: Path, croppings: Croppings) -> None:
     rows = []
     for name, scores in croppings.scores.items():
         for face, key in enumerate(croppings.keys):
-            for i, part in enumerate(PARTS):
+            for i, part in enumerate(croppings.label_set.parts):
                 if not croppings.present[face, i]:
                     continue
                 at = face, i
@@ -274,7 +276,7 @@ def _draw_chart(path: Path, summaries: Summaries, shown: Sequence[str]) -> None:
             ends = torch.stack([mean - summary.low[m], summary.high[m] - mean])
             errors[name] = ends.nan_to_num().clamp(min=0).numpy()
         heights = {name: mean.tolist() for name, mean in means.items()}
-        groups = [row.replace("_", "\n") for row in ROWS]
+        groups = [row.replace("_", "\n") for row in summaries["covered", shown[0]].rows]
         draw_grouped_bars(axes, groups, heights, errors=errors)
         axes.tick_params(axis="x", labelsize=8)
     add_legend(figure)

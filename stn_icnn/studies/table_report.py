@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.published import PAPER_TABLES
 from stn_icnn.reporting.tables import (
-    HEADINGS,
     escape_markdown,
+    f1_headings,
     f1_values,
     format_f1,
     markdown_table,
@@ -33,13 +34,15 @@ class TableReport:
         dataset: whose table of the paper it stands beside.
         systems: the compared ones, each expected to be better than the one before.
         counts: by seed, then by system (also others than the compared ones), confusion counts of
-            each test image, int64 `[M, 11, 11]`.
+            each test image, int64 `[M, C, C]`.
+        label_set: the C classes, and the rows of the table.
     """
 
     title: str
     dataset: str
     systems: Sequence[str]
     counts: Mapping[int, Mapping[str, Tensor]]
+    label_set: LabelSet
 
     @property
     def names(self) -> list[str]:
@@ -54,7 +57,10 @@ class TableReport:
 
     def rows_of(self, system: str) -> dict[int, F1Rows]:
         """F1 of each row, by seed."""
-        return {seed: f1_rows(counts[system].sum(dim=0)) for seed, counts in self.counts.items()}
+        return {
+            seed: f1_rows(counts[system].sum(dim=0), self.label_set)
+            for seed, counts in self.counts.items()
+        }
 
     def repeats(self, system: str, row: str) -> SeedStatistics | None:
         """A row's F1 over the seeds; None where the systems do not have it."""
@@ -68,12 +74,12 @@ class TableReport:
         return None if repeats is None else repeats.mean
 
     def stacked(self, system: str) -> Tensor:
-        """Counts of a system, int64 `[seeds, M, 11, 11]`."""
+        """Counts of a system, int64 `[seeds, M, C, C]`."""
         return torch.stack([counts[system] for counts in self.counts.values()])
 
     def interval(self, system: str) -> tuple[float, float]:
         """Of `overall`, mean over seeds: 95 % bootstrap interval over images."""
-        drawn = bootstrap_f1(self.stacked(system)).mean(dim=0)
+        drawn = bootstrap_f1(self.stacked(system), self.label_set).mean(dim=0)
         low, high = percentile_interval(drawn).tolist()
         return low, high
 
@@ -83,7 +89,9 @@ def differences_of(report: TableReport) -> list[PairedDifference]:
     pairs = sorted(combinations(range(len(report.systems)), 2), key=lambda p: (p[1] - p[0], p))
     counts = {name: report.stacked(name) for name in report.systems}
     return [
-        PairedDifference.between(report.systems[after], report.systems[before], counts)
+        PairedDifference.between(
+            report.systems[after], report.systems[before], counts, report.label_set
+        )
         for before, after in pairs
     ]
 
@@ -91,7 +99,7 @@ def differences_of(report: TableReport) -> list[PairedDifference]:
 def write_table(folder: Path, report: TableReport) -> None:
     """Writes `table.md`, `table.csv`, `table_differences.csv` and `table.png`."""
     write_lines(folder / "table.md", _markdown(report))
-    heading = ["system", "source", "seed", *HEADINGS]
+    heading = ["system", "source", "seed", *f1_headings(report.label_set)]
     write_csv(folder / "table.csv", heading, _csv_rows(report))
     heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
     write_csv(folder / "table_differences.csv", heading, _difference_rows(report))
@@ -102,18 +110,19 @@ def _markdown(report: TableReport) -> list[str]:
     num = len(report.counts)
     seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
     paper = PAPER_TABLES.get(report.dataset)
+    headings = f1_headings(report.label_set)
     lines = [f"# {report.title}", ""]
     table = [
-        [escape_markdown(name), *(_spread(report.repeats(name, row)) for row in HEADINGS)]
+        [escape_markdown(name), *(_spread(report.repeats(name, row)) for row in headings)]
         for name in report.names
     ]
     for name, rows in (paper.rows() if paper else {}).items():
-        table.append([escape_markdown(name), *map(format_f1, f1_values(rows))])
-    lines += markdown_table(["F1", *HEADINGS.values()], table)
+        table.append([escape_markdown(name), *map(format_f1, f1_values(rows, report.label_set))])
+    lines += markdown_table(["F1", *headings.values()], table)
     lines += [
         "",
         f"{report.num_images} test images of {report.dataset}, {seeds}. "
-        "Counts are summed over the images before F1; `mean` is over the eight inner classes. "
+        "Counts are summed over the images before F1; `mean` is over the inner classes. "
         r"STN-iCNN\*: the fine networks alone are trained. The systems of a seed start from one "
         "coarse network and localizer; the coarse network alone is as it was before.",
         *([f"The paper's rows are from its {paper.source}."] if paper else []),
@@ -154,10 +163,10 @@ def _csv_rows(report: TableReport) -> list[list[object]]:
     rows: list[list[object]] = []
     for name in report.names:
         for seed, of_seed in report.rows_of(name).items():
-            rows.append([name, "measured", seed, *f1_values(of_seed)])
+            rows.append([name, "measured", seed, *f1_values(of_seed, report.label_set)])
     paper = PAPER_TABLES.get(report.dataset)
     for name, theirs in (paper.rows() if paper else {}).items():
-        rows.append([name, paper and paper.source, None, *f1_values(theirs)])
+        rows.append([name, paper and paper.source, None, *f1_values(theirs, report.label_set)])
     return rows
 
 
@@ -172,12 +181,13 @@ def _difference_rows(report: TableReport) -> list[list[object]]:
 
 def _draw_chart(path: Path, report: TableReport) -> None:
     """Draws the means over seeds as bars, a dot for each seed, a line at the paper's value."""
-    shown = [row for row in HEADINGS if report.mean(report.systems[0], row) is not None]
+    headings = f1_headings(report.label_set)
+    shown = [row for row in headings if report.mean(report.systems[0], row) is not None]
     means = {name: [report.mean(name, row) or 0 for row in shown] for name in report.systems}
     paper = PAPER_TABLES.get(report.dataset)
     published = paper.rows() if paper else {}
     figure, (axes,) = open_figure(report.title, width=10)
-    centres = draw_grouped_bars(axes, [HEADINGS[row] for row in shown], means)
+    centres = draw_grouped_bars(axes, [headings[row] for row in shown], means)
     half_width = 0.4 / len(means)
     for name, at in centres.items():
         for of_seed in report.rows_of(name).values():

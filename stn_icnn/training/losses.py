@@ -11,13 +11,13 @@ from torch import Tensor
 from stn_icnn.config import LossConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop_labels, theta_from_windows, whole_image
-from stn_icnn.labels import MODEL_CLASSES, NUM_CLASSES, NUM_PARTS, PARTS, PARTS_OF_NETWORK
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing
 
 
-def _channels(classes: tuple[int, ...], labels: Tensor) -> Tensor:
-    """Canonical ids to channels: the place in `classes` plus 1, 0 for all others; int64."""
-    table = torch.zeros(NUM_CLASSES, dtype=torch.long)
+def _channels(classes: tuple[int, ...], labels: Tensor, num_classes: int) -> Tensor:
+    """Maps class ids to channels, int64: the place in `classes` plus 1, and 0 for all others."""
+    table = torch.zeros(num_classes, dtype=torch.long)
     table[list(classes)] = torch.arange(1, len(classes) + 1)
     return table.to(labels.device)[labels.long()]
 
@@ -29,19 +29,20 @@ def _labels_in(batch: Batch, theta: Tensor, px: int) -> Tensor:
     return labels if batch.augmentation is None else batch.augmentation.relabel(labels)
 
 
-def coarse_loss(coarse_logits: Tensor, batch: Batch) -> Tensor:
+def coarse_loss(coarse_logits: Tensor, batch: Batch, label_set: LabelSet) -> Tensor:
     """Cross-entropy against the resized label map (equation 11), mean over pixels.
 
     Args:
-        coarse_logits: `[N, 9, px, px]` float32.
+        coarse_logits: `[N, L, px, px]` float32.
         batch: with truth.
+        label_set: whose L model classes the logits are of.
 
     Returns:
         Scalar float32, summed over samples.
     """
     theta = theta_from_windows(whole_image(batch.sizes), batch.canvas_size, batch.affine)
     labels = _labels_in(batch, theta, coarse_logits.shape[-1])[:, 0]
-    target = _channels(MODEL_CLASSES[1:], labels)
+    target = _channels(label_set.model_classes[1:], labels, label_set.num_classes)
     return F.cross_entropy(coarse_logits, target) * len(batch)
 
 
@@ -52,7 +53,7 @@ def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
     Parts that are not there count nothing.
 
     Args:
-        locations: `[N, 6, 3]` float32.
+        locations: `[N, P, 3]` float32.
         batch: with truth.
 
     Returns:
@@ -62,22 +63,24 @@ def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
     target = torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
     units = locations.new_tensor([2.0, 2.0, 1.0])
     errors = F.smooth_l1_loss(locations * units, target * units, reduction="none")
-    return (errors * present[..., None]).sum() / (NUM_PARTS * errors.shape[-1])
+    return (errors * present[..., None]).sum() / (errors.shape[-2] * errors.shape[-1])
 
 
 def fine_loss(parsing: Parsing, batch: Batch) -> Tensor:
     """Cross-entropy of the parts' labels against the truth cut by the same theta (equation 10).
 
     Returns:
-        Scalar float32, summed over samples, mean over the six parts and their pixels.
+        Scalar float32, summed over samples, mean over the parts and their pixels.
     """
+    label_set = parsing.label_set
     total = parsing.windows.new_zeros(())
     for name, logits in parsing.part_logits.items():
         labels = _labels_in(batch, parsing.theta[name], logits.shape[-1])
-        for place, part in enumerate(PARTS_OF_NETWORK[name]):
-            target = _channels(PARTS[part].classes, labels[:, place])
+        for place, part in enumerate(label_set.parts_of_network[name]):
+            classes = label_set.part_classes[part]
+            target = _channels(classes, labels[:, place], label_set.num_classes)
             total = total + F.cross_entropy(logits[:, place], target) * len(batch)
-    return total / NUM_PARTS
+    return total / label_set.num_parts
 
 
 def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tensor:
@@ -88,7 +91,8 @@ def end_to_end_loss(parsing: Parsing, batch: Batch, weights: LossConfig) -> Tens
     """
     loss = fine_loss(parsing, batch)
     if weights.coarse_weight:
-        loss = loss + weights.coarse_weight * coarse_loss(parsing.coarse_logits, batch)
+        coarse = coarse_loss(parsing.coarse_logits, batch, parsing.label_set)
+        loss = loss + weights.coarse_weight * coarse
     if weights.localizer_weight:
         loss = loss + weights.localizer_weight * localizer_loss(parsing.locations, batch)
     return loss

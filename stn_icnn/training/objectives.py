@@ -21,10 +21,10 @@ class BatchResult:
     loss: Tensor
     """Scalar float32, summed over the faces."""
     label_maps: Callable[[], Sequence[Tensor]] | None = None
-    """Gives N label maps, `[H, W]` uint8 canonical, each at its image's size; None where the phase
+    """Gives N label maps, `[H, W]` uint8 class ids, each at its image's size; None where the phase
     labels no pixels. Training does not call it."""
     windows: Tensor | None = None
-    """`[N, 6, 4]` float32: centre, width, height, px of the image; None where the phase finds no
+    """`[N, P, 4]` float32: centre, width, height, px of the image; None where the phase finds no
     windows."""
 
 
@@ -33,9 +33,10 @@ Objective = Callable[[STNiCNN, Batch, TrainConfig], BatchResult]
 
 def coarse_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
     """Labels the whole face with the coarse network."""
-    logits = model.label_coarsely(batch)
+    logits, label_set = model.label_coarsely(batch), model.label_set
     return BatchResult(
-        coarse_loss(logits, batch), lambda: coarse_label_maps(logits, batch.host_sizes)
+        coarse_loss(logits, batch, label_set),
+        lambda: coarse_label_maps(logits, batch.host_sizes, label_set),
     )
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import FINE_NETWORKS, NUM_PARTS, PARTS, PARTS_OF_NETWORK
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.scoring.f1 import f1_of_classes, f1_rows
 from stn_icnn.training.losses import fine_loss
@@ -37,7 +37,7 @@ def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
             each sample's key, or, where it is augmented, from its augmentation's own seed.
 
     Returns:
-        `[N, 6, 3]` float32: centre as a share of width and height (0.5 for a part that is not
+        `[N, P, 3]` float32: centre as a share of width and height (0.5 for a part that is not
         there), and 0, the log factor on the window.
     """
     centres, present = batch.framed_centres()
@@ -47,20 +47,20 @@ def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
             seeds = [zlib.crc32(key.encode()) for key in batch.keys]
         else:
             seeds = batch.augmentation.noise_seed.tolist()
-        centres = centres + window_error * _errors(seeds).to(centres.device)
+        centres = centres + window_error * _errors(seeds, centres.shape[1]).to(centres.device)
     return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
 
 
-def _errors(seeds: Sequence[int]) -> Tensor:
-    """Standard normal numbers, each sample's from its seed, `[N, 6, 2]` float32."""
-    drawn = [np.random.default_rng(seed).standard_normal((NUM_PARTS, 2)) for seed in seeds]
+def _errors(seeds: Sequence[int], num_parts: int) -> Tensor:
+    """Standard normal numbers, each sample's from its seed, `[N, P, 2]` float32."""
+    drawn = [np.random.default_rng(seed).standard_normal((num_parts, 2)) for seed in seeds]
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
 
 def parse_true_windows(
     model: STNiCNN,
     batch: Batch,
-    networks: Sequence[str] = FINE_NETWORKS,
+    networks: Sequence[str] | None = None,
     window_error: float = 0.0,
 ) -> Parsing:
     """Labels the parts in windows cut at their true centres.
@@ -69,7 +69,7 @@ def parse_true_windows(
         model: whose fine networks are used; its other networks are not asked.
         batch: with truth. Where it is augmented, the windows are also jittered as
             `augment.window_shift` and `augment.window_scale` say.
-        networks: of `labels.FINE_NETWORKS`.
+        networks: names of the fine networks whose parts are labelled; all of them if None.
         window_error: as `true_locations` takes it.
 
     Returns:
@@ -78,26 +78,32 @@ def parse_true_windows(
     locations = true_locations(batch, window_error)
     windows = model.windows(locations, batch)
     theta, part_logits = model.label_parts(batch, windows, networks)
-    return Parsing(locations.new_empty(0), locations, windows, theta, part_logits)
+    none = locations.new_empty(0)
+    return Parsing(none, locations, windows, theta, part_logits, model.label_set)
 
 
 def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:
     """Cross-entropy of the labelled parts; scalar, summed over samples, mean over those parts."""
-    num_parts = sum(len(PARTS_OF_NETWORK[name]) for name in parsing.part_logits)
-    return fine_loss(parsing, batch) * (NUM_PARTS / num_parts)
+    label_set = parsing.label_set
+    num_parts = sum(len(label_set.parts_of_network[name]) for name in parsing.part_logits)
+    return fine_loss(parsing, batch) * (label_set.num_parts / num_parts)
 
 
-def f1_of_parts(counts: Tensor, networks: Sequence[str]) -> dict[str, float | None]:
+def f1_of_parts(
+    counts: Tensor, networks: Sequence[str], label_set: LabelSet
+) -> dict[str, float | None]:
     """F1 of the classes that some fine networks label.
 
     Args:
-        counts: int64 `[11, 11]`, rows truth, columns prediction.
-        networks: of `labels.FINE_NETWORKS`.
+        counts: int64 `[C, C]`, rows truth, columns prediction.
+        networks: names of the fine networks.
+        label_set: the C classes, and the parts that the networks label.
 
     Returns:
         `parts`, of all their classes together (as `overall` is of all inner classes: confusion
         among them costs nothing), and the rows of `f1_rows`, None where they need other classes.
     """
-    parts = [PARTS[i] for name in networks for i in PARTS_OF_NETWORK[name]]
-    classes = [class_id for part in parts for class_id in part.classes]
-    return {"parts": f1_of_classes(counts, classes), **f1_rows(counts, (0, *classes))}
+    parts = [i for name in networks for i in label_set.parts_of_network[name]]
+    classes = [class_id for part in parts for class_id in label_set.part_classes[part]]
+    rows = f1_rows(counts, label_set, model_classes=(0, *classes))
+    return {"parts": f1_of_classes(counts, classes), **rows}

@@ -6,7 +6,7 @@ from torch import Tensor
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import NUM_CLASSES
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import evaluation_batches, true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
@@ -36,14 +36,15 @@ def validate(
     model.eval()
     device = context.device
     loss = torch.zeros((), dtype=torch.float64, device=device)
-    counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64, device=device)
+    num_classes = model.label_set.num_classes
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     errors = torch.zeros(2, dtype=torch.float64, device=device)  # their sum and their number
     for _, batch in evaluation_batches(faces, context):
         result = phase.objective(model, batch, config)
         loss += result.loss
         if result.label_maps is not None:
             for i, labels in enumerate(result.label_maps()):
-                counts += confusion(true_labels(batch, i), labels)
+                counts += confusion(true_labels(batch, i), labels, num_classes)
         if result.windows is not None:
             of_batch = centre_errors(result.windows, batch).double()
             errors += torch.stack([of_batch.nansum(), (~of_batch.isnan()).sum()])
@@ -51,13 +52,15 @@ def validate(
     error_px, num_errors = context.sum_(errors).tolist()
     if num_errors:
         metrics["val/window_error_px"] = error_px / num_errors
-    return metrics | _f1_metrics(context.sum_(counts), phase, config)
+    return metrics | _f1_metrics(context.sum_(counts), model.label_set, phase, config)
 
 
-def _f1_metrics(counts: Tensor, phase: Phase, config: TrainConfig) -> dict[str, float]:
-    """Returns F1, as far as it is defined, from counts of pixels, `[11, 11]` int64."""
+def _f1_metrics(
+    counts: Tensor, label_set: LabelSet, phase: Phase, config: TrainConfig
+) -> dict[str, float]:
+    """Returns F1, as far as it is defined, from counts of pixels, `[C, C]` int64."""
     if phase.only_chosen_fine:
-        rows = f1_of_parts(counts, phase.fine_networks(config))
+        rows = f1_of_parts(counts, phase.fine_networks(config), label_set)
     else:
-        rows = f1_rows(counts)
+        rows = f1_rows(counts, label_set)
     return {f"val/f1_{name}": value for name, value in rows.items() if value is not None}

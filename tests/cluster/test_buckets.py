@@ -15,6 +15,7 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -44,6 +45,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         val_shards=data.shards("val"),
         start=None,
         loader_processes=0,
+        label_set=PAPER9,
     )
     reports: list[dict[str, Any]] = []
     result = run_on_workers(

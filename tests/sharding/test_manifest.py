@@ -66,6 +66,16 @@ def test_other_format_version(out: Path):
         load_manifest(out)
 
 
+def test_classes_of_no_label_set(out: Path):
+    classes = [*load_manifest(out).label_set.class_names, "hat"]
+    edit(out, classes=classes)
+    with pytest.raises(
+        ValueError,
+        match=r"manifest.json: classes must be background, .*hair, got .*hat: shard the data again",
+    ):
+        load_manifest(out)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "\xff"])
 def test_broken_json(out: Path, text: str):
     (out / "manifest.json").write_text(text, encoding="latin-1")

@@ -11,7 +11,7 @@ from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import PAPER9
 
 FACES = os.environ.get("STN_ICNN_FACES")
 
@@ -37,7 +37,7 @@ def test_real_faces_have_their_parts_where_faces_have_them(
     manifest = build(raw, out, Recipe(layout=layout))
     assert manifest.num_samples == splits
     assert verify(out) == []
-    faces = ShardedFaces([str(out / "train" / "000000.tar")])
+    faces = ShardedFaces([str(out / "train" / "000000.tar")], PAPER9)
     x: dict[str, list[float]] = {}
     y: dict[str, list[float]] = {}
     for i in range(len(faces)):
@@ -46,7 +46,7 @@ def test_real_faces_have_their_parts_where_faces_have_them(
         assert sample.present is not None
         if not bool(sample.present.all()):
             continue
-        for part, centre in zip(PARTS, sample.centres.tolist(), strict=True):
+        for part, centre in zip(PAPER9.parts, sample.centres.tolist(), strict=True):
             x.setdefault(part.name, []).append(centre[0])
             y.setdefault(part.name, []).append(centre[1])
     for i in range(len(x["nose"])):

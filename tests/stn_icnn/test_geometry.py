@@ -15,6 +15,7 @@ from stn_icnn.geometry import (
     theta_from_windows,
     whole_image,
 )
+from stn_icnn.labels import PAPER9
 
 
 def image_of(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -152,7 +153,8 @@ def test_augmenting_windows_equals_augmenting_the_image_first(seed: int) -> None
     width, height = 120, 90
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     smooth = torch.stack([(x / 17).sin(), (y / 13).cos(), (x * y / 900).sin()])[None].float()
-    drawn = draw(config, [(width, height)], [4], RandomDraws.from_seeds([[seed]]))
+    draws = RandomDraws.from_seeds([[seed]], PAPER9.num_parts)
+    drawn = draw(config, PAPER9, [(width, height)], [4], draws)
     sizes, affine = size(width, height)[None], drawn.affine
 
     # Augment first: the whole frame resampled, on a square grid of its larger side.

@@ -21,12 +21,12 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.training.phases import PhaseName
 
-EYE = CLASS_ID["left_eye"]
+EYE = PAPER9.class_id["left_eye"]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
 
@@ -38,7 +38,7 @@ def epoch(number: int, seconds: float, f1: float | None) -> dict[str, float]:
 
 def counts_of(right: int, missed: int) -> Tensor:
     """Three faces of each of which so many pixels of an eye were found, and so many missed."""
-    counts = torch.zeros(3, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    counts = torch.zeros(3, PAPER9.num_classes, PAPER9.num_classes, dtype=torch.int64)
     counts[:, EYE, EYE], counts[:, EYE, 0] = right, missed
     return counts
 
@@ -63,6 +63,7 @@ def report() -> HybridReport:
             ],
         },
         counts={HYBRID: counts_of(7, 6), SCRATCH: counts_of(1, 2), PARENT: counts_of(1, 8)},
+        label_set=PAPER9,
     )
 
 

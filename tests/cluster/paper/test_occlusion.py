@@ -16,8 +16,7 @@ from cluster.paper.experiment import OpenedModel
 from cluster.paper.occlusion import CropperComparison, OcclusionConfig, run_occlusion
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import MODEL_CLASSES, NUM_PARTS, PAPER9, PARTS
-from stn_icnn.networks.localizer import MEAN_CENTRES
+from stn_icnn.labels import PAPER9
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.studies.occlusion import choose_parts, cover_batch
 from stn_icnn.studies.occlusion_examples import COVERED, TILE_PX, CoveredFace, examples_picture
@@ -30,12 +29,12 @@ SEED = 3
 def labelled_but_for(batch: Batch, hidden: Sequence[Sequence[int]], px: int) -> torch.Tensor:
     """What a perfect coarse network would say that sees nothing of some parts, `[N, 9, px, px]`."""
     assert batch.labels is not None
-    logits = torch.zeros(len(batch), len(MODEL_CLASSES), px, px)
+    logits = torch.zeros(len(batch), len(PAPER9.model_classes), px, px)
     for i, (width, height) in enumerate(batch.host_sizes):
         labels = resize_labels(batch.labels[i, :height, :width].cpu(), px, px)
-        gone = [class_id for part in hidden[i] for class_id in PARTS[part].classes]
+        gone = [class_id for part in hidden[i] for class_id in PAPER9.part_classes[part]]
         labels[torch.isin(labels, torch.tensor(gone))] = 0
-        for channel, class_id in enumerate(MODEL_CLASSES):
+        for channel, class_id in enumerate(PAPER9.model_classes):
             logits[i, channel] = 10 * (labels == class_id)
     return logits.to(batch.images.device)
 
@@ -64,7 +63,7 @@ def cut(croppers: CropperComparison, batch: Batch, monkeypatch: pytest.MonkeyPat
     ]
     coarse_px = croppers.model.config.coarse_px
     shares = batch.centres / batch.sizes[:, None]
-    log_factors = torch.full((len(batch), NUM_PARTS, 1), 0.5)
+    log_factors = torch.full((len(batch), PAPER9.num_parts, 1), 0.5)
     locations = torch.cat([shares, log_factors], dim=-1)
     monkeypatch.setattr(
         croppers.model, "label_coarsely", lambda b: labelled_but_for(b, hidden, coarse_px)
@@ -82,7 +81,7 @@ def test_the_networks_see_the_covered_faces(
         croppers.model, "label_coarsely", lambda b: seen.append(b) or label_coarsely(b)
     )
     croppers.cut(batch)
-    covered, _ = cover_batch(batch, croppers.num_covered, SEED)
+    covered, _ = cover_batch(batch, croppers.num_covered, SEED, label_set=PAPER9)
     assert not covered.images.equal(batch.images)
     assert seen[0].images.cpu().equal(covered.images)
 
@@ -121,7 +120,8 @@ def test_parts_are_counted_by_who_cuts_them_whole(cut: Croppings) -> None:
 
 def test_the_control_looks_at_nothing(cut: Croppings, batch: Batch) -> None:
     assert batch.centres is not None
-    off = (batch.centres - torch.tensor(MEAN_CENTRES) * batch.sizes[:, None]).norm(dim=-1)
+    average = torch.tensor([part.centre for part in PAPER9.parts])
+    off = (batch.centres - average * batch.sizes[:, None]).norm(dim=-1)
     error = cut.scores["average face"].error_px
     torch.testing.assert_close(error[cut.present], off[cut.present])
 
@@ -152,10 +152,11 @@ def test_batches_are_joined_in_order(cut: Croppings) -> None:
 
 def test_a_column_a_face_and_a_frame_a_covered_part() -> None:
     photo = torch.full((3, 200, 300), 90, dtype=torch.uint8)
-    windows = torch.tensor([[150.0, 100.0, 50.0, 50.0]]).repeat(NUM_PARTS, 1)
-    covered = [part.name in ("left_eye", "mouth") for part in PARTS]
+    windows = torch.tensor([[150.0, 100.0, 50.0, 50.0]]).repeat(PAPER9.num_parts, 1)
+    covered = [part.name in ("left_eye", "mouth") for part in PAPER9.parts]
     rough = torch.zeros(200, 300, dtype=torch.uint8)
-    example = CoveredFace(photo, photo, rough, covered, {"iCNN": windows, "STN-iCNN": windows})
+    by_cropper = {"iCNN": windows, "STN-iCNN": windows}
+    example = CoveredFace(photo, photo, rough, covered, by_cropper, PAPER9)
     picture = examples_picture([example, example], ("iCNN", "STN-iCNN"))
     in_red = (picture == COVERED).all(axis=2).sum()
     frame = TILE_PX**2 - (TILE_PX - 6) ** 2

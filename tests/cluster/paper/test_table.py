@@ -24,24 +24,24 @@ from cluster.paper.table import TableConfig, run_table
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.job import run_end_to_end
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import CLASS_ID, NUM_CLASSES
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from stn_icnn.studies.table_report import TableReport, differences_of, write_table
 
-NOSE = CLASS_ID["nose"]
+NOSE = PAPER9.class_id["nose"]
 
 
 def counts_of(*right: int, missed: int | Sequence[int] = 10) -> Tensor:
     """A face a number: so many pixels of a nose found, so many missed."""
-    counts = torch.zeros(len(right), NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    counts = torch.zeros(len(right), PAPER9.num_classes, PAPER9.num_classes, dtype=torch.int64)
     counts[:, NOSE, NOSE] = torch.tensor(right)
     counts[:, NOSE, 0] = torch.tensor(missed)
     return counts
 
 
 def report_of(counts: dict[int, dict[str, Tensor]], dataset: str = "helen") -> TableReport:
-    return TableReport("title", dataset, ("iCNN", "STN-iCNN"), counts)
+    return TableReport("title", dataset, ("iCNN", "STN-iCNN"), counts, PAPER9)
 
 
 def test_phases_come_after_those_that_they_start_from_and_once() -> None:
@@ -140,6 +140,7 @@ def test_sizes_are_compared_with_the_first_for_each_system(tmp_path: Path) -> No
             64: {"iCNN": counts_of(50), "STN-iCNN": counts_of(60)},
             128: {"iCNN": counts_of(40), "STN-iCNN": counts_of(90)},
         },
+        PAPER9,
     )
     better, worse = 2 * 90 / 190 - 2 * 60 / 130, 2 * 40 / 90 - 2 * 50 / 110
     assert found["differences"] == {

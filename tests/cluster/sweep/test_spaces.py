@@ -18,7 +18,7 @@ from cluster.sweep.spaces import (
 )
 from jobs.options import parse_job
 from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig, same_size
-from stn_icnn.labels import FINE_NETWORKS
+from stn_icnn.labels import PAPER9
 
 CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
 
@@ -179,7 +179,7 @@ def test_without_a_space_it_is_rates_and_sizes_around_the_preset_s(preset: str) 
         space = default_space(config, phases)
         assert list(space) == [
             *(f"optim.lr_{name}" for name in rates),
-            *(f"model.{size}_px.{n}" for size in ("patch", "window") for n in FINE_NETWORKS),
+            *(f"model.{size}_px.{n}" for size in ("patch", "window") for n in PAPER9.fine_networks),
         ]
         assert all(contains(one, current_value(config, name)) for name, one in space.items())
 

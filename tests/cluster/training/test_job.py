@@ -36,6 +36,7 @@ from stn_icnn.context import LocalContext, Metrics
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import build_model
@@ -159,6 +160,7 @@ def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
         val_shards=data.shards("val"),
         start=None,
         loader_processes=0,
+        label_set=PAPER9,
     )
 
 
@@ -229,7 +231,11 @@ def test_f1_from_two_workers_equals_f1_from_one(
         score_split,
         # All 12 faces in batches of 8 and 4: one for each worker.
         ScoringTask(
-            {MODEL: model_file.read_bytes()}, every_shard, data.shards("val"), examples_per_kind=3
+            {MODEL: model_file.read_bytes()},
+            every_shard,
+            data.shards("val"),
+            examples_per_kind=3,
+            label_set=PAPER9,
         ),
         name="evaluate",
         storage=Folder(tmp_path),
@@ -239,7 +245,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
     )
     loaded = load_checkpoint(model_file)
     model = prepare_model(loaded.model, loaded.config, torch.device("cpu"))
-    faces = ShardedFaces([shard.url for shard in every_shard])
+    faces = ShardedFaces([shard.url for shard in every_shard], PAPER9)
     alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
     scored = result.return_value
     from_two = scored.counts[MODEL]
@@ -251,7 +257,7 @@ def test_f1_from_two_workers_equals_f1_from_one(
     assert min(indices) < 8 <= max(indices), "faces of both workers"
     for index, face in zip(indices, shown.values(), strict=True):
         truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
-        assert torch.equal(confusion(truth, predicted), from_two[index])
+        assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), from_two[index])
         assert np.array_equal(face.image, faces[Request(index)].image.permute(1, 2, 0))
 
 

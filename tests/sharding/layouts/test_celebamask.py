@@ -12,7 +12,7 @@ from sharding.layouts.celebamask import LAYOUT
 from sharding.layouts.raw import Item, RawSample
 from sharding.storage.location import open_location
 from stn_icnn.decoding import RejectedError
-from stn_icnn.labels import CLASS_ID
+from stn_icnn.labels import PAPER9
 
 Draw = Callable[..., None]
 WHOLE = (0, 0, 512, 512)
@@ -33,8 +33,8 @@ def test_left_eye_of_the_subject_is_in_the_right_half(tmp_path: Path, draw_celeb
     draw_celebamask(tmp_path, 7)
     labels = read(tmp_path, 7).labels
     for part in ("eye", "brow"):
-        left = np.nonzero(labels == CLASS_ID[f"left_{part}"])[1]
-        right = np.nonzero(labels == CLASS_ID[f"right_{part}"])[1]
+        left = np.nonzero(labels == PAPER9.class_id[f"left_{part}"])[1]
+        right = np.nonzero(labels == PAPER9.class_id[f"right_{part}"])[1]
         assert left.min() > 256 > right.max()
 
 
@@ -57,7 +57,7 @@ def test_every_part_has_its_class(tmp_path: Path, draw_celebamask: Draw):
         (20, 20): "background",
     }
     assert {xy: labels[xy[1], xy[0]] for xy in centres} == {
-        xy: CLASS_ID[name] for xy, name in centres.items()
+        xy: PAPER9.class_id[name] for xy, name in centres.items()
     }
 
 
@@ -78,7 +78,7 @@ def test_later_part_covers_earlier(
     tmp_path: Path, draw_celebamask: Draw, parts: tuple[str, str], on_top: str
 ):
     draw_celebamask(tmp_path, 7, parts=dict.fromkeys(parts, WHOLE))
-    assert (read(tmp_path, 7).labels == CLASS_ID[on_top]).all()
+    assert (read(tmp_path, 7).labels == PAPER9.class_id[on_top]).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA"])
@@ -96,12 +96,15 @@ def test_palette_mask_with_indices_0_and_1(tmp_path: Path, draw_celebamask: Draw
     mask.save(tmp_path / "CelebAMask-HQ-mask-anno/0/00007_nose.png")
     labels = read(tmp_path, 7).labels
     assert (labels[:, :256] == 0).all()
-    assert (labels[:, 256:] == CLASS_ID["nose"]).all()
+    assert (labels[:, 256:] == PAPER9.class_id["nose"]).all()
 
 
 def test_part_without_file_is_absent(tmp_path: Path, draw_celebamask: Draw):
     draw_celebamask(tmp_path, 7, parts={"skin": WHOLE, "l_eye": (300, 200, 350, 220)})
-    assert set(np.unique(read(tmp_path, 7).labels)) == {CLASS_ID["skin"], CLASS_ID["left_eye"]}
+    assert set(np.unique(read(tmp_path, 7).labels)) == {
+        PAPER9.class_id["skin"],
+        PAPER9.class_id["left_eye"],
+    }
 
 
 def test_masks_lie_in_the_folder_of_id_over_2000(tmp_path: Path, draw_celebamask: Draw):
@@ -123,7 +126,7 @@ def test_image_of_1024_is_halved_in_place(tmp_path: Path, draw_celebamask: Draw)
     assert raw.original_size == (1024, 1024)
     assert raw.jpeg is None
     bright = np.asarray(raw.image.convert("L")) > 127
-    np.testing.assert_array_equal(bright, raw.labels == CLASS_ID["nose"])
+    np.testing.assert_array_equal(bright, raw.labels == PAPER9.class_id["nose"])
 
 
 @pytest.mark.parametrize(

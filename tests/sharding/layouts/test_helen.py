@@ -12,7 +12,7 @@ from sharding.layouts.helen import LAYOUT
 from sharding.layouts.raw import Item, RawSample
 from sharding.storage.location import open_location
 from stn_icnn.decoding import RejectedError
-from stn_icnn.labels import CLASS_ID
+from stn_icnn.labels import PAPER9
 
 Draw = Callable[..., None]
 
@@ -30,10 +30,10 @@ def test_sides_are_swapped_to_the_subjects(tmp_path: Path, draw_helen: Draw):
     """HELEN's lbl02 and lbl04 are on the viewer's left: the subject's right."""
     draw_helen(tmp_path, "1_1")
     labels = read(tmp_path, "1_1").labels
-    assert labels[37, 30] == CLASS_ID["right_brow"]
-    assert labels[37, 70] == CLASS_ID["left_brow"]
-    assert labels[48, 30] == CLASS_ID["right_eye"]
-    assert labels[48, 70] == CLASS_ID["left_eye"]
+    assert labels[37, 30] == PAPER9.class_id["right_brow"]
+    assert labels[37, 70] == PAPER9.class_id["left_brow"]
+    assert labels[48, 30] == PAPER9.class_id["right_eye"]
+    assert labels[48, 70] == PAPER9.class_id["left_eye"]
 
 
 def test_every_other_map_keeps_its_class(tmp_path: Path, draw_helen: Draw):
@@ -49,7 +49,7 @@ def test_every_other_map_keeps_its_class(tmp_path: Path, draw_helen: Draw):
         (50, 10): "hair",
     }
     assert {xy: labels[xy[1], xy[0]] for xy in names} == {
-        xy: CLASS_ID[name] for xy, name in names.items()
+        xy: PAPER9.class_id[name] for xy, name in names.items()
     }
 
 
@@ -86,7 +86,7 @@ def test_large_image_is_reduced_with_its_maps(tmp_path: Path, draw_helen: Draw):
     assert raw.jpeg is None
     expected = np.zeros((1024, 500), bool)
     expected[400:600, 150:350] = True
-    np.testing.assert_array_equal(raw.labels == CLASS_ID["nose"], expected)
+    np.testing.assert_array_equal(raw.labels == PAPER9.class_id["nose"], expected)
     np.testing.assert_array_equal(np.asarray(raw.image.convert("L")) > 127, expected)
 
 
@@ -101,7 +101,7 @@ def test_maps_are_reduced_before_the_argmax(tmp_path: Path, draw_helen: Draw):
     draw_helen(tmp_path, "1_1", maps=maps, size=size)
     labels = read(tmp_path, "1_1").labels
     assert labels.shape == (32, 1024)
-    assert (labels[:, 1:-1] == CLASS_ID["hair"]).all()
+    assert (labels[:, 1:-1] == PAPER9.class_id["hair"]).all()
 
 
 def test_exif_rotation_is_honoured(tmp_path: Path, draw_helen: Draw):

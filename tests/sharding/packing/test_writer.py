@@ -20,7 +20,7 @@ from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.storage.location import open_location
-from stn_icnn.labels import CLASS_ID
+from stn_icnn.labels import PAPER9
 
 Draw = Callable[..., None]
 
@@ -52,10 +52,10 @@ def killed_after(num_shards: int) -> Callable[..., Iterator[ShardRecord]]:
 
 def test_parts_are_measured_in_pixels_with_centres_at_a_half():
     labels = np.zeros((10, 20), np.uint8)
-    labels[2:4, 5:8] = CLASS_ID["left_eye"]
-    labels[7, 10:12] = CLASS_ID["upper_lip"]
-    labels[9, 10:12] = CLASS_ID["lower_lip"]
-    assert measure_parts(labels) == {
+    labels[2:4, 5:8] = PAPER9.class_id["left_eye"]
+    labels[7, 10:12] = PAPER9.class_id["upper_lip"]
+    labels[9, 10:12] = PAPER9.class_id["lower_lip"]
+    assert measure_parts(labels, PAPER9) == {
         "left_eye": [6.5, 3.0, 5, 2, 8, 4, 6],
         "mouth": [11.0, 8.5, 10, 7, 12, 10, 4],
     }
@@ -90,7 +90,7 @@ def test_webdataset_reads_samples_back(celebamask: Path, tmp_path: Path):
     ]
     labels = Image.open(io.BytesIO(sample["png"]))
     assert (labels.mode, labels.size) == ("L", (512, 512))
-    assert measure_parts(np.asarray(labels)) == info["parts"]
+    assert measure_parts(np.asarray(labels), PAPER9) == info["parts"]
     counted = sum(
         np.bincount(np.asarray(Image.open(io.BytesIO(sample["png"]))).ravel(), minlength=11)
         for sample in samples["train"]

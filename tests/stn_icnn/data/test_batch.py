@@ -8,6 +8,7 @@ import torch
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.labels import PAPER9
 
 
 def sample(key: str, width: int, height: int, value: int) -> Sample:
@@ -23,7 +24,11 @@ def sample(key: str, width: int, height: int, value: int) -> Sample:
 
 def unmoved() -> Augmentation:
     return draw(
-        AugmentConfig(operations=False), [(100, 50)], [0], RandomDraws.from_seeds([[0]])
+        AugmentConfig(operations=False),
+        PAPER9,
+        [(100, 50)],
+        [0],
+        RandomDraws.from_seeds([[0]], PAPER9.num_parts),
     ).map(itemgetter(0))
 
 

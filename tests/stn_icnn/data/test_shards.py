@@ -20,7 +20,7 @@ from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import PAPER9
 
 Faces = Callable[..., ShardedFaces]
 TAR_BLOCK = 512
@@ -62,14 +62,14 @@ def twelve(tmp_path: Path) -> list[str]:
 
 
 def chosen(shards: list[str], num_images: int, seed: int) -> list[str]:
-    faces = ShardedFaces(shards)
+    faces = ShardedFaces(shards, PAPER9)
     faces.select(num_images, seed)
     assert len(faces) == num_images
     return faces.keys([Request(i) for i in range(num_images)])
 
 
 def test_the_seed_alone_chooses_faces(twelve: list[str]) -> None:
-    all_keys = [place.key for place in ShardedFaces(twelve).samples]
+    all_keys = [place.key for place in ShardedFaces(twelve, PAPER9).samples]
     five = chosen(twelve, 5, seed=1)
     assert five == chosen(twelve, 5, seed=1)
     assert five == sorted(five, key=all_keys.index)
@@ -89,12 +89,12 @@ def test_the_same_faces_are_chosen_however_they_are_sharded(
 @pytest.mark.parametrize("num_images", [0, 13])
 def test_no_more_faces_are_chosen_than_there_are(twelve: list[str], num_images: int) -> None:
     with pytest.raises(ValueError, match=f"from 1 to the 12 faces, got {num_images}"):
-        ShardedFaces(twelve).select(num_images, 0)
+        ShardedFaces(twelve, PAPER9).select(num_images, 0)
 
 
 def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
-    return ShardedFaces([path])
+    return ShardedFaces([path], PAPER9)
 
 
 # --- reading
@@ -109,7 +109,7 @@ def test_a_sample_is_what_was_written(tmp_path: Path):
     assert np.array_equal(sample.labels, np.array(Image.open(io.BytesIO(written["png"]))))
     assert sample.image.dtype == sample.labels.dtype == torch.uint8
     assert torch.equal(one_sample(tmp_path).labels(0), sample.labels)
-    nose = [part.name for part in PARTS].index("nose")
+    nose = [part.name for part in PAPER9.parts].index("nose")
     assert sample.present.tolist() == [i == nose for i in range(6)]
     assert sample.centres[nose].tolist() == [4.25, 6.5]
     assert sample.augmentation is None
@@ -120,8 +120,9 @@ def test_centres_of_built_shards_are_those_of_the_labels(tiny_faces: Faces):
     faces = tiny_faces("train")
     for i in range(len(faces)):
         sample = faces[Request(i)]
-        for part, centre, present in zip(PARTS, sample.centres, sample.present, strict=True):
-            ys, xs = np.nonzero(np.isin(sample.labels, part.classes))
+        found = zip(PAPER9.part_classes, sample.centres, sample.present, strict=True)
+        for classes, centre, present in found:
+            ys, xs = np.nonzero(np.isin(sample.labels, classes))
             assert bool(present) == bool(len(xs))
             if present:
                 expected = [xs.mean() + 0.5, ys.mean() + 0.5]
@@ -211,7 +212,7 @@ def test_readers_shares_together_are_the_global_batches(
     twelve: list[str], num_readers: int, num_processes: int
 ):
     """The same samples with the same augmentation, however many read them, and with what."""
-    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
     plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=1)
     assert list(together(faces, plan, num_readers, num_processes)) == expected(faces, plan)
 
@@ -219,7 +220,7 @@ def test_readers_shares_together_are_the_global_batches(
 @pytest.mark.parametrize("after", NUM_READERS)
 @pytest.mark.parametrize("before", NUM_READERS)
 def test_other_readers_go_on_at_the_very_next_batch(twelve: list[str], before: int, after: int):
-    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
     plan = plan_epoch(len(faces), 2, 6, seed=3, epoch=1)
     wanted = expected(faces, plan)
     for step in range(1, len(plan)):
@@ -229,14 +230,14 @@ def test_other_readers_go_on_at_the_very_next_batch(twelve: list[str], before: i
 
 
 def test_epochs_and_copies_are_augmented_differently(twelve: list[str]):
-    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
     requests = [Request(0, epoch, copy) for epoch in range(3) for copy in range(3)]
     seeds = {int(faces[request].augmentation.noise_seed) for request in requests}
     assert len(seeds) == 9
 
 
 def test_loader_processes_read_the_same_and_pass_errors_on(twelve: list[str], tmp_path: Path):
-    faces = ShardedFaces(twelve, augment=AugmentConfig(), seed=3)
+    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
     plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=0)
     here, there = load_batches(faces, plan), load_batches(faces, plan, num_processes=1)
     for ours, theirs in zip(here, there, strict=True):
@@ -261,7 +262,7 @@ def test_the_next_batch_is_read_while_one_is_used(twelve: list[str]):
                 second_is_read.set()
             return batch
 
-    batches = load_batches(Watched(twelve), [[Request(i)] for i in range(4)])
+    batches = load_batches(Watched(twelve, PAPER9), [[Request(i)] for i in range(4)])
     next(batches)
     assert second_is_read.wait(timeout=60)
     batches.close()
@@ -288,7 +289,7 @@ def test_a_shard_cut_off_in_its_last_member_is_refused(twelve: list[str]):
     content_end = whole.rstrip(b"\0")
     Path(twelve[1]).write_bytes(content_end[: -TAR_BLOCK - 5])
     with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar: .*; run `sharding verify`"):
-        ShardedFaces(twelve)
+        ShardedFaces(twelve, PAPER9)
 
 
 def header_offsets(path: str) -> list[int]:
@@ -302,7 +303,7 @@ def test_a_shard_cut_off_between_samples_is_refused(twelve: list[str]):
         whole = Path(twelve[1]).read_bytes()
         Path(twelve[1]).write_bytes(whole[:end])
         with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
-            ShardedFaces(twelve)
+            ShardedFaces(twelve, PAPER9)
         Path(twelve[1]).write_bytes(whole)
 
 
@@ -312,20 +313,20 @@ def test_a_shard_with_a_damaged_header_is_refused(twelve: list[str]):
     content[header_offsets(twelve[1])[6] + 150] ^= 0xFF  # in the checksum
     Path(twelve[1]).write_bytes(content)
     with pytest.raises(ValueError, match=r"corrupt shard .*1\.tar"):
-        ShardedFaces(twelve)
+        ShardedFaces(twelve, PAPER9)
 
 
 def test_a_file_that_is_no_tar_is_refused(tmp_path: Path):
     (tmp_path / "x.tar").write_bytes(b"<html>no such key</html>" * 100)
     with pytest.raises(ValueError, match=r"corrupt shard .*x\.tar"):
-        ShardedFaces([str(tmp_path / "x.tar")])
+        ShardedFaces([str(tmp_path / "x.tar")], PAPER9)
 
 
 def test_a_sample_without_labels_is_refused(tmp_path: Path):
     content = {name: data for name, data in members(0).items() if name != "png"}
     path = write_shard(tmp_path / "000003.tar", {"face1": members(1), "face2": content})
     with pytest.raises(ValueError, match=r"corrupt shard .*000003\.tar: sample face2 lacks png"):
-        ShardedFaces([path])
+        ShardedFaces([path], PAPER9)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +355,7 @@ def test_a_sample_that_cannot_be_used_stops_it_by_name(tmp_path: Path, changed: 
 
 
 def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
-    faces = ShardedFaces(twelve)
+    faces = ShardedFaces(twelve, PAPER9)
     Path(twelve[2]).write_bytes(Path(twelve[2]).read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"2\.tar, sample face11: the shard ends before"):
         faces[Request(11)]
@@ -362,6 +363,6 @@ def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
 
 def test_an_image_over_the_canvas_limit_is_refused(tmp_path: Path):
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0, width=65, height=20)})
-    assert ShardedFaces([path], canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
+    assert ShardedFaces([path], PAPER9, canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
     with pytest.raises(ValueError, match=r"face42: 65 x 20 px is over .*model\.canvas_px \(64\)"):
-        ShardedFaces([path], canvas_px=64)[Request(0)]
+        ShardedFaces([path], PAPER9, canvas_px=64)[Request(0)]

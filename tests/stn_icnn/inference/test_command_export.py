@@ -10,7 +10,7 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import PARTS
+from stn_icnn.labels import PAPER9
 
 RUNNING = Path(__file__).parents[3] / "docs" / "running.md"
 
@@ -43,7 +43,7 @@ def test_the_file_can_be_used_as_documented(
     assert labels.any()
     assert (labels == face.labels).mean() > 0.999
     assert np.allclose(list(found["named"].values()), face.windows, atol=0.02)
-    assert list(found["named"]) == [part.name for part in PARTS]
+    assert list(found["named"]) == [part.name for part in PAPER9.parts]
 
 
 def test_a_file_that_is_there_is_kept(tiny_model: Path, tmp_path: Path, capsys):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import MODEL_CLASSES, PARTS
+from stn_icnn.labels import PAPER9
 
 SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
 
@@ -52,10 +52,10 @@ def test_every_photograph_gets_labels_overlay_and_windows(
         stem = Path(name).stem
         labels = Image.open(out / f"{stem}.png")
         assert labels.size == size
-        assert set(np.unique(labels)) <= set(MODEL_CLASSES)
+        assert set(np.unique(labels)) <= set(PAPER9.model_classes)
         assert Image.open(out / f"{stem}_overlay.jpg").size == size
         windows = json.loads((out / f"{stem}_windows.json").read_text())["windows"]
-        assert list(windows) == [part.name for part in PARTS]
+        assert list(windows) == [part.name for part in PAPER9.parts]
         x, y, width, height = windows["nose"]
         assert abs(x - size[0] / 2) < 3
         assert abs(y - 0.58 * size[1]) < 3

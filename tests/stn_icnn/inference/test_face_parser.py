@@ -10,9 +10,8 @@ from PIL import Image
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser, fit_to_scale, load_photo
-from stn_icnn.labels import MODEL_CLASSES, PAPER9, PARTS
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
-from stn_icnn.networks.localizer import MEAN_CENTRES
 from stn_icnn.networks.model import build_model
 
 Parser = Callable[..., FaceParser]
@@ -56,7 +55,7 @@ def test_array_image_and_file_give_one_label_map_of_the_photograph_s_size(
     assert faces[0].labels.dtype == np.uint8
     found = set(np.unique(faces[0].labels).tolist())
     assert len(found) > 3
-    assert found <= set(MODEL_CLASSES)
+    assert found <= set(PAPER9.model_classes)
     for face in faces:
         assert np.array_equal(face.image, pixels)
         assert np.array_equal(face.labels, faces[0].labels)
@@ -105,9 +104,9 @@ def test_windows_are_in_the_photograph_s_pixels(
     scaled = Checkpoint(checkpoint.model, checkpoint.config, facts(px, fit), "end_to_end")
     face = FaceParser(scaled, "cpu").parse(photo(width=100, height=60))
     assert face.labels.shape == (60, 100)
-    for (x, y, width, height), (share_x, share_y), side in zip(
-        face.windows, MEAN_CENTRES, PAPER9.per_part(checkpoint.config.model.window_px), strict=True
-    ):
+    sides = PAPER9.per_part(checkpoint.config.model.window_px)
+    for (x, y, width, height), part, side in zip(face.windows, PAPER9.parts, sides, strict=True):
+        share_x, share_y = part.centre
         assert (x, y) == pytest.approx((100 * share_x, 60 * share_y), abs=1)
         assert (width, height) == pytest.approx((factor * side, factor * side), rel=0.02)
 
@@ -117,8 +116,8 @@ def test_a_part_s_labels_lie_in_its_window(checkpoint: Checkpoint, px: int, fit:
     scaled = Checkpoint(checkpoint.model, checkpoint.config, facts(px, fit), "end_to_end")
     face = FaceParser(scaled, "cpu").parse(photo(width=160, height=160))
     assert face.labels.any()
-    for part, (x, y, width, height) in zip(PARTS, face.windows, strict=True):
-        ys, xs = np.nonzero(np.isin(face.labels, part.classes))
+    for classes, (x, y, width, height) in zip(PAPER9.part_classes, face.windows, strict=True):
+        ys, xs = np.nonzero(np.isin(face.labels, classes))
         assert (np.abs(xs + 0.5 - x) <= width / 2).all()
         assert (np.abs(ys + 0.5 - y) <= height / 2).all()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stn_icnn.inference import onnx_export as export
 from stn_icnn.inference.face_parser import FaceParser, fitted_size
 from stn_icnn.inference.onnx_export import MIN_EQUAL_LABELS, OPSET, export_onnx
-from stn_icnn.labels import MODEL_CLASSES, PARTS
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_so_it_does_on_real_faces(session: Session, parser: FaceParser, size: tu
 def test_there_are_labels_to_compare(session: Session):
     """Else they might agree for there being none, or windows for being alike."""
     labels, windows = session.run(None, {"images": photos(2, 90, 80).numpy()})
-    assert len(set(np.unique(labels)) & set(MODEL_CLASSES)) >= 4
+    assert len(set(np.unique(labels)) & set(PAPER9.model_classes)) >= 4
     assert (labels == 0).mean() < 0.9
     assert np.abs(windows[0] - windows[1]).max() > 0.1
 
@@ -127,7 +127,7 @@ def test_the_file_says_what_it_takes_and_gives(session: Session, exported: Path)
     said = session.get_modelmeta().custom_metadata_map
     assert "uint8, RGB" in said["input"]
     assert json.loads(said["classes"])[4] == "left_eye"
-    assert json.loads(said["parts"]) == [part.name for part in PARTS]
+    assert json.loads(said["parts"]) == [part.name for part in PAPER9.parts]
     assert json.loads(said["config"])["model"]["coarse_px"] == 32
     assert (said["dataset"], said["scale_px"], said["scale_fit"]) == ("helen", "96", "at_most")
     path = exported / "new" / "model.onnx"

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
@@ -22,7 +23,7 @@ def test_a_folded_network_computes_the_same() -> None:
     torch.manual_seed(0)
     for network, x in (
         (trained(ICNN(4)), torch.rand(2, 3, 37, 41)),
-        (trained(Localizer(64)), torch.rand(2, 9, 64, 64)),
+        (trained(Localizer(PAPER9, 64)), torch.rand(2, 9, 64, 64)),
     ):
         before = {name: value.clone() for name, value in network.state_dict().items()}
         folded = fold_batch_norm(network)

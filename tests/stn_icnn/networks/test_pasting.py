@@ -11,7 +11,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, PARTS, PARTS_OF_NETWORK
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.model import Parsing, build_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.confusion import parse_batch, parse_batch_coarsely
@@ -19,13 +19,13 @@ from stn_icnn.scoring.confusion import parse_batch, parse_batch_coarsely
 
 def parsing_with(part_logits: dict[str, Tensor], windows: Tensor) -> Parsing:
     nothing = torch.zeros(1)
-    return Parsing(nothing, nothing, windows, {}, part_logits)
+    return Parsing(nothing, nothing, windows, {}, part_logits, PAPER9)
 
 
 def confident(network: str, channel: int, px: int = 9) -> Tensor:
     """`[1, P, C, px, px]` logits that are sure of one channel for the network's first part."""
-    parts = PARTS_OF_NETWORK[network]
-    logits = torch.zeros(1, len(parts), 1 + len(PARTS[parts[0]].classes), px, px)
+    parts = PAPER9.parts_of_network[network]
+    logits = torch.zeros(1, len(parts), 1 + len(PAPER9.part_classes[parts[0]]), px, px)
     logits[:, :, 0] = 20
     logits[:, 0, 0] = 0
     logits[:, 0, channel] = 20
@@ -39,8 +39,8 @@ def test_parts_are_pasted_where_their_windows_lie() -> None:
     windows[0, 5] = torch.tensor([31.0, 40.0, 12.0, 6.0])
     parsing = parsing_with({"nose": confident("nose", 1), "mouth": confident("mouth", 2)}, windows)
     labels = label_maps(parsing, [(60, 50)])[0]
-    assert bool((labels[16:24, 25:35] == CLASS_ID["nose"]).all())
-    assert bool((labels[37:43, 25:37] == CLASS_ID["inner_mouth"]).all())
+    assert bool((labels[16:24, 25:35] == PAPER9.class_id["nose"]).all())
+    assert bool((labels[37:43, 25:37] == PAPER9.class_id["inner_mouth"]).all())
     assert int((labels != 0).sum()) == 8 * 10 + 6 * 12
 
 
@@ -52,7 +52,7 @@ def test_overlapping_parts_are_settled_by_the_surer() -> None:
     mouth[:, :, 3] = 6.0
     parsing = parsing_with({"nose": nose, "mouth": mouth}, windows)
     (labels,) = label_maps(parsing, [(40, 40)])
-    assert labels[20, 20] == CLASS_ID["lower_lip"]
+    assert labels[20, 20] == PAPER9.class_id["lower_lip"]
 
 
 def test_label_map_at_twice_the_size_lies_on_the_same_face() -> None:
@@ -73,7 +73,7 @@ def test_label_maps_have_the_images_sizes_and_the_models_classes(
         for labels, (width, height) in zip(maps, batch.host_sizes, strict=True):
             assert labels.dtype == torch.uint8
             assert labels.shape == (height, width)
-            assert set(labels.unique().tolist()) <= set(MODEL_CLASSES)
+            assert set(labels.unique().tolist()) <= set(PAPER9.model_classes)
 
 
 def equations_5_and_6(parsing: Parsing, index: int, size: tuple[int, int], scale: float) -> Tensor:
@@ -82,9 +82,9 @@ def equations_5_and_6(parsing: Parsing, index: int, size: tuple[int, int], scale
     x = torch.arange(width) + 0.5
     y = torch.arange(height) + 0.5
     background = torch.ones(height, width)
-    probs = torch.zeros(len(MODEL_CLASSES), height, width)
+    probs = torch.zeros(len(PAPER9.model_classes), height, width)
     for name, logits in parsing.part_logits.items():
-        for place, part in enumerate(PARTS_OF_NETWORK[name]):
+        for place, part in enumerate(PAPER9.parts_of_network[name]):
             cx, cy, w, h = (parsing.windows[index, part] * scale).tolist()
             u, v = (x - cx) * (2 / w), (y - cy) * (2 / h)
             inside = (u.abs() <= 1)[None] & (v.abs() <= 1)[:, None]
@@ -92,10 +92,12 @@ def equations_5_and_6(parsing: Parsing, index: int, size: tuple[int, int], scale
             patch = logits[index, place].softmax(dim=0)[None]
             pasted = F.grid_sample(patch, grid, padding_mode="border", align_corners=False)[0]
             background *= torch.where(inside, pasted[0], 1.0)
-            for channel, class_id in enumerate(PARTS[part].classes, start=1):
-                probs[MODEL_CLASSES.index(class_id)] = torch.where(inside, pasted[channel], 0.0)
+            for channel, class_id in enumerate(PAPER9.part_classes[part], start=1):
+                probs[PAPER9.model_classes.index(class_id)] = torch.where(
+                    inside, pasted[channel], 0.0
+                )
     probs[0] = background
-    return torch.tensor(MODEL_CLASSES)[probs.argmax(dim=0)]
+    return torch.tensor(PAPER9.model_classes)[probs.argmax(dim=0)]
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.3])
@@ -105,8 +107,8 @@ def test_label_maps_are_those_of_the_printed_equations(scale: float) -> None:
     windows = 60 * torch.rand(8, 6, 4, generator=generator) + torch.tensor([-5.0, -5.0, 4.0, 4.0])
     windows[0, 2] = torch.tensor([-40.0, 20.0, 20.0, 20.0])
     logits = {
-        name: 3 * torch.randn(8, len(parts), 1 + len(PARTS[parts[0]].classes), 9, 9)
-        for name, parts in PARTS_OF_NETWORK.items()
+        name: 3 * torch.randn(8, len(parts), 1 + len(PAPER9.part_classes[parts[0]]), 9, 9)
+        for name, parts in PAPER9.parts_of_network.items()
     }
     parsing = parsing_with(logits, windows)
     size = (round(60 * scale), round(50 * scale))
@@ -127,6 +129,8 @@ def test_a_face_whose_windows_all_lie_beside_it_is_background() -> None:
 def test_coarse_label_maps_are_the_likeliest_class_of_the_enlarged_probabilities() -> None:
     logits = 3 * torch.randn(2, 9, 16, 16, generator=torch.Generator().manual_seed(0))
     sizes = [(40, 30), (16, 64)]
-    for face, size, labels in zip(logits, sizes, coarse_label_maps(logits, sizes), strict=True):
+    for face, size, labels in zip(
+        logits, sizes, coarse_label_maps(logits, sizes, PAPER9), strict=True
+    ):
         enlarged = F.interpolate(face.softmax(dim=0)[None], size=size[::-1], mode="bilinear")
-        assert torch.equal(labels, torch.tensor(MODEL_CLASSES)[enlarged[0].argmax(dim=0)])
+        assert torch.equal(labels, torch.tensor(PAPER9.model_classes)[enlarged[0].argmax(dim=0)])

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.labels import CLASS_ID, F1_ROWS, NUM_CLASSES
+from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.f1_report import (
     write_report,
 )
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_TABLES
-from stn_icnn.reporting.tables import HEADINGS
+from stn_icnn.reporting.tables import f1_headings
 from stn_icnn.scoring.examples import ScoredFace, pick_examples
 from stn_icnn.scoring.f1 import bootstrap_interval, confusion, f1_rows
 
-NOSE, SKIN = CLASS_ID["nose"], CLASS_ID["skin"]
+NOSE, SKIN = PAPER9.class_id["nose"], PAPER9.class_id["skin"]
 KEYS = [f"face_{i}" for i in range(7)]
-ROWS = [*F1_ROWS, "mean"]
+ROWS = [*PAPER9.f1_rows, "mean"]
 
 
 def faces(num_missed: int) -> tuple[list[ScoredFace], Tensor]:
@@ -35,13 +36,16 @@ def faces(num_missed: int) -> tuple[list[ScoredFace], Tensor]:
         predicted[:, 5 : 5 + i + num_missed] = 0
         photo = np.full((22, 30, 3), 10 * i, dtype=np.uint8)
         examples.append(ScoredFace(key, photo, truth, predicted))
-    counts = [confusion(torch.from_numpy(e.truth), torch.from_numpy(e.predicted)) for e in examples]
+    counts = [
+        confusion(torch.from_numpy(e.truth), torch.from_numpy(e.predicted), PAPER9.num_classes)
+        for e in examples
+    ]
     return examples, torch.stack(counts)
 
 
 def written(folder: Path, dataset: str = "helen") -> dict[str, Any]:
     examples, counts = faces(num_missed=1)
-    picked = pick_examples(counts, KEYS, num=2)
+    picked = pick_examples(counts, KEYS, PAPER9, num=2)
     return write_report(
         folder,
         systems={"STN-iCNN": counts, "coarse network": faces(num_missed=5)[1]},
@@ -50,6 +54,7 @@ def written(folder: Path, dataset: str = "helen") -> dict[str, Any]:
         title="Bars",
         metadata={"commit": "abc"},
         examples={kind: [examples[i] for i in of_kind] for kind, of_kind in picked.items()},
+        label_set=PAPER9,
     )
 
 
@@ -86,8 +91,8 @@ def test_numbers_are_those_of_the_summed_counts(tmp_path: Path) -> None:
     _, counts = faces(num_missed=1)
     assert report["num_images"] == 7
     assert report["main"] == "STN-iCNN"
-    assert report["systems"]["STN-iCNN"] == f1_rows(counts.sum(dim=0))
-    assert report["overall_interval"]["STN-iCNN"] == list(bootstrap_interval(counts))
+    assert report["systems"]["STN-iCNN"] == f1_rows(counts.sum(dim=0), PAPER9)
+    assert report["overall_interval"]["STN-iCNN"] == list(bootstrap_interval(counts, PAPER9))
     # Face i misses i + 1 of 20 columns and adds none, so its F1 is 2 (19 - i) / (39 - i).
     of_images = [2 * (19 - i) / (39 - i) for i in range(7)]
     summary = report["per_image_overall"]["STN-iCNN"]
@@ -110,7 +115,7 @@ def test_tables_agree(tmp_path: Path, dataset: str, num_paper: int) -> None:
 
     assert list(of_csv) == list(expected)
     assert list(of_markdown) == ["F1", *expected]
-    assert of_markdown["F1"] == list(HEADINGS.values())
+    assert of_markdown["F1"] == list(f1_headings(PAPER9).values())
     for name, rows in expected.items():
         for column, row in enumerate(ROWS):
             value = rows[row]
@@ -136,7 +141,7 @@ def test_per_image_table(tmp_path: Path) -> None:
     ]
     _, counts = faces(num_missed=1)
     for line, image_counts in zip(lines[:7], counts, strict=True):
-        assert float(line["overall"]) == f1_rows(image_counts)["overall"]
+        assert float(line["overall"]) == f1_rows(image_counts, PAPER9)["overall"]
         assert line["skin"] == ""
 
 
@@ -154,7 +159,7 @@ def test_overlays_show_the_example_they_name(tmp_path: Path) -> None:
     assert report["examples"]["worst_1.png"]["overall"] == pytest.approx(26 / 33)
     _, image, truth, predicted = examples[6]
     picture = np.asarray(Image.open(tmp_path / "worst_1.png"))
-    assert np.array_equal(picture, side_by_side(image, truth, predicted))
+    assert np.array_equal(picture, side_by_side(image, truth, predicted, PAPER9))
 
 
 def test_chart_is_a_picture_and_leaves_pyplot_alone(tmp_path: Path) -> None:
@@ -167,7 +172,7 @@ def test_chart_is_a_picture_and_leaves_pyplot_alone(tmp_path: Path) -> None:
 
 
 def test_system_that_finds_nothing_where_nothing_is_has_null_rows(tmp_path: Path) -> None:
-    nothing = torch.zeros(2, NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
+    nothing = torch.zeros(2, PAPER9.num_classes, PAPER9.num_classes, dtype=torch.int64)
     nothing[:, 0, 0] = 9
     half = nothing.clone()
     half[1, NOSE, NOSE] = 5
@@ -179,18 +184,20 @@ def test_system_that_finds_nothing_where_nothing_is_has_null_rows(tmp_path: Path
         title="Empty",
         metadata={},
         examples={},
+        label_set=PAPER9,
     )
     json.loads((tmp_path / "f1.json").read_text(), parse_constant=refuse)
     assert set(report["systems"]["b"].values()) == {None}
     assert report["overall_interval"]["b"] is None
     assert report["per_image_overall"]["a"]["num_undefined"] == 1
     assert report["per_image_overall"]["b"]["median"] is None
-    assert pick_examples(half, ["x", "y"]) == {"best": [1], "median": [1], "worst": [1]}
+    assert pick_examples(half, ["x", "y"], PAPER9) == {"best": [1], "median": [1], "worst": [1]}
 
 
 def test_model_with_skin_reports_it(tmp_path: Path) -> None:
-    counts = torch.diag(torch.arange(1, NUM_CLASSES + 1)).expand(2, -1, -1).clone()
+    counts = torch.diag(torch.arange(1, PAPER9.num_classes + 1)).expand(2, -1, -1).clone()
     counts[:, 0, SKIN] = 2
+    every_class = tuple(replace(one, labelled=True) for one in PAPER9.classes)
     report = write_report(
         tmp_path,
         systems={"eleven classes": counts},
@@ -199,7 +206,7 @@ def test_model_with_skin_reports_it(tmp_path: Path) -> None:
         title="Skin",
         metadata={},
         examples={},
-        classes_of_model=range(NUM_CLASSES),
+        label_set=replace(PAPER9, classes=every_class),
     )
     assert report["systems"]["eleven classes"]["skin"] == pytest.approx(4 / 6)
 
@@ -215,6 +222,7 @@ def test_report_refuses_what_would_mislead(tmp_path: Path) -> None:
             "title": "",
             "metadata": {},
             "examples": {},
+            "label_set": PAPER9,
         }
         write_report(tmp_path / "refused", **{**given, **changed})
 
@@ -233,5 +241,5 @@ def test_report_refuses_what_would_mislead(tmp_path: Path) -> None:
 
 def test_ties_are_settled_by_key() -> None:
     same = faces(num_missed=1)[1][:1].expand(3, -1, -1)
-    picked = pick_examples(same, ["b", "c", "a"], num=1)
+    picked = pick_examples(same, ["b", "c", "a"], PAPER9, num=1)
     assert picked == {"best": [2], "median": [0], "worst": [1]}

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from stn_icnn.reporting.tables import HEADINGS, markdown_table, text_table, write_csv
+from stn_icnn.labels import PAPER9
+from stn_icnn.reporting.tables import f1_headings, markdown_table, text_table, write_csv
 
 
 def test_markdown_table_marks_what_is_missing() -> None:
@@ -20,8 +21,8 @@ def test_csv_holds_numbers_in_full_and_leaves_what_is_missing_empty(tmp_path: Pa
 
 
 def test_text_table() -> None:
-    ours = dict.fromkeys(HEADINGS, 0.5) | {"skin": None, "upper_lip": 0.8764}
-    text = text_table({"STN-iCNN": ours, "paper": {"overall": 0.91}})
+    ours = dict.fromkeys(f1_headings(PAPER9), 0.5) | {"skin": None, "upper_lip": 0.8764}
+    text = text_table({"STN-iCNN": ours, "paper": {"overall": 0.91}}, PAPER9)
     assert text.splitlines() == [
         "          eyes brows  nose in-mouth upper-lip lower-lip mouth  skin overall  mean",
         "STN-iCNN 0.500 0.500 0.500    0.500     0.876     0.500 0.500     -   0.500 0.500",

@@ -13,6 +13,7 @@ from torch import Tensor
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.plan import Request
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
@@ -79,7 +80,7 @@ def test_shown_labels_are_those_that_were_counted(
         for face in (face for some in examples.values() for face in some):
             index = keys.index(face.key)
             truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
-            assert torch.equal(confusion(truth, predicted), counts[index])
+            assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), counts[index])
             sample = faces[Request(index)]
             assert np.array_equal(face.image, sample.image.permute(1, 2, 0))
             assert np.array_equal(face.truth, sample.labels)

@@ -32,7 +32,7 @@ def test_both_pipelines_have_the_same_networks_but_for_the_cropper(
     batch = collate([tiny_faces("test", False)[Request(0)]])
     with torch.inference_mode():
         parsing = baseline.model(batch)
-    shares, _ = centroids(parsing.coarse_logits.softmax(dim=1))
+    shares, _ = centroids(parsing.coarse_logits.softmax(dim=1), baseline.model.label_set)
     assert torch.equal(parsing.locations[..., :2], shares)
 
 

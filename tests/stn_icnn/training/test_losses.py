@@ -11,7 +11,7 @@ from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import RandomDraws, draw
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.geometry import theta_from_windows
-from stn_icnn.labels import CLASS_ID, MODEL_CLASSES, NUM_CLASSES, PARTS, PARTS_OF_NETWORK
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.model import Parsing
 from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
 
@@ -24,7 +24,11 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
     augmentation = None
     if mirrored is not None:
         plain = draw(
-            AugmentConfig(operations=False), [(SIDE, SIDE)], [0], RandomDraws.from_seeds([[0]])
+            AugmentConfig(operations=False),
+            PAPER9,
+            [(SIDE, SIDE)],
+            [0],
+            RandomDraws.from_seeds([[0]], PAPER9.num_parts),
         )
         plain = plain.map(itemgetter(0))
         flip = torch.tensor([[-1.0, 0, SIDE], [0, 1, 0]])
@@ -43,7 +47,7 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
 
 
 def plain_labels(name: str = "background") -> torch.Tensor:
-    return torch.full((SIDE, SIDE), CLASS_ID[name], dtype=torch.uint8)
+    return torch.full((SIDE, SIDE), PAPER9.class_id[name], dtype=torch.uint8)
 
 
 def sure_of(classes: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -57,16 +61,20 @@ def sure_of(classes: torch.Tensor, num_classes: int) -> torch.Tensor:
 def test_an_even_guess_costs_log_9_an_image():
     logits = torch.zeros(3, 9, 16, 16)
     batch = collate([face(plain_labels("nose"))] * 3)
-    assert coarse_loss(logits, batch).item() == pytest.approx(3 * math.log(9))
+    assert coarse_loss(logits, batch, PAPER9).item() == pytest.approx(3 * math.log(9))
 
 
 @pytest.mark.parametrize("name", ["nose", "left_brow", "lower_lip", "skin", "hair"])
 def test_every_class_has_its_channel_and_skin_and_hair_are_background(name: str):
-    channel = MODEL_CLASSES.index(CLASS_ID[name]) if CLASS_ID[name] in MODEL_CLASSES else 0
+    channel = (
+        PAPER9.model_classes.index(PAPER9.class_id[name])
+        if PAPER9.class_id[name] in PAPER9.model_classes
+        else 0
+    )
     right = sure_of(torch.full((1, 16, 16), channel), 9)
     batch = collate([face(plain_labels(name))])
-    assert coarse_loss(right, batch).item() == pytest.approx(0, abs=1e-6)
-    assert coarse_loss(right.roll(1, dims=1), batch).item() == pytest.approx(SURE)
+    assert coarse_loss(right, batch, PAPER9).item() == pytest.approx(0, abs=1e-6)
+    assert coarse_loss(right.roll(1, dims=1), batch, PAPER9).item() == pytest.approx(SURE)
 
 
 def test_coarse_labels_are_those_of_the_image_without_its_padding():
@@ -74,22 +82,22 @@ def test_coarse_labels_are_those_of_the_image_without_its_padding():
     small = replace(
         face(plain_labels()[:8, :8].contiguous()), image=torch.zeros(3, 8, 8, dtype=torch.uint8)
     )
-    small.labels[:4, 4:] = CLASS_ID["nose"]
+    small.labels[:4, 4:] = PAPER9.class_id["nose"]
     truth = torch.zeros(16, 16)
-    truth[:8, 8:] = MODEL_CLASSES.index(CLASS_ID["nose"])
+    truth[:8, 8:] = PAPER9.model_classes.index(PAPER9.class_id["nose"])
     logits = sure_of(torch.stack([truth, torch.zeros(16, 16)]), 9)
     batch = collate([small, face(plain_labels())])
-    assert coarse_loss(logits, batch).item() == pytest.approx(0, abs=1e-6)
+    assert coarse_loss(logits, batch, PAPER9).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_mirrored_face_is_mirrored_and_relabelled():
     labels = plain_labels()
-    labels[:, :8] = CLASS_ID["left_eye"]
+    labels[:, :8] = PAPER9.class_id["left_eye"]
     seen = torch.zeros(1, 16, 16)
-    seen[..., -4:] = MODEL_CLASSES.index(CLASS_ID["right_eye"])
+    seen[..., -4:] = PAPER9.model_classes.index(PAPER9.class_id["right_eye"])
     logits = sure_of(seen, 9)
-    assert coarse_loss(logits, collate([face(labels, mirrored=True)])).item() < 1e-6
-    assert coarse_loss(logits, collate([face(labels, mirrored=False)])).item() > 1
+    assert coarse_loss(logits, collate([face(labels, mirrored=True)]), PAPER9).item() < 1e-6
+    assert coarse_loss(logits, collate([face(labels, mirrored=False)]), PAPER9).item() > 1
 
 
 # --- localizer
@@ -139,22 +147,24 @@ def parsing(batch: Batch, logits: dict[str, torch.Tensor], px: int) -> Parsing:
     """Windows of `px` about (8.5, 16.5), for all parts alike."""
     windows = torch.tensor([8.5, 16.5, px, px]).expand(len(batch), 6, 4)
     theta = {
-        name: theta_from_windows(windows[:, list(PARTS_OF_NETWORK[name])], batch.canvas_size)
+        name: theta_from_windows(windows[:, list(PAPER9.parts_of_network[name])], batch.canvas_size)
         for name in logits
     }
     empty = torch.zeros(len(batch), 6, 3)
-    return Parsing(torch.zeros(len(batch), 9, 16, 16), empty, windows, theta, logits)
+    return Parsing(torch.zeros(len(batch), 9, 16, 16), empty, windows, theta, logits, PAPER9)
 
 
 def right_logits(labels: torch.Tensor) -> dict[str, torch.Tensor]:
     """Each network's logits, sure of the truth in its patches, from labels `[px, px]` there."""
     logits = {}
-    for name, parts in PARTS_OF_NETWORK.items():
+    for name, parts in PAPER9.parts_of_network.items():
         per_part = []
         for part in parts:
-            table = torch.zeros(NUM_CLASSES)
-            table[list(PARTS[part].classes)] = torch.arange(1.0, 1 + len(PARTS[part].classes))
-            per_part.append(sure_of(table[labels.long()], 1 + len(PARTS[part].classes)))
+            table = torch.zeros(PAPER9.num_classes)
+            table[list(PAPER9.part_classes[part])] = torch.arange(
+                1.0, 1 + len(PAPER9.part_classes[part])
+            )
+            per_part.append(sure_of(table[labels.long()], 1 + len(PAPER9.part_classes[part])))
         logits[name] = torch.stack(per_part)[None]
     return logits
 
@@ -163,7 +173,9 @@ def right_logits(labels: torch.Tensor) -> dict[str, torch.Tensor]:
 def mixed() -> torch.Tensor:
     """A label map in which every class occurs within rows 12 to 21 and columns 4 to 13."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, NUM_CLASSES, (SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    return torch.randint(
+        0, PAPER9.num_classes, (SIDE, SIDE), dtype=torch.uint8, generator=generator
+    )
 
 
 def test_fine_loss_is_0_where_all_parts_are_right(mixed: torch.Tensor):

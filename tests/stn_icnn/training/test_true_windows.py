@@ -22,7 +22,7 @@ from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.geometry import crop_labels, theta_from_windows
-from stn_icnn.labels import CLASS_ID, NUM_CLASSES, PARTS_OF_NETWORK
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
@@ -41,7 +41,7 @@ from stn_icnn.training.true_windows import (
 
 Faces = Callable[..., ShardedFaces]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
-NOSE = CLASS_ID["nose"]
+NOSE = PAPER9.class_id["nose"]
 
 
 def fine_only(config: TrainConfig, *networks: str) -> TrainConfig:
@@ -144,21 +144,25 @@ def test_what_a_window_cuts_off_counts_as_missed(
     """A nose of 41 px: all that lies in the window is found, all else of it is missed."""
     batch = square_nose(41, (50.5, 50.5))
     parsing = parse_true_windows(sure_of_noses(window_px, monkeypatch), batch, ("nose",))
-    counts = confusion(true_labels(batch, 0), label_maps(parsing, batch.host_sizes)[0])
+    counts = confusion(
+        true_labels(batch, 0), label_maps(parsing, batch.host_sizes)[0], PAPER9.num_classes
+    )
     assert counts[NOSE, NOSE] == found
     assert counts[NOSE].sum() == 41**2
-    assert f1_of_parts(counts, ["nose"])["parts"] == pytest.approx(2 * found / (found + 41**2))
+    assert f1_of_parts(counts, ["nose"], PAPER9)["parts"] == pytest.approx(
+        2 * found / (found + 41**2)
+    )
 
 
 def test_confusion_among_the_scored_classes_costs_nothing_elsewhere_it_does() -> None:
-    counts = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.int64)
-    upper, inner, lower = (CLASS_ID[n] for n in ("upper_lip", "inner_mouth", "lower_lip"))
+    counts = torch.zeros(PAPER9.num_classes, PAPER9.num_classes, dtype=torch.int64)
+    upper, inner, lower = (PAPER9.class_id[n] for n in ("upper_lip", "inner_mouth", "lower_lip"))
     counts[upper, upper], counts[inner, lower], counts[NOSE, upper] = 6, 2, 4
-    rows = f1_of_parts(counts, ["mouth"])
+    rows = f1_of_parts(counts, ["mouth"], PAPER9)
     assert rows["parts"] == rows["mouth"] == pytest.approx(2 * 8 / (8 + 12))
     assert rows["upper_lip"] == pytest.approx(2 * 6 / (6 + 10))
     assert rows["overall"] is rows["nose"] is rows["eyes"] is None
-    everything = f1_of_parts(counts, ["brow", "eye", "nose", "mouth"])
+    everything = f1_of_parts(counts, ["brow", "eye", "nose", "mouth"], PAPER9)
     assert everything["parts"] == everything["overall"] == pytest.approx(2 * 12 / (12 + 12))
 
 
@@ -203,7 +207,13 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
 
 def test_a_part_whose_centre_has_left_the_frame_is_cut_where_it_is() -> None:
     batch = square_nose(20, (30, 70))
-    plain = draw(AugmentConfig(operations=False), [(100, 100)], [0], RandomDraws.from_seeds([[0]]))
+    plain = draw(
+        AugmentConfig(operations=False),
+        PAPER9,
+        [(100, 100)],
+        [0],
+        RandomDraws.from_seeds([[0]], PAPER9.num_parts),
+    )
     shifted = torch.tensor([[[1.0, 0, 60], [0, 1, 0]]])  # the frame begins 60 px to the right
     gone = replace(batch, augmentation=replace(plain, affine=shifted))
     assert true_locations(gone)[0, 4].tolist() == pytest.approx([-0.3, 0.7, 0])
@@ -218,9 +228,11 @@ def test_the_loss_is_a_mean_over_the_parts_that_are_labelled() -> None:
     windows = torch.full((1, 6, 4), 21.0)
     theta = theta_from_windows(windows, batch.canvas_size)
     for networks in (("eye",), ("eye", "nose")):
-        logits = {name: torch.zeros(1, len(PARTS_OF_NETWORK[name]), 2, 9, 9) for name in networks}
-        thetas = {name: theta[:, list(PARTS_OF_NETWORK[name])] for name in networks}
-        parsing = Parsing(locations.new_empty(0), locations, windows, thetas, logits)
+        logits = {
+            name: torch.zeros(1, len(PAPER9.parts_of_network[name]), 2, 9, 9) for name in networks
+        }
+        thetas = {name: theta[:, list(PAPER9.parts_of_network[name])] for name in networks}
+        parsing = Parsing(locations.new_empty(0), locations, windows, thetas, logits, PAPER9)
         assert true_windows_loss(parsing, batch).item() == pytest.approx(math.log(2))
 
 
