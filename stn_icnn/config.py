@@ -179,7 +179,7 @@ class OptimConfig:
     freeze_pretrained_stats: bool = True
     """Whether, in the end-to-end phase, batch norm of the coarse network and the localizer uses its
     running statistics, so that a face's windows do not depend on its batch (the paper does not
-    say; F1 was the same either way, docs/accuracy.md)."""
+    say; F1 was the same either way, docs/results.md)."""
     freeze_batch_stats: bool = False
     """Whether batch norm of all networks uses its running statistics in the training of all phases,
     so that no sample's result depends on its batch."""
@@ -207,7 +207,7 @@ class LossConfig:
     """Weight of the coarse network's cross-entropy."""
     localizer_weight: float = 0.0
     """Weight of the localizer's smooth L1, which holds the windows: without it they move and shrink
-    to where labelling is easy. At 10 they still drift on real faces (docs/accuracy.md)."""
+    to where labelling is easy. At 10 they still drift on real faces (docs/results.md)."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -12,12 +12,12 @@ from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PAPER9
 
-RUNNING = Path(__file__).parents[3] / "docs" / "running.md"
+PARSING_PAGE = Path(__file__).parents[3] / "docs" / "parsing.md"
 
 
 def documented_call() -> str:
-    """The snippet of docs/running.md."""
-    blocks = re.findall(r"(?:^ {4}.*\n|^\n)+", RUNNING.read_text(), flags=re.MULTILINE)
+    """The snippet of docs/parsing.md."""
+    blocks = re.findall(r"(?:^ {4}.*\n|^\n)+", PARSING_PAGE.read_text(), flags=re.MULTILINE)
     [snippet] = [block for block in blocks if "onnxruntime.InferenceSession" in block]
     return textwrap.dedent(snippet)
 
