@@ -162,7 +162,7 @@ def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str
     """The items with the parts of which there are masks, so that no other is asked for."""
 
     def parts_of(item: Item) -> tuple[str, ...]:
-        return tuple(part for part in PAINTED if _mask_path(item, part) in masks)
+        return tuple(part for part in PAINTED if mask_path(int(item.key), part) in masks)
 
     return {
         split: [replace(item, parts=parts_of(item)) for item in found]
@@ -173,7 +173,7 @@ def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str
 def read(source: StorageLocation, item: Item) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
     parts = PAINTED if item.parts is None else item.parts
-    masks = {part: _mask_path(item, part) for part in parts}
+    masks = {part: mask_path(int(item.key), part) for part in parts}
     with fetched(source, [item.source, *masks.values()]) as files:
         photo = read_photo(files, item.source)
         image, jpeg = photo.image, photo.jpeg
@@ -189,8 +189,8 @@ def read(source: StorageLocation, item: Item) -> RawSample:
     return RawSample(image, jpeg, labels, original_size, photo.sha256)
 
 
-def _mask_path(item: Item, part: str) -> str:
-    number = int(item.key)
+def mask_path(number: int, part: str) -> str:
+    """Returns the path of a part's mask, for the face of a number; `part` may be a pattern."""
     return f"{MASKS}/{number // 2000}/{number:05d}_{part}.png"
 
 
@@ -211,7 +211,7 @@ def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> ND
         labels[mask > 0] = PAINTED[part]
         num_masks += 1
     if not num_masks:
-        raise RejectedError(f"no masks: no {_mask_path(item, '*')}")
+        raise RejectedError(f"no masks: no {mask_path(int(item.key), '*')}")
     return labels
 
 

@@ -1,34 +1,40 @@
-"""Runs shard tasks on the processes of this machine."""
+"""Runs tasks on the processes of this machine."""
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
-from sharding.packing.building import WriteShard
-from sharding.packing.writer import ShardRecord, ShardTask
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def map_in_processes(
-    write: WriteShard, tasks: Sequence[ShardTask], num_workers: int
-) -> Iterator[ShardRecord]:
-    """Yields the records as they come; one worker runs in this process.
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int
+) -> Iterator[Result]:
+    """Yields the results of tasks as they come; one worker runs in this process.
+
+    Args:
+        function: does a task; function, tasks and results can be pickled.
+        tasks: the tasks, in the order in which they are begun.
+        num_workers: the most processes that are started.
 
     Raises:
         OSError: a worker died, as it does without memory.
     """
     if num_workers == 1:
-        yield from map(write, tasks)
+        yield from map(function, tasks)
         return
-    # Spawned, as a fork of a process with threads (boto3's, Ray's) may hang.
+    # Spawned, as a fork of a process with threads (boto3's, Ray's, torch's) may hang.
     context = multiprocessing.get_context("spawn")
     workers = min(num_workers, len(tasks))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_live_with_parent) as pool:
-        futures = [pool.submit(write, task) for task in tasks]
+        futures = [pool.submit(function, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -1,7 +1,7 @@
-"""What a face is painted with: smooth outlines, colours, light, textures, and the canvas itself.
+"""The canvas of a face, and what it is painted with: smooth outlines, colours, light, textures.
 
-Every shape is painted once, on the image and on the label map, so that the labels are those of
-what lies on top.
+Every shape is painted on the image and on the label map alike, so that a pixel's label is that of
+the shape on top.
 """
 
 import math
@@ -15,13 +15,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from sharding.procedural.face_shape import FACE_PARTS, RGB, SUPERSAMPLING, Face, Floats, Points
 
 SHADE_PX: Final = 150
-"""Longest side of the coarse grid on which light is computed; it is smooth, so it is enlarged."""
+"""Longest side of the coarse grid on which light, which is smooth, is computed and enlarged."""
 MIN_BLUR_PX: Final = 0.3
 """A smaller radius leaves no trace beside the antialiasing."""
 
 
 def smooth(points: Sequence[tuple[float, float]], *, closed: bool = True) -> Points:
-    """A Catmull-Rom curve through the points: K of them -> [8K, 2] (open: [8(K - 1), 2])."""
+    """Returns a Catmull-Rom curve through K points: [8K, 2], or [8(K - 1), 2] where it is open."""
     p = np.asarray(points, dtype=np.float64)
     if closed:
         p = np.concatenate([p[-1:], p, p[:2]])
@@ -34,7 +34,7 @@ def smooth(points: Sequence[tuple[float, float]], *, closed: bool = True) -> Poi
 
 
 def ribbon(line: Points, half_width: Points | float) -> Points:
-    """The outline of a line [K, 2] with a half width (one, or [K]): [2K, 2]."""
+    """Returns the outline, [2K, 2], of a line [K, 2] with one half width or [K] of them."""
     along = np.gradient(line, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
@@ -43,7 +43,7 @@ def ribbon(line: Points, half_width: Points | float) -> Points:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, power: float = 2.0) -> Points:
-    """A (super)ellipse around (x, y): [32, 2]."""
+    """Returns the outline of a (super)ellipse around (x, y): [32, 2]."""
     angle = np.linspace(0.0, 2 * np.pi, 32, endpoint=False)
     cos, sin = np.cos(angle), np.sin(angle)
     round_x = np.sign(cos) * np.abs(cos) ** (2 / power)
@@ -53,20 +53,20 @@ def ellipse(x: float, y: float, rx: float, ry: float, power: float = 2.0) -> Poi
 
 
 def shifted(points: Points, x: float, y: float) -> Points:
-    """The points moved by (x, y): [K, 2] -> [K, 2]."""
+    """Moves points by (x, y): [K, 2] -> [K, 2]."""
     return np.asarray(points + np.array([x, y]))
 
 
 def mirrored(half: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A closed outline from its right half, listed from top to bottom, both ends on the axis."""
+    """Completes an outline, listed from top to bottom, by the mirror image of its right half."""
     return [*half, *((-x, y) for x, y in reversed(half[1:-1]))]
 
 
 class Canvas:
-    """An image [H, W, 3] and its label map [2H, 2W], painted together in a face's turned units."""
+    """An image [H, W, 3] and its label map [2H, 2W], painted together in turned face units."""
 
     def __init__(self, face: Face, rng: np.random.Generator) -> None:
-        """Start from the face's background, with nothing labelled."""
+        """Starts from the face's background, with nothing labelled."""
         width, height = face.size_px
         self.pose = face.pose
         self.parts = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
@@ -87,17 +87,17 @@ class Canvas:
         texture: Floats | None = None,
         within: Points | None = None,
     ) -> None:
-        """Fill an outline.
+        """Fills an outline.
 
         Args:
             outline: [K, 2], (x, y) in turned face units.
             colour: RGB, 0 to 255, before light.
-            part: the part that it is labelled as; without one it leaves the labels alone.
+            part: the part that it is labelled as; without one the labels do not change.
             opacity: 0 to 1.
-            blur: softens the image's edge, in face units; that of the label map stays.
+            blur: radius in face units that softens the edge in the image, not in the label map.
             lit: share of the light on the head that falls on it, 0 to 1.
             texture: [H, W], a factor on the colour.
-            within: [K, 2], a second outline that it does not leave.
+            within: [K, 2], a second outline; nothing is painted outside it.
         """
         outline, blur_px = self.pose.to_image(outline), blur * self.pose.scale_px
         height, width = self.shade.shape
@@ -126,7 +126,7 @@ class Canvas:
 
 
 def _polygon(outline: Points, x0: int, y0: int, x1: int, y1: int) -> Image.Image:
-    """An outline in pixels, filled with 255 on a supersampled mask of a box of the image."""
+    """Fills an outline, in pixels, with 255 on a supersampled mask of a box of the image."""
     mask = Image.new("L", ((x1 - x0) * SUPERSAMPLING, (y1 - y0) * SUPERSAMPLING))
     corners = (outline - (x0, y0)) * SUPERSAMPLING - 0.5
     ImageDraw.Draw(mask).polygon(corners.ravel().tolist(), fill=255)
@@ -134,34 +134,34 @@ def _polygon(outline: Points, x0: int, y0: int, x1: int, y1: int) -> Image.Image
 
 
 def enlarge(field: NDArray[Any], height: int, width: int) -> Floats:
-    """A coarse field [h, w] to [height, width], float32."""
+    """Enlarges a coarse field [h, w] to [height, width], float32."""
     coarse = Image.fromarray(field.astype(np.float32))
     return np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], cell_px: int, spread: float) -> Floats:
-    """Smooth noise around 1: [H, W], float32, with spots of about `cell_px` pixels."""
+    """Samples smooth noise around 1, [H, W] float32, with spots of about `cell_px` pixels."""
     height, width = size
     coarse = rng.normal(1.0, spread, (height // cell_px + 2, width // cell_px + 2))
     return enlarge(coarse, height, width)
 
 
 def strands(face: Face, rng: np.random.Generator) -> Floats:
-    """Hair's texture, streaks that fall from the crown: a factor [H, W], float32."""
+    """Samples hair's texture, streaks that fall from the crown: a factor, [H, W] float32."""
     width, height = face.size_px
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     x, y = face.pose.to_face(xs, ys)
     angle = np.arctan2(x * 1.3, y + 1.8 + 0.25 * np.abs(x))
     fine, broad = rng.normal(0.0, 1.0, 300), rng.normal(0.0, 1.0, 50)
-    place = angle / (2 * np.pi) + 0.5
-    streak = 0.12 * np.interp(place * 299, np.arange(300), fine)
-    streak += 0.14 * np.interp(place * 49, np.arange(50), broad)
+    turn = angle / (2 * np.pi) + 0.5
+    streak = 0.12 * np.interp(turn * 299, np.arange(300), fine)
+    streak += 0.14 * np.interp(turn * 49, np.arange(50), broad)
     texture: Floats = np.clip(1 + streak, 0.35, 1.9).astype(np.float32)
     return texture
 
 
 def bumps(face: Face) -> list[tuple[float, float, float, float, float]]:
-    """Hills and hollows of the face that light shows: (x, y, x radius, y radius, height)."""
+    """Returns the face's hills and hollows, each (x, y, x radius, y radius, height)."""
     shape = face.shape
     tip, mouth = shape.nose_length, shape.mouth_height
     apart, wide = shape.eye_apart, shape.nose_width
@@ -183,7 +183,7 @@ def bumps(face: Face) -> list[tuple[float, float, float, float, float]]:
 
 
 def light_on_head(face: Face) -> Floats:
-    """Light on an egg with the face's bumps (Lambert): a factor [H, W], float32."""
+    """Computes the light on an egg with the face's bumps (Lambert): a factor, [H, W] float32."""
     width, height = face.size_px
     step = max(1.0, max(width, height) / SHADE_PX)
     ys, xs = np.mgrid[0 : math.ceil(height / step), 0 : math.ceil(width / step)].astype(np.float32)
@@ -205,7 +205,7 @@ def light_on_head(face: Face) -> Floats:
 
 
 def background(face: Face, rng: np.random.Generator) -> Floats:
-    """A blurred clutter of shapes, many in a face's colours: [H, W, 3], float32, 0 to 255."""
+    """Draws a blurred clutter of shapes, many in a face's colours: [H, W, 3] float32, 0 to 255."""
     width, height = face.size_px
     look = face.look
     first, second = muted(rng), muted(rng)
@@ -237,18 +237,18 @@ def _rgb(colour: RGB) -> tuple[int, int, int]:
 
 
 def muted(rng: np.random.Generator) -> RGB:
-    """A random colour, seldom a strong one."""
+    """Samples a colour, seldom a strong one."""
     grey = rng.uniform(15, 235)
     red, green, blue = grey + rng.uniform(0.05, 0.65) * (rng.uniform(0, 255, 3) - grey)
     return float(red), float(green), float(blue)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """`share` of the second colour, the rest of the first."""
+    """Mixes two colours; `share`, 0 to 1, is that of the second."""
     red, green, blue = ((1 - share) * a + share * b for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def darker(colour: RGB, factor: float) -> RGB:
-    """The colour times a factor."""
+    """Multiplies a colour by a factor."""
     return mix((0.0, 0.0, 0.0), colour, factor)

@@ -1,4 +1,4 @@
-"""The drawing of one procedural face, from back to front: its photograph and its label map."""
+"""Draws one procedural face from back to front: its photograph and its label map."""
 
 from typing import Final
 
@@ -27,7 +27,7 @@ HAIR_SHADOW: Final = (15.0, 8.0, 5.0)
 
 
 def draw_face(face: Face, rng: np.random.Generator) -> Drawing:
-    """Draw a face from back to front; `rng` gives only textures, clutter and noise."""
+    """Draws a face from back to front; `rng` gives only textures, clutter and noise."""
     canvas = Canvas(face, rng)
     draw_body(canvas, face)
     draw_head(canvas, face)
@@ -45,7 +45,7 @@ def draw_face(face: Face, rng: np.random.Generator) -> Drawing:
 
 
 def draw_body(canvas: Canvas, face: Face) -> None:
-    """Hair behind the head, neck, clothes, necklace."""
+    """Draws the hair behind the head, neck, clothes and necklace."""
     pose, style, look = face.pose, face.style, face.look
     if not style.bald and style.hair_length > 0:
         wide, low = 1.15 + style.hair_volume, style.hair_length
@@ -68,7 +68,7 @@ def draw_body(canvas: Canvas, face: Face) -> None:
 
 
 def face_outline(face: Face) -> Points:
-    """The outline of the face, [K, 2], leaning."""
+    """Returns the outline of the face, [K, 2], turned with the head."""
     jaw, chin = face.shape.jaw, face.shape.chin
     half = [(0.0, -1.5), (0.5, -1.42), (0.86, -1.0), (0.98, -0.45), (1.0, 0.05)]
     half += [(0.94 + 0.5 * jaw, 0.55), (0.76 + jaw, 1.12), (0.46 + 1.2 * jaw, 1.6 + chin)]
@@ -77,7 +77,7 @@ def face_outline(face: Face) -> Points:
 
 
 def draw_head(canvas: Canvas, face: Face) -> None:
-    """Ears, skin, beard."""
+    """Draws ears, skin and beard."""
     look = face.look
     for side, name in ((-1, "r_ear"), (1, "l_ear")):
         x = side * 1.02 - 0.3 * face.pose.yaw  # the ear that looks at the viewer moves in
@@ -101,7 +101,7 @@ def draw_head(canvas: Canvas, face: Face) -> None:
 
 
 def draw_nose(canvas: Canvas, face: Face) -> None:
-    """The nose differs from the skin by light, shadow and nostrils alone."""
+    """Draws the nose, which differs from the skin by light, shadow and nostrils alone."""
     look, shape, turn = face.look, face.shape, face.pose.turn
     wide, low = shape.nose_width, shape.nose_length
 
@@ -134,7 +134,7 @@ def draw_nose(canvas: Canvas, face: Face) -> None:
 
 
 def mouth_curves(shape: Shape) -> tuple[Points, Points, Points, Points]:
-    """The lips' four edges from top to bottom, each [25, 2] from the viewer's left to right."""
+    """Returns the lips' four edges from top to bottom, each [25, 2] from the viewer's left."""
     t = np.linspace(-1.0, 1.0, CURVE_POINTS)
     bulge = 1 - t**2
     middle = shape.mouth_height - shape.smile * t**2 + shape.mouth_skew * t + 0.02 * bulge
@@ -150,7 +150,7 @@ def mouth_curves(shape: Shape) -> tuple[Points, Points, Points, Points]:
 
 
 def draw_mouth(canvas: Canvas, face: Face) -> None:
-    """Lips, what is seen between them, and the folds beside them."""
+    """Draws the lips, what is seen between them, and the folds beside them."""
     look, shape, turn = face.look, face.shape, face.pose.turn
     top, inner_top, inner_low, low = (turn(curve, 0.06) for curve in mouth_curves(shape))
     whole, upper = np.concatenate([top, low[::-1]]), np.concatenate([top, inner_top[::-1]])
@@ -174,7 +174,7 @@ def draw_mouth(canvas: Canvas, face: Face) -> None:
 
 
 def draw_inner_mouth(canvas: Canvas, face: Face, top: Points, low: Points) -> None:
-    """A dark mouth with tongue and teeth, between the lips' inner edges, both [K, 2]."""
+    """Draws tongue and teeth in a dark mouth, between the lips' inner edges, both [K, 2]."""
     shape = face.shape
     inner = np.concatenate([top, low[::-1]])
     canvas.fill(inner, (62.0, 18.0, 20.0), "mouth", lit=0.4)
@@ -188,7 +188,7 @@ def draw_inner_mouth(canvas: Canvas, face: Face, top: Points, low: Points) -> No
 
 
 def draw_eye(canvas: Canvas, face: Face, side: int) -> None:
-    """One eye, at the viewer's left (-1) or right (1), with its socket, lids and lashes."""
+    """Draws the eye at the viewer's left (-1) or right (1), with its socket, lids and lashes."""
     look, shape, turn = face.look, face.shape, face.pose.turn
     t = np.linspace(-1.0, 1.0, CURVE_POINTS)
     opening = shape.eye_open[(side + 1) // 2]
@@ -218,7 +218,7 @@ def draw_eye(canvas: Canvas, face: Face, side: int) -> None:
 
 
 def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
-    """One brow: a tapering band of hair whose ends fade."""
+    """Draws the brow at the viewer's left (-1) or right (1), a tapering band of hair."""
     shape, look = face.shape, face.look
     t = np.linspace(0.0, 1.0, CURVE_POINTS)
     height = shape.brow_height[(side + 1) // 2]
@@ -235,7 +235,7 @@ def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
 
 
 def front_hair(face: Face) -> Points:
-    """The outline of the hair from the crown to its edge on the forehead, [K, 2]."""
+    """Returns the outline of the hair from the crown to its edge on the forehead, [K, 2]."""
     style, pose = face.style, face.pose
     x = np.linspace(0.98, -0.98, 41)
     edge = style.hairline + 0.75 * (-0.35 - style.hairline) * np.abs(x) ** 3
@@ -250,7 +250,7 @@ def front_hair(face: Face) -> Points:
 
 
 def falling_hair(face: Face, side: int) -> Points:
-    """The outline of long hair at one side of the face, over its edge, [K, 2]."""
+    """Returns the outline of long hair that covers one edge of the face, [K, 2]."""
     style = face.style
     cover, low = style.side_cover[(side + 1) // 2], style.hair_length
     wide = 1.03 + 0.6 * style.hair_volume
@@ -261,7 +261,7 @@ def falling_hair(face: Face, side: int) -> Points:
 
 
 def draw_hair(canvas: Canvas, face: Face) -> None:
-    """Hair over the forehead and, where long, down the sides; it throws a soft shadow."""
+    """Draws the hair over the forehead and, where long, down the sides, with a soft shadow."""
     style, colour = face.style, face.look.hair
     if style.bald:
         return
@@ -277,7 +277,7 @@ def draw_hair(canvas: Canvas, face: Face) -> None:
 
 
 def draw_hat(canvas: Canvas, face: Face) -> None:
-    """A hat with a band, over hair and forehead."""
+    """Draws a hat with a band, over hair and forehead."""
     lean, colour = face.pose.lean, face.look.hat
     low = face.style.hairline * 0.3 - 0.5
     half = [(0.0, -2.15), (0.6, -2.0), (1.08, -1.4), (1.12, -0.72), (0.6, low - 0.08), (0.0, low)]
@@ -290,7 +290,7 @@ def draw_hat(canvas: Canvas, face: Face) -> None:
 
 
 def draw_glasses(canvas: Canvas, face: Face) -> None:
-    """Glasses, of which the frame and dark lenses hide what is under them."""
+    """Draws glasses, whose frame and dark lenses hide what is under them."""
     style, colour, turn = face.style, face.look.frame, face.pose.turn
     width, gap = style.frame_width, 0.5 - style.lens[0]
     for side in (-1.0, 1.0):
@@ -308,7 +308,7 @@ def draw_glasses(canvas: Canvas, face: Face) -> None:
 
 
 def photograph(image: Floats, face: Face, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Camera: tint, blur, sensor noise. [H, W, 3], float32, to the same as uint8."""
+    """Adds the camera's tint, blur and sensor noise: float32 [H, W, 3] -> uint8 [H, W, 3]."""
     tinted = np.clip(image * np.asarray(face.look.tint, dtype=np.float32), 0, 255)
     blurred = Image.fromarray(tinted.astype(np.uint8))
     if face.look.greyscale:

@@ -1,7 +1,7 @@
-"""What a face is before it is drawn, and the drawing that comes of it: parameters alone.
+"""The parameters of a face before it is drawn, and the drawing that comes of it.
 
-Coordinates of a face: the unit is half its width, the origin lies between the eyes, x to the
-viewer's right, y down.
+Convention: in face units, half a face's width is 1, the origin lies between the eyes, x points to
+the viewer's right, y down.
 """
 
 import math
@@ -11,14 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-FACE_PARTS: Final = (
-    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
-    "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
-)  # fmt: skip
-"""CelebAMask-HQ's parts in its official order; a part's id on the label map is its place + 1."""
+from sharding.layouts.celebamask import PAINTED
+
+FACE_PARTS: Final = tuple(PAINTED)
+"""CelebAMask-HQ's parts in its official order; a part's id on the label map is its index + 1."""
 
 SUPERSAMPLING: Final = 2
-"""Side of an image's pixel in pixels of its label map."""
+"""Length of an image pixel's side, in pixels of the label map."""
 HEAD_RADIUS: Final = 1.12
 """Radius of the cylinder that carries the features, in half face widths."""
 
@@ -29,11 +28,11 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where the head is (`x_px, y_px` is the point between the eyes) and looks, in radians."""
+    """The head's location, (`x_px`, `y_px`) between the eyes, and its direction in radians."""
 
     scale_px: float
     stretch: float
-    """Factor on the face's height, so that it is rounder or longer."""
+    """Factor on the face's height, which makes it rounder or longer."""
     x_px: float
     y_px: float
     roll: float
@@ -41,11 +40,14 @@ class Pose:
     pitch: float
 
     def turn(self, points: Points, lift: Points | float = 0.0) -> Points:
-        """Turn features of the front of the head: points [K, 2] -> [K, 2], both in face units.
+        """Turns features on the front of the head by yaw and pitch.
 
         Args:
-            points: (x, y) as seen from the front.
+            points: [K, 2], (x, y) as seen from the front, in face units.
             lift: [K] or one number, height over the head's surface in face units.
+
+        Returns:
+            [K, 2], in face units.
         """
         angle = np.arcsin(np.clip(points[:, 0] / HEAD_RADIUS, -0.9, 0.9))
         front = np.cos(angle)
@@ -54,18 +56,18 @@ class Pose:
         return np.stack([x, y], axis=1)
 
     def lean(self, points: Points) -> Points:
-        """Turn the outline of the head, whose chin alone moves: [K, 2] -> [K, 2]."""
+        """Turns an outline of the head, [K, 2] -> [K, 2]: its chin moves, its top stays."""
         down = np.clip(points[:, 1] / 1.8, 0.0, 1.0)
         return points + np.stack([0.5 * self.yaw * down, 0.25 * self.pitch * down], axis=1)
 
     def to_image(self, points: Points) -> Points:
-        """Face units to pixels of the image, pixel centres at +0.5: [K, 2] -> [K, 2]."""
+        """Maps face units to pixels of the image, pixel centres at +0.5: [K, 2] -> [K, 2]."""
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         turned = (points * (1.0, self.stretch)) @ np.array([[cos, sin], [-sin, cos]])
         return np.asarray(turned * self.scale_px + (self.x_px, self.y_px))
 
     def to_face(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Pixels of the image to face units, the inverse of `to_image`; any equal shapes."""
+        """Maps pixels of the image to face units, the inverse of `to_image`; of any shape."""
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         dx, dy = (x - self.x_px) / self.scale_px, (y - self.y_px) / self.scale_px
         face_y = ((cos * dy - sin * dx) / self.stretch).astype(np.float32)
@@ -74,7 +76,7 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Form and expression, in face units; pairs are (viewer's left, viewer's right)."""
+    """A face's form and expression, in face units; pairs are (viewer's left, viewer's right)."""
 
     jaw: float
     chin: float
@@ -103,16 +105,16 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Hair and what is worn. Lengths in face units."""
+    """The hair and what is worn, in face units."""
 
     bald: bool
     hair_length: float
-    """y down to which hair falls beside the face; below 0 it is short."""
+    """y down to which hair falls beside the face; hair below 0 is short."""
     hair_volume: float
     hairline: float
     """y of the hairline in the middle."""
     fringe: float
-    """How far the hair comes down at one side (0: not), over the brow from about 0.8 on."""
+    """Length by which the hair hangs down at one side; 0 is none, 0.8 reaches the brow."""
     fringe_side: int
     side_cover: tuple[float, float]
     beard: float
@@ -128,7 +130,7 @@ class Style:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Colours (RGB, 0 to 255), light and camera."""
+    """The colours (RGB, 0 to 255), the light and the camera."""
 
     skin: RGB
     hair: RGB
@@ -156,7 +158,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """All that is fixed of a face before it is drawn."""
+    """Everything about a face that is fixed before it is drawn."""
 
     size_px: tuple[int, int]
     """Width and height of the image."""
@@ -172,7 +174,7 @@ class Drawing:
 
     Attributes:
         image: [H, W, 3], uint8, RGB.
-        parts: [2H, 2W], uint8: 0 or a part's place in `FACE_PARTS` + 1, supersampled.
+        parts: [2H, 2W], uint8, supersampled: 0, or a part's index in `FACE_PARTS` + 1.
     """
 
     image: NDArray[np.uint8]

@@ -14,6 +14,7 @@ from PIL import Image
 from sharding.procedural import raw_faces as faces
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.face_shape import FACE_PARTS, Drawing, Face
+from sharding.procedural.random_face import random_face
 
 SMALL_PX = 96
 INNER = range(2, 10)  # lbl02 to lbl09: brows, eyes, nose, lips, inner mouth
@@ -30,7 +31,7 @@ def digests(folder: Path) -> dict[str, str]:
 @cache
 def drawn(index: int) -> tuple[Face, Drawing]:
     rng = np.random.default_rng([7, index])
-    face = faces.random_face(rng, "helen", 160)
+    face = random_face(rng, "helen", 160)
     return face, draw_face(face, rng)
 
 
@@ -106,9 +107,8 @@ def test_celebamask_default_sizes(tmp_path: Path) -> None:
 
 def test_folders_hold_two_thousand_faces(tmp_path: Path) -> None:
     faces._prepare("celebamask", 2001, tmp_path)
-    job = faces._Job("celebamask", tmp_path, 0, SMALL_PX)
-    job(1999)
-    job(2000)
+    for index in (1999, 2000):
+        faces.write_face("celebamask", tmp_path, 0, SMALL_PX, index)
     masks = tmp_path / "CelebAMask-HQ-mask-anno"
     assert (masks / "0/01999_skin.png").is_file()
     assert (masks / "1/02000_skin.png").is_file()
@@ -119,7 +119,7 @@ def test_a_part_that_is_not_seen_has_no_file(celebamask: Path) -> None:
     assert all(np.asarray(Image.open(path)).any() for path in masks)
     for index in range(24):
         rng = np.random.default_rng([3, index])
-        face = faces.random_face(rng, "celebamask", SMALL_PX)
+        face = random_face(rng, "celebamask", SMALL_PX)
         mouth = celebamask / f"CelebAMask-HQ-mask-anno/0/{index:05d}_mouth.png"
         assert face.shape.mouth_open > 0 or not mouth.exists()
     with_mouth = sum(path.stem.endswith("_mouth") for path in masks)
