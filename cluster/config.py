@@ -21,7 +21,7 @@ class ScalingConfig:
     """Workers that train together. `auto`: one a GPU, or one a CPU where there is none, but each
     has at least 4 images of a batch."""
     cpus_per_worker: int | Literal["auto"] = "auto"
-    """CPUs (and threads) of each. `auto`: an even share of the cluster's, at least 1."""
+    """CPUs (and threads) of each worker. `auto`: the cluster's divided evenly, at least 1."""
     use_gpu: bool | Literal["auto"] = "auto"
     """Whether each worker has a GPU. `auto`: where the cluster has any."""
     loader_processes: int | Literal["auto"] = "auto"
@@ -33,16 +33,10 @@ class ScalingConfig:
     """How long to wait for resources that a running cluster does not have yet, seconds."""
 
     def __post_init__(self) -> None:
-        for name in ("num_workers", "cpus_per_worker"):
+        for name, least in (("num_workers", 1), ("cpus_per_worker", 1), ("loader_processes", 0)):
             value = getattr(self, name)
-            require(value == "auto" or value >= 1, f"scaling.{name}", "auto or at least 1", value)
-        processes = self.loader_processes
-        require(
-            processes == "auto" or processes >= 0,
-            "scaling.loader_processes",
-            "auto or at least 0",
-            processes,
-        )
+            allowed = f"auto or at least {least}"
+            require(value == "auto" or value >= least, f"scaling.{name}", allowed, value)
         require(self.max_failures >= 0, "scaling.max_failures", "0 or more", self.max_failures)
 
 
@@ -57,7 +51,7 @@ class LocationsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobConfig:
+class TrainingJobConfig:
     """The settings of a job that trains."""
 
     data: str | None = None
@@ -74,7 +68,7 @@ class JobConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class ScoringJobConfig:
     """The settings of a job that scores a model."""
 
     model: str
@@ -94,7 +88,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParseConfig:
+class ParsingJobConfig:
     """The settings of a job that parses photographs."""
 
     model: str

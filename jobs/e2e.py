@@ -8,15 +8,14 @@ the same --run-name goes on where it was stopped.
 
 import sys
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.training.job import run_end_to_end
 from jobs.options import parse_job, run_job
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
-    config, preset = parse_job(JobConfig, __doc__)
-    return run_end_to_end(config, preset)
+    """Runs the training that the command line describes."""
+    return run_end_to_end(*parse_job(TrainingJobConfig, __doc__))
 
 
 if __name__ == "__main__":

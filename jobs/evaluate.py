@@ -7,14 +7,14 @@ import sys
 
 import tyro
 
-from cluster.config import EvaluateConfig
+from cluster.config import ScoringJobConfig
 from cluster.scoring.job import run_evaluation
 from jobs.options import run_job
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
-    return run_evaluation(tyro.cli(EvaluateConfig, description=__doc__))
+    """Runs the scoring that the command line describes."""
+    return run_evaluation(tyro.cli(ScoringJobConfig, description=__doc__))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from jobs.options import parse_fine_tuning, run_job
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
-    settings, parent = parse_fine_tuning(__doc__)
-    return run_hybrid(settings, parent)
+    """Runs the fine-tuning that the command line describes."""
+    return run_hybrid(*parse_fine_tuning(__doc__))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line of the jobs: a preset, a config file, and a setting for every field."""
+"""The jobs' command line: a preset or model, a config file, an option for every setting."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cluster.config import JobConfig, LocationsConfig
+from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.parent import Parent
 from cluster.workers.launch import PhaseFailedError
@@ -19,21 +19,21 @@ from stn_icnn.config_dict import from_dict, merge_settings, to_dict
 
 DEFAULT_PRESET = "demo"
 
-Job = TypeVar("Job", bound=JobConfig)
+Job = TypeVar("Job", bound=TrainingJobConfig)
 
 
 def parse_job(
     kind: type[Job], description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[Job, str]:
-    """Reads `[PRESET] [--config FILE] [--FIELD VALUE ...]`; a file goes over the preset's settings.
+    """Parses `[PRESET] [--config FILE] [--SETTING VALUE ...]`, each over what comes before it.
 
     Args:
-        kind: of job.
-        description: shown by `--help`.
-        argv: the arguments; those of the process by default.
+        kind: the class of the job's settings.
+        description: what `--help` shows first.
+        argv: the arguments; by default those of the process.
 
     Returns:
-        The job's settings and the name of what they started from: a preset, or the file's.
+        The job's settings, and the name of the preset, or else of the file, that they start from.
 
     Raises:
         ValueError: for a preset, file or value that can't be used.
@@ -42,29 +42,27 @@ def parse_job(
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    given, rest = _taken(rest, "--config")
-    config = given["--config"]
-    if config is None:
+    given, rest = _take_options(rest, "--config")
+    file = given["--config"]
+    if file is None:
         preset = preset or DEFAULT_PRESET
     default = kind(training=PRESETS[preset]() if preset else TrainConfig())
-    if config is not None:
-        default = _read_config(config, default)
     usage = f"[{'|'.join(PRESETS)}] [--config FILE]"
-    name = preset or PurePosixPath(str(config)).stem
-    return _options_over(default, usage, description, rest), name
+    name = preset or PurePosixPath(str(file)).stem
+    return _parse_settings(default, file, usage, description, rest), name
 
 
 def parse_fine_tuning(
     description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[HybridJobConfig, Parent]:
-    """Reads `--from MODEL [--config FILE] [--FIELD VALUE ...]`; a file goes over MODEL's settings.
+    """Parses `--from MODEL [--config FILE] [--SETTING VALUE ...]`, each over what comes before it.
 
     Args:
-        description: shown by `--help`, with MODEL's settings where one is named.
-        argv: the arguments; those of the process by default.
+        description: what `--help` shows first.
+        argv: the arguments; by default those of the process.
 
     Returns:
-        The job's settings, and the model, which is fetched for its own.
+        The job's settings, and the model, which is fetched since they start from its own.
 
     Raises:
         ValueError: for a model, file or value that can't be used.
@@ -73,7 +71,7 @@ def parse_fine_tuning(
     rest = list(sys.argv[1:] if argv is None else argv)
     if rest and not rest[0].startswith("-"):
         raise ValueError(f"there are no presets here, but the settings of --from; got {rest[0]!r}")
-    given, rest = _taken(rest, "--from", "--config", "--tracking-uri")
+    given, rest = _take_options(rest, "--from", "--config", "--tracking-uri")
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
     parent, default = None, HybridJobConfig()
@@ -82,9 +80,8 @@ def parse_fine_tuning(
         default = fine_tuning_settings(parent.checkpoint.config)
     elif not {"-h", "--help"} & set(rest):
         raise ValueError(f"--from needs {_VALUES['--from']}")
-    if given["--config"] is not None:
-        default = _read_config(given["--config"], default)
-    settings = _options_over(default, "--from MODEL [--config FILE]", description, rest)
+    usage = "--from MODEL [--config FILE]"
+    settings = _parse_settings(default, given["--config"], usage, description, rest)
     assert parent is not None  # or else the help was shown
     return settings, parent
 
@@ -94,45 +91,52 @@ _VALUES = {
     "--from": "a model: a checkpoint file or folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS",
     "--tracking-uri": "an address",
 }
-"""Of the options on which the others' defaults depend."""
+"""The values of the options that are read before the others, whose defaults depend on them."""
 
 
-def _taken(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
-    """Takes some options' values out of a command line; None for those that are not there."""
-    before_tyro = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+def _take_options(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
+    """Takes some options out of a command line.
+
+    Returns:
+        Their values by name, None for those that are not there; and the other arguments.
+
+    Raises:
+        ValueError: for an option without a value.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
-        as_tyro_has_it_too = "--" + name[2:].replace("-", "_")
-        before_tyro.add_argument(*dict.fromkeys((name, as_tyro_has_it_too)), dest=name)
-    try:
-        given, rest = before_tyro.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        name = str(error.argument_name).partition("/")[0]
-        raise ValueError(f"{name} needs {_VALUES[name]}") from error
+        underscored = "--" + name[2:].replace("-", "_")  # which tyro takes as well
+        parser.add_argument(name, underscored, dest=name, nargs="?", const="")
+    given, rest = parser.parse_known_args(arguments)
+    for name, value in vars(given).items():
+        if value == "":
+            raise ValueError(f"{name} needs {_VALUES[name]}")
     return vars(given), rest
 
 
-def _options_over(
-    default: Job, usage: str, description: str | None, arguments: Sequence[str]
+def _parse_settings(
+    default: Job, file: str | None, usage: str, description: str | None, arguments: Sequence[str]
 ) -> Job:
-    """Settings with those of a command line over them."""
+    """Replaces settings by those of a config file, and these by those of a command line."""
+    if file is not None:
+        default = _replace_settings(default, _read_config_file(file))
     prog = f"{Path(sys.argv[0]).name} {usage}"
     return tyro.cli(
         type(default), prog=prog, description=description, default=default, args=arguments
     )
 
 
-def _read_config(url: str, base: Job) -> Job:
-    """The settings of a file, also of a bucket's, over others."""
+def _read_config_file(url: str) -> Any:
+    """Reads a JSON file of a folder or bucket."""
     try:
-        place, name = split_url(url)
-        values = json.loads(place.read(name))
+        location, name = split_url(url)
+        return json.loads(location.read(name))
     except (OSError, ValueError) as error:
         raise ValueError(f"--config must be a JSON file of settings, got {url}: {error}") from error
-    return _replaced(base, values)
 
 
-def _replaced(job: Job, values: Any) -> Job:
-    """A job with other values of some settings, nested as the names of their options are."""
+def _replace_settings(job: Job, values: Any) -> Job:
+    """Replaces some of a job's settings by others that are nested as their options are named."""
     require(isinstance(values, Mapping), "settings", "names with values", values)
     own = to_dict(job)
     training, locations = own.pop("training"), own.pop("locations")
@@ -151,11 +155,11 @@ def run_job(job: Callable[[], dict[str, Any]]) -> int:
     """Runs a job and prints its result as the last line.
 
     Returns:
-        The exit status: 2 for what the user can mend in the command, 1 for a failed training.
+        The exit status: 2 for what the user can mend in the command, 1 for work that failed.
     """
     try:
         result = job()
-    except (ValueError, OSError) as error:  # of the places: bucket, folder, tracking server
+    except (ValueError, OSError) as error:  # of the bucket, folder or tracking server
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     except PhaseFailedError as error:

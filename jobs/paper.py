@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
 from cluster.paper.experiment import ExperimentConfig
 from cluster.paper.occlusion import OcclusionConfig, run_occlusion
@@ -29,21 +29,21 @@ from cluster.paper.windows import WindowsConfig, run_windows
 from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]
-TrainingJob = TypeVar("TrainingJob", bound=JobConfig)
+TrainingJob = TypeVar("TrainingJob", bound=TrainingJobConfig)
 MeasuringJob = TypeVar("MeasuringJob", bound=ExperimentConfig)
 
 
 def train(
     run: Callable[[TrainingJob, str], Result], kind: type[TrainingJob], arguments: Sequence[str]
 ) -> Result:
-    """An experiment with a training job's presets and settings."""
+    """Runs an experiment that has a training job's presets and settings."""
     return run(*parse_job(kind, inspect.getdoc(kind), arguments))
 
 
 def measure(
     run: Callable[[MeasuringJob], Result], kind: type[MeasuringJob], arguments: Sequence[str]
 ) -> Result:
-    """An experiment that trains nothing."""
+    """Runs an experiment that trains nothing."""
     return run(tyro.cli(kind, description=inspect.getdoc(kind), args=arguments))
 
 
@@ -58,7 +58,7 @@ EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Result]] = {
 
 
 def job() -> Result:
-    """The experiment that the command line names."""
+    """Runs the experiment that the command line names."""
     name, *arguments = sys.argv[1:] or [""]
     if name in ("-h", "--help"):
         print(__doc__)

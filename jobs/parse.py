@@ -10,14 +10,14 @@ import sys
 
 import tyro
 
-from cluster.config import ParseConfig
+from cluster.config import ParsingJobConfig
 from cluster.parsing.job import run_parsing
 from jobs.options import run_job
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
-    return run_parsing(tyro.cli(ParseConfig, description=__doc__))
+    """Runs the parsing that the command line describes."""
+    return run_parsing(tyro.cli(ParsingJobConfig, description=__doc__))
 
 
 if __name__ == "__main__":

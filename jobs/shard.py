@@ -15,7 +15,7 @@ from sharding.cli import add_build_commands
 
 
 def job() -> dict[str, object]:
-    """The job, from the command line."""
+    """Runs the sharding that the command line describes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

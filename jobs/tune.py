@@ -20,8 +20,7 @@ from jobs.options import parse_job, run_job
 def job() -> dict[str, object]:
     """Runs the sweep that the command line describes."""
     require_no_old_spaces(sys.argv[1:])
-    config, preset = parse_job(SweepJobConfig, __doc__)
-    return run_sweep(config, preset)
+    return run_sweep(*parse_job(SweepJobConfig, __doc__))
 
 
 def require_no_old_spaces(arguments: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ of HELEN, and no settings.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
 from stn_icnn.training.phases import PHASES
 
@@ -30,7 +30,7 @@ class ScratchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HybridJobConfig(JobConfig):
+class HybridJobConfig(TrainingJobConfig):
     """The settings of a fine-tuning: MODEL's own, its rates of the end-to-end phase times 0.3.
 
     All of MODEL's networks are trained further, so the coarse network's size must stay as it is;

@@ -14,11 +14,11 @@ from cluster.hybrid.report import (
     curves_of,
     write_hybrid_report,
 )
-from cluster.hybrid.scratch import open_scratch, require_same_scratch
+from cluster.hybrid.scratch import open_scratch, require_same_scratch_settings
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
-from cluster.training.job import keep, score_phase
+from cluster.training.job import register_result, score_phase
 from cluster.training.phase_runs import Training, log_config, open_training, train_phase
 from stn_icnn.config import require
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
@@ -30,8 +30,8 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     """Fine-tunes a model, compares it if asked to, scores it on the test split and registers it.
 
     Args:
-        settings: all of the job's.
-        parent: the model.
+        settings: the job's settings.
+        parent: the model to fine-tune.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `model`, `parent`, `num_images`, `test` (F1
@@ -47,7 +47,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     parent.require_fit(settings.training)
     environment = open_job(settings.locations, settings.run_name, HYBRID)
     if settings.compare:
-        require_same_scratch(environment.run_storage, settings.scratch_training)
+        require_same_scratch_settings(environment.run_storage, settings.scratch_training)
     training = open_training(
         settings,
         HYBRID,
@@ -76,9 +76,9 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
     """Scores, reports and registers the fine-tuned model.
 
     Args:
-        training: of it.
-        others: that it is compared with, by system.
-        parent: that it comes from.
+        training: the finished fine-tuning.
+        others: the trainings that it is compared with, by system.
+        parent: the model that was fine-tuned.
 
     Returns:
         The job's last line.
@@ -99,7 +99,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
     )
     _publish(training, report)
     return {
-        **keep(training, PHASE, HYBRID, scores, parent.tags),
+        **register_result(training, PHASE, HYBRID, scores, parent.tags),
         "parent": parent.given,
         "num_images": training.num_images,
         "seconds": {system: round(value, 1) for system, value in report.seconds.items()},
@@ -117,7 +117,7 @@ def _score(training: Training, others: Mapping[str, Training], parent: Parent) -
 
 
 def _publish(training: Training, report: HybridReport) -> None:
-    """Puts the report into MLflow and storage, and the seconds into MLflow."""
+    """Writes the report to MLflow and storage, and logs the seconds of training to MLflow."""
     with publishing(training.run, training.record.storage) as folder:
         write_hybrid_report(folder, report)
     training.run.log_metrics(

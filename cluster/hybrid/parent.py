@@ -1,4 +1,4 @@
-"""The model that a fine-tuning goes on from: fetched, checked, and known again."""
+"""The model that a fine-tuning starts from: fetched, checked, and named in what comes of it."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,15 +14,15 @@ NETWORKS = PHASES["end_to_end"].trained_networks
 
 @dataclass(frozen=True)
 class Parent(FetchedModel):
-    """A model all of whose networks are trained."""
+    """A model whose networks are all trained, to be fine-tuned."""
 
     @classmethod
     def open(cls, given: str, tracking_uri: str | None = None) -> Self:
-        """Fetches one.
+        """Fetches the model, and refuses one that lacks a trained network.
 
         Args:
             given: a checkpoint file or folder, `runs:/…` or `models:/…`.
-            tracking_uri: as `resolve_tracking_uri` takes it.
+            tracking_uri: the tracking store's address, as `resolve_tracking_uri` takes it.
 
         Raises:
             ValueError: where there is none, or it lacks a trained network.
@@ -34,7 +34,7 @@ class Parent(FetchedModel):
 
     @property
     def tags(self) -> dict[str, str | None]:
-        """What runs and models that come from it bear; None where a thing is not known."""
+        """The tags of runs and models that come from it; None for what is not known."""
         data = self.checkpoint.data
         return {
             "parent_model": self.given,
@@ -46,11 +46,11 @@ class Parent(FetchedModel):
 
     @property
     def start(self) -> Start:
-        """What the end-to-end phase goes on from: all of its networks."""
+        """The start of the end-to-end phase: all of the model's networks."""
         return Start(self.content, NETWORKS)
 
     def require_fit(self, config: TrainConfig) -> None:
-        """Refuses settings that its networks can't be taken up with.
+        """Refuses settings that the model's networks do not fit.
 
         Raises:
             ValueError: naming the network and the settings.

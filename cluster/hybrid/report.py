@@ -1,4 +1,4 @@
-"""The report of a fine-tuning: F1 on the test split beside the paper's rows, curves over time."""
+"""The report of a fine-tuning: test F1 beside the paper's, validation F1 over training time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,28 +36,29 @@ CURVE_FIELDS = ("train/loss", "val/loss", F1, "train/images_per_second")
 
 @dataclass(frozen=True)
 class PhaseCurve:
-    """What a phase has come to, epoch by epoch."""
+    """The metrics of a finished phase, epoch by epoch."""
 
     phase: PhaseName
     began_s: float
-    """Training of the same system before it, seconds."""
+    """Seconds that the same system was trained before it."""
     history: Sequence[Mapping[str, float]]
+    """The metrics of each epoch."""
     computed_on: Sequence[str] = ()
-    """What it was trained on, one after another; empty where it was not recorded."""
+    """The machines that it was trained on, one after another; empty where none was recorded."""
 
     @property
     def seconds(self) -> float:
-        """Of training, up to its end and with what came before it."""
+        """Seconds of training up to its end, with what came before it."""
         return self.began_s + self.history[-1][SECONDS]
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """Minutes of training and validation F1, where it was validated and labels pixels."""
+        """Minutes of training with validation F1, of the epochs that have one."""
         return [((self.began_s + e[SECONDS]) / 60, e[F1]) for e in self.history if F1 in e]
 
 
 def curves_of(training: Training, phases: Sequence[PhaseName]) -> list[PhaseCurve]:
-    """The curves of a training's finished phases, one after another."""
+    """Reads the curves of a training's finished phases, one after another."""
     curves: list[PhaseCurve] = []
     record = training.record
     for phase in phases:
@@ -68,18 +69,19 @@ def curves_of(training: Training, phases: Sequence[PhaseName]) -> list[PhaseCurv
 
 @dataclass(frozen=True)
 class HybridReport:
-    """All that the report says."""
+    """The contents of the report."""
 
     title: str
     dataset: str
+    """Name of the data set that was fine-tuned on."""
     parent: Mapping[str, str | None]
     """Tags of the model that was fine-tuned."""
     num_images: int
-    """That both were trained on."""
+    """Images that each system was trained on."""
     num_split: int
     """Images of the training split."""
     curves: Mapping[str, Sequence[PhaseCurve]]
-    """By system."""
+    """Curves of the phases, by system."""
     counts: Mapping[str, Tensor]
     """Confusion counts of each test image, by system, int64 `[M, C, C]`."""
     label_set: LabelSet
@@ -94,7 +96,7 @@ class HybridReport:
 
     @property
     def differences(self) -> list[PairedDifference]:
-        """Of the fine-tuned model to those that it is compared with."""
+        """Differences of the fine-tuned model to those that it is compared with."""
         others = [name for name in (SCRATCH, PARENT) if name in self.counts]
         return [
             PairedDifference.between(HYBRID, name, self.counts, self.label_set) for name in others
@@ -102,7 +104,7 @@ class HybridReport:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of training, by system."""
+        """Seconds of training, by system."""
         return {system: curves[-1].seconds for system, curves in self.curves.items()}
 
 

@@ -1,7 +1,8 @@
 """Training from scratch for as long as another training took, to compare the two.
 
-Schedules must know their length beforehand. So the seconds of an epoch of each phase are measured
-first, and whole epochs chosen that come nearest to the time; what they took in the end is reported.
+A schedule must know its length beforehand. So the seconds that an epoch of each phase takes are
+measured first, and the whole epochs are chosen that come nearest to the time; the report has the
+seconds that they took in the end.
 """
 
 import itertools
@@ -32,47 +33,47 @@ from stn_icnn.training.epoch_time import seconds_per_epoch
 from stn_icnn.training.loop import DivergedError
 from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
 
-FOLDER = "scratch"
-"""Of its storage in the job's, its note in the job's record, and its run in MLflow."""
-OWN = ("optim", "loss")
-"""Its own settings; the job's record compares the others."""
+NAME = "scratch"
+"""The name of its folder in the job's storage, its entry in the job's record, its run in MLflow."""
+OWN_SETTINGS = ("optim", "loss")
+"""The settings that it does not share with the fine-tuning, and so with the job's record."""
 
 Epochs = dict[PhaseName, int]
+"""Number of epochs of each phase."""
 
 
 @dataclass(frozen=True)
-class Scratch:
-    """A training from scratch that is to come."""
+class ScratchTraining:
+    """A training from scratch that is checked and tracked, and has not started."""
 
-    beside: Training
-    """With which it shares data, images, workers and place."""
+    fine_tuning: Training
+    """The fine-tuning, with which it shares data, images, workers and storage."""
     config: TrainConfig
-    """Its epochs are the phases' proportions."""
+    """Its settings; their epochs are the phases' proportions."""
     run: Run
-    """A child of the other's."""
+    """Its run, a child of the fine-tuning's."""
 
     def train(self, budget_s: float) -> Training:
         """Trains the three phases, or what is left of them.
 
         Args:
-            budget_s: seconds of training that they are to take together.
+            budget_s: the seconds of training that they are to take together.
 
         Raises:
             PhaseFailedError: where a loss is not finite any more, or workers failed too often.
         """
-        beside = self.beside
         epochs = self._epochs(budget_s)
         lengths: dict[str, Any] = {PHASES[phase].epochs: number for phase, number in epochs.items()}
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
-        training = branch(beside, FOLDER, config)
+        training = branch(self.fine_tuning, NAME, config)
         log_config(training.run, config)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
         return training
 
     def _epochs(self, budget_s: float) -> Epochs:
-        """The phases' epochs: as noted, or chosen and noted."""
-        noted = self.beside.record.content.get(FOLDER)
+        """Returns the phases' epochs that are recorded; chooses and records them the first time."""
+        noted = self.fine_tuning.record.content.get(NAME)
         if noted is None:
             seconds = self._seconds_per_epoch()
             optim = self.config.optim
@@ -83,7 +84,7 @@ class Scratch:
                 "seconds_per_epoch": seconds,
                 "epochs": choose_epochs(seconds, proportions, budget_s),
             }
-            self.beside.record.note(FOLDER, noted)
+            self.fine_tuning.record.note(NAME, noted)
         print(
             f"from scratch for {noted['budget_s']:.0f} s: "
             + ", ".join(
@@ -96,14 +97,14 @@ class Scratch:
         return epochs
 
     def _seconds_per_epoch(self) -> dict[PhaseName, float]:
-        training = replace(self.beside, config=self.config)
+        training = replace(self.fine_tuning, config=self.config)
         result = run_on_workers(
             time_phases,
             [phase_task(training, phase, None) for phase in MODEL_PHASES],
             name=f"timing-{uuid.uuid4().hex[:8]}",
-            storage=self.beside.record.storage,
-            allocation=self.beside.allocation,
-            max_failures=self.beside.max_failures,
+            storage=self.fine_tuning.record.storage,
+            allocation=self.fine_tuning.allocation,
+            max_failures=self.fine_tuning.max_failures,
             on_report=lambda report: print(f"timing: {report}", flush=True),
         )
         if isinstance(result.return_value, str):
@@ -114,55 +115,61 @@ class Scratch:
         return seconds
 
 
-def require_same_scratch(storage: StorageLocation, config: TrainConfig) -> None:
-    """Refuses to go on with a training from scratch that was begun with other settings.
+def require_same_scratch_settings(storage: StorageLocation, config: TrainConfig) -> None:
+    """Refuses to go on with a training from scratch that was started with other settings.
 
-    Asked before anything else is done, so that a finished run is not marked as failed by it.
+    It is asked before anything else is done, so that it marks no finished run as failed.
 
     Args:
-        storage: the job's own.
-        config: settings of its training from scratch.
+        storage: the job's run storage.
+        config: the settings of its training from scratch.
 
     Raises:
         ValueError: naming the settings.
     """
-    noted = read_record(storage, FILE).get(FOLDER) if storage.exists(FILE) else None
+    noted = read_record(storage, FILE).get(NAME) if storage.exists(FILE) else None
     if noted is None:
         return
     ours, theirs = to_dict(config), to_dict(from_stored(noted["config"]))
     require_same_settings(
         f"the training from scratch of {storage.url}",
-        {name: ours[name] for name in OWN},
-        {name: theirs[name] for name in OWN},
-        path=f"{FOLDER}.",
+        {name: ours[name] for name in OWN_SETTINGS},
+        {name: theirs[name] for name in OWN_SETTINGS},
+        path=f"{NAME}.",
     )
 
 
-def open_scratch(beside: Training, config: TrainConfig, tags: Mapping[str, Any]) -> Scratch:
-    """Gets a training from scratch ready, without beginning it: what can be refused is refused now.
+def open_scratch(
+    fine_tuning: Training, config: TrainConfig, tags: Mapping[str, Any]
+) -> ScratchTraining:
+    """Checks and tracks a training from scratch, without starting it.
 
     Args:
-        beside: the training that it is to take as long as.
+        fine_tuning: the training that it is to take as long as.
         config: its settings; their epochs are proportions.
-        tags: of its run.
+        tags: the tags of its run.
 
     Raises:
-        ValueError: where its batches leave a worker none.
+        ValueError: where a batch has fewer images than there are workers.
         TrackingUnavailableError: where the tracking server has gone away since the job's start.
     """
-    require_batches(config, beside.data, beside.allocation, beside.chosen_images)
-    params = {**to_dict(config), "num_images": beside.chosen_images or "all"}
+    require_batches(config, fine_tuning.data, fine_tuning.allocation, fine_tuning.chosen_images)
+    params = {**to_dict(config), "num_images": fine_tuning.chosen_images or "all"}
     for phase in MODEL_PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(PHASES[phase].epochs)
-    tracker = beside.run.tracker
-    run = tracker.start_or_resume_run(FOLDER, beside.run.run_id, tags=tags, params=params)
+    tracker = fine_tuning.run.tracker
+    run = tracker.start_or_resume_run(NAME, fine_tuning.run.run_id, tags=tags, params=params)
     if run.run_id is None:  # the phases' own runs could not be put under it
         raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
-    return Scratch(beside, config, run)
+    return ScratchTraining(fine_tuning, config, run)
 
 
 def time_phases(tasks: Sequence[TrainTask]) -> dict[PhaseName, float] | str:
-    """In a worker: the seconds that an epoch of each phase takes; or why it can't be trained."""
+    """Measures in a worker the seconds that an epoch of each phase takes.
+
+    Returns:
+        The seconds by phase; or, where a phase can't be trained, the reason.
+    """
     seconds = {}
     for task in tasks:
         try:
@@ -175,15 +182,16 @@ def time_phases(tasks: Sequence[TrainTask]) -> dict[PhaseName, float] | str:
 def choose_epochs(
     seconds: Mapping[PhaseName, float], proportions: Mapping[PhaseName, int], budget_s: float
 ) -> Epochs:
-    """Whole epochs of the phases that take as near to a time as can be.
+    """Chooses the whole epochs of the phases whose time is nearest to a given one.
 
-    Phases that would get less than one epoch get one, and the others what is left. Of the numbers
-    next to the exact proportions those are taken whose sum of seconds is nearest.
+    Phases that would get less than one epoch get one, and the others share what is left. Of the
+    whole numbers next to the exact proportions those are taken whose sum of seconds is nearest.
 
     Args:
-        seconds: that an epoch of each phase takes.
-        proportions: of the phases' epochs.
-        budget_s: seconds to be spent; where it does not hold an epoch of each, they get one each.
+        seconds: the seconds that an epoch of each phase takes.
+        proportions: the epochs of the phases in proportion to each other.
+        budget_s: the seconds to spend; where they are too few for an epoch of each phase, each
+            gets one.
     """
     fixed: Epochs = {}
     while True:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
@@ -35,7 +35,7 @@ PAPER = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseSizeConfig(JobConfig):
+class CoarseSizeConfig(TrainingJobConfig):
     """The paper's Figure 6, with a training job's settings, for all sizes alike.
 
     python jobs/paper.py coarse-size helen --data OUT --run-name NAME

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
@@ -19,7 +19,7 @@ ALL: tuple[System, ...] = get_args(System)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableConfig(JobConfig):
+class TableConfig(TrainingJobConfig):
     """The paper's Tables 2 and 3, with a training job's settings, for all systems alike.
 
     python jobs/paper.py table celebamask --data OUT --run-name NAME --seeds 2

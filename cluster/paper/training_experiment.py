@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.job_setup import open_job
 from cluster.training.phase_runs import Training, log_config, open_training
 
 
 @contextmanager
-def training_experiment(name: str, settings: JobConfig, preset: str) -> Iterator[Training]:
+def training_experiment(name: str, settings: TrainingJobConfig, preset: str) -> Iterator[Training]:
     """Opens an experiment's run; what it branches into is trained while the context is open.
 
     Args:

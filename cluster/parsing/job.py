@@ -14,7 +14,7 @@ import ray.exceptions
 import torch
 from ray.util.annotations import RayDeprecationWarning
 
-from cluster.config import ParseConfig, ScalingConfig
+from cluster.config import ParsingJobConfig, ScalingConfig
 from cluster.storage.locations import writable_location
 from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
@@ -95,7 +95,7 @@ class ParseTask:
         }
 
 
-def run_parsing(job: ParseConfig) -> dict[str, Any]:
+def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     """Runs the job: parses the photographs that lack output files, on the cluster.
 
     Returns:
@@ -130,7 +130,7 @@ def run_parsing(job: ParseConfig) -> dict[str, Any]:
     return summarize(out, outcomes, num_skipped, time.monotonic() - started)
 
 
-def _open_locations(job: ParseConfig) -> tuple[StorageLocation, StorageLocation]:
+def _open_locations(job: ParsingJobConfig) -> tuple[StorageLocation, StorageLocation]:
     """Returns the locations of input and output, which must not mix.
 
     Raises:

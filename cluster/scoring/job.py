@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cluster.config import EvaluateConfig
+from cluster.config import ScoringJobConfig
 from cluster.job_setup import allocate_job_workers, open_job
 from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
@@ -165,7 +165,7 @@ def _report(
     return systems
 
 
-def run_evaluation(job: EvaluateConfig) -> dict[str, Any]:
+def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
     """The evaluation job.
 
     Returns:

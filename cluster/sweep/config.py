@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from stn_icnn.config import require
 from stn_icnn.labels import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -77,7 +77,7 @@ class SweepConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepJobConfig(JobConfig):
+class SweepJobConfig(TrainingJobConfig):
     """Settings of a sweep: those of a training job, and what is searched around them.
 
     `scaling` is what one trial takes. Its `auto` is one worker with one CPU, and a GPU where there

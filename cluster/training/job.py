@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score
 from cluster.scoring.worker import MODEL
@@ -21,12 +21,12 @@ from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 
-def run_end_to_end(settings: JobConfig, preset: str) -> dict[str, Any]:
+def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     """Trains the three phases, scores the model on the test split, and registers it.
 
     Args:
-        settings: all of the job's.
-        preset: that they started from, for the record.
+        settings: the job's settings.
+        preset: the name of what they started from, for the record.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `model`, `test` (F1 rows), `systems`, …
@@ -52,7 +52,7 @@ def finish_training(training: Training, phase: PhaseName, preset: str) -> dict[s
     Returns:
         The job's last line.
     """
-    return keep(training, phase, preset, score_phase(training, phase))
+    return register_result(training, phase, preset, score_phase(training, phase))
 
 
 def score_phase(
@@ -64,8 +64,8 @@ def score_phase(
     """Scores the model that a phase of a training has left on the test split.
 
     Args:
-        training: whose run gets the report.
-        phase: of it, finished.
+        training: the training, whose run gets the report.
+        phase: the finished phase.
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
@@ -82,7 +82,7 @@ def score_phase(
     )
 
 
-def keep(
+def register_result(
     training: Training,
     phase: PhaseName,
     preset: str,
@@ -92,11 +92,11 @@ def keep(
     """Logs and registers the model of a training's last phase.
 
     Args:
-        training: whose model it is.
-        phase: the last.
-        preset: that its settings started from.
-        scores: of the test split, the model's first.
-        parent: tags that name the model that it was fine-tuned from.
+        training: the finished training.
+        phase: its last phase.
+        preset: the name of what its settings started from.
+        scores: the scores on the test split, the model's first.
+        parent: the tags that name the model that it was fine-tuned from.
 
     Returns:
         The job's last line.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.config import JobConfig
+from cluster.config import TrainingJobConfig
 from cluster.job_setup import JobEnvironment, allocate_job_workers
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.tracking.tracker import Run, run_tags
@@ -49,7 +49,7 @@ class Training:
 
 
 def open_training(
-    settings: JobConfig,
+    settings: TrainingJobConfig,
     preset: str,
     environment: JobEnvironment,
     *,
@@ -120,7 +120,7 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
     return replace(whole, config=config, record=record, run=run)
 
 
-def open_data(settings: JobConfig, preset: str, storage: StorageLocation) -> ShardedData:
+def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation) -> ShardedData:
     """The data that a job trains on; the demo's own where it is given none.
 
     Raises:

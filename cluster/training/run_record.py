@@ -18,12 +18,12 @@ FILE = "run.json"
 
 
 def finished_model(run: StorageLocation) -> bytes:
-    """The model file of a Ray Train run that has finished; ValueError as for `finished_file`."""
+    """Reads the model file of a Ray Train run that has finished; errors as of `finished_file`."""
     return finished_file(run, MODEL_FILE)
 
 
 def finished_file(run: StorageLocation, file: str) -> bytes:
-    """A file in the last checkpoint of a Ray Train run that has finished.
+    """Reads a file in the last checkpoint of a Ray Train run that has finished.
 
     Raises:
         ValueError: where its checkpoint is gone.
@@ -40,11 +40,12 @@ def finished_file(run: StorageLocation, file: str) -> bytes:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's storage, what it was started with, and the phases that it has finished."""
+    """What a training was started with, and the phases that it has finished, as stored."""
 
     storage: StorageLocation
-    """The run's own."""
+    """The run's own location."""
     content: dict[str, Any]
+    """The contents of the stored file."""
 
     @classmethod
     def open(
@@ -56,15 +57,16 @@ class RunRecord:
         parent_sha256: str | None = None,
         kind: str | None = None,
     ) -> Self:
-        """Starts a run's record, or takes it up.
+        """Creates the record of a run that is new, or loads that of a run that goes on.
 
         Args:
-            storage: the run's own.
-            config: its settings.
-            data_fingerprint: of the shards that it is trained on.
-            num_images: that it is trained on; None: all of the training split.
-            parent_sha256: of the model file that it goes on from; None: it begins afresh.
-            kind: of job, where it is another than the main one: a run is of one kind.
+            storage: the run's own location.
+            config: the settings of the training.
+            data_fingerprint: the fingerprint of the shards that it is trained on.
+            num_images: how many images it is trained on; None: all of the training split.
+            parent_sha256: the digest of the model file that it starts from; None: it starts from
+                scratch.
+            kind: the kind of job, where it is not the main one: a run is of one kind.
 
         Raises:
             ValueError: naming the settings in which the run of this name was started otherwise.
@@ -85,12 +87,12 @@ class RunRecord:
         return phase in self.content["finished"]
 
     def computed_on(self, phase: PhaseName) -> list[str]:
-        """What the first worker of a phase was, one after another, as far as it was recorded."""
+        """Returns the machines of a phase's first worker, one after another, as recorded."""
         machines: list[str] = self.content.get("computed_on", {}).get(phase, [])
         return machines
 
     def note_machine(self, phase: PhaseName, machine: str) -> None:
-        """Records what a phase is trained on, where that is not what it was trained on last."""
+        """Records the machine that a phase is trained on, unless it is the last one recorded."""
         machines = self.computed_on(phase)
         if machines[-1:] == [machine]:
             return
@@ -103,7 +105,7 @@ class RunRecord:
         self._write()
 
     def model(self, phase: PhaseName) -> bytes:
-        """The model file of a finished phase.
+        """Reads the model file of a finished phase.
 
         Raises:
             ValueError: where its checkpoint is gone.
@@ -111,7 +113,7 @@ class RunRecord:
         return finished_model(self.storage.child(phase))
 
     def history(self, phase: PhaseName) -> list[dict[str, float]]:
-        """Metrics of each epoch of a finished phase, however often it was stopped.
+        """Reads the metrics of each epoch of a finished phase, however often it was stopped.
 
         Raises:
             ValueError: where its checkpoint is gone.
@@ -119,7 +121,7 @@ class RunRecord:
         return load_history(finished_file(self.storage.child(phase), STATE_FILE))
 
     def note(self, name: str, value: Any) -> None:
-        """Records something of a run for when it goes on; of types that JSON holds."""
+        """Records an entry, of types that JSON holds, for when the run goes on."""
         self.content[name] = value
         self._write()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tyro
 
-from cluster.config import EvaluateConfig, JobConfig, ParseConfig
+from cluster.config import ParsingJobConfig, ScoringJobConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig
 from cluster.paper.coarse_size import CoarseSizeConfig
 from cluster.paper.occlusion import OcclusionConfig
@@ -55,16 +55,16 @@ EXPERIMENT = f"--data --split --num-faces --run-name {LOCATIONS}"
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        (JobConfig, JOB),
+        (TrainingJobConfig, JOB),
         (SweepJobConfig, f"{JOB} {SWEEP}"),
         (HybridJobConfig, f"{JOB} {HYBRID}"),
         (TableConfig, f"{JOB} --seeds --systems"),
         (CoarseSizeConfig, f"{JOB} --sizes"),
         (
-            EvaluateConfig,
+            ScoringJobConfig,
             f"--model --data --split --precision --run-name {LOCATIONS} {SCALING}",
         ),
-        (ParseConfig, f"--model --input --out --write --tracking-uri {SCALING}"),
+        (ParsingJobConfig, f"--model --input --out --write --tracking-uri {SCALING}"),
         (OcclusionConfig, f"{EXPERIMENT} --model --num-covered --num-examples --seed"),
         (WindowsConfig, f"{EXPERIMENT} --model --errors"),
         (TimingConfig, f"{EXPERIMENT} --model --rounds"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import JobConfig, LocationsConfig
+from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.tracking.tracking_uri import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage.location import open_location
@@ -14,8 +14,8 @@ from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import to_dict
 
 
-def parse(*arguments: str) -> tuple[JobConfig, str]:
-    return parse_job(JobConfig, "A job.", arguments)
+def parse(*arguments: str) -> tuple[TrainingJobConfig, str]:
+    return parse_job(TrainingJobConfig, "A job.", arguments)
 
 
 def exit_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -180,7 +180,7 @@ def test_a_file_and_options_go_over_the_model_s_settings(tiny_parent: Path, tmp_
         (["--from", "{folder}/gone.pt"], r"there is no .*gone\.pt"),
         (["celebamask", "--from", "{model}"], "no presets here.* got 'celebamask'"),
         (["--from", "{model}", "--config"], "--config needs a JSON file"),
-        (["--from", "{untrained}"], "phase coarse, in which localizer and fine were not"),
+        (["--from", "{untrained}"], "phase coarse, but --from needs localizer and fine trained"),
     ],
 )
 def test_fine_tuning_from_nothing_is_refused(

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 import cluster.hybrid.scratch
-from cluster.hybrid.scratch import Scratch, choose_epochs, open_scratch, require_same_scratch
+from cluster.hybrid.scratch import (
+    ScratchTraining,
+    choose_epochs,
+    open_scratch,
+    require_same_scratch_settings,
+)
 from cluster.storage.datasets import ShardedData
 from cluster.training.phase_runs import Training, phase_task, require_batches, require_images
 from cluster.training.run_record import RunRecord
@@ -50,7 +55,7 @@ def test_whole_epochs_come_nearest_to_the_time(
 
 
 @pytest.fixture
-def beside(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Training:
+def fine_tuning(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Training:
     """A training on five of eight images."""
     record = RunRecord.open(Folder(tmp_path / "run"), tiny_config, "abc", 5)
     data = ShardedData.open(str(shards))
@@ -73,11 +78,13 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> l
 
 
 def test_epochs_are_chosen_once_and_noted(
-    beside: Training, monkeypatch: pytest.MonkeyPatch
+    fine_tuning: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(beside.config, optim=replace(beside.config.optim, epochs_end_to_end=4))
+    config = replace(
+        fine_tuning.config, optim=replace(fine_tuning.config.optim, epochs_end_to_end=4)
+    )
     asked = timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
-    scratch = Scratch(beside, config, run=None)  # type: ignore[arg-type]
+    scratch = ScratchTraining(fine_tuning, config, run=None)  # type: ignore[arg-type]
     expected = {"coarse": 4, "localizer": 4, "end_to_end": 8}
     assert scratch._epochs(48.0) == expected
     ((coarse, _, end_to_end),) = asked
@@ -85,48 +92,50 @@ def test_epochs_are_chosen_once_and_noted(
     assert (coarse.num_images, coarse.start) == (5, None)
 
     timed(monkeypatch, {"coarse": 9.0, "localizer": 9.0, "end_to_end": 9.0})
-    file = beside.record.storage.root / "run.json"
-    again = replace(beside, record=RunRecord(beside.record.storage, json.loads(file.read_text())))
-    scratch = replace(scratch, beside=again)
+    file = fine_tuning.record.storage.root / "run.json"
+    again = replace(
+        fine_tuning, record=RunRecord(fine_tuning.record.storage, json.loads(file.read_text()))
+    )
+    scratch = replace(scratch, fine_tuning=again)
     assert scratch._epochs(1000.0) == expected
 
 
 def test_a_loss_that_diverges_while_it_is_timed_is_a_failed_training(
-    beside: Training, monkeypatch: pytest.MonkeyPatch
+    fine_tuning: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, "coarse: the loss is nan")
-    scratch = Scratch(beside, beside.config, run=None)  # type: ignore[arg-type]
+    scratch = ScratchTraining(fine_tuning, fine_tuning.config, run=None)  # type: ignore[arg-type]
     with pytest.raises(
         cluster.hybrid.scratch.PhaseFailedError, match="timed: coarse: the loss is nan"
     ):
         scratch._epochs(48.0)
-    assert "scratch" not in beside.record.content
+    assert "scratch" not in fine_tuning.record.content
 
 
 def test_other_settings_than_it_was_begun_with_are_refused_by_name(
-    beside: Training, monkeypatch: pytest.MonkeyPatch
+    fine_tuning: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, {"coarse": 1.0, "localizer": 1.0, "end_to_end": 5.0})
-    Scratch(beside, beside.config, run=None)._epochs(48.0)  # type: ignore[arg-type]
-    require_same_scratch(beside.record.storage, beside.config)
-    other = replace(beside.config, optim=replace(beside.config.optim, lr_fine=0.5))
+    ScratchTraining(fine_tuning, fine_tuning.config, run=None)._epochs(48.0)  # type: ignore[arg-type]
+    require_same_scratch_settings(fine_tuning.record.storage, fine_tuning.config)
+    other = replace(fine_tuning.config, optim=replace(fine_tuning.config.optim, lr_fine=0.5))
     with pytest.raises(ValueError, match=r"\(scratch\.optim\.lr_fine: 0\.5, was 0\.01\)"):
-        require_same_scratch(beside.record.storage, other)
-    require_same_scratch(
-        beside.record.storage, replace(beside.config, seed=9)
+        require_same_scratch_settings(fine_tuning.record.storage, other)
+    require_same_scratch_settings(
+        fine_tuning.record.storage, replace(fine_tuning.config, seed=9)
     )  # for the job to refuse
 
 
-def test_what_has_not_begun_may_have_any_settings(beside: Training, tmp_path: Path) -> None:
-    other = replace(beside.config, seed=9)
-    require_same_scratch(beside.record.storage, other)
-    require_same_scratch(Folder(tmp_path / "new"), other)
+def test_what_has_not_begun_may_have_any_settings(fine_tuning: Training, tmp_path: Path) -> None:
+    other = replace(fine_tuning.config, seed=9)
+    require_same_scratch_settings(fine_tuning.record.storage, other)
+    require_same_scratch_settings(Folder(tmp_path / "new"), other)
 
 
-def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(beside: Training) -> None:
-    config = replace(beside.config, optim=replace(beside.config.optim, global_batch=1))
+def test_a_batch_of_its_own_that_leaves_a_worker_none_is_refused(fine_tuning: Training) -> None:
+    config = replace(fine_tuning.config, optim=replace(fine_tuning.config.optim, global_batch=1))
     with pytest.raises(ValueError, match="2 workers, but 5 training images"):
-        open_scratch(beside, config, {})
+        open_scratch(fine_tuning, config, {})
 
 
 def test_batches_are_of_the_images_that_are_chosen(shards: Path, tiny_config: TrainConfig) -> None:
@@ -144,12 +153,12 @@ def test_no_more_images_are_asked_for_than_there_are(shards: Path) -> None:
         require_images(data, 9)
 
 
-def test_a_phase_reads_the_chosen_images_and_validates_on_all(beside: Training) -> None:
-    run, _ = open_phase(LocalContext(), phase_task(beside, "coarse", None), log=print)
+def test_a_phase_reads_the_chosen_images_and_validates_on_all(fine_tuning: Training) -> None:
+    run, _ = open_phase(LocalContext(), phase_task(fine_tuning, "coarse", None), log=print)
     assert (len(run.train_faces), len(run.val_faces)) == (5, 2)
-    everything = phase_task(replace(beside, chosen_images=None), "coarse", None)
+    everything = phase_task(replace(fine_tuning, chosen_images=None), "coarse", None)
     whole, _ = open_phase(LocalContext(), everything, log=print)
     assert len(whole.train_faces) == 8
-    whole.train_faces.select(5, beside.config.seed)
+    whole.train_faces.select(5, fine_tuning.config.seed)
     assert whole.train_faces.samples == run.train_faces.samples
-    assert (beside.num_images, replace(beside, chosen_images=None).num_images) == (5, 8)
+    assert (fine_tuning.num_images, replace(fine_tuning, chosen_images=None).num_images) == (5, 8)

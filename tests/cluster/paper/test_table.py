@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cluster.config import JobConfig, LocationsConfig, ScalingConfig
+from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size, write_coarse_size
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import COUNTS_FILE, phases_of
@@ -274,7 +274,7 @@ def test_a_run_is_of_one_kind(one: dict[str, Any], short: dict[str, Any]) -> Non
     with pytest.raises(ValueError, match="kind: coarse-size, was table"):
         run_coarse_size(CoarseSizeConfig(**short, run_name="table"), "demo")
     with pytest.raises(ValueError, match="kind: None, was table"):
-        run_end_to_end(JobConfig(**short, run_name="table"), "demo")
+        run_end_to_end(TrainingJobConfig(**short, run_name="table"), "demo")
     with pytest.raises(ValueError, match="is a training: give another --run-name"):
         run_parity(ParityConfig(locations=short["locations"], run_name="table", num_faces=1))
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 import cluster.parsing.job
-from cluster.config import ParseConfig, ScalingConfig
+from cluster.config import ParsingJobConfig, ScalingConfig
 from cluster.parsing.job import ParseTask, run_parsing
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import open_location
@@ -43,8 +43,8 @@ def fill(url: str, names: list[str]) -> None:
         place.write(name, picture(seed, width=40 + seed % 30))
 
 
-def settings(model: Path, source: object, out: object, **others: Any) -> ParseConfig:
-    return ParseConfig(model=str(model), input=str(source), out=str(out), **others)
+def settings(model: Path, source: object, out: object, **others: Any) -> ParsingJobConfig:
+    return ParsingJobConfig(model=str(model), input=str(source), out=str(out), **others)
 
 
 def counts(result: dict[str, Any]) -> tuple[int, int, int]:

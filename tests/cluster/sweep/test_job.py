@@ -17,7 +17,7 @@ import pytest
 import ray
 import torch
 
-from cluster.config import JobConfig, LocationsConfig, ScalingConfig
+from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
 from cluster.sweep.sweep_record import Trial, load_trials
@@ -93,8 +93,8 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
 def test_the_best_setting_is_a_file_that_a_training_job_takes(
     done: dict[str, Any], settings: SweepJobConfig
 ) -> None:
-    job, _ = parse_job(JobConfig, "A job.", ["--config", done["config"]])
-    assert isinstance(job, JobConfig)
+    job, _ = parse_job(TrainingJobConfig, "A job.", ["--config", done["config"]])
+    assert isinstance(job, TrainingJobConfig)
     best = done["best"]["values"]
     assert job.training.model.patch_px["eye"] == best["model.patch_px.eye"]
     assert job.training.optim.lr_fine == best["optim.lr_fine"]

@@ -20,7 +20,7 @@ import ray
 import torch
 
 import cluster.training.worker
-from cluster.config import JobConfig, LocationsConfig, ScalingConfig
+from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
 from cluster.scoring.worker import MODEL, ScoringTask, score_split
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import resolve_model
@@ -55,7 +55,7 @@ TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, 
 class Done:
     """A job that has run."""
 
-    settings: JobConfig
+    settings: TrainingJobConfig
     result: dict[str, Any]
     client: mlflow.MlflowClient
     printed: str
@@ -72,7 +72,7 @@ def done(
     folder = tmp_path_factory.mktemp("job")
     uri = new_store(folder)
     config = replace(tiny_config, checkpoint_every_steps=1)
-    settings = JobConfig(
+    settings = TrainingJobConfig(
         training=config,
         data=str(shards),
         run_name="tiny",
