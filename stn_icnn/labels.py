@@ -69,12 +69,12 @@ class LabelSet:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, `C` in the shapes of this project."""
+        """The number of classes: C in the shapes that docstrings give."""
         return len(self.classes)
 
     @property
     def num_parts(self) -> int:
-        """The number of parts, `P` in the shapes of this project."""
+        """The number of parts: P in the shapes that docstrings give."""
         return len(self.parts)
 
     @cached_property
@@ -94,7 +94,7 @@ class LabelSet:
 
     @cached_property
     def model_classes(self) -> tuple[int, ...]:
-        """Ids of the classes that the model labels, in the coarse network's channel order."""
+        """Ids of the L classes that the model labels, in the coarse network's channel order."""
         return tuple(i for i, one in enumerate(self.classes) if one.labelled)
 
     @cached_property

@@ -1,13 +1,16 @@
-"""What PyTorch does slowly on CPUs to channels-last maps of few channels, as those of an iCNN are.
+"""Quicker ways for two operations that are slow on CPUs with channels-last maps of few channels.
 
-**Batch norm.** Its kernel for that layout works a pixel at a time: with 8 channels it fills part of
-a vector register, and its threads' sums share a cache line. Here k pixels that lie side by side in
-memory are taken for one of k times the channels, and their sums are joined afterwards: the same
-numbers, up to rounding, in a fraction of the time. k is a power of 2 that divides the number of
-pixels: an odd batch of odd patches goes PyTorch's way.
+The maps of an iCNN are such maps.
 
-**Concatenation.** Its gradient is views of the whole, whose pixels lie apart in memory: what takes
-them up does so a few values at a time. Here they are copied first, which costs less.
+**Batch norm.** PyTorch's kernel for that layout works a pixel at a time: with 8 channels it fills
+part of a vector register, and its threads' sums share a cache line. Here k pixels that lie side by
+side in memory are taken for one pixel of k times the channels, and their sums are joined
+afterwards. This gives the same numbers, up to rounding, in a fraction of the time. k is a power of
+2 that divides the number of pixels; an odd batch of odd patches is left to PyTorch's kernel.
+
+**Concatenation.** The gradients of the maps are views of the gradient of the whole, so their pixels
+lie apart in memory, and the operations that read them do so a few values at a time. Here they are
+copied first, which costs less.
 """
 
 import math
@@ -19,9 +22,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 WIDE_CHANNELS = 256
-"""At most as many channels as k pixels are to have together: a few full vector registers."""
+"""The most channels that k pixels have together: a few full vector registers."""
 LEAST_VALUES = 2**18
-"""Of a map: with fewer, the many small operations of this way cost more than it saves."""
+"""The fewest values of a map that is computed in this way: with fewer, its many small operations
+cost more than it saves."""
 
 
 def use_wide_batch_norm(module: nn.Module) -> None:
@@ -35,7 +39,7 @@ class WideBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with a quicker path for channels-last maps on CPUs; the same state."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` floats to the same shape, dtype and layout."""
+        """Normalises `[N, C, H, W]` floats; shape, dtype and layout stay."""
         together = _pixels_together(x)
         if together == 1 or (torch.is_grad_enabled() and not self.training):
             return super().forward(x)
@@ -68,7 +72,7 @@ class _WideBatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, together: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Also gives mean and biased variance, `[C]` float32, which have no gradient."""
+        """Returns the result, and mean and biased variance, `[C]` float32, without a gradient."""
         wide = _widened(x, together)
         unused = weight.new_zeros(2, wide.shape[1])  # float32, so that the statistics are
         means, variances = torch.ops.aten.batch_norm_update_stats(wide, *unused, 0.0)
@@ -83,7 +87,7 @@ class _WideBatchNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Of x, weight and bias."""
+        """Returns the gradients of x, weight and bias."""
         x, constants, scale = ctx.saved_tensors
         together, num = ctx.together, x.numel() // x.shape[1]
         weight, _, mean, var = constants
@@ -101,31 +105,31 @@ class _WideBatchNorm(torch.autograd.Function):
 
 
 def concatenate(maps: Sequence[Tensor]) -> Tensor:
-    """Maps `[N, C_i, H, W]` of one layout to `[N, sum of C_i, H, W]`."""
+    """Concatenates maps, `[N, C_i, H, W]` of one layout, to `[N, sum of C_i, H, W]`."""
     if torch.is_grad_enabled() and _is_channels_last(maps[0]):
         return cast(Tensor, _Concatenate.apply(*maps))  # type: ignore[no-untyped-call]
     return torch.cat(list(maps), dim=1)
 
 
 class _Concatenate(torch.autograd.Function):
-    """`torch.cat` of channels; gradients that are dense in memory."""
+    """`torch.cat` of channels whose gradients are dense in memory."""
 
     @staticmethod
     def forward(ctx: Any, *maps: Tensor) -> Tensor:
-        """Of maps, `[N, C_i, H, W]`."""
+        """Concatenates maps, `[N, C_i, H, W]`."""
         ctx.channels = [m.shape[1] for m in maps]
         return torch.cat(maps, dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """Of each map."""
+        """Returns the gradient of each map."""
         parts = torch.split(grad, ctx.channels, dim=1)
         return tuple(torch.empty_like(part).copy_(part) for part in parts)
 
 
 def _pixels_together(x: Tensor) -> int:
-    """k, a power of 2 that divides the number of pixels; 1 where this way is not for x."""
+    """Returns k, a power of 2 that divides the number of pixels; 1 where this way is not for x."""
     if x.numel() < LEAST_VALUES or not _is_channels_last(x):
         return 1
     channels = x.shape[1]
@@ -134,34 +138,34 @@ def _pixels_together(x: Tensor) -> int:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    """Whether a map lies so in a CPU's memory, and not by chance in the default layout too."""
+    """Tells whether a map has this layout on a CPU, and not by chance the default one too."""
     dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return x.device.type == "cpu" and dense
 
 
 def _widened(x: Tensor, together: int) -> Tensor:
-    """Channels-last `[N, C, H, W]` seen as `[1, k * C, N * H * W / k, 1]`, not copied."""
+    """Views channels-last `[N, C, H, W]` as `[1, k * C, N * H * W / k, 1]`, without a copy."""
     return x.permute(0, 2, 3, 1).view(1, -1, 1, together * x.shape[1]).permute(0, 3, 1, 2)
 
 
 def _narrowed(wide: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `_widened`."""
+    """Undoes `_widened`."""
     num, channels, height, width = like.shape
     return wide.permute(0, 2, 3, 1).view(num, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _repeated(constants: Tensor, together: int) -> Tensor:
-    """A channel's constants, `[M, C]`, for each of the pixels together: `[M, k * C]`."""
+    """Repeats the channels' constants, `[M, C]`, for each of the k pixels: `[M, k * C]`."""
     return constants[:, None].expand(-1, together, -1).reshape(len(constants), -1)
 
 
 def _normed(x: Tensor, together: int, constants: Tensor, eps: float) -> Tensor:
-    """`(x - mean) / sqrt(var + eps) * weight + bias`, of `x`'s dtype and layout.
+    """Returns `(x - mean) / sqrt(var + eps) * weight + bias`, of `x`'s dtype and layout.
 
     `constants` are weight, bias, mean and variance, `[4, k * C]` float32.
     """
     out = torch.empty_like(x)
-    mean, invstd = constants.new_empty(2, 0)  # of a batch's own statistics, which this takes not
+    mean, invstd = constants.new_empty(2, 0)  # unused: they are for a batch's own statistics
     torch.ops.aten.native_batch_norm.out(
         *(_widened(x, together), *constants, False, 0.0, eps),
         out=_widened(out, together),

@@ -1,4 +1,4 @@
-"""The model file: tensors and plain types only, with the config it was trained with."""
+"""The model file: tensors and plain types alone, with the settings of the training."""
 
 import io
 import pickle
@@ -21,16 +21,16 @@ MODEL_FILE = "model.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What a model must remember of its data."""
+    """What a model must remember of the data that it was trained on."""
 
     dataset: str
-    """Name, as in the manifest."""
+    """The data set's name, as in its manifest."""
     fingerprint: str
-    """Of the manifest."""
+    """The manifest's fingerprint."""
     scale_px: int
-    """Side of the working scale, px."""
+    """The side of an image at the working scale, px."""
     scale_fit: Literal["exact", "at_most"]
-    """Whether a longer side is brought to `scale_px` always, or only where it is over it."""
+    """Whether an image's longer side is always brought to `scale_px`, or only where it is longer."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Checkpoint:
     data: DataFacts
     phase: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of the validation that selected it."""
+    """The metrics of the validation that selected the model."""
 
 
 def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
-    """Writes a model file, or its content."""
+    """Writes a model file to a path, or its content to an open file."""
     torch.save(
         {
             "format": FORMAT,
@@ -62,10 +62,10 @@ def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
 
 
 def find_model_file(path: Path | str) -> Path:
-    """The model file that a path names: itself, or the one in a folder.
+    """Returns the model file that a path names: the path itself, or the file in a folder.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: there is none.
     """
     path = Path(path)
     if path.is_dir():
@@ -78,13 +78,13 @@ def find_model_file(path: Path | str) -> Path:
 
 
 def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
-    """Reads a model; on the CPU, in evaluation mode.
+    """Reads a model to the CPU, in evaluation mode.
 
     Args:
         model: a model file, a folder with one in it, or a model file's content.
 
     Raises:
-        ValueError: where there is none, it is not ours, or of another version.
+        ValueError: there is no model, or it is not one of STN-iCNN, or of another version.
     """
     if isinstance(model, bytes):
         name, content = "this file", _read("this file", io.BytesIO(model))

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it: for use, not for training."""
+"""Folding of batch norm into the convolutions before it, for inference."""
 
 import copy
 from itertools import pairwise
@@ -11,10 +11,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold_batch_norm(module: Module) -> Module:
-    """A copy in `eval()` that computes the same with a third of the layers.
+    """Returns a copy in `eval()` that computes the same with fewer layers.
 
-    In a sequence, a batch norm behind a convolution scales and shifts its output by constants: they
-    go into the convolution's weights and bias.
+    In a sequence, a batch norm behind a convolution scales and shifts the convolution's output by
+    constants, which are folded into its weights and bias.
     """
     folded = copy.deepcopy(module).eval()
     for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:

@@ -19,7 +19,7 @@ NUM_INTERLINKED_LAYERS = 3
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """A convolution that keeps the size, batch norm and ReLU."""
+    """Returns a convolution that keeps the map's size, a batch norm and a ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -28,17 +28,24 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Max pooling to half the size, rounded up (Figure 2, blue arrows)."""
+    """Pools the maxima, to half the size, rounded up (Figure 2, blue arrows)."""
     return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
 def upsample_to(x: Tensor, like: Tensor) -> Tensor:
-    """Nearest neighbour to the height and width of `like` (Figure 2, orange arrows)."""
+    """Enlarges to the size of `like` by nearest neighbours (Figure 2, orange arrows)."""
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")
 
 
 class InterlinkedLayer(nn.Module):
-    """Each row sees itself and its neighbours, brought to its own size, and convolves twice."""
+    """A layer in which each row convolves twice what it and its neighbours hold.
+
+    The neighbours' maps are brought to the row's own size.
+
+    Args:
+        channels: of the rows, finest first.
+        kernel_size: of the convolutions, odd.
+    """
 
     def __init__(self, channels: Sequence[int], kernel_size: int) -> None:
         super().__init__()
@@ -54,7 +61,7 @@ class InterlinkedLayer(nn.Module):
         self.rows = nn.ModuleList(rows)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]`, to maps of equal shapes."""
+        """Returns new maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]` as those given."""
         out = []
         for i, (row, own) in enumerate(zip(self.rows, features, strict=True)):
             seen = [own]
@@ -67,11 +74,11 @@ class InterlinkedLayer(nn.Module):
 
 
 class ICNN(nn.Module):
-    """Interlinked CNN: an image or a patch in, class logits of the same size out.
+    """An interlinked CNN, which labels each pixel of an image or of a patch.
 
     Args:
         num_classes: channels of the output (L in Figure 2).
-        kernel_size: of every convolution, odd. 3 in the paper, 5 in its authors' code.
+        kernel_size: of every convolution, odd; 3 in the paper, 5 in its authors' code.
         channels: of the rows, finest first.
         num_layers: interlinked layers.
     """
@@ -99,7 +106,14 @@ class ICNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, 3, H, W]` float in [0, 1] to logits `[N, num_classes, H, W]`; any size from 8 px."""
+        """Labels images.
+
+        Args:
+            x: `[N, 3, H, W]` float in [0, 1], of any size from 8 px.
+
+        Returns:
+            Logits of the classes, `[N, num_classes, H, W]`.
+        """
         scaled = [x]
         for _ in range(len(self.stems) - 1):
             scaled.append(downsample(scaled[-1]))
