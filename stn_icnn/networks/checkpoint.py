@@ -30,7 +30,7 @@ class DataFacts:
     scale_px: int
     """The side of an image at the working scale, px."""
     scale_fit: Literal["exact", "at_most"]
-    """Whether an image's longer side is always brought to `scale_px`, or only where it is longer."""
+    """Whether a longer side is always brought to `scale_px`, or only where it exceeds it."""
 
 
 @dataclass(frozen=True)
