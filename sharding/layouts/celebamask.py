@@ -1,10 +1,10 @@
-"""Reads CelebAMask-HQ as it ships: 1024 px photographs, one 512 px mask a visible part.
+"""Reads CelebAMask-HQ as it ships: 1024 px photographs, a 512 px mask for each visible part.
 
-Its `l_` is the subject's left, as is ours.
+Its `l_` is the subject's left, as in the label set.
 """
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.layouts.raw import (
-    IMAGE_FILTER,
     IMAGE_SUFFIXES,
     Item,
     Layout,
@@ -24,6 +23,7 @@ from sharding.layouts.raw import (
     read_grey,
     read_photo,
     read_text,
+    require_size,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.manifest import Rejection, Scale
@@ -39,7 +39,7 @@ MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
 
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 _ID: Final = re.compile("[0-9]{5}|[1-9][0-9]{5,8}")
-"""A number as keys and masks have it."""
+"""A face's number as it stands in keys and in names of masks."""
 
 _CLASS_ID: Final = PAPER9.class_id
 _BACKGROUND = _CLASS_ID["background"]
@@ -80,19 +80,19 @@ KNOWN_DEFECTS: Final = {
     "02110": "not aligned",
     **dict.fromkeys(("09150", "09895", "15587", "02905", "03137"), "not usable"),
 }
-"""Faces that others found wrong, by key."""
+"""Faces that others found defective, by key, with the reason."""
 
 _FIRST_TWINS = (234, 3329, 5162, 6770, 7384, 7561, 12444, 12885, 13825, 15506, 19199, 20134, 24646)
 TWINS: Final = {f"{number + 1:05d}": f"{number:05d}" for number in _FIRST_TWINS}
-"""Keys of photographs that are there twice: the second of each pair -> the first."""
+"""Photographs that the data set has twice: the key of the second of each pair -> the first's."""
 
 
 def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
-    """The items of each split, by id; `rule` is `paper`, `official` or a split file.
+    """Lists the faces of each split, sorted by id, as `Layout.list_items`.
 
-    A face with a mask that is not where it is looked for is rejected. Known defects and the second
-    of known twins are rejected, or kept, twins in one split. What a split file does not name is
-    none of its business, unusable or not.
+    A face is rejected if one of its masks lies where `read` does not look for it. Known defects and
+    the second of known twins are rejected or, with `keep_defects`, kept with twins in one split.
+    Files that a split file does not name are neither listed nor rejected.
     """
     sources, unusable = _list_images(source)
     masks = frozenset(listed(source, MASKS))
@@ -103,7 +103,7 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     items, found = _without(listing.items, strays)
     rejected += found
     if isinstance(source, Bucket):  # a folder answers at once, also what its listing does not show
-        items = _with_parts(items, masks)
+        items = [_with_parts(item, masks) for item in items]
     if keep_defects:
         return Listing(_twins_together(items), tuple(rejected))
     items, found = _without(items, _known_defects(items, sources))
@@ -128,46 +128,34 @@ def _split(source: StorageLocation, sources: Mapping[str, str], rule: str, seed:
 
 
 def _without(
-    items: Mapping[str, list[Item]], reasons: Mapping[str, str]
-) -> tuple[dict[str, list[Item]], list[Rejection]]:
-    """The items but those that there is a reason to reject, by key; and these."""
-    left = {split: [i for i in found if i.key not in reasons] for split, found in items.items()}
-    everything = [item for found in items.values() for item in found]
-    return left, [Rejection(i.source, reasons[i.key]) for i in everything if i.key in reasons]
+    items: Sequence[Item], reasons: Mapping[str, str]
+) -> tuple[list[Item], list[Rejection]]:
+    """Separates the items whose key has a reason to reject them, as rejections, from the others."""
+    left = [item for item in items if item.key not in reasons]
+    return left, [Rejection(i.source, reasons[i.key]) for i in items if i.key in reasons]
 
 
-def _known_defects(items: Mapping[str, list[Item]], sources: Mapping[str, str]) -> dict[str, str]:
-    """Why, by key: what others found wrong, and the second of twins that are both there."""
-    present = {item.key for found in items.values() for item in found} & sources.keys()
+def _known_defects(items: Sequence[Item], sources: Mapping[str, str]) -> dict[str, str]:
+    """Returns reasons by key: for known defects, and for the second of twins both there."""
+    present = {item.key for item in items} & sources.keys()
     twins = {
         key: f"known duplicate: of {first}" for key, first in TWINS.items() if first in present
     }
     return twins | {key: f"known defect: {why}" for key, why in KNOWN_DEFECTS.items()}
 
 
-def _twins_together(items: dict[str, list[Item]]) -> dict[str, list[Item]]:
-    """The second of each pair of twins in the split of the first."""
-    split_of = {item.key: split for split, found in items.items() for item in found}
-    everything = [item for found in items.values() for item in found]
-    for split in items:
-        items[split] = [
-            replace(item, split=split)
-            for item in everything
-            if split_of.get(TWINS.get(item.key, ""), split_of[item.key]) == split
-        ]
-    return items
+def _twins_together(items: Sequence[Item]) -> list[Item]:
+    """Puts the second of each pair of twins into the split of the first."""
+    split_of = {item.key: item.split for item in items}
+    return [
+        replace(item, split=split_of.get(TWINS.get(item.key, ""), item.split)) for item in items
+    ]
 
 
-def _with_parts(items: dict[str, list[Item]], masks: Container[str]) -> dict[str, list[Item]]:
-    """The items with the parts of which there are masks, so that no other is asked for."""
-
-    def parts_of(item: Item) -> tuple[str, ...]:
-        return tuple(part for part in PAINTED if mask_path(int(item.key), part) in masks)
-
-    return {
-        split: [replace(item, parts=parts_of(item)) for item in found]
-        for split, found in items.items()
-    }
+def _with_parts(item: Item, masks: Container[str]) -> Item:
+    """Adds the parts of which there are masks, so that no other is asked for."""
+    parts = (part for part in PAINTED if mask_path(int(item.key), part) in masks)
+    return replace(item, parts=tuple(parts))
 
 
 def read(source: StorageLocation, item: Item) -> RawSample:
@@ -176,17 +164,13 @@ def read(source: StorageLocation, item: Item) -> RawSample:
     masks = {part: mask_path(int(item.key), part) for part in parts}
     with fetched(source, [item.source, *masks.values()]) as files:
         photo = read_photo(files, item.source)
-        image, jpeg = photo.image, photo.jpeg
-        original_size = image.size
-        if image.width != image.height or image.width < SIZE_PX:
+        width, height = photo.image.size
+        if width != height or width < SIZE_PX:
             raise RejectedError(
                 f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
-                f"got {image.width} x {image.height}"
+                f"got {width} x {height}"
             )
-        if image.width > SIZE_PX:
-            image, jpeg = image.resize((SIZE_PX, SIZE_PX), IMAGE_FILTER), None
-        labels = _paint_labels(files, item, masks)
-    return RawSample(image, jpeg, labels, original_size, photo.sha256)
+        return photo.with_labels(_paint_labels(files, item, masks))
 
 
 def mask_path(number: int, part: str) -> str:
@@ -195,7 +179,7 @@ def mask_path(number: int, part: str) -> str:
 
 
 def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
-    """The parts (part -> path) painted over one another, uint8 [512, 512]."""
+    """Paints the parts (part -> path) over one another: uint8 [512, 512], class ids."""
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     num_masks = 0
     for part, path in masks.items():
@@ -203,11 +187,7 @@ def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> ND
             mask = read_grey(files, path, part)
         except MissingFileError:  # a part that is not seen has no file
             continue
-        if mask.shape != labels.shape:
-            raise RejectedError(
-                f"mask of another size: {part} must be {SIZE_PX} x {SIZE_PX}, "
-                f"got {mask.shape[1]} x {mask.shape[0]}"
-            )
+        require_size(mask, (SIZE_PX, SIZE_PX), part)
         labels[mask > 0] = PAINTED[part]
         num_masks += 1
     if not num_masks:
@@ -216,7 +196,7 @@ def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> ND
 
 
 def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejection]]:
-    """Key (the id in five digits) -> image path, by id; and images that have no id of their own."""
+    """Finds the image of each key (the id in five digits), by id, and images without such an id."""
     found: dict[str, str] = {}
     rejected = []
     paths = listed(source, IMAGES, IMAGE_SUFFIXES)
@@ -242,11 +222,11 @@ def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejectio
 def _stray_masks(
     masks: frozenset[str], keys: Container[str]
 ) -> tuple[list[Rejection], dict[str, str]]:
-    """Masks that no face would be read with.
+    """Finds masks that no face would be read with.
 
     Returns:
-        Those whose image is not there, one entry a face; and, by key, a reason to reject each face
-        that has a mask only where it is not looked for, as it would be taken to lack that part.
+        Rejections of masks without an image, one a face. And by key a reason to reject each face
+        that has a mask where `read` does not look for it: it would be taken to lack that part.
     """
     alone = set()
     strays: dict[str, str] = {}
@@ -268,9 +248,9 @@ def _stray_masks(
 def _official_split(
     source: StorageLocation, sources: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], list[Rejection]]:
-    """CelebA's own partition, through the mapping file; and the images that are not in it.
+    """Splits by CelebA's own partition, through the mapping file; rejects images not in it.
 
-    It goes by `orig_file`; `orig_idx`, its neighbour, counts from 0 and is off by one.
+    The partition goes by `orig_file`; `orig_idx` beside it counts from 0 and is off by one.
     """
     try:
         lines = read_text(source, MAPPING).splitlines()

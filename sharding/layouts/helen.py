@@ -1,6 +1,6 @@
-"""Reads HELEN as Smith et al. (CVPR 2013) ship it: photographs, eleven soft label maps each.
+"""Reads HELEN as Smith et al. (CVPR 2013) ship it: photographs with eleven soft label maps each.
 
-Its "left" is the viewer's; ours is the subject's, so brows and eyes change sides here.
+Its "left" is the viewer's, the label set's is the subject's: brows and eyes change sides here.
 """
 
 from collections.abc import Container, Iterable
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.layouts.raw import (
-    IMAGE_FILTER,
     IMAGE_SUFFIXES,
     Item,
     Layout,
@@ -23,6 +22,7 @@ from sharding.layouts.raw import (
     read_grey,
     read_photo,
     read_text,
+    require_size,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
@@ -33,30 +33,20 @@ from stn_icnn.storage import StorageLocation
 MAX_SIDE_PX: Final = 1024
 LISTS: Final = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
 
-_CLASS_ID: Final = PAPER9.class_id
 MAPS: Final = (
-    _CLASS_ID["background"],
-    _CLASS_ID["skin"],
-    _CLASS_ID["right_brow"],
-    _CLASS_ID["left_brow"],
-    _CLASS_ID["right_eye"],
-    _CLASS_ID["left_eye"],
-    _CLASS_ID["nose"],
-    _CLASS_ID["upper_lip"],
-    _CLASS_ID["inner_mouth"],
-    _CLASS_ID["lower_lip"],
-    _CLASS_ID["hair"],
-)
-"""Class ids of lbl00 ... lbl10."""
+    "background", "skin", "right_brow", "left_brow", "right_eye", "left_eye", "nose", "upper_lip",
+    "inner_mouth", "lower_lip", "hair",
+)  # fmt: skip
+"""The classes of lbl00 ... lbl10."""
 
 _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
 
 def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
-    """The items of each split: the data set's lists (`paper` and `official`), or a split file's.
+    """Lists the faces of each split: the data set's lists (`paper`, `official`) or a split file's.
 
-    Photographs that are in none of the lists, or can't be, are rejected; so are labels without an
-    image. What a split file does not name is none of its business.
+    Photographs that no list names, or could name, are rejected; so are labels without an image.
+    Files that a split file does not name are neither listed nor rejected.
     """
     if rule not in RULES:
         _list_images(source)
@@ -77,7 +67,7 @@ def _list_images(source: StorageLocation) -> list[str]:
 
 
 def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Rejection]:
-    """Photographs that no item is read from."""
+    """Rejects the photographs that no item is read from."""
     rejected = []
     for path in images:
         name = PurePosixPath(path).stem
@@ -90,7 +80,7 @@ def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Reject
 
 
 def _stray_labels(source: StorageLocation, names: set[str]) -> list[Rejection]:
-    """Folders of label maps of other names, one entry a folder."""
+    """Rejects the folders of label maps whose names are not among these."""
     paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
     folders = {parts[1] for parts in paths if len(parts) > 2}
     return [
@@ -109,47 +99,40 @@ def read(source: StorageLocation, item: Item) -> RawSample:
     maps = {part: f"labels/{item.key}/{item.key}_{part}.png" for part in parts}
     with fetched(source, [item.source, *maps.values()]) as files:
         photo = read_photo(files, item.source)
-        image, jpeg = photo.image, photo.jpeg
-        original_size = image.size
+        original_size = photo.image.size
         width, height = _fitted(*original_size)
         # One map at a time: eleven float copies of a large original would fill the memory.
         best = np.full((height, width), -1, np.int16)
         labels = np.zeros((height, width), np.uint8)
-        for class_id, (part, path) in zip(MAPS, maps.items(), strict=True):
+        for name, (part, path) in zip(MAPS, maps.items(), strict=True):
             soft = _read_soft_map(files, path, part, original_size, (width, height))
-            labels[soft > best] = class_id
+            labels[soft > best] = PAPER9.class_id[name]
             best = np.maximum(best, soft)
-    if image.size != (width, height):
-        image, jpeg = image.resize((width, height), IMAGE_FILTER), None
-    return RawSample(image, jpeg, labels, original_size, photo.sha256)
+    return photo.with_labels(labels)
 
 
 def _read_soft_map(
-    files: FileReader, path: str, part: str, expected: tuple[int, int], size: tuple[int, int]
+    files: FileReader, path: str, part: str, image_size: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """One soft map (255 = certain), uint8 [H, W] of `size` (width, height)."""
+    """Reads a soft map (255 = certain) and reduces it to (width, height) `size`: uint8 [H, W]."""
     try:
         soft = read_grey(files, path, part)
     except MissingFileError as error:
         raise RejectedError(f"mask missing: {part}") from error
-    if soft.shape != expected[::-1]:
-        raise RejectedError(
-            f"mask of another size: {part} must be {expected[0]} x {expected[1]} as its image, "
-            f"got {soft.shape[1]} x {soft.shape[0]}"
-        )
-    if size == expected:
+    require_size(soft, image_size, part, " as its image")
+    if size == image_size:
         return soft
     return np.asarray(Image.fromarray(soft).resize(size, _MAP_FILTER))
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
-    """The size with its longer side at most 1024, the aspect kept to the nearest pixel."""
+    """Reduces a size to a longer side of at most 1024, keeping its aspect to the nearest pixel."""
     scale = min(1.0, MAX_SIDE_PX / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _read_list(source: StorageLocation, name: str) -> list[str]:
-    """The names of a list's lines `<index> , <name>`; some lines are blank."""
+    """Reads the names in a list's lines `<index> , <name>`, some of which are blank."""
     try:
         lines = read_text(source, name).splitlines()
     except FileNotFoundError as error:

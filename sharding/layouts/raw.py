@@ -1,7 +1,7 @@
-"""The types and helpers of a raw data set's reader, which lists items and decodes samples."""
+"""The types and helpers of the readers of raw data sets, which list items and decode samples."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,16 +28,15 @@ from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
-"""The filter that reduces photographs: antialiased, and of Pillow's the one that keeps most of a
-lash or lip line."""
+"""The filter that reduces photographs: of Pillow's antialiased ones it keeps most of a lash or lip
+line."""
 
 FETCHED_AT_ONCE: Final = 3
-"""The number of a bucket's objects that are fetched at once. All of a client's requests share
-boto3's allowance of some 35 retries, which more of them would use up before each has had its
-attempts."""
+"""The number of a bucket's objects that are fetched at once. All requests of a client share boto3's
+quota of some 35 retries, which more of them would use up before each has had its attempts."""
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
-"""How the names of photographs end, in small letters; other files beside them are passed over."""
+"""The endings of photographs' names, in small letters; other files beside them are ignored."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ class Item:
         key: names the sample in its shard.
         source: the image's path relative to the raw root.
         split: `train`, `val` or `test`.
-        parts: those of which a bucket's listing holds a mask; None: not known, each is asked for.
+        parts: the parts of which a bucket's listing holds a mask; None if that is not known, and
+            every part's mask is to be tried.
     """
 
     key: str
@@ -59,14 +59,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a raw data set holds, before any image is opened.
+    """The items that a raw data set holds, before any image is opened.
 
     Attributes:
-        items: of each split, in order.
-        rejected: what can't be an item, in order.
+        items: all items, those of a split in order.
+        rejected: files that can't be an item, in order.
     """
 
-    items: dict[str, list[Item]]
+    items: Sequence[Item]
     rejected: tuple[Rejection, ...] = ()
 
 
@@ -83,6 +83,18 @@ class RawPhoto:
     image: Image.Image
     jpeg: bytes | None
     sha256: str
+
+    def with_labels(self, labels: NDArray[np.uint8]) -> "RawSample":
+        """Returns the photograph, reduced to the size of its labels, with them.
+
+        Args:
+            labels: uint8 [H, W], class ids.
+        """
+        height, width = labels.shape
+        image, jpeg = self.image, self.jpeg
+        if image.size != (width, height):
+            image, jpeg = image.resize((width, height), IMAGE_FILTER), None
+        return RawSample(image, jpeg, labels, self.image.size, self.sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +118,13 @@ class RawSample:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one raw data set is listed and read.
+    """The way in which one raw data set is listed and read.
 
     Attributes:
         name: `dataset` in the manifest.
-        scale: the working scale its images are brought to.
-        list_items: (source, split rule, seed, whether known defects are kept) -> the listing.
+        scale: the working scale, to which images are reduced.
+        list_items: (source, split rule, seed, whether known defects are kept) -> the listing; the
+            rule is `paper`, `official` or a split file.
         read: (source, item) -> the sample; raises RejectedError.
         label_set: the classes of its samples' labels.
     """
@@ -125,9 +138,9 @@ class Layout:
 
 @contextmanager
 def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[FileReader]:
-    """Fetches files, each to be read once; out of a bucket a few threads fetch them at once.
+    """Yields a reader of files, each to be read once, which a few threads fetch out of a bucket.
 
-    A folder answers without delay, and is yielded as it is.
+    A folder, which answers without delay, is yielded as it is.
     """
     if not isinstance(source, Bucket):
         yield source
@@ -138,7 +151,7 @@ def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[FileReade
 
 @dataclass(frozen=True)
 class _FetchedFiles:
-    """The files that threads are fetching."""
+    """Files that threads are fetching."""
 
     futures: dict[str, Future[bytes]]
 
@@ -147,9 +160,9 @@ class _FetchedFiles:
 
 
 def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
-    """Lists the files below a folder, sorted, whose names end so in small or large letters.
+    """Lists the files below a folder, sorted, that have one of these endings in any case.
 
-    Hidden ones are passed over: a Mac puts a `._7.jpg` beside every `7.jpg`.
+    Hidden files are left out: a Mac puts a `._7.jpg` beside every `7.jpg`.
     """
     return [
         path
@@ -159,10 +172,10 @@ def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = (""
 
 
 def read_text(source: StorageLocation, path: str) -> str:
-    """Reads a list that goes with the images, with or without a byte order mark.
+    """Reads a text file that goes with the images, with or without a byte order mark.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         ValueError: it is not UTF-8.
     """
     try:
@@ -175,10 +188,10 @@ def read_text(source: StorageLocation, path: str) -> str:
 
 
 def read_photo(files: FileReader, path: str) -> RawPhoto:
-    """Decodes a photograph upright in RGB, whatever its extension says it is.
+    """Decodes a photograph, turned upright, as RGB, whatever its extension says.
 
     Raises:
-        RejectedError: there is none, or it cannot be used.
+        RejectedError: the file is missing or cannot be used.
     """
     data = read_image_file(files, path)
     image = decode_photo(data, STRICT)
@@ -187,10 +200,10 @@ def read_photo(files: FileReader, path: str) -> RawPhoto:
 
 
 def read_grey(files: FileReader, path: str, part: str) -> NDArray[np.uint8]:
-    """Decodes the mask or label map of a part, of any mode, as greyscale, uint8 [H, W].
+    """Decodes a part's mask or soft label map, of any mode, as greyscale, uint8 [H, W].
 
     Raises:
-        MissingFileError: there is none.
+        MissingFileError: the file is missing.
         RejectedError: it cannot be used.
     """
     data = read_image_file(files, path, "mask")
@@ -205,3 +218,19 @@ def read_grey(files: FileReader, path: str, part: str) -> NDArray[np.uint8]:
         return np.asarray(opened.convert("L"))
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {first_line(error)}") from error
+
+
+def require_size(
+    mask: NDArray[np.uint8], size: tuple[int, int], part: str, remark: str = ""
+) -> None:
+    """Refuses a part's mask [H, W] that is not of (width, height) `size`.
+
+    Raises:
+        RejectedError: naming part and sizes, with the remark behind the expected one.
+    """
+    height, width = mask.shape
+    if (width, height) != size:
+        raise RejectedError(
+            f"mask of another size: {part} must be {size[0]} x {size[1]}{remark}, "
+            f"got {width} x {height}"
+        )

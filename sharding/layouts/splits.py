@@ -1,9 +1,9 @@
-"""Which item goes into which split."""
+"""Decides which item goes into which split."""
 
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from sharding.layouts.raw import Item, Listing, read_text
@@ -15,22 +15,26 @@ RULES: Final = ("paper", "official")
 """The named rules; any other `--split` is a file."""
 
 KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,90}")
-"""What a sample may be named; no dot: webdataset takes what follows one as extension."""
+"""A sample's name. It has no dot, behind which webdataset would see an extension."""
 
 IN_SPLIT_FILE: Final = {split: f"{split} of the split file" for split in SPLITS}
 
 
 def shuffled_split(keys: Iterable[str], seed: int) -> dict[str, list[str]]:
-    """6 : 2 : 2 by a seeded shuffle of the sorted keys, each split then sorted again."""
+    """Splits keys 6 : 2 : 2 by a seeded shuffle of the sorted keys; each split is sorted again."""
     order = sorted(keys)
     random.Random(seed).shuffle(order)
     first, second = round(0.6 * len(order)), round(0.8 * len(order))
-    parts = (order[:first], order[first:second], order[second:])
-    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
+    groups = (order[:first], order[first:second], order[second:])
+    return {split: sorted(group) for split, group in zip(SPLITS, groups, strict=True)}
 
 
 def read_split_file(url: str) -> dict[str, list[str]]:
-    """Reads `{"train": [KEY, ...], "val": [...], "test": [...]}`; a split may be left out."""
+    """Reads `{"train": [KEY, ...], "val": [...], "test": [...]}`; a split may be left out.
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
     location, name = split_url(url)
     try:
         text = read_text(location, name)
@@ -61,19 +65,19 @@ def listed_items(
     expected: str = "letters, digits, - and _, at most 90",
     where: Mapping[str, str] = IN_SPLIT_FILE,
 ) -> Listing:
-    """The items of keys that were written down for each split, in their order.
+    """Returns the items of the keys that are listed for each split, in their order.
 
-    A key without an image is kept here and rejected when it is read. Of a key that is there twice
-    the test split keeps its own, then val.
+    A key without an image becomes an item too, which is rejected when it is read. A key that is
+    listed twice goes to the later split: the test split keeps its own, then val.
 
     Args:
-        keys: of each split.
-        path_of: a key's image.
-        usable: what a key must be.
-        expected: that in words.
-        where: it is written, for each split.
+        keys: by split.
+        path_of: returns the path of a key's image.
+        usable: the pattern of a key that can be used.
+        expected: the pattern in words, for the reason of a rejection.
+        where: by split, the list that holds its keys, for the reason of a rejection.
     """
-    items: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    items: list[Item] = []
     rejected: list[Rejection] = []
     taken: dict[str, str] = {}
     for split in reversed(SPLITS):
@@ -86,14 +90,23 @@ def listed_items(
                 rejected.append(Rejection(path_of(key), reason))
             else:
                 taken[key] = where[split]
-                items[split].append(Item(key, path_of(key), split))
+                items.append(Item(key, path_of(key), split))
+    items.sort(key=lambda item: SPLITS.index(item.split))
     return Listing(items, tuple(rejected))
 
 
-def limited(splits: Mapping[str, list[Item]], limit: int) -> dict[str, list[Item]]:
-    """The first items of every split, in proportion: `limit` in all, but one a split at least."""
-    total = sum(map(len, splits.values()))
+def by_split(items: Sequence[Item], limit: int | None = None) -> dict[str, list[Item]]:
+    """Groups items by their split, in their order.
+
+    Args:
+        items: of all splits.
+        limit: about how many to take in all: the first of every split in proportion, but at least
+            one. None takes all.
+    """
+    splits = {split: [item for item in items if item.split == split] for split in SPLITS}
+    if limit is None:
+        return splits
     return {
-        split: items[: max(1, round(limit * len(items) / total))] if total else items
-        for split, items in splits.items()
+        split: some[: max(1, round(limit * len(some) / len(items)))] if some else some
+        for split, some in splits.items()
     }

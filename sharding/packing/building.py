@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sharding.layouts.splits import RULES, SPLITS, limited
+from sharding.layouts.splits import RULES, SPLITS, by_split
 from sharding.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -81,14 +81,14 @@ class Plan:
     """What is to be done.
 
     Attributes:
-        tasks: they make the data set together.
-        rejected: before any of them.
-        share: of the items listed, that `limit` takes.
+        tasks: one for each shard of the data set.
+        rejected: the files that the listing rejects.
+        num_listed: number of items that are listed, of which `limit` takes a share.
     """
 
     tasks: tuple[ShardTask, ...]
     rejected: tuple[Rejection, ...]
-    share: float
+    num_listed: int
 
     @property
     def digest(self) -> str:
@@ -98,8 +98,13 @@ class Plan:
 
     @property
     def num_items(self) -> int:
-        """Items of all tasks."""
+        """The number of items of all tasks."""
         return sum(len(task.items) for task in self.tasks)
+
+    @property
+    def share(self) -> float:
+        """The share of the items listed that the tasks take."""
+        return self.num_items / self.num_listed if self.num_listed else 1.0
 
 
 def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = map) -> Manifest:
@@ -142,16 +147,14 @@ def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
     raw = open_location(source)
     keep_defects = recipe.known_defects == "keep"
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
-    splits = listing.items if recipe.limit is None else limited(listing.items, recipe.limit)
-    num_listed, num_taken = (sum(map(len, found.values())) for found in (listing.items, splits))
+    splits = by_split(listing.items, recipe.limit)
     to, size = open_location(out), recipe.shard_size
     tasks = (
         ShardTask(recipe.layout, raw, to, name, index, tuple(items[at : at + size]))
         for name, items in splits.items()
         for index, at in enumerate(range(0, len(items), size))
     )
-    share = num_taken / num_listed if num_listed else 1.0
-    plan = Plan(tuple(tasks), listing.rejected, share)
+    plan = Plan(tuple(tasks), listing.rejected, len(listing.items))
     _require_few(plan, (), recipe.max_rejected)
     if not plan.tasks:
         raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sharding.layouts.helen import LAYOUT
 from sharding.layouts.raw import Item, RawSample
+from sharding.layouts.splits import by_split
 from sharding.storage.location import open_location
 from stn_icnn.decoding import RejectedError
 from stn_icnn.labels import PAPER9
@@ -23,7 +24,7 @@ def read(root: Path, name: str) -> RawSample:
 
 def split_keys(root: Path, rule: str) -> dict[str, list[str]]:
     listing = LAYOUT.list_items(open_location(root), rule, 0, False)
-    return {split: [item.key for item in items] for split, items in listing.items.items()}
+    return {split: [i.key for i in items] for split, items in by_split(listing.items).items()}
 
 
 def test_sides_are_swapped_to_the_subjects(tmp_path: Path, draw_helen: Draw):
@@ -168,7 +169,7 @@ def test_split_file(helen: Path, tmp_path: Path):
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": ["31_1"], "val": ["11_1"]}))
     assert split_keys(helen, str(file)) == {"train": ["31_1"], "val": ["11_1"], "test": []}
-    (item,) = LAYOUT.list_items(open_location(helen), str(file), 0, False).items["val"]
+    _, item = LAYOUT.list_items(open_location(helen), str(file), 0, False).items
     assert item.source == "images/11_1.jpg"
     for image in (helen / "images").iterdir():
         image.unlink()
