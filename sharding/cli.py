@@ -19,8 +19,8 @@ from sharding.packing.building import (
     counted_by_kind,
     shown_rejections,
 )
-from sharding.packing.pool import map_in_processes
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
+from sharding.processes import map_in_processes
 from sharding.storage.location import open_location
 from stn_icnn.progress import progress
 

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a sharded data set holds. A location without one is not a data set."""
+"""Defines `manifest.json`, which describes a sharded data set; without it there is none."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,13 @@ from stn_icnn.storage import StorageLocation
 FORMAT_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 PARTS_FOLDER: Final = ".parts"
-"""Holds the records of finished shards until the manifest is written."""
+"""The folder that holds the records of finished shards until the manifest is written."""
+
+_KEYS: Final = (
+    "format_version", "dataset", "scale", "classes", "split_rule", "plan", "num_samples",
+    "class_pixels", "sides", "splits", "rejected",
+)  # fmt: skip
+"""The file's keys in their order, but for the fingerprint behind them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard: its path in the data set, sha256 of the file, its length in bytes, its samples."""
+    """One shard: its path in the data set, the file's sha256 and bytes, the number of samples."""
 
     path: str
     sha256: str
@@ -49,27 +55,31 @@ class Rejection:
 
     @property
     def kind(self) -> str:
-        """What reasons are counted by."""
+        """The kind of reason, by which rejections are counted."""
         return self.reason.partition(":")[0]
 
 
 @dataclass(frozen=True)
 class Sides:
-    """On which side the left one of a pair lies: of `both` faces with both, `right` have it right
-    of the other in the image, where the subject's left is."""
+    """Counts of faces by the side on which a pair's left part lies.
+
+    Attributes:
+        right: faces whose left part lies right of the other in the image, as the subject's does.
+        both: faces that show both parts.
+    """
 
     right: int
     both: int
 
     @property
     def swapped(self) -> bool:
-        """Whether most faces have them the wrong way round."""
+        """Whether the left part lies on the wrong side in most faces."""
         return 2 * self.right < self.both
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a data set holds.
+    """The description of a sharded data set.
 
     Attributes:
         dataset: `celebamask` or `helen`.
@@ -77,8 +87,8 @@ class Manifest:
         split_rule: `paper`, `official` or `file`.
         plan: digest of which raw items go into which shard.
         splits: shards of each split, in order.
-        class_pixels: per split, the number of pixels of each class.
-        sides: of each pair of parts, by their fine network, over all splits.
+        class_pixels: by split, the number of pixels of each class.
+        sides: by a pair's fine network, where its left part lies in the faces of all splits.
         rejected: the raw images that were left out.
         label_set: the classes of the label maps, and the parts that were measured in them.
     """
@@ -95,38 +105,28 @@ class Manifest:
 
     @property
     def num_samples(self) -> dict[str, int]:
-        """Samples per split."""
+        """The number of samples of each split."""
         return {
             split: sum(shard.samples for shard in shards) for split, shards in self.splits.items()
         }
 
     @property
     def fingerprint(self) -> str:
-        """The id under which runs record which data they saw: a digest of all of the manifest."""
+        """A digest of the whole manifest, by which runs record the data that they saw."""
         return digest_of(self._content())
 
     def to_json(self) -> bytes:
-        """The file's bytes; the same manifest gives the same ones."""
+        """Returns the file's bytes, which are the same for the same manifest."""
         content = self._content() | {"fingerprint": self.fingerprint}
         return (json.dumps(content, indent=1) + "\n").encode()
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content = dataclasses.asdict(self) | {
             "format_version": FORMAT_VERSION,
-            "dataset": self.dataset,
-            "scale": dataclasses.asdict(self.scale),
-            "classes": list(self.label_set.class_names),
-            "split_rule": self.split_rule,
-            "plan": self.plan,
+            "classes": self.label_set.class_names,
             "num_samples": self.num_samples,
-            "class_pixels": {split: list(counts) for split, counts in self.class_pixels.items()},
-            "sides": {pair: dataclasses.asdict(sides) for pair, sides in self.sides.items()},
-            "splits": {
-                split: [dataclasses.asdict(shard) for shard in shards]
-                for split, shards in self.splits.items()
-            },
-            "rejected": [dataclasses.asdict(rejection) for rejection in self.rejected],
         }
+        return {name: content[name] for name in _KEYS}
 
 
 def load_manifest(address: Address) -> Manifest:
@@ -140,7 +140,11 @@ def load_manifest(address: Address) -> Manifest:
 
 
 def read_manifest(location: StorageLocation) -> bytes:
-    """The bytes of the manifest at `location`; ValueError where there is none, saying why."""
+    """Reads the manifest's bytes.
+
+    Raises:
+        ValueError: there is no manifest; the message says what is there instead.
+    """
     try:
         return location.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -148,7 +152,15 @@ def read_manifest(location: StorageLocation) -> bytes:
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """The manifest of these bytes, whose address is `where`; raises as `load_manifest`."""
+    """Parses and checks a manifest's bytes.
+
+    Args:
+        data: the bytes.
+        where: the file's address, for messages.
+
+    Raises:
+        ValueError: it is no manifest, of another version, incomplete or changed.
+    """
     try:
         content = json.loads(data)
         version = content["format_version"]
@@ -177,7 +189,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 
 def digest_of(content: Any) -> str:
-    """sha256 of plain data, the same whatever the order of its keys."""
+    """Returns the sha256 of plain data, the same whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Builds a sharded data set: plans the shards, has them written, writes the manifest last."""
+"""Builds a sharded data set: plans the shards, has them written, and writes the manifest last."""
 
 import dataclasses
 import json
@@ -27,33 +27,33 @@ SHARD_SIZE: Final = 256
 MAX_REJECTED: Final = 0.05
 
 MOST_SHOWN: Final = 20
-"""Rejected images that are shown."""
+"""The most rejected images that are shown."""
 
 _PLAN = f"{PARTS_FOLDER}/plan.json"
 _PROBE = f"{PARTS_FOLDER}/probe"
-_OURS = re.compile(
+_SHARD_FILES = re.compile(
     rf"({'|'.join(SPLITS)})/([0-9]{{6}}\.tar|\.[0-9]{{6}}\.tar\.[0-9a-f]{{32}}\.tmp)"
     r"|\.manifest\.json\.[0-9a-f]{32}\.tmp"
 )
-"""Shards, and what a killed writer leaves of a shard or manifest."""
+"""Paths of shards, and of unfinished shards and manifests that killed writers left."""
 
 WriteShard = Callable[[ShardTask], ShardRecord]
 MapTasks = Callable[[WriteShard, Sequence[ShardTask]], Iterable[ShardRecord]]
-"""How tasks are run, as the builtin `map`; their records may come in any order."""
+"""Runs tasks, as the builtin `map` does; their records may come in any order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What goes into which shard.
+    """The settings that decide which item goes into which shard.
 
     Attributes:
         layout: `celebamask` or `helen`.
         split: `paper`, `official`, or a JSON file `{"train": [KEY, ...], "val": ..., "test": ...}`.
         limit: about how many items to take in all, in proportion from every split.
-        shard_size: items a shard.
-        seed: of the shuffle behind CelebAMask-HQ's `paper` split.
-        known_defects: whether CelebAMask-HQ's are rejected (`drop`) or not (`keep`).
-        max_rejected: the share of items that may be rejected.
+        shard_size: number of items of a shard.
+        seed: the seed of the shuffle behind CelebAMask-HQ's `paper` split.
+        known_defects: whether CelebAMask-HQ's known defects are rejected (`drop`) or not (`keep`).
+        max_rejected: the share of items that may be rejected, 0 to 1.
     """
 
     layout: str
@@ -78,7 +78,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """The shards that a recipe makes of a raw data set.
 
     Attributes:
         tasks: one for each shard of the data set.
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Digest of which raw items go into which shard."""
+        """A digest of which raw items go into which shard."""
         rejected = [dataclasses.astuple(rejection) for rejection in self.rejected]
         return digest_of([[task.digest for task in self.tasks], rejected])
 
@@ -108,21 +108,21 @@ class Plan:
 
 
 def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = map) -> Manifest:
-    """Shards a raw data set, returns its manifest. The same input gives the same bytes.
+    """Shards a raw data set and returns its manifest; the same input gives the same bytes.
 
-    Interrupted, it goes on where it stopped when it is called again; on a finished data set made
-    from the same items it does nothing.
+    If a call was interrupted, the same call continues where that stopped. It does nothing to a
+    finished data set of the same items.
 
     Args:
         source: the raw data set, a folder or `s3://bucket/prefix`.
-        out: where the shards go, likewise.
-        recipe: what goes into which shard.
-        map_tasks: runs the tasks; replace it to spread them over processes.
+        out: the sharded data set, likewise.
+        recipe: decides which item goes into which shard.
+        map_tasks: runs the tasks, here or in other processes.
 
     Raises:
-        ValueError: the source is of another layout or too much of it unusable, or `out` is taken.
-        OSError: disk or network failed, or a right is lacking; the same call goes on where it
-            stopped.
+        ValueError: the source is of another layout, too much of it can't be used, or `out` holds
+            something else.
+        OSError: disk or network failed, or a permission is lacking; the same call continues.
     """
     location = open_location(out)
     plan = make_plan(source, out, recipe)
@@ -143,16 +143,15 @@ def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = m
 
 
 def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
-    """Lists the raw data set and divides it into shards; arguments as of `build`."""
+    """Lists a raw data set and divides it into shards; arguments and errors as of `build`."""
     raw = open_location(source)
     keep_defects = recipe.known_defects == "keep"
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
-    splits = by_split(listing.items, recipe.limit)
-    to, size = open_location(out), recipe.shard_size
+    destination, size = open_location(out), recipe.shard_size
     tasks = (
-        ShardTask(recipe.layout, raw, to, name, index, tuple(items[at : at + size]))
-        for name, items in splits.items()
-        for index, at in enumerate(range(0, len(items), size))
+        ShardTask(recipe.layout, raw, destination, split, index, tuple(items[start : start + size]))
+        for split, items in by_split(listing.items, recipe.limit).items()
+        for index, start in enumerate(range(0, len(items), size))
     )
     plan = Plan(tuple(tasks), listing.rejected, len(listing.items))
     _require_few(plan, (), recipe.max_rejected)
@@ -162,13 +161,13 @@ def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
 
 
 def _begin(location: StorageLocation, plan: Plan) -> None:
-    """Claims an empty location, or goes on with an unfinished one of the same plan."""
+    """Claims an empty location, or continues an unfinished data set of the same plan."""
     found = location.list()
-    # All else in the parts' folder is ours: a run may be killed while it writes the plan.
+    # Other files in the parts' folder are no obstacle: a run may be killed as it writes the plan.
     foreign = [path for path in found if not path.startswith(f"{PARTS_FOLDER}/")]
-    ours = json.dumps({"format_version": FORMAT_VERSION, "plan": plan.digest}).encode()
+    claim = json.dumps({"format_version": FORMAT_VERSION, "plan": plan.digest}).encode()
     if _PLAN in found:
-        if location.read(_PLAN) != ours:
+        if location.read(_PLAN) != claim:
             raise ValueError(
                 f"{location.url} holds an unfinished data set of other items or settings: "
                 "repeat the command that began it, remove it, or choose another --out"
@@ -178,9 +177,9 @@ def _begin(location: StorageLocation, plan: Plan) -> None:
             f"{location.url} must be empty or new, but holds {foreign[0]}: choose another --out"
         )
     else:
-        location.write(_PLAN, ours)
-    # Needed at the end, and tried now: a right that is lacking must not stop hours of work.
-    location.abort_uploads(_OURS)
+        location.write(_PLAN, claim)
+    # Both are needed at the end, and tried now: a lacking permission must not cost hours of work.
+    location.abort_uploads(_SHARD_FILES)
     location.write(_PROBE, b"")
     location.delete(_PROBE)
 
@@ -192,7 +191,11 @@ def _run(
     recipe: Recipe,
     map_tasks: MapTasks,
 ) -> dict[str, ShardRecord]:
-    """Runs tasks of a plan; theirs and earlier records by shard path. Stops at too many rejects."""
+    """Runs tasks of a plan and returns their and earlier records, by shard path.
+
+    Raises:
+        ValueError: too many items are rejected; it stops as soon as that is known.
+    """
     records = dict(earlier)
     for record in map_tasks(write_shard, tasks) if tasks else ():
         records[record.path] = record
@@ -202,12 +205,12 @@ def _run(
 
 
 def _require_few(plan: Plan, unreadable: Sequence[Rejection], max_rejected: float) -> None:
-    """Refuses a data set of which too much is rejected, by the listing and by reading together.
+    """Refuses a data set of which listing and reading together reject too much.
 
     Raises:
-        ValueError: counting the reasons and showing the first.
+        ValueError: with counts of the reasons and the first rejections.
     """
-    # The listing is of all items, and `limit` takes a share of them.
+    # The listing's rejections are of all items, of which `limit` takes a share.
     num_listed = plan.share * len(plan.rejected)
     num_rejected, num_items = num_listed + len(unreadable), num_listed + plan.num_items
     if num_rejected <= max_rejected * num_items:
@@ -222,7 +225,7 @@ def _require_few(plan: Plan, unreadable: Sequence[Rejection], max_rejected: floa
 
 
 def shown_rejections(rejected: Sequence[Rejection], rest: str = "more") -> list[str]:
-    """A line each of the first, and `and N REST` for what is not shown."""
+    """Returns a line for each of the first rejections, and `and N REST` if there are more."""
     lines = [f"rejected {rejection.source}: {rejection.reason}" for rejection in rejected]
     more = [f"and {len(lines) - MOST_SHOWN} {rest}"] if len(lines) > MOST_SHOWN else []
     shown = lines[:MOST_SHOWN] + more
@@ -231,7 +234,7 @@ def shown_rejections(rejected: Sequence[Rejection], rest: str = "more") -> list[
 
 
 def counted_by_kind(rejected: Iterable[Rejection]) -> str:
-    """`KIND 3, OTHER KIND 1`, the most frequent first."""
+    """Counts rejections as `KIND 3, OTHER KIND 1`, the most frequent first."""
     kinds = Counter(rejection.kind for rejection in rejected)
     return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
@@ -239,9 +242,9 @@ def counted_by_kind(rejected: Iterable[Rejection]) -> str:
 def _leave_out_copies(
     tasks: Sequence[ShardTask], records: Mapping[str, ShardRecord]
 ) -> list[ShardTask]:
-    """The tasks without photographs that another split has too, byte for byte.
+    """Returns the tasks without the photographs that another split has too, byte for byte.
 
-    The test split keeps its own, then val: no image may be in two splits.
+    No image may be in two splits: it stays in the test split or else in val.
     """
     first: dict[str, tuple[str, str]] = {}
     for task in sorted(tasks, key=lambda task: SPLITS.index(task.split), reverse=True):
@@ -259,33 +262,28 @@ def _leave_out_copies(
     return changed
 
 
-def _assemble(recipe: Recipe, plan: Plan, record_of: Mapping[str, ShardRecord]) -> Manifest:
+def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) -> Manifest:
     layout = LAYOUTS[recipe.layout]
-    records = [record_of[task.path] for task in plan.tasks]
-    by_split = {
-        name: [record_of[task.path] for task in plan.tasks if task.split == name] for name in SPLITS
-    }
+    of_split: dict[str, list[ShardRecord]] = {split: [] for split in SPLITS}
+    for task in plan.tasks:
+        of_split[task.split].append(records[task.path])
+    in_order = [record for done in of_split.values() for record in done]
+    classes = range(layout.label_set.num_classes)
     return Manifest(
         dataset=recipe.layout,
         scale=layout.scale,
         split_rule=recipe.split if recipe.split in RULES else "file",
         plan=plan.digest,
         splits={
-            name: tuple(record.shard for record in done if record.shard)
-            for name, done in by_split.items()
+            split: tuple(record.shard for record in done if record.shard)
+            for split, done in of_split.items()
         },
         class_pixels={
-            name: tuple(
-                sum(record.class_pixels[i] for record in done)
-                for i in range(layout.label_set.num_classes)
-            )
-            for name, done in by_split.items()
+            split: tuple(sum(record.class_pixels[i] for record in done) for i in classes)
+            for split, done in of_split.items()
         },
-        sides=added_sides((record.sides for record in records), layout.label_set),
-        rejected=(
-            *plan.rejected,
-            *(rejected for record in records for rejected in record.rejected),
-        ),
+        sides=added_sides((record.sides for record in in_order), layout.label_set),
+        rejected=sum((record.rejected for record in in_order), plan.rejected),
         label_set=layout.label_set,
     )
 
@@ -303,12 +301,12 @@ def _accept_finished(location: StorageLocation, plan: Plan, max_rejected: float)
 
 
 def _delete_strays(location: StorageLocation, manifest: Manifest) -> None:
-    """Removes what killed runs left beside the shards, before the manifest says that all is well.
+    """Removes unfinished files of killed runs, before the manifest marks the data set as finished.
 
-    Files of other names are somebody else's, and stay for `verify` to name.
+    Files of other names stay: `verify` names them.
     """
     shards = {shard.path for done in manifest.splits.values() for shard in done}
     for path in location.list():
-        if path not in shards and _OURS.fullmatch(path):
+        if path not in shards and _SHARD_FILES.fullmatch(path):
             location.delete(path)
-    location.abort_uploads(_OURS)
+    location.abort_uploads(_SHARD_FILES)

@@ -1,4 +1,4 @@
-"""Shows what a data set holds: counts, class balance, part sizes, sides, a contact sheet."""
+"""Reports what a data set holds: counts, class balance, part sizes, sides, a contact sheet."""
 
 import collections
 import io
@@ -16,11 +16,11 @@ from sharding.packing.sample import read_samples
 from sharding.storage.location import Address, open_location, split_url
 from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
+from stn_icnn.reporting.overlay import legend, overlay
 from stn_icnn.storage import StorageLocation
 
 SHEET_IMAGES: Final = 24
-_COLUMNS, _CELL_PX, _LEGEND_PX = 4, 192, 22
-_OPACITY = 0.55
+_COLUMNS, _CELL_PX, _KEY_PX = 4, 192, 22
 
 _RAW_NAMES: Final = {
     "helen": {
@@ -28,7 +28,7 @@ _RAW_NAMES: Final = {
         "eye": ("right_eye (HELEN's lbl04)", "left_eye (lbl05)"),
     }
 }
-"""What a pair is called in the raw data set, where it is another name than ours."""
+"""The names, in the raw data set, of a pair's (right, left) parts, where they are its own."""
 
 
 def inspect_shards(address: Address, sheet: str | Path) -> str:
@@ -37,6 +37,9 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
     Args:
         address: a folder or `s3://bucket/prefix`.
         sheet: a file's path or `s3://bucket/key`.
+
+    Raises:
+        ValueError: there is no finished data set there, or it holds no samples.
     """
     location = open_location(address)
     manifest = load_manifest(location)
@@ -99,7 +102,7 @@ def _report_counts(manifest: Manifest) -> list[str]:
 
 
 def _report_classes(manifest: Manifest) -> list[str]:
-    """Each class's share of the pixels, in percent; `-` for an empty split."""
+    """Lists each class's share of the pixels, in percent; `-` for an empty split."""
     lines = ["% of pixels " + "".join(f"{split:>9}" for split in manifest.class_pixels)]
     for class_id, name in enumerate(manifest.label_set.class_names):
         shares = [
@@ -126,7 +129,7 @@ def _report_parts(
 
 
 def report_sides(manifest: Manifest) -> list[str]:
-    """Whether `left` is the subject's left, which lies to the right in the image."""
+    """Tells whether `left` is the subject's left, which lies to the right in the image."""
     lines = []
     for pair, sides in manifest.sides.items():
         left, right = manifest.label_set.part_pairs[pair]
@@ -139,38 +142,27 @@ def report_sides(manifest: Manifest) -> list[str]:
 
 
 def _draw_cell(key: str, sample: dict[str, bytes], label_set: LabelSet) -> Image.Image:
-    """The photograph and, beside it, the same under its labels; RGB."""
-    image = Image.open(io.BytesIO(sample["jpg"]))
-    labels = np.asarray(Image.open(io.BytesIO(sample["png"])))
-    pixels = np.asarray(image, np.float32)
-    painted = np.array(label_set.colours, np.float32)[labels]
-    mixed = np.where(
-        labels[..., None] > 0, (1 - _OPACITY) * pixels + _OPACITY * painted, 0.4 * pixels
-    )
-    cell = Image.new("RGB", (2 * _CELL_PX, _CELL_PX + _LEGEND_PX), "white")
-    for column, part in enumerate((image, Image.fromarray(mixed.astype(np.uint8)))):
-        part.thumbnail((_CELL_PX, _CELL_PX))
-        cell.paste(part, (column * _CELL_PX, _LEGEND_PX))
+    """Draws a photograph and, beside it, its labels over it, under its key."""
+    photo = Image.open(io.BytesIO(sample["jpg"]))
+    photo.thumbnail((_CELL_PX, _CELL_PX))
+    labels = Image.open(io.BytesIO(sample["png"])).resize(photo.size, Image.Resampling.NEAREST)
+    labelled = overlay(np.asarray(photo), np.asarray(labels), label_set)
+    cell = Image.new("RGB", (2 * _CELL_PX, _CELL_PX + _KEY_PX), "white")
+    cell.paste(photo, (0, _KEY_PX))
+    cell.paste(Image.fromarray(labelled), (_CELL_PX, _KEY_PX))
     ImageDraw.Draw(cell).text((4, 4), key, fill="black")
     return cell
 
 
 def _draw_sheet(cells: list[Image.Image], label_set: LabelSet) -> Image.Image:
-    """The cells in rows under a legend of the classes."""
+    """Lays the cells in rows under a legend of the classes."""
     columns = min(_COLUMNS, len(cells))
-    width, height = cells[0].size
     rows = -(-len(cells) // columns)
-    per_line = max(1, columns * width // 128)
-    legend_lines = -(-label_set.num_classes // per_line)
-    top = legend_lines * _LEGEND_PX
-    sheet = Image.new("RGB", (columns * width, top + rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for class_id, shown in enumerate(label_set.classes):
-        line, column = divmod(class_id, per_line)
-        x, y = column * 128 + 4, line * _LEGEND_PX + 4
-        draw.rectangle((x, y, x + 14, y + 14), fill=shown.colour, outline="black")
-        draw.text((x + 20, y + 1), shown.name, fill="black")
+    width, height = cells[0].size
+    top = Image.fromarray(legend(columns * width, label_set, range(label_set.num_classes)))
+    sheet = Image.new("RGB", (columns * width, top.height + rows * height), "white")
+    sheet.paste(top)
     for number, cell in enumerate(cells):
         row, column = divmod(number, columns)
-        sheet.paste(cell, (column * width, top + row * height))
+        sheet.paste(cell, (column * width, top.height + row * height))
     return sheet

@@ -1,4 +1,4 @@
-"""The sample contract, written once: KEY.jpg, KEY.png and KEY.json in a tar.
+"""Writes, measures and reads samples: KEY.jpg, KEY.png and KEY.json in a tar.
 
 KEY.jpg: RGB. KEY.png: mode L, the label map, of the image's size. KEY.json: `source`
 (relative to the raw root), `dataset`, `width`, `height`, `original_width`, `original_height`, and
@@ -26,12 +26,12 @@ JPEG_QUALITY: Final = 95
 def encode_sample(
     item: Item, raw: RawSample, parts: Mapping[str, Sequence[float]], dataset: str
 ) -> dict[str, bytes]:
-    """The three members of a sample by extension; the same sample gives the same bytes.
+    """Encodes the three members of a sample, by extension; equal samples give equal bytes.
 
     Args:
-        item: where it comes from.
-        raw: what was read there.
-        parts: as `measure_parts` found them.
+        item: names the sample's source.
+        raw: the image and labels that were read there.
+        parts: the result of `measure_parts`.
         dataset: the layout's name.
     """
     info = {
@@ -51,7 +51,7 @@ def encode_sample(
 
 
 def measure_parts(labels: NDArray[np.uint8], label_set: LabelSet) -> dict[str, list[float]]:
-    """Measures where each part lies that is present.
+    """Measures the location and size of each part that is present.
 
     Convention: (x, y) in pixels, a pixel's centre at +0.5; of the box, (x0, y0) is inclusive and
     (x1, y1) exclusive, so that x1 - x0 is its width.
@@ -69,7 +69,7 @@ def measure_parts(labels: NDArray[np.uint8], label_set: LabelSet) -> dict[str, l
         is_in_part = np.zeros(label_set.num_classes, np.bool_)
         is_in_part[list(classes)] = True
         inside = is_in_part[labels]
-        # Counts along each axis hold all that is asked for, and are sooner had than coordinates.
+        # Counts along each axis are enough, and quicker than coordinates.
         counts = [np.count_nonzero(inside, axis=axis) for axis in (0, 1)]
         pixels = int(counts[0].sum())
         if not pixels:
@@ -106,9 +106,9 @@ def added_sides(counts: Iterable[Mapping[str, Sides]], label_set: LabelSet) -> d
 
 
 def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
-    """(key, extension, bytes) of every member of a shard, in order.
+    """Yields (key, extension, bytes) of every member of a shard, in order.
 
-    Uses tarfile, not webdataset, whose import brings torch along.
+    It uses tarfile, not webdataset, whose import brings torch along.
     """
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
@@ -119,7 +119,7 @@ def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
 
 
 def read_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, members by extension) of every sample of a sound shard, in order."""
+    """Yields (key, members by extension) of every sample of a sound shard, in order."""
     sample: dict[str, bytes] = {}
     for key, extension, data in read_members(file):
         sample[extension] = data

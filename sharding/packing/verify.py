@@ -1,4 +1,4 @@
-"""Re-reads a sharded data set whole and lists what is wrong with it."""
+"""Re-reads a whole sharded data set and lists its faults."""
 
 import collections
 import hashlib
@@ -30,19 +30,19 @@ from stn_icnn.storage import StorageLocation
 _SIZES = ("width", "height", "original_width", "original_height")
 
 
-class _Fault(Exception):
-    """What is wrong with a sample."""
+class _FaultError(Exception):
+    """A sample is faulty; the message says in what."""
 
 
 @dataclass
 class _Findings:
-    """What has been seen so far.
+    """The findings so far.
 
     Attributes:
         problems: one line each.
-        shard_of_key: where each key was met.
-        class_pixels: int64 [C] a split.
-        sides: of the sound samples, one count a shard.
+        shard_of_key: the path of the shard that holds each key.
+        class_pixels: by split, int64 [C].
+        sides: the count of each shard's sound samples.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -55,9 +55,9 @@ def verify(address: Address) -> list[str]:
     """Checks every byte of the data set in a folder or at `s3://bucket/prefix`.
 
     Returns:
-        One line a problem, naming the shard and, where members contradict each other or do not
-        decode, the key: a changed pixel of a photograph is seen by the shard's sha256 alone. Empty
-        where all is sound.
+        One line for each problem; none if all is sound. It names the shard and, if a sample's
+        members contradict each other or do not decode, the key. A changed pixel of a photograph
+        shows only in the shard's sha256.
     """
     location = open_location(address)
     try:
@@ -82,7 +82,7 @@ def verify(address: Address) -> list[str]:
 def _check_shards(
     location: StorageLocation, manifest: Manifest, found: _Findings
 ) -> Iterator[Shard]:
-    """Yields each shard once it has been checked."""
+    """Yields each shard as soon as it has been checked."""
     for split, shards in manifest.splits.items():
         found.class_pixels[split] = np.zeros(manifest.label_set.num_classes, np.int64)
         num_before = len(found.problems)
@@ -135,7 +135,7 @@ def _check_shard(
         found.shard_of_key[key] = shard.path
         try:
             labels, parts = _check_sample(members, manifest.dataset, label_set)
-        except _Fault as fault:
+        except _FaultError as fault:
             found.problems.append(f"{shard.path}: {key}: {fault}")
             continue
         found.class_pixels[split] += np.bincount(labels.ravel(), minlength=label_set.num_classes)
@@ -146,10 +146,10 @@ def _check_shard(
 def _check_sample(
     members: list[tuple[str, bytes]], dataset: str, label_set: LabelSet
 ) -> tuple[NDArray[np.uint8], dict[str, list[float]]]:
-    """The sample's labels, uint8 [H, W], and its parts; raises _Fault."""
+    """Returns a sample's labels, uint8 [H, W], and its parts; raises _FaultError."""
     extensions = tuple(sorted(extension for extension, _ in members))
     if extensions != MEMBERS:
-        raise _Fault(f"members must be {MEMBERS}, got {extensions}")
+        raise _FaultError(f"members must be {MEMBERS}, got {extensions}")
     sample = dict(members)
     image = _decode(sample["jpg"], "jpg", "JPEG", "RGB")
     label_image = _decode(sample["png"], "png", "PNG", "L")
@@ -159,17 +159,17 @@ def _check_sample(
         sizes = {name: int(info[name]) for name in _SIZES}
         recorded = (info["dataset"], info["parts"])
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
-        raise _Fault(f"json is malformed or incomplete: {error}") from error
+        raise _FaultError(f"json is malformed or incomplete: {error}") from error
     if not image.size == label_image.size == (sizes["width"], sizes["height"]):
-        raise _Fault(
+        raise _FaultError(
             f"sizes differ: jpg {image.size}, png {label_image.size}, "
             f"json {(sizes['width'], sizes['height'])}"
         )
     if labels.max() >= label_set.num_classes:
-        raise _Fault(f"class ids must be below {label_set.num_classes}, got {labels.max()}")
+        raise _FaultError(f"class ids must be below {label_set.num_classes}, got {labels.max()}")
     parts = measure_parts(labels, label_set)
     if recorded != (dataset, parts):
-        raise _Fault("json does not describe the labels")
+        raise _FaultError("json does not describe the labels")
     return labels, parts
 
 
@@ -178,9 +178,9 @@ def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.I
         image = Image.open(io.BytesIO(data), formats=STRICT.formats)
         image.load()
     except DECODE_ERRORS as error:
-        raise _Fault(f"{extension} does not decode: {type(error).__name__}") from error
+        raise _FaultError(f"{extension} does not decode: {type(error).__name__}") from error
     if (image.format, image.mode) != (file_format, mode):
-        raise _Fault(
+        raise _FaultError(
             f"{extension} must be {file_format} of mode {mode}, got {image.format} {image.mode}"
         )
     return image

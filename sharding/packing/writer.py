@@ -1,4 +1,4 @@
-"""Writes one shard. Shards know nothing of each other, so any process may write any of them."""
+"""Writes one shard; shards know nothing of each other, so any process may write any of them."""
 
 import dataclasses
 import hashlib
@@ -24,17 +24,17 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYO
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one shard is made of: plain data, to be sent to any process.
+    """The items of one shard, with where they come from and go to: plain data for any process.
 
     Attributes:
         layout: a key of `LAYOUTS`.
-        source: where the raw data set lies.
-        out: where the sharded data set goes.
+        source: the location of the raw data set.
+        out: the location of the sharded data set.
         split: `train`, `val` or `test`.
         index: the shard's number in its split.
-        items: its fixed run of the split's items.
-        left_out: (key, reason) of those of them that another split has too. None as long as that
-            is not known: then a finished shard is taken as it is, whatever it leaves out.
+        items: consecutive items of the split.
+        left_out: (key, reason) of items that another split has too. None as long as they are not
+            known: then a finished shard is accepted, whatever it leaves out.
     """
 
     layout: str
@@ -52,32 +52,32 @@ class ShardTask:
 
     @property
     def record_path(self) -> str:
-        """Where the shard's record lies until the manifest is written."""
+        """The path of the shard's record, which lies there until the manifest is written."""
         return f"{PARTS_FOLDER}/{self.split}-{self.index:06d}.json"
 
     @property
     def digest(self) -> str:
-        """Digest of what goes into the shard, the same wherever the raw data set lies."""
-        # Not the masks that a listing found: one that is repaired must not make it another plan.
+        """A digest of the shard's items, the same wherever the raw data set lies."""
+        # Without the masks that a listing found: a repaired one must not make it another plan.
         items = [(item.key, item.source, item.split) for item in self.items]
         return digest_of([self.layout, self.path, items, self.left_out or ()])
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What came of a task.
+    """The outcome of a task.
 
     Attributes:
         path: the shard's path in the data set.
-        digest: the task's.
-        num_items: items of the task.
+        digest: the task's digest.
+        num_items: number of items of the task.
         shard: the written shard, or None where every item was rejected.
         class_pixels: number of pixels of each class.
         sides: of each pair of parts, by their fine network.
-        sha256: by key, of the raw images that can be used, those left out included.
-        left_out: the task's.
+        sha256: by key, the digests of the raw images that can be used, also if they are left out.
+        left_out: the task's `left_out`.
         rejected: the items that can't be used or are left out, in order.
-        was_there: whether an earlier run has written it.
+        was_there: whether an earlier run wrote the shard.
     """
 
     path: str
@@ -95,11 +95,11 @@ class ShardRecord:
 def write_shard(task: ShardTask) -> ShardRecord:
     """Writes the task's shard and its record, or finds both already there.
 
-    The shard is built in a local file and put in place whole; its record follows it. The local file
-    has no name, so that the system takes it away however this process ends.
+    The shard is built in a local file and uploaded whole; its record follows. The local file has no
+    name, so that the system removes it however this process ends.
 
     Raises:
-        ValueError: the data set has been finished meanwhile, and must not be touched.
+        ValueError: another run has finished the data set meanwhile, which must not change now.
     """
     out = task.out
     record = _finished_record(task)
@@ -116,7 +116,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
 
 
 def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
-    """Writes the items that can be used, and are not left out, to a local file."""
+    """Writes to a local file the items that can be used and are not left out."""
     left_out, label_set = dict(task.left_out or ()), LAYOUTS[task.layout].label_set
     class_pixels = np.zeros(label_set.num_classes, np.int64)
     faces, sha256, rejected = [], {}, []
@@ -149,9 +149,9 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> None:
-    """Adds the members as webdataset reads them; of an archive's facts only names and sizes vary.
+    """Adds a sample's members as webdataset reads them, with no date or owner, for equal bytes.
 
-    webdataset's own writer does the same, and imports torch into every process.
+    webdataset's own writer does the same, but imports torch into every process.
     """
     for extension, data in members.items():
         info = tarfile.TarInfo(f"{key}.{extension}")
@@ -160,7 +160,7 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) ->
 
 
 def _read(task: ShardTask, item: Item) -> RawSample:
-    """One face; raises RejectedError."""
+    """Reads one face; raises RejectedError."""
     raw = LAYOUTS[task.layout].read(task.source, item)
     if not raw.labels.any():
         raise RejectedError("nothing labelled: all masks are empty")
@@ -174,7 +174,7 @@ def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:
 
 
 def _finished_record(task: ShardTask) -> ShardRecord | None:
-    """The record of an earlier, interrupted run, if its shard is whole and need not be redone."""
+    """Returns the record of an earlier, interrupted run, if its shard is whole and still right."""
     try:
         record = _parse_record(json.loads(task.out.read(task.record_path)))
         if task.left_out is None:
@@ -189,7 +189,7 @@ def _finished_record(task: ShardTask) -> ShardRecord | None:
 
 
 def _still_rejected(task: ShardTask, record: ShardRecord) -> bool:
-    """Whether what could not be used still can't: it may have been repaired since."""
+    """Tells whether items that could not be used still can't: they may have been repaired."""
     reasons = {rejection.source: rejection.reason for rejection in record.rejected}
     for item in task.items:
         if item.key not in record.sha256:
@@ -203,15 +203,12 @@ def _still_rejected(task: ShardTask, record: ShardRecord) -> bool:
 
 
 def _parse_record(content: dict[str, Any]) -> ShardRecord:
-    return ShardRecord(
-        path=content["path"],
-        digest=content["digest"],
-        num_items=content["num_items"],
-        shard=Shard(**content["shard"]) if content["shard"] else None,
-        class_pixels=tuple(content["class_pixels"]),
-        sides={pair: Sides(**sides) for pair, sides in content["sides"].items()},
-        sha256=content["sha256"],
-        left_out=tuple((key, reason) for key, reason in content["left_out"]),
-        rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
-        was_there=True,
-    )
+    parsed = {
+        "shard": Shard(**content["shard"]) if content["shard"] else None,
+        "class_pixels": tuple(content["class_pixels"]),
+        "sides": {pair: Sides(**sides) for pair, sides in content["sides"].items()},
+        "left_out": tuple((key, reason) for key, reason in content["left_out"]),
+        "rejected": tuple(Rejection(**rejection) for rejection in content["rejected"]),
+        "was_there": True,
+    }
+    return ShardRecord(**content | parsed)

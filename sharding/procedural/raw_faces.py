@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from sharding.layouts import celebamask, helen
-from sharding.packing.pool import map_in_processes
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.face_shape import FACE_PARTS, SUPERSAMPLING, Drawing
 from sharding.procedural.random_face import Layout, random_face
+from sharding.processes import map_in_processes
 from stn_icnn.progress import progress
 
 DEFAULT_SIZE_PX: Final = {"celebamask": 512, "helen": 290}

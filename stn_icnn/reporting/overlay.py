@@ -97,21 +97,27 @@ def side_by_side(
     return np.concatenate([np.concatenate(panels, axis=1), legend(3 * size[0], label_set)])
 
 
-def legend(width_px: int, label_set: LabelSet) -> Uint8Array:
-    """Draws swatches with the names of the classes that the model labels, in some lines.
+def legend(width_px: int, label_set: LabelSet, classes: Sequence[int] | None = None) -> Uint8Array:
+    """Draws swatches with the names of classes, in as many lines as they need.
+
+    Args:
+        width_px: of the picture.
+        label_set: the classes.
+        classes: ids of those that are shown; by default those that the model labels.
 
     Returns:
         uint8 `[h, width_px, 3]`, black on white; background is left out.
     """
     cell_width, cell_height = LEGEND_CELL_PX
-    shown = [label_set.classes[i] for i in label_set.model_classes if i > 0]
+    ids = label_set.model_classes if classes is None else classes
+    shown = [label_set.classes[i] for i in ids if i > 0]
     num_columns = max(1, min(len(shown), width_px // cell_width))
     num_lines = -(-len(shown) // num_columns)
     canvas = Image.new("RGB", (width_px, num_lines * cell_height), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(FONT_PX)
-    for place, shown_class in enumerate(shown):
-        x, y = place % num_columns * cell_width, place // num_columns * cell_height
+    for i, shown_class in enumerate(shown):
+        x, y = i % num_columns * cell_width, i // num_columns * cell_height
         draw.rectangle((x + 4, y + 4, x + 15, y + 15), fill=shown_class.colour)
         name = shown_class.name.replace("_", " ")
         draw.text((x + 20, y + cell_height / 2), name, "black", font, anchor="lm")

@@ -18,10 +18,10 @@ import pytest
 
 from sharding.manifest import MANIFEST, PARTS_FOLDER
 from sharding.packing.building import Recipe, WriteShard, build, make_plan
-from sharding.packing.pool import map_in_processes
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.procedural.raw_faces import write_faces
+from sharding.processes import map_in_processes
 from sharding.storage import s3
 from sharding.storage.location import open_location
 from sharding.storage.s3 import Bucket

@@ -1,4 +1,4 @@
-"""Runs tasks on the processes of this machine."""
+"""Runs a function on many tasks in processes of this machine."""
 
 import multiprocessing
 import multiprocessing.connection
