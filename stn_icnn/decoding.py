@@ -71,7 +71,6 @@ class FileReader(Protocol):
 
     def read(self, path: str) -> bytes:
         """Returns the whole file; raises FileNotFoundError where there is none."""
-        ...
 
 
 def read_image_file(files: FileReader, path: str, what: str = "image") -> bytes:

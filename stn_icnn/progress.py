@@ -7,23 +7,16 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-SECONDS_A_LINE: Final = 10.0
-
-
-def _one(_: object) -> int:
-    return 1
-
-
-def _no(_: object) -> bool:
-    return False
+SECONDS_PER_LINE: Final = 10.0
+"""Time between two lines."""
 
 
 def progress(
     done: Iterable[T],
     total: int,
     unit: str,
-    count: Callable[[T], int] = _one,
-    was_there: Callable[[T], bool] = _no,
+    count: Callable[[T], int] = lambda _: 1,
+    was_there: Callable[[T], bool] = lambda _: False,
 ) -> Iterator[T]:
     """Yields results as they come; shows on stderr their number, their rate and the time left.
 
@@ -53,7 +46,7 @@ def _show_bar(counted: Iterable[tuple[T, int, bool]], total: int, unit: str) -> 
 
 
 def _show_lines(counted: Iterable[tuple[T, int, bool]], total: int, unit: str) -> Iterator[T]:
-    started = said = time.monotonic()
+    started = printed = time.monotonic()
     num_done = num_new = 0
     for item, num, was_there in counted:
         num_done += num
@@ -61,8 +54,8 @@ def _show_lines(counted: Iterable[tuple[T, int, bool]], total: int, unit: str) -
         now = time.monotonic()
         if not num_new:
             started = now
-        if num_done >= total or now - said >= SECONDS_A_LINE:
-            said = now
+        if num_done >= total or now - printed >= SECONDS_PER_LINE:
+            printed = now
             pace = "done by an earlier run"
             if num_new:
                 rate = num_new / max(now - started, 1e-9)

@@ -21,47 +21,36 @@ class StorageLocation(Protocol):
     @property
     def url(self) -> str:
         """The absolute folder, or `s3://bucket/prefix`."""
-        ...
 
     def child(self, name: str) -> "StorageLocation":
         """Returns the location of this name below it; nothing is touched."""
-        ...
 
     def url_of(self, path: str) -> str:
         """Returns the full address of `path`, as `open_shard` takes it."""
-        ...
 
     def read(self, path: str) -> bytes:
         """Returns the whole file; raises FileNotFoundError where there is none."""
-        ...
 
     def write(self, path: str, data: bytes) -> None:
         """Writes the whole file or, on any failure, nothing."""
-        ...
 
     def upload(self, file: BinaryIO, path: str) -> None:
         """Copies a seekable file to `path`, whole or not at all; may close it."""
-        ...
 
     def open(self, path: str) -> BinaryIO:
         """Opens a seekable reader."""
-        ...
 
     def exists(self, path: str) -> bool:
         """Tells whether there is a file at `path`."""
-        ...
 
     def list(self, under: str = "") -> list[str]:
         """Returns the path of every file below the folder `under`, sorted."""
-        ...
 
     def delete(self, path: str) -> None:
         """Removes the file, if it is there."""
-        ...
 
     def abort_uploads(self, paths: re.Pattern[str]) -> None:
         """Aborts the uploads to such paths that killed writers left, which no listing shows."""
-        ...
 
 
 def is_within(address: str, location: StorageLocation) -> bool:
