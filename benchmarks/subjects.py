@@ -177,8 +177,8 @@ class Training:
 
     def step(self) -> None:
         """A step on the batch in memory, not augmented."""
-        world_size = self.run.context.world_size
-        train_step(self.module, self.state.optimizer, self.memory, self.batch, world_size)
+        world_size, optim = self.run.context.world_size, self.run.config.optim
+        train_step(self.module, self.state.optimizer, self.memory, self.batch, world_size, optim)
 
     def from_memory(self) -> None:
         """As many steps as `from_shards` makes."""

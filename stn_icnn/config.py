@@ -6,10 +6,10 @@ gives the reason.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from stn_icnn.labels import PAPER9, LabelSet
 
@@ -60,18 +60,9 @@ class ModelConfig:
     """Limit on the side of an image, px: a larger one is refused in training."""
 
     def __post_init__(self) -> None:
-        require(
-            self.coarse_px >= 32 and self.coarse_px % 2 == 0,
-            "model.coarse_px",
-            "even and at least 32",
-            self.coarse_px,
-        )
-        require(
-            self.kernel_size % 2 == 1 and self.kernel_size > 0,
-            "model.kernel_size",
-            "odd",
-            self.kernel_size,
-        )
+        px, kernel = self.coarse_px, self.kernel_size
+        require(px >= 32 and px % 2 == 0, "model.coarse_px", "even and at least 32", px)
+        require(kernel > 0 and kernel % 2 == 1, "model.kernel_size", "odd", kernel)
         networks = self.label_set.fine_networks
         for name in ("window_px", "patch_px"):
             sizes = getattr(self, name)
@@ -79,18 +70,10 @@ class ModelConfig:
             require(set(sizes) == set(networks), f"model.{name}", expected, dict(sizes))
         for network in networks:
             patch, window = self.patch_px[network], self.window_px[network]
-            require(
-                patch % 2 == 1 and patch >= 9,
-                f"model.patch_px.{network}",
-                "odd (so that the grid falls on pixels, paper section 3.3) and at least 9",
-                patch,
-            )
-            require(
-                9 <= window <= self.canvas_px,
-                f"model.window_px.{network}",
-                f"from 9 to the canvas limit model.canvas_px = {self.canvas_px}",
-                window,
-            )
+            expected = "odd (so that the grid falls on pixels, paper section 3.3) and at least 9"
+            require(patch % 2 == 1 and patch >= 9, f"model.patch_px.{network}", expected, patch)
+            expected = f"from 9 to the canvas limit model.canvas_px = {self.canvas_px}"
+            require(9 <= window <= self.canvas_px, f"model.window_px.{network}", expected, window)
 
     @property
     def label_set(self) -> LabelSet:
@@ -129,12 +112,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         require(self.copies in (1, 5), "augment.copies", "1 or 5", self.copies)
-        require(
-            0 < self.scale_min <= self.scale_max,
-            "augment.scale_min and augment.scale_max",
-            "positive and in order",
-            (self.scale_min, self.scale_max),
-        )
+        low, high = self.scale_min, self.scale_max
+        names = "augment.scale_min and augment.scale_max"
+        require(0 < low <= high, names, "positive and in order", (low, high))
         for name in ("rotation_deg", "shift", "noise_std", "window_shift", "window_scale"):
             require(getattr(self, name) >= 0, f"augment.{name}", "0 or more", getattr(self, name))
         require(0 <= self.mirror <= 1, "augment.mirror", "a probability", self.mirror)
@@ -190,13 +170,8 @@ class OptimConfig:
                 require(0 <= value < math.inf, f"optim.{name}", "0 or more, and finite", value)
             if name.startswith("epochs_") or name in ("lr_coarse", "lr_localizer", "lr_fine"):
                 require(value > 0, f"optim.{name}", "more than 0", value)
-        require(self.global_batch >= 1, "optim.global_batch", "at least 1", self.global_batch)
-        require(
-            self.halve_every_epochs >= 1,
-            "optim.halve_every_epochs",
-            "at least 1",
-            self.halve_every_epochs,
-        )
+            if name in ("global_batch", "halve_every_epochs"):
+                require(value >= 1, f"optim.{name}", "at least 1", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,19 +229,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("seed", "checkpoint_every_steps"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        require(
-            self.validate_every_epochs >= 1,
-            "validate_every_epochs",
-            "at least 1",
-            self.validate_every_epochs,
-        )
-        there, chosen = self.model.label_set.fine_networks, self.fine.networks
-        require(
-            0 < len(chosen) == len(set(chosen) & set(there)),
-            "fine.networks",
-            f"one or more of {', '.join(there)}, each once",
-            " ".join(chosen) or "none",
-        )
+        every = self.validate_every_epochs
+        require(every >= 1, "validate_every_epochs", "at least 1", every)
+        known, chosen = self.model.label_set.fine_networks, self.fine.networks
+        distinct = 0 < len(chosen) == len(set(chosen) & set(known))
+        expected = f"one or more of {', '.join(known)}, each once"
+        require(distinct, "fine.networks", expected, " ".join(chosen) or "none")
 
 
 def demo() -> TrainConfig:
@@ -313,8 +281,5 @@ def celebamask() -> TrainConfig:
     )
 
 
-PRESETS: Mapping[str, Callable[[], TrainConfig]] = {
-    "demo": demo,
-    "helen": helen,
-    "celebamask": celebamask,
-}
+PRESETS: Final = {"demo": demo, "helen": helen, "celebamask": celebamask}
+"""The functions that make the presets, by name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.config import TrainConfig
+from stn_icnn.config import OptimConfig, TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
@@ -19,10 +19,9 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.freezing import networks_by_name, set_trained
 from stn_icnn.training.objectives import PhaseLoss
 from stn_icnn.training.phases import Phase
-from stn_icnn.training.schedule import build_optimizer, lr_factor, set_learning_rates
+from stn_icnn.training.schedule import build_optimizer, lr_factor
 from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
 from stn_icnn.training.validation import validate
 
@@ -63,16 +62,6 @@ class PhaseRun:
         copies, batch = self.config.augment.copies, self.config.optim.global_batch
         return plan_epoch(len(self.train_faces), copies, batch, self.config.seed, epoch)
 
-    def set_trained(self, model: STNiCNN) -> None:
-        """Readies the networks of a model that the phase trains, and freezes the others."""
-        optim, phase = self.config.optim, self.phase
-        set_trained(
-            model,
-            phase.learning_rates(optim),
-            phase.networks_keeping_stats(optim),
-            phase.fine_networks(self.config),
-        )
-
 
 def start_training(run: PhaseRun, model: STNiCNN) -> tuple[TrainState, nn.Module]:
     """Readies a model for the first step of a phase.
@@ -85,7 +74,7 @@ def start_training(run: PhaseRun, model: STNiCNN) -> tuple[TrainState, nn.Module
         The state of the training, and the `PhaseLoss` whose gradients are averaged over ranks.
     """
     prepare_model(model, run.config, run.context.device)
-    run.set_trained(model)
+    run.phase.set_trained(model, run.config)
     rates = run.phase.learning_rates(run.config.optim)
     module = run.context.wrap(PhaseLoss(model, run.phase.objective, run.config))
     return TrainState(model, build_optimizer(model, rates)), module
@@ -97,8 +86,7 @@ def train_step(
     batch: Batch,
     num_global: int,
     world_size: int,
-    max_grad_norm: float = 0.0,
-    micro_batch: int = 0,
+    optim: OptimConfig,
 ) -> Tensor:
     """Trains one step. The loss is a sum here; the wrapper averages gradients over ranks.
 
@@ -108,21 +96,20 @@ def train_step(
         batch: this rank's share of the global batch.
         num_global: the number of samples in the global batch.
         world_size: the number of ranks.
-        max_grad_norm: the norm to which each network's gradient is scaled down; 0: never.
-        micro_batch: the number of images, about, that are computed at once; 0: all.
+        optim: the settings, of which `micro_batch` and `max_grad_norm` are used.
 
     Returns:
         The sum of the losses of this rank's samples, a detached scalar.
     """
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=batch.images.device)
-    for piece in batch.split(num_pieces(num_global, world_size, micro_batch)):
+    for piece in batch.split(num_pieces(num_global, world_size, optim.micro_batch)):
         loss: Tensor = module(piece)
         (loss * (world_size / num_global)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    if max_grad_norm:
+    if optim.max_grad_norm:
         for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], max_grad_norm)
+            nn.utils.clip_grad_norm_(group["params"], optim.max_grad_norm)
     optimizer.step()
     return total
 
@@ -165,21 +152,13 @@ def train_until(
     started = logged = time.monotonic()
     for step in range(progress.step, stop):
         factor = lr_factor(optim, state.epoch * len(plan) + step, len(plan), run.num_epochs)
-        set_learning_rates(state.optimizer, factor)
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
         waited_from = time.monotonic()
         batch = next(batches).to(run.context.device)
         progress.wait_s += time.monotonic() - waited_from
         num_global = len(plan[step])
-        loss = train_step(
-            module,
-            state.optimizer,
-            batch,
-            num_global,
-            world_size,
-            optim.max_grad_norm,
-            optim.micro_batch,
-        )
-        losses.append(loss)
+        losses.append(train_step(module, state.optimizer, batch, num_global, world_size, optim))
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
             _count_steps(run, state, losses, plan)
             losses = []
@@ -237,11 +216,11 @@ def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str
 def average_buffers(model: STNiCNN, context: TrainContext) -> None:
     """Gives all ranks the mean of their running batch statistics.
 
-    Networks that `set_trained` has left in training mode gather such statistics; the others keep
-    theirs, which are the same on all ranks.
+    Modules in training mode gather such statistics; the others keep theirs, which are the same on
+    all ranks.
     """
-    gathering = [network for network in networks_by_name(model).values() if network.training]
-    buffers = [b for network in gathering for b in network.buffers() if b.is_floating_point()]
+    gathering = [module for module in model.modules() if module.training]
+    buffers = [b for m in gathering for b in m.buffers(recurse=False) if b.is_floating_point()]
     if not buffers:
         return
     mean = context.sum_(nn.utils.parameters_to_vector(buffers)) / context.world_size
@@ -280,7 +259,7 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
         if folder is not None:
             restore_state(folder, state, run.context.device)
     while state.epoch < run.num_epochs:
-        run.set_trained(model)
+        run.phase.set_trained(model, run.config)
         metrics = train_epoch(run, state, module)
         metrics[SECONDS] = state.finish_epoch()
         is_last = state.epoch == run.num_epochs

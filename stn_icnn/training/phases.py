@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from stn_icnn.config import Network, OptimConfig, TrainConfig
+from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.objectives import (
     Objective,
     coarse_objective,
@@ -85,12 +86,6 @@ class Phase:
         }
         return replace(config, **groups)
 
-    def fine_networks(self, config: TrainConfig) -> tuple[str, ...]:
-        """Returns the fine networks that it trains, where it trains any."""
-        return (
-            config.fine.networks if self.only_chosen_fine else config.model.label_set.fine_networks
-        )
-
     def score(self, metrics: Mapping[str, float]) -> float:
         """Returns the score of an epoch, of which more is better, from its validation metrics.
 
@@ -108,11 +103,26 @@ class Phase:
         """The networks that are trained when it ends, by it or by the phases before it."""
         return tuple(dict.fromkeys((*self.required_networks, *self.rates)))
 
-    def networks_keeping_stats(self, optim: OptimConfig) -> Collection[Network]:
-        """Returns the networks whose running batch statistics it uses and does not change."""
-        if optim.freeze_batch_stats:
-            return get_args(Network)
-        return self.required_networks if optim.freeze_pretrained_stats else ()
+    def set_trained(self, model: STNiCNN, config: TrainConfig) -> None:
+        """Readies the networks of a model that it trains, and freezes the others.
+
+        A frozen network gets no gradient and is in `eval()`. One that is trained is in `train()`,
+        unless its batch norm is to use its running statistics and keep them.
+
+        Args:
+            model: changed in place.
+            config: the settings of the training, with those that the phase overrides.
+        """
+        optim = config.optim
+        rates = self.learning_rates(optim)
+        keeping = self.required_networks if optim.freeze_pretrained_stats else ()
+        for name in get_args(Network):
+            keeps_stats = optim.freeze_batch_stats or name in keeping
+            network = model.get_submodule(name).requires_grad_(name in rates)
+            network.train(name in rates and not keeps_stats)
+        for name, network in model.fine.items():
+            if self.only_chosen_fine and name not in config.fine.networks:
+                network.requires_grad_(False).eval()
 
     def uses(self, setting: str) -> bool:
         """Tells whether a setting, by its dotted name, has an effect in the phase."""

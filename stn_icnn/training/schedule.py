@@ -7,23 +7,23 @@ import torch
 
 from stn_icnn.config import Network, OptimConfig
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.training.freezing import trained_parameters
 
 WARM_UP_SHARE = 0.1
 """Share of the steps in which the schedule `one_cycle` goes up."""
 
 
 def build_optimizer(model: STNiCNN, rates: Mapping[Network, float]) -> torch.optim.Optimizer:
-    """Builds Adam with a group for each network that `set_trained` has readied.
+    """Builds Adam with a group for each network that is trained.
 
     Args:
-        model: whose networks are trained.
-        rates: each one's learning rate; the schedule multiplies it. It is `peak_lr` of its group.
+        model: the model; its parameters that take a gradient are trained.
+        rates: the peak learning rate of each network, which the schedule multiplies.
     """
-    groups = [
-        {"params": parameters, "lr": rates[name], "peak_lr": rates[name]}
-        for name, parameters in trained_parameters(model)
-    ]
+    groups = []
+    for name, rate in rates.items():
+        parameters = [p for p in model.get_submodule(name).parameters() if p.requires_grad]
+        if parameters:  # the centroid cropper has none
+            groups.append({"params": parameters, "lr": rate, "peak_lr": rate})
     return torch.optim.Adam(groups, fused=True)
 
 
@@ -42,9 +42,3 @@ def lr_factor(optim: OptimConfig, step: int, steps_per_epoch: int, num_epochs: i
     if done < WARM_UP_SHARE:
         return done / WARM_UP_SHARE
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
-
-
-def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Sets each group's learning rate to its peak times a factor."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor

@@ -1,12 +1,10 @@
 """Scoring a phase on the validation split."""
 
 import torch
-from torch import Tensor
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import evaluation_batches, true_labels
 from stn_icnn.scoring.f1 import confusion, f1_rows
@@ -52,15 +50,10 @@ def validate(
     error_px, num_errors = context.sum_(errors).tolist()
     if num_errors:
         metrics["val/window_error_px"] = error_px / num_errors
-    return metrics | _f1_metrics(context.sum_(counts), model.label_set, phase, config)
-
-
-def _f1_metrics(
-    counts: Tensor, label_set: LabelSet, phase: Phase, config: TrainConfig
-) -> dict[str, float]:
-    """Returns F1, as far as it is defined, from counts of pixels, `[C, C]` int64."""
+    counts = context.sum_(counts)
     if phase.only_chosen_fine:
-        rows = f1_of_parts(counts, phase.fine_networks(config), label_set)
+        rows = f1_of_parts(counts, config.fine.networks, model.label_set)
     else:
-        rows = f1_rows(counts, label_set)
-    return {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
+        rows = f1_rows(counts, model.label_set)
+    f1 = {f"val/f1_{name}": value for name, value in rows.items() if value is not None}
+    return metrics | f1

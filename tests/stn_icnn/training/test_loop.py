@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import pytest
 import torch
 
-from stn_icnn.config import LossConfig, Network, TrainConfig
+from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.batch import Batch, collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.freezing import set_trained
 from stn_icnn.training.loop import (
     DivergedError,
     PhaseRun,
@@ -284,11 +282,12 @@ def test_a_step_in_pieces_is_the_step(
     weights = []
     for size in (0, micro_batch):
         model = fresh(tiny_config)
-        set_trained(model, get_args(Network), keeping_stats=get_args(Network))
+        optim = replace(tiny_config.optim, freeze_batch_stats=True, micro_batch=size)
+        PHASES["end_to_end"].set_trained(model, replace(tiny_config, optim=optim))
         # Adam would divide rounding errors by gradients that are next to none.
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         module = PhaseLoss(model, PHASES["end_to_end"].objective, tiny_config)
-        loss = train_step(module, optimizer, batch, len(batch), 1, micro_batch=size)
+        loss = train_step(module, optimizer, batch, len(batch), 1, optim)
         weights.append((loss, torch.nn.utils.parameters_to_vector(model.parameters())))
     (loss, whole), (loss_of_pieces, in_pieces) = weights
     assert loss_of_pieces.item() == pytest.approx(loss.item(), rel=1e-5)
@@ -430,10 +429,11 @@ def test_one_cycle_rises_then_falls_to_nothing(tiny_config: TrainConfig) -> None
 
 def test_frozen_networks_keep_their_batch_statistics(tiny_config: TrainConfig) -> None:
     model = fresh(tiny_config)
-    set_trained(model, ["fine"])
+    optim = replace(tiny_config.optim, freeze_batch_stats=True)
+    PHASES["frozen"].set_trained(model, tiny_config)
     assert not model.coarse.training
     assert not any(p.requires_grad for p in model.coarse.parameters())
     assert model.fine.training
-    set_trained(model, ["fine"], keeping_stats=get_args(Network))
+    PHASES["frozen"].set_trained(model, replace(tiny_config, optim=optim))
     assert not model.fine.training
     assert all(p.requires_grad for p in model.fine.parameters())

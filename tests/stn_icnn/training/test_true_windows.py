@@ -28,7 +28,6 @@ from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion
-from stn_icnn.training.freezing import set_trained
 from stn_icnn.training.loop import PhaseRun, run_phase
 from stn_icnn.training.objectives import PhaseLoss
 from stn_icnn.training.phases import PHASES
@@ -91,9 +90,10 @@ def test_a_gradient_reaches_each_trained_parameter_and_no_other(
 ) -> None:
     faces = tiny_faces("train", augmented=True)
     model = build_model(tiny_config.model)
-    set_trained(model, ["fine"], fine=("eye", "mouth"))
+    config = fine_only(tiny_config, "eye", "mouth")
+    PHASES["fine"].set_trained(model, config)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    module = PhaseLoss(model, PHASES["fine"].objective, fine_only(tiny_config, "eye", "mouth"))
+    module = PhaseLoss(model, PHASES["fine"].objective, config)
     module(collate([faces[Request(i)] for i in range(4)])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
