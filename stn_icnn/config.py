@@ -1,4 +1,4 @@
-"""What a training is made of: one frozen dataclass a concern, and the presets.
+"""The settings of a training: a frozen dataclass for each concern, and the presets.
 
 Every field is a command-line option of the jobs (`optim.lr_coarse` is `--optim.lr-coarse`). Where
 the paper and its authors' code disagree, the field's text names the choice; `docs/decisions.md`
@@ -18,7 +18,7 @@ Network = Literal["coarse", "localizer", "fine"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 Sizes = Mapping[str, int]
-"""By fine network, a side in pixels for the parts that it labels."""
+"""Maps each fine network to a side in px, of the windows or patches of the parts that it labels."""
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -43,7 +43,7 @@ class ModelConfig:
     coarse_px: int = 128
     """Side of the squared copy that the coarse network labels, px (paper 3.3: 128)."""
     kernel_size: int = 3
-    """Of the interlinked networks' convolutions, odd (3 in the paper, 5 in its authors' code)."""
+    """Side of the interlinked networks' kernels, odd (3 in the paper, 5 in its authors' code)."""
     window_px: Sizes = field(default_factory=partial(same_size, 81))
     """Side of the windows cut for each fine network's parts, in pixels of the image at working
     scale."""
@@ -54,8 +54,8 @@ class ModelConfig:
     """Whether the localizer also predicts a log factor on `window_px`; its pre-training target is
     0."""
     cropper: Cropper = "localizer"
-    """What finds the parts in the rough labels: the paper's network, or the `centroid` of each
-    part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
+    """The finder of the parts in the coarse labels: the paper's `localizer`, or the `centroid` of
+    each part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
     canvas_px: int = 1024
     """Limit on the side of an image, px: a larger one is refused in training."""
 
@@ -123,7 +123,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam, its rates (the paper's Table 1), and for how long."""
+    """The optimizer, Adam: its learning rates (the paper's Table 1), epochs and batches."""
 
     lr_coarse: float = 2.3e-3
     """Learning rate of the coarse network in its pre-training."""
@@ -176,7 +176,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is added to the fine networks' loss in the end-to-end phase (nothing in the paper)."""
+    """The losses that the end-to-end phase adds to the fine networks' (the paper adds none)."""
 
     coarse_weight: float = 0.0
     """Weight of the coarse network's cross-entropy."""
@@ -194,11 +194,11 @@ class FineConfig:
     """The phase `fine`: fine networks alone, on windows cut where the parts truly are."""
 
     networks: tuple[str, ...] = PAPER9.fine_networks
-    """Which of them are trained, and scored on their own classes."""
+    """The fine networks that are trained, each scored on its own classes."""
     window_error: float = 0.01
-    """How far windows lie off the parts' centres, in training (where `augment.window_shift` adds
-    to it) and validation: standard deviation as a share of the image's sides, as a localizer's
-    error would be; 0: exactly on them."""
+    """Error of the windows' centres, as a localizer would make it: standard deviation as a share of
+    the image's sides; 0: none. It is in training, where `augment.window_shift` adds to it, and in
+    validation."""
 
     def __post_init__(self) -> None:
         require(0 <= self.window_error < 1, "fine.window_error", "0 to under 1", self.window_error)
@@ -206,7 +206,7 @@ class FineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that the result of a training depends on, but the data."""
+    """The settings that the result of a training depends on; its data are named elsewhere."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -214,7 +214,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     fine: FineConfig = field(default_factory=FineConfig)
     seed: int = 0
-    """Of weights, order of samples, and augmentation."""
+    """Seed of the initial weights, the order of samples, and the augmentation."""
     precision: Precision = "auto"
     """Arithmetic of the networks' convolutions. `auto`: bf16 autocast where the device is taken to
     be quicker in it (`stn_icnn.networks.execution.prefers_bf16`), else fp32. Centres, theta, grids,
@@ -238,7 +238,7 @@ class TrainConfig:
 
 
 def demo() -> TrainConfig:
-    """Minutes on a laptop, on procedural faces: small copies and patches, many small steps."""
+    """Returns settings for minutes on a laptop and procedural faces: small patches, small steps."""
     return TrainConfig(
         model=ModelConfig(
             coarse_px=64,
@@ -262,12 +262,12 @@ def demo() -> TrainConfig:
 
 
 def helen() -> TrainConfig:
-    """The paper's Table 1 for HELEN: 81 px for all parts, batches of 32."""
+    """Returns the paper's settings for HELEN (Table 1): 81 px for all parts, batches of 32."""
     return TrainConfig()
 
 
 def celebamask() -> TrainConfig:
-    """The paper's Table 1 for CelebAMask-HQ: 127 px for all parts, batches of 64."""
+    """Returns the paper's settings for CelebAMask-HQ (Table 1): 127 px, batches of 64."""
     return TrainConfig(
         model=ModelConfig(window_px=same_size(127), patch_px=same_size(127)),
         optim=OptimConfig(

@@ -15,17 +15,17 @@ LEGACY_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as nested dicts of plain types, for JSON, checkpoints and MLflow."""
+    """Returns a config dataclass as nested dicts of plain types, for JSON and checkpoints."""
     return asdict(config)
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
-    """The inverse of `to_dict`; fields that are missing keep their defaults.
+    """Builds a config dataclass from what `to_dict` returned; missing fields keep their defaults.
 
     Args:
-        kind: of config dataclass.
-        values: by field; nested settings may be a dataclass already.
-        path: of them in the whole, with a dot at its end, for what errors say.
+        kind: the class of the config.
+        values: the settings by field; nested ones may be a dataclass already.
+        path: the dotted name of the group that they are in, for errors; it ends with a dot.
 
     Raises:
         ValueError: for a field that does not exist, naming it and the ones that do, and for a value
@@ -50,7 +50,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
 
 
 def from_stored(values: Mapping[str, Any]) -> TrainConfig:
-    """The settings of a training that any version of this program has written with `to_dict`.
+    """Builds the settings of a training from what any version of this program has stored.
 
     Raises:
         ValueError: as `from_dict` does.
@@ -59,7 +59,7 @@ def from_stored(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def merge_settings(base: Any, values: Any) -> Any:
-    """Nested settings with some of them replaced."""
+    """Returns nested settings with some of them replaced."""
     if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
         return values
     changed = {name: merge_settings(base.get(name), value) for name, value in values.items()}
@@ -77,7 +77,7 @@ def _require_fit(value: object, hint: Any, name: str) -> None:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a plain value is of a field's type; a whole number may stand for a float."""
+    """Tells whether a plain value is of a field's type; a whole number may stand for a float."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
@@ -90,6 +90,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _described(hint: Any) -> str:
+    """Names a field's type in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if get_origin(hint) is tuple:
@@ -100,7 +101,7 @@ def _described(hint: Any) -> str:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
-    """Settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
+    """Lists the settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
     found = []
     for name in sorted({*ours, *theirs}):
         a, b = ours.get(name), theirs.get(name)

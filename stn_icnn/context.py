@@ -14,22 +14,22 @@ Metrics = Mapping[str, Any]
 
 
 class TrainContext(Protocol):
-    """What training asks of where it runs. Every rank calls each member equally often."""
+    """The processes that train together, seen from one; each calls every method equally often."""
 
     @property
     def rank(self) -> int:
-        """Of this process, from 0."""
+        """The rank of this process, from 0."""
 
     @property
     def world_size(self) -> int:
-        """Number of processes that train together."""
+        """The number of processes that train together."""
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device that this process computes on."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over ranks."""
+        """Returns the module with its gradients averaged over ranks."""
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sums a tensor over ranks, in place."""
@@ -42,15 +42,15 @@ class TrainContext(Protocol):
         """
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
-        """The folder handed over last, also before a restart."""
+        """Opens the folder that was reported last, also before a restart; None if there is none."""
 
 
 class LocalContext:
-    """One process, no cluster.
+    """A context of one process, without a cluster.
 
     Args:
         folder: where the latest checkpoint is kept; None keeps none.
-        device: where to compute.
+        device: the device to compute on; None: the CPU.
     """
 
     rank = 0
@@ -62,11 +62,11 @@ class LocalContext:
         self.reports: list[dict[str, Any]] = []
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module itself."""
+        """Returns the module itself."""
         return module
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """The tensor itself."""
+        """Returns the tensor itself."""
         return tensor
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
@@ -77,6 +77,6 @@ class LocalContext:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The folder, if anything was kept in it."""
+        """Gives the folder, if there is anything in it."""
         kept = self.folder is not None and any(self.folder.glob("*"))
         yield self.folder if kept else None

@@ -26,7 +26,7 @@ DECODE_ERRORS: Final = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow and simplejpeg raise for a file that is damaged or no image."""
+"""The errors that Pillow and simplejpeg raise for a file that is damaged or no image."""
 
 
 class RejectedError(Exception):
@@ -43,7 +43,7 @@ class MissingFileError(RejectedError):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRules:
-    """Which images are accepted."""
+    """Rules by which images are accepted."""
 
     formats: tuple[str, ...] | None
     """Pillow's names of the file formats. None: all that Pillow reads, among them one that is a

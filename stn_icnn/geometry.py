@@ -16,23 +16,23 @@ from torch import Tensor
 
 
 def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
-    """Maps points: `[N, 2, 3]` and `[N, P, 2]` to `[N, P, 2]`."""
+    """Maps points, `[N, P, 2]`, by each image's affine, `[N, 2, 3]`."""
     return points @ affine[:, :, :2].mT + affine[:, None, :, 2]
 
 
 def invert_affine(affine: Tensor) -> Tensor:
-    """The inverse map, `[N, 2, 3]` to `[N, 2, 3]`."""
+    """Inverts affines, `[N, 2, 3]`."""
     linear = torch.linalg.inv(affine[:, :, :2])
     return torch.cat([linear, -linear @ affine[:, :, 2:]], dim=2)
 
 
 def whole_image(sizes: Tensor) -> Tensor:
-    """The window that is the image: sizes `[N, 2]` (W, H) to `[N, 1, 4]`."""
+    """Returns the window that holds each whole image, `[N, 1, 4]`, from sizes, `[N, 2]` (W, H)."""
     return torch.cat([sizes / 2, sizes], dim=1)[:, None]
 
 
 def theta_from_windows(windows: Tensor, size: Tensor, affine: Tensor | None = None) -> Tensor:
-    """Theta that cuts windows out of a map (paper equation 14).
+    """Computes the theta that cuts windows out of a map (paper equation 14).
 
     Without `affine`, `[[w/W, 0, 2x/W - 1], [0, h/H, 2y/H - 1]]`.
 
@@ -59,7 +59,7 @@ def theta_from_windows(windows: Tensor, size: Tensor, affine: Tensor | None = No
 
 
 def _grid(theta: Tensor, px: int) -> Tensor:
-    """`[N, P, 2, 3]` to sampling positions `[N, P * px, px, 2]`, normalised."""
+    """Returns the normalised sampling positions of theta `[N, P, 2, 3]`, `[N, P * px, px, 2]`."""
     if theta.dim() != 4 or theta.shape[-2:] != (2, 3):
         raise ValueError(f"theta must be [N, P, 2, 3], got {list(theta.shape)}")
     num, parts = theta.shape[:2]
@@ -112,10 +112,10 @@ def crop_labels(labels: Tensor, theta: Tensor, px: int) -> Tensor:
 
 
 def reduce_images(images: Tensor, coarse_px: int) -> Tensor:
-    """The antialiased copies that the coarse input is sampled from, in training and in use.
+    """Reduces images to the antialiased copies that the coarse input is sampled from.
 
-    Twice `coarse_px`, so that sampling it bilinearly at `coarse_px` averages 2 x 2 pixels, and an
-    augmentation's affine can be composed with the squaring instead of resampling the full image.
+    A copy has twice `coarse_px`: sampling it bilinearly at `coarse_px` averages 2 x 2 pixels, and
+    an augmentation's affine is composed with the squaring, so that no full image is resampled.
 
     Args:
         images: `[N, 3, H, W]` uint8.
@@ -133,7 +133,7 @@ def reduce_images(images: Tensor, coarse_px: int) -> Tensor:
 
 
 def pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
-    """First and one-past-last pixel whose centre lies in a window, along one axis."""
+    """Returns the pixels of an axis whose centres lie in a window: the first, one past the last."""
     first = -int(-(centre - side / 2 - 0.5) // 1)
     last = int((centre + side / 2 - 0.5) // 1)
     return max(0, first), max(0, first, min(limit, last + 1))
@@ -142,16 +142,16 @@ def pixels_inside(centre: float, side: float, limit: int) -> tuple[int, int]:
 def interpolation(
     first: int, stop: int, centre: float | Tensor, side: float | Tensor, patch: Tensor
 ) -> Tensor:
-    """What each of a patch's pixels adds to each pixel of an axis, bilinear.
+    """Computes the weight of each of a patch's pixels in each pixel of an axis, bilinear.
 
     Convention: as `paste`; beyond the window, as at its edge.
 
     Args:
-        first: of the axis' pixels.
-        stop: one past the last.
-        centre: of the window, px along the axis; a number, or `[N, 1]` float32 for N windows.
-        side: of the window, likewise.
-        patch: `[..., px]`.
+        first: the first pixel of the axis.
+        stop: one past its last.
+        centre: the window's centre, px along the axis; a number, or `[N, 1]` float32 for N windows.
+        side: the window's side, px, likewise.
+        patch: `[..., px]`; its side and its device are used.
 
     Returns:
         `[stop - first, px]` float32, or `[N, stop - first, px]`.
@@ -165,7 +165,7 @@ def interpolation(
 def paste(
     patch: Tensor, window: Sequence[float], width: int, height: int
 ) -> tuple[Tensor, slice, slice]:
-    """Brings a patch back to where its window lies (paper equation 5), bilinear.
+    """Pastes a patch where its window lies (paper equation 5), bilinear.
 
     Convention: the inverse of `crop` for the same window, on the pixels inside it only; at most
     half a patch pixel is extrapolated, with the border's value.
@@ -173,8 +173,8 @@ def paste(
     Args:
         patch: `[C, px, px]` float32.
         window: (x, y, w, h), px of the image pasted into.
-        width: of the image, px.
-        height: of the image, px.
+        width: the image's width, px.
+        height: the image's height, px.
 
     Returns:
         `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
@@ -182,8 +182,5 @@ def paste(
     x, y, w, h = window
     x0, x1 = pixels_inside(x, w, width)
     y0, y1 = pixels_inside(y, h, height)
-    down, across = (
-        interpolation(y0, y1, y, h, patch),
-        interpolation(x0, x1, x, w, patch),
-    )
+    down, across = interpolation(y0, y1, y, h, patch), interpolation(x0, x1, x, w, patch)
     return down @ patch @ across.mT, slice(y0, y1), slice(x0, x1)

@@ -1,4 +1,4 @@
-"""Where files are read and written: the protocol of a storage location, and the local folder."""
+"""Storage locations, in which files are read and written: their protocol, and the local folder."""
 
 import errno
 import os

@@ -27,7 +27,7 @@ GREY = np.tile([0.299, 0.587, 0.114], (3, 1))
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each of a batch's N samples, or to one sample (without the leading `N`)."""
+    """The changes to each of a batch's N samples, or to one sample (without the leading `N`)."""
 
     affine: Tensor
     """`[N, 2, 3]` float32: pixels of the augmented frame to pixels of the stored image."""

@@ -1,4 +1,4 @@
-"""What the model is shown: a face as it was read, and a batch of faces on a canvas."""
+"""The input of the model: a face as it was read, and a batch of faces on a canvas."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -32,7 +32,7 @@ class Sample:
     present: Tensor | None = None
     """`[P]` bool, whether the face has each part."""
     augmentation: Augmentation | None = None
-    """What is done to the face; None: it is shown as it is."""
+    """The changes to the face; None: it is shown as it is."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which samples make up each batch: of an epoch of training, and of a split that is read once.
+"""Plans of batches: the samples of each batch of an epoch, or of a split that is read once.
 
 Seed and epoch alone decide, so a number of steps says where an epoch stands: no reader has a state
 to be kept.
@@ -17,7 +17,7 @@ class Request:
     """Place of the sample in its split."""
     epoch: int = 0
     copy: int = 0
-    """Which of the epoch's `augment.copies` of the sample it is."""
+    """Number of the look among the epoch's `augment.copies` of the sample, from 0."""
 
 
 def plan_epoch(

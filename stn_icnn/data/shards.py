@@ -38,13 +38,13 @@ MAX_OPEN_SHARDS = 128
 
 @dataclass(frozen=True)
 class SampleLocation:
-    """Where a sample lies."""
+    """The place of a sample in a shard."""
 
     shard: str
     """Path of its shard."""
     key: str
     members: dict[str, tuple[int, int]]
-    """By suffix, a member's offset in the shard and its size, bytes."""
+    """The offset of each member in the shard and its size, bytes, by suffix."""
 
 
 def index_shard(shard: str) -> list[SampleLocation]:

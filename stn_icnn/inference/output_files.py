@@ -12,7 +12,7 @@ from stn_icnn.inference.face_parser import ParsedFace
 from stn_icnn.reporting.overlay import overlay, palette_image
 
 ENDINGS: Final = {"labels": ".png", "overlay": "_overlay.jpg", "windows": "_windows.json"}
-"""How a file's name ends, by its kind: class ids as an indexed picture, colours over the
+"""The end of a file's name, by its kind: class ids as an indexed picture, colours over the
 photograph, and where the parts were cut."""
 
 ALL_KINDS: Final = ",".join(ENDINGS)

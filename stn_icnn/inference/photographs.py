@@ -20,7 +20,7 @@ from stn_icnn.inference.output_files import encode_output, output_paths
 from stn_icnn.storage import StorageLocation, is_within
 
 PHOTO_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""How the names of photographs end, in small or large letters."""
+"""The ends of photographs' names, in small or large letters."""
 
 RECORD: Final = "parse.json"
 """The file in a job's output that says which model parsed which photographs."""
@@ -48,11 +48,11 @@ class StoredPhoto:
 
 @dataclass(frozen=True)
 class ParseOutcome:
-    """Whether a photograph was parsed."""
+    """The outcome of parsing a photograph."""
 
     photo: StoredPhoto
     failure: str | None = None
-    """Why it cannot be parsed; None where its output files are written."""
+    """The reason why it cannot be parsed; None where its output files are written."""
 
 
 def list_photos(source: StorageLocation, out: StorageLocation) -> list[StoredPhoto]:

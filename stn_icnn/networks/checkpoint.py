@@ -21,7 +21,7 @@ MODEL_FILE = "model.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What a model must remember of the data that it was trained on."""
+    """The facts that a model file holds of the data that it was trained on."""
 
     dataset: str
     """The data set's name, as in its manifest."""

@@ -1,4 +1,4 @@
-"""How the networks of a model are run: device, arithmetic, memory layout and threads.
+"""The execution of a model's networks: device, arithmetic, memory layout and threads.
 
 `build_model` gives plain PyTorch modules. What makes them quick is put on from outside, here; it
 changes neither weights nor the names of the model's state.

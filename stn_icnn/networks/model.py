@@ -19,13 +19,13 @@ MAX_LOG_FACTOR = 1.5
 """A window is at most e^1.5 = 4.5 times as large as set, and at least 1 / 4.5."""
 
 IMAGES_PER_CROP = 4
-"""On a CPU, patches are cut from so many images at once: a whole batch as floats outgrows its
+"""Number of images that patches are cut from at once on a CPU: a whole batch as floats outgrows its
 caches."""
 
 
 @dataclass(frozen=True)
 class Parsing:
-    """What the model makes of a batch of N faces.
+    """The outputs of the model for a batch of N faces.
 
     Attributes:
         coarse_logits: `[N, L, coarse_px, coarse_px]` float32, the coarse network's.
@@ -55,7 +55,7 @@ class STNiCNN(nn.Module):
         localizer: the network that finds the parts in the rough labelling (L in the paper), or the
             baseline's cropper.
         fine: by name, the networks that label patches (K_i in the paper).
-        config: the sizes they were built for.
+        config: the sizes that they were built for.
 
     Attributes:
         label_set: the classes and parts that the networks label.
@@ -107,7 +107,7 @@ class STNiCNN(nn.Module):
 
         Args:
             locations: `[N, P, 3]` float32, as `locate` returns them.
-            batch: whose images they are shares of.
+            batch: the faces that they are shares of.
 
         Returns:
             `[N, P, 4]` float32: centre, width, height, px of the (augmented) frame.

@@ -1,4 +1,4 @@
-"""From labelled patches to label maps (paper equations 5 and 6)."""
+"""Pasting labelled patches into label maps (paper equations 5 and 6)."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""How long an epoch of a phase takes, from a few of its steps."""
+"""The time that an epoch of a phase takes, measured on a few of its steps."""
 
 from stn_icnn.data.loading import load_batches
 from stn_icnn.networks.model import STNiCNN
@@ -11,7 +11,7 @@ TIMED_STEPS = 20
 
 
 def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
-    """Trains some steps of a phase and counts their time as training counts it.
+    """Measures the time of an epoch by training some of its steps.
 
     Args:
         run: the phase, with the data of a training.

@@ -23,18 +23,18 @@ def _channels(classes: tuple[int, ...], labels: Tensor, num_classes: int) -> Ten
 
 
 def _labels_in(batch: Batch, theta: Tensor, px: int) -> Tensor:
-    """The truth in the windows of the frame that the model sees, `[N, P, px, px]` uint8."""
+    """Cuts the truth in the windows of the frame that the model sees, `[N, P, px, px]` uint8."""
     assert batch.labels is not None
     labels = crop_labels(batch.labels, theta, px)
     return labels if batch.augmentation is None else batch.augmentation.relabel(labels)
 
 
 def coarse_loss(coarse_logits: Tensor, batch: Batch, label_set: LabelSet) -> Tensor:
-    """Cross-entropy against the resized label map (equation 11), mean over pixels.
+    """Computes the cross-entropy against the resized label map (equation 11), mean over pixels.
 
     Args:
         coarse_logits: `[N, L, px, px]` float32.
-        batch: with truth.
+        batch: faces with label maps.
         label_set: whose L model classes the logits are of.
 
     Returns:
@@ -47,14 +47,14 @@ def coarse_loss(coarse_logits: Tensor, batch: Batch, label_set: LabelSet) -> Ten
 
 
 def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
-    """Smooth L1 between theta and theta-hat (equations 12 to 14), in the localizer's own outputs.
+    """Computes the smooth L1 between theta and theta-hat (equations 12 to 14).
 
-    A centre counts in the units of theta (twice its share of the image), the log factor against 0.
-    Parts that are not there count nothing.
+    It is taken of the localizer's own outputs: a centre counts in the units of theta (twice its
+    share of the image), the log factor against 0. Parts that are not there count nothing.
 
     Args:
         locations: `[N, P, 3]` float32.
-        batch: with truth.
+        batch: faces with the parts' centres.
 
     Returns:
         Scalar float32, summed over samples, mean over parts and outputs.
@@ -67,7 +67,7 @@ def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
 
 
 def fine_loss(parsing: Parsing, batch: Batch) -> Tensor:
-    """Cross-entropy of the parts' labels against the truth cut by the same theta (equation 10).
+    """Computes the parts' cross-entropy against the truth cut by the same theta (equation 10).
 
     Returns:
         Scalar float32, summed over samples, mean over the parts and their pixels.

@@ -1,4 +1,4 @@
-"""What each phase makes of a batch: the loss that it trains on, and what its validation scores."""
+"""The objective of each phase: its loss on a batch, and the results that are validated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a phase makes of a batch of N faces."""
+    """The loss and the results of a phase on a batch of N faces."""
 
     loss: Tensor
     """Scalar float32, summed over the faces."""
     label_maps: Callable[[], Sequence[Tensor]] | None = None
-    """Gives N label maps, `[H, W]` uint8 class ids, each at its image's size; None where the phase
-    labels no pixels. Training does not call it."""
+    """Returns N label maps, `[H, W]` uint8 class ids, each at its image's size. None where the
+    phase labels no pixels. Training does not call it."""
     windows: Tensor | None = None
     """`[N, P, 4]` float32: centre, width, height, px of the image; None where the phase finds no
     windows."""

@@ -45,7 +45,7 @@ LOSS = SelectionMetric("val/loss", more_is_better=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What a phase trains, on what, and how its models are compared."""
+    """A phase of training: a row of the table `PHASES`."""
 
     name: PhaseName
     starts_from: PhaseName | None = None
@@ -55,15 +55,15 @@ class Phase:
     epochs: str
     """The setting of `optim` that is its number of epochs."""
     objective: Objective
-    """What it makes of a batch: its loss and, for validation, label maps and windows."""
+    """Computes its loss on a batch and, for validation, label maps and windows."""
     needs_labels: bool = True
-    """Whether that takes label maps; else the parts' centres are enough."""
+    """Whether its objective takes label maps; else the parts' centres are enough."""
     only_chosen_fine: bool = False
     """Whether the setting `fine.networks` says which of the fine networks it trains and scores."""
     selected_by: SelectionMetric = F1_OVERALL
-    """What its best epoch, and the best trial of a sweep that it ends, are chosen by."""
+    """The metric that its best epoch, and the best trial of a sweep that it ends, are chosen by."""
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Settings that it has whatever the training's are, by group and name."""
+    """Settings by group and name, which it has instead of the training's."""
     in_sweeps: bool = True
     """Whether the trials of a sweep may train it."""
     system: System | None = None

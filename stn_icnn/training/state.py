@@ -1,4 +1,4 @@
-"""What a phase has come to, and the file that it goes on from after a stop.
+"""The state of a phase's training, and the file from which it goes on after a stop.
 
 An epoch's order of samples and their augmentation follow from seed and epoch, so the number of
 steps done says what comes next: no reader has a state to be kept.
@@ -16,25 +16,25 @@ from stn_icnn.networks.model import STNiCNN
 
 STATE_FILE = "state.pt"
 SECONDS = "train/seconds"
-"""Metric: what the steps of a phase have taken up to the end of an epoch; validation and
-checkpoints are not in it, nor steps that were lost in a stop and done again."""
+"""The metric that holds the time of a phase's steps up to the end of an epoch, seconds. Validation
+and checkpoints are not in it, nor steps that were lost in a stop and done again."""
 
 
 @dataclass
 class Progress:
-    """How far an epoch is, and what its steps add up to, those before a stop among them."""
+    """The steps that are done of an epoch, those before a stop among them."""
 
     step: int = 0
-    """Steps that are done."""
+    """Number of steps that are done."""
     loss: float = 0.0
-    """Summed over their samples, of all ranks."""
+    """Sum of the losses of their samples, of all ranks."""
     train_s: float = 0.0
-    """The time they took, seconds; checkpoints are not in it."""
+    """Time that they took, seconds; checkpoints are not in it."""
     wait_s: float = 0.0
-    """Of that, what rank 0 waited for data, seconds."""
+    """Part of it in which rank 0 waited for data, seconds."""
 
     def metrics(self, num_samples: int) -> dict[str, float]:
-        """Of an epoch that is done.
+        """Returns the metrics of an epoch that is done.
 
         Returns:
             `train/loss` (mean over samples), `train/images_per_second` (all ranks) and
@@ -49,14 +49,14 @@ class Progress:
 
 @dataclass
 class TrainState:
-    """What a phase has come to; all that a resumed one needs."""
+    """The state of a phase's training: all that a resumed one needs."""
 
     model: STNiCNN
     optimizer: torch.optim.Optimizer
     epoch: int = 0
-    """Epochs that are done."""
+    """Number of epochs that are done."""
     progress: Progress = field(default_factory=Progress)
-    """In the epoch after those."""
+    """The steps that are done of the next epoch."""
     best_score: float = -math.inf
     best: Checkpoint | None = None
     """The model with the best validation so far."""
@@ -92,7 +92,7 @@ def save_state(folder: Path, state: TrainState) -> None:
 
 
 def restore_state(folder: Path, state: TrainState, device: torch.device) -> None:
-    """Takes up the state that `save_state` wrote."""
+    """Restores the state that `save_state` wrote."""
     saved = torch.load(folder / STATE_FILE, map_location=device, weights_only=True)
     state.model.load_state_dict(saved["weights"])
     state.optimizer.load_state_dict(saved["optimizer"])
@@ -104,7 +104,7 @@ def restore_state(folder: Path, state: TrainState, device: torch.device) -> None
 
 
 def load_history(content: bytes) -> list[dict[str, float]]:
-    """`TrainState.history` from the content of a state file."""
+    """Reads `TrainState.history` from the content of a state file."""
     saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     history: list[dict[str, float]] = saved.get("history", [])
     return history

@@ -29,10 +29,10 @@ from stn_icnn.training.losses import fine_loss
 
 
 def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
-    """What a localizer would answer that knew the truth, but for an error.
+    """Returns the locations that a localizer would give that knew the truth, but for an error.
 
     Args:
-        batch: with truth.
+        batch: faces with truth.
         window_error: standard deviation of the centres, as a share of the image's sides; drawn from
             each sample's key, or, where it is augmented, from its augmentation's own seed.
 
@@ -52,7 +52,7 @@ def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
 
 
 def _errors(seeds: Sequence[int], num_parts: int) -> Tensor:
-    """Standard normal numbers, each sample's from its seed, `[N, P, 2]` float32."""
+    """Draws standard normal numbers, each sample's from its seed, `[N, P, 2]` float32."""
     drawn = [np.random.default_rng(seed).standard_normal((num_parts, 2)) for seed in seeds]
     return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
@@ -66,8 +66,8 @@ def parse_true_windows(
     """Labels the parts in windows cut at their true centres.
 
     Args:
-        model: whose fine networks are used; its other networks are not asked.
-        batch: with truth. Where it is augmented, the windows are also jittered as
+        model: the model whose fine networks are used; its other networks are not asked.
+        batch: faces with truth. Where it is augmented, the windows are also jittered as
             `augment.window_shift` and `augment.window_scale` say.
         networks: names of the fine networks whose parts are labelled; all of them if None.
         window_error: as `true_locations` takes it.
@@ -83,7 +83,7 @@ def parse_true_windows(
 
 
 def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:
-    """Cross-entropy of the labelled parts; scalar, summed over samples, mean over those parts."""
+    """Computes the cross-entropy of the labelled parts, summed over samples, mean over parts."""
     label_set = parsing.label_set
     num_parts = sum(len(label_set.parts_of_network[name]) for name in parsing.part_logits)
     return fine_loss(parsing, batch) * (label_set.num_parts / num_parts)
@@ -92,7 +92,7 @@ def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:
 def f1_of_parts(
     counts: Tensor, networks: Sequence[str], label_set: LabelSet
 ) -> dict[str, float | None]:
-    """F1 of the classes that some fine networks label.
+    """Computes F1 of the classes that some fine networks label.
 
     Args:
         counts: int64 `[C, C]`, rows truth, columns prediction.
