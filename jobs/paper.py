@@ -20,7 +20,7 @@ import tyro
 
 from cluster.config import TrainingJobConfig
 from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
-from cluster.paper.experiment import ExperimentConfig
+from cluster.paper.measuring_experiment import ExperimentConfig
 from cluster.paper.occlusion import OcclusionConfig, run_occlusion
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.table import TableConfig, run_table

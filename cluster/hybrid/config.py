@@ -13,7 +13,7 @@ from stn_icnn.training.phases import PHASES
 
 LOWERED_RATES = tuple(PHASES["end_to_end"].rates.values())
 RATE_FACTOR = 0.3
-"""What a model's rates are multiplied by. Lower than 1, so that the first steps do not undo what it
+"""The factor on a model's rates. It is below 1, so that the first steps do not undo what the model
 has learnt; no lower, since there are few steps, and forgetting the old data set costs nothing."""
 
 

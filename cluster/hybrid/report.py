@@ -9,16 +9,16 @@ from torch import Tensor
 
 from cluster.training.phase_runs import Training
 from stn_icnn.labels import LabelSet
-from stn_icnn.reporting.charts import Colour, add_legend, open_figure
+from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.published import beside_published
 from stn_icnn.reporting.tables import (
-    escape_markdown,
-    f1_headings,
-    f1_values,
+    F1Line,
+    f1_table,
     format_f1,
     markdown_table,
     write_csv,
-    write_lines,
+    write_f1_csv,
+    write_markdown,
 )
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -110,15 +110,11 @@ class HybridReport:
 
 def write_hybrid_report(folder: Path, report: HybridReport) -> None:
     """Writes `hybrid.md`, `hybrid.csv` (test F1), `hybrid_curves.csv` and `hybrid_curves.png`."""
-    write_lines(folder / "hybrid.md", _markdown(report))
-    write_csv(
-        folder / "hybrid.csv",
-        ["system", "source", *f1_headings(report.label_set)],
-        [
-            [name, source, *f1_values(rows, report.label_set)]
-            for name, source, rows in beside_published(report.test, report.dataset)
-        ],
-    )
+    lines = beside_published(report.test, report.dataset)
+    with_sources: list[F1Line] = [([line.system, line.source], line.rows) for line in lines]
+    write_f1_csv(folder / "hybrid.csv", ["system", "source"], with_sources, report.label_set)
+    table = f1_table(["system"], [([line.system], line.rows) for line in lines], report.label_set)
+    _write_markdown(folder / "hybrid.md", report, table)
     write_csv(
         folder / "hybrid_curves.csv",
         ["system", "phase", "epoch", "seconds", *CURVE_FIELDS],
@@ -133,33 +129,30 @@ def write_hybrid_report(folder: Path, report: HybridReport) -> None:
     _draw_chart(folder / "hybrid_curves.png", report)
 
 
-def _markdown(report: HybridReport) -> list[str]:
+def _write_markdown(path: Path, report: HybridReport, table: Sequence[str]) -> None:
     parent = report.parent
-    lines = [f"# {report.title}", ""]
-    lines.append(
+    about = [
         f"A model of {parent['parent_dataset']} ({parent['parent_model']}), fine-tuned on "
         f"{report.num_images} of {report.num_split} training images of {report.dataset}."
-    )
+    ]
     if SCRATCH in report.curves:
-        lines.append(
+        about.append(
             f"`{SCRATCH}` was trained on the same images for about the same time: whole epochs, "
             "chosen from the seconds that an epoch of each phase took beforehand."
         )
-    lines += ["", "F1 on the test split:", ""]
-    lines += markdown_table(
-        ["system", *f1_headings(report.label_set).values()],
-        [
-            [escape_markdown(name), *map(format_f1, f1_values(rows, report.label_set))]
-            for name, _, rows in beside_published(report.test, report.dataset)
-        ],
+    write_markdown(
+        path,
+        report.title,
+        about,
+        "F1 on the test split:",
+        table,
+        "Difference of `overall`, paired, 95 % over images in brackets:",
+        [f"- {difference.name}: {difference}" for difference in report.differences],
+        "Training (steps alone; neither validation, checkpoints nor the workers' start):",
+        markdown_table(*_training_table(report)),
+        "![validation F1 against minutes of training](hybrid_curves.png)",
+        [f"- {name}: {value}" for name, value in parent.items() if value],
     )
-    lines += ["", "Difference of `overall`, paired, 95 % over images in brackets:", ""]
-    lines += [f"- {one.better} - {one.worse}: {one}" for one in report.differences]
-    lines += ["", "Training (steps alone; neither validation, checkpoints nor the workers' start):"]
-    lines += ["", *markdown_table(*_training_table(report))]
-    lines += ["", "![validation F1 against minutes of training](hybrid_curves.png)", ""]
-    lines += [f"- {name}: {value}" for name, value in parent.items() if value]
-    return lines
 
 
 def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]]:
@@ -204,5 +197,4 @@ def _draw_chart(path: Path, report: HybridReport) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel("minutes of training (dashed: the coarse network alone; lines: the ends)")
     axes.set_ylabel("validation F1, overall")
-    add_legend(figure)
-    figure.savefig(path)
+    save_with_legend(figure, path)

@@ -1,4 +1,4 @@
-"""The paper's three systems, trained from one coarse network and one localizer, and scored."""
+"""Trains the paper's systems, from one coarse network and one localizer, and scores them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.scoring.job import count
+from cluster.scoring.job import score_on_workers
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.phase_runs import Training, train_phase
 from stn_icnn.scoring.f1 import f1_rows
@@ -19,14 +19,15 @@ COUNTS_FILE = "counts-2.npz"
 
 
 def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, Tensor]:
-    """Trains the systems as far as they are not, and scores them on the test split, each once.
+    """Trains the systems that are not trained yet, and scores those that are not scored yet.
 
     Args:
-        training: whose phases they are. They share the coarse network and the localizer.
-        systems: to be trained.
+        training: the training whose phases make the systems. These share its coarse network and its
+            localizer.
+        systems: the systems to train and to score on the test split.
 
     Returns:
-        By system, confusion counts of each image, int64 `[M, C, C]`; then those of the coarse
+        Confusion counts of each image by system, int64 `[M, C, C]`; then those of the coarse
         network as it was before the other phases, and of the mean label map.
 
     Raises:
@@ -37,9 +38,8 @@ def train_and_score(training: Training, systems: Sequence[System]) -> dict[str, 
         for phase in phases_of(systems):
             train_phase(training, phase)
         counts = _from_npz(storage.read(COUNTS_FILE)) if storage.exists(COUNTS_FILE) else {}
-        missing = [system for system in systems if system not in counts]
-        if missing:
-            counts = {**_counted(training, missing), **counts}
+        if missing := [system for system in systems if system not in counts]:
+            counts = {**_score(training, missing), **counts}
             storage.write(COUNTS_FILE, _to_npz(counts))
         for system in systems:
             rows = f1_rows(counts[system].sum(dim=0), training.config.model.label_set)
@@ -54,8 +54,8 @@ def phases_of(systems: Sequence[System]) -> list[PhaseName]:
     return list(dict.fromkeys(phases))
 
 
-def _counted(training: Training, systems: Sequence[System]) -> Mapping[str, Tensor]:
-    return count(
+def _score(training: Training, systems: Sequence[System]) -> Mapping[str, Tensor]:
+    return score_on_workers(
         {system: training.record.model(SYSTEMS[system]) for system in systems},
         training.data,
         "test",

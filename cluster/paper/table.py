@@ -1,4 +1,4 @@
-"""The paper's Tables 2 and 3: iCNN, STN-iCNN* and STN-iCNN, each over some seeds."""
+"""The job of Tables 2 and 3, which compares iCNN, STN-iCNN* and STN-iCNN over some seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.phase_runs import Training, branch
 from stn_icnn.config import require
-from stn_icnn.studies.table_report import TableReport, differences_of, write_table
+from stn_icnn.studies.table_report import TableReport, write_table
 from stn_icnn.training.phases import SYSTEMS, System
 
 ALL: tuple[System, ...] = get_args(System)
@@ -27,7 +27,7 @@ class TableConfig(TrainingJobConfig):
 
     seeds: int = 2
     """Trainings of each system, with seeds one apart from `seed`. More may be asked for when a run
-    is gone on with."""
+    goes on."""
     systems: tuple[System, ...] = ALL
     """Which of the paper's systems: iCNN (two stages), STN-iCNN* (before end-to-end training),
     STN-iCNN."""
@@ -47,8 +47,8 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
     """Trains and scores the systems with each seed; the table is written anew after each.
 
     Args:
-        settings: all of the job's.
-        preset: that they started from, for the record.
+        settings: the job's settings.
+        preset: name of the preset that they started from.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `overall` (by system, a list over the seeds),
@@ -60,43 +60,27 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
     counts: dict[int, Mapping[str, Tensor]] = {}
-    with training_experiment("table", settings, preset) as whole:
-        first = whole.config.seed
+    with training_experiment("table", settings, preset) as experiment:
+        config, dataset = experiment.config, experiment.data.name
         trainings = {
-            seed: branch(whole, f"seed-{seed}", replace(whole.config, seed=seed))
-            for seed in range(first, first + settings.seeds)
+            seed: branch(experiment, f"seed-{seed}", replace(config, seed=seed))
+            for seed in range(config.seed, config.seed + settings.seeds)
         }
+        title = f"{experiment.run.name}: the paper's systems on {dataset}"
         for seed, training in trainings.items():
             print(f"seed {seed}", flush=True)
             counts[seed] = train_and_score(training, settings.systems)
-            report = TableReport(
-                f"{whole.run.name}: the paper's systems on {whole.data.name}",
-                whole.data.name,
-                settings.systems,
-                counts,
-                whole.config.model.label_set,
-            )
-            _publish(whole, report)
-    return last_line(whole, _found(report))
+            report = TableReport(title, dataset, settings.systems, counts, config.model.label_set)
+            _publish(experiment, report)
+    return last_line(experiment, report.result)
 
 
-def _publish(whole: Training, report: TableReport) -> None:
-    with publishing(whole.run, whole.record.storage) as folder:
+def _publish(experiment: Training, report: TableReport) -> None:
+    """Writes the report to MLflow and storage, and logs the systems' mean F1 to MLflow."""
+    with publishing(experiment.run, experiment.record.storage) as folder:
         write_table(folder, report)
-    for system in report.systems:
-        overall = report.mean(system, "overall")
-        whole.run.log_metrics(
-            {f"{SYSTEMS[system]}/test/f1_overall": overall}, step=len(report.counts)
-        )
-
-
-def _found(report: TableReport) -> dict[str, Any]:
-    return {
-        "overall": {
-            system: [rows["overall"] for rows in report.rows_of(system).values()]
-            for system in report.systems
-        },
-        "differences": {
-            f"{one.better} - {one.worse}": one.numbers for one in differences_of(report)
-        },
+    overall = {
+        f"{SYSTEMS[system]}/test/f1_overall": report.mean(system, "overall")
+        for system in report.systems
     }
+    experiment.run.log_metrics(overall, step=len(report.counts))

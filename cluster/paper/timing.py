@@ -1,21 +1,20 @@
 """The job that times both pipelines (paper section 3.1), one face and many at a time."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentConfig, open_model, run_experiment
-from cluster.paper.few_faces import few_faces
+from cluster.paper.face_samples import SamplesConfig, load_face_samples
+from cluster.paper.measuring_experiment import StudiedModel, run_experiment
 from stn_icnn.config import require
-from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.timing_report import report_timing
 
 NAME: Final = "timing"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingConfig(ExperimentConfig):
+class TimingConfig(SamplesConfig):
     """The paper's section 3.1: times a model's pipeline, and its networks with the centroid
     cropper, one face and many at a time.
 
@@ -24,10 +23,6 @@ class TimingConfig(ExperimentConfig):
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
-    data: str | None = None
-    """Shards with photographs: a folder or s3://BUCKET/PREFIX. None: faces are drawn."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split of them."""
     num_faces: int = 16
     """Faces that are parsed at a time, beside one (the paper's batches are of 16 a GPU)."""
     rounds: int = 11
@@ -39,24 +34,26 @@ class TimingConfig(ExperimentConfig):
 
 
 def run_timing(config: TimingConfig) -> dict[str, Any]:
-    """The job.
+    """Times both pipelines and reports milliseconds per face.
 
     Returns:
-        Its last line: `ms_a_face`, the medians by system and faces at a time, and `ratio`, the
-        model's to iCNN's, the median of the rounds, by faces at a time.
+        The job's last line: `ms_a_face`, the medians by system and faces at a time, and `ratio`,
+        the model's to iCNN's, the median of the rounds, by faces at a time.
 
     Raises:
         ValueError: for a model or data that can't be used.
         TrackingUnavailableError: where the tracking server is away.
     """
     environment = open_job(config.locations, config.run_name, NAME)
-    model = open_model(config.model, environment.tracker.uri, ("localizer", "fine"))
-    faces = few_faces(config.data, config.split, config.num_faces)
+    model = StudiedModel.open(config.model, environment.tracker.uri, ("localizer", "fine"))
+    faces = load_face_samples(config.data, config.split, config.num_faces)
+    measure = partial(
+        report_timing,
+        checkpoint=model.checkpoint,
+        system=model.system,
+        samples=faces.samples,
+        dataset=faces.dataset,
+        rounds=config.rounds,
+    )
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}
-
-    def measure(folder: Path) -> ExperimentResult:
-        return report_timing(
-            folder, model.checkpoint, model.system, faces.samples, faces.name, config.rounds
-        )
-
     return run_experiment(NAME, environment, config, facts, measure)

@@ -1,4 +1,4 @@
-"""Scoring a model on the cluster, the report of it, and the job that does nothing else."""
+"""Scores models on the cluster and reports it: for other jobs, and as a job of its own."""
 
 import tempfile
 import uuid
@@ -18,39 +18,41 @@ from cluster.tracking.tracker import Run, run_tags
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.config import Precision
-from stn_icnn.reporting.f1_report import write_report
+from stn_icnn.reporting.f1_report import write_f1_report
 from stn_icnn.reporting.tables import text_table
+from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
 
 REPORT = "report"
+"""The folder of the report among the run's artifacts."""
 EXAMPLES_PER_KIND = 3
-"""How many of the best, the median and the worst faces a report shows."""
+"""Number of the best, of the median and of the worst faces that a report shows."""
 LEAST_IMAGES_A_WORKER = 32
-"""Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
+"""Images for which it is worth to start a worker, where the number of workers is `auto`."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation found."""
+    """The scores of a model on a split, with those of the systems that it is compared with."""
 
-    systems: Mapping[str, Mapping[str, float | None]]
-    """F1 of each row, by system; that of the model which it is all about comes first."""
+    systems: Mapping[str, F1Rows]
+    """F1 by system and row; the model that was scored comes first."""
     counts: Mapping[str, Tensor]
     """Confusion counts of each image, by system, int64 `[M, C, C]`."""
 
     @property
     def model(self) -> dict[str, float | None]:
-        """F1 of each row, of the model."""
+        """The model's F1 by row."""
         return dict(next(iter(self.systems.values())))
 
     @property
     def overall(self) -> dict[str, float | None]:
-        """F1 of all inner classes together, by system."""
+        """The F1 of all inner classes together, by system."""
         return {name: rows["overall"] for name, rows in self.systems.items()}
 
 
-def count(
+def score_on_workers(
     models: Mapping[str, bytes],
     data: ShardedData,
     split: str,
@@ -62,34 +64,34 @@ def count(
     coarse: bytes | None = None,
     examples_per_kind: int = 0,
 ) -> ScoredSplit:
-    """Counts how models label a split, with a coarse network alone and the mean label map.
+    """Scores models, a coarse network alone and the mean label map on a split.
 
     Args:
-        models: contents of their files, by name.
+        models: contents of the model files, by the names of the systems.
         data: the data set.
-        split: of it.
-        storage: for the Ray run that does it.
-        share: of the cluster.
-        max_failures: restarts after a worker's death.
+        split: the split that is scored.
+        storage: the storage of the Ray run.
+        allocation: the workers.
+        max_failures: number of restarts after a worker's death.
         precision: arithmetic to label in; None: each model's own setting.
-        coarse: the file of the model whose coarse network it is; None: the first one's.
-        examples_per_kind: how many of the first model's best, median and worst faces are returned.
+        coarse: content of the model file whose coarse network is scored; None: the first model's.
+        examples_per_kind: number of the first model's best, median and worst faces to return.
 
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
     """
-    shards, train_shards = data.shards(split), data.shards_or_none("train")
+    task = ScoringTask(
+        models,
+        data.shards(split),
+        data.shards_or_none("train"),
+        data.manifest.label_set,
+        precision,
+        coarse,
+        examples_per_kind,
+    )
     result = run_on_workers(
         score_split,
-        ScoringTask(
-            models,
-            shards,
-            train_shards,
-            data.manifest.label_set,
-            precision,
-            coarse,
-            examples_per_kind,
-        ),
+        task,
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         allocation=allocation,
@@ -100,7 +102,7 @@ def count(
     return scored
 
 
-def score(
+def score_model(
     model: bytes,
     data: ShardedData,
     split: str,
@@ -115,21 +117,24 @@ def score(
 ) -> Scores:
     """Scores a model, its coarse network and the training faces' mean label map on a split.
 
-    Prints the table, and logs the report and the model's rows to MLflow.
+    Prints the table, and logs the report and the model's F1 to MLflow.
 
     Args:
-        model: content of its file.
+        model: content of the model file.
         data: the data set.
-        split: of it.
-        run: that the report and the metrics go to.
-        storage: for the Ray run that does the scoring.
-        share: of the cluster.
-        max_failures: restarts after a worker's death.
+        split: the split that is scored.
+        run: the run that the report and the metrics are logged to.
+        storage: the storage of the Ray run.
+        allocation: the workers.
+        max_failures: number of restarts after a worker's death.
         precision: arithmetic to score in; None: the model's own setting.
         system: the model's name in the report.
-        others: model files that it is compared with, by their names.
+        others: contents of the model files that it is compared with, by the names of the systems.
+
+    Raises:
+        PhaseFailedError: where workers failed more often than allowed.
     """
-    scored = count(
+    scored = score_on_workers(
         {system: model, **(others or {})},
         data,
         split,
@@ -145,12 +150,10 @@ def score(
     return scores
 
 
-def _report(
-    scored: ScoredSplit, data: ShardedData, split: str, run: Run
-) -> dict[str, dict[str, float | None]]:
+def _report(scored: ScoredSplit, data: ShardedData, split: str, run: Run) -> dict[str, F1Rows]:
     """Writes the report of a split, logs it to MLflow, and returns F1 by system and row."""
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
-        report = write_report(
+        report = write_f1_report(
             Path(folder),
             systems=scored.counts,
             keys=scored.keys,
@@ -161,12 +164,12 @@ def _report(
             label_set=data.manifest.label_set,
         )
         run.log_artifacts(folder, REPORT)
-    systems: dict[str, dict[str, float | None]] = report["systems"]
+    systems: dict[str, F1Rows] = report["systems"]
     return systems
 
 
 def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
-    """The evaluation job.
+    """Scores a model on a split, as a run of its own, and reports it.
 
     Returns:
         The job's last line: `run_id`, `model`, the split's F1 rows under its name, `systems`.
@@ -176,7 +179,6 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where workers failed more often than allowed.
     """
-    # Each scoring is a run of its own.
     environment = open_job(job.locations, None, job.run_name or "evaluate")
     data = ShardedData.open(job.data)
     data.shards(job.split)
@@ -188,7 +190,7 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         tags["precision"] = job.precision
     run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags)
     with run.finishing():
-        scores = score(
+        scores = score_model(
             model.content,
             data,
             job.split,

@@ -1,4 +1,4 @@
-"""The part of scoring that runs in a Ray Train worker: counts, and the faces to be shown."""
+"""The part of scoring that runs in a Ray Train worker: it counts, and picks faces to show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,28 +35,28 @@ MEAN_MAP_PX = 128
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """Models to be scored on a split beside a coarse network and the mean label map."""
+    """The models to score on a split, with a coarse network alone and the mean label map."""
 
     models: Mapping[str, bytes]
-    """Contents of the model files, since not every worker may see the driver's disk, by the names
-    of the systems. The first one is the model that the report is about."""
+    """Contents of the model files by the names of the systems. Contents, since a worker may not see
+    the driver's disk. The first one is the model that the report is about."""
     shards: tuple[DatasetShard, ...]
-    """Shards of the split that is scored."""
+    """The shards of the split that is scored."""
     train_shards: tuple[DatasetShard, ...]
-    """Shards of the split that the mean label map is taken from; without any, it is not scored."""
+    """The shards that the mean label map is computed from; without any, it is not scored."""
     label_set: LabelSet
-    """Classes and parts of the faces in them, as their manifest names them."""
+    """The classes and parts of the faces, as the shards' manifest names them."""
     precision: Precision | None = None
     """Arithmetic to score in; None: each model's own setting."""
     coarse: bytes | None = None
     """Content of the model file whose coarse network is scored; None: the first model's."""
     examples_per_kind: int = 0
-    """How many of the best, the median and the worst faces are returned with their labels."""
+    """Number of the best, of the median and of the worst faces that are returned with labels."""
 
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """What workers found on a split of M images."""
+    """The counts of some systems on a split of M images, and the faces to show."""
 
     keys: tuple[str, ...]
     """The images' keys."""
@@ -67,12 +67,12 @@ class ScoredSplit:
 
 
 def score_split(task: ScoringTask) -> ScoredSplit:
-    """Scores models on a split; every rank scores its share, and returns the whole."""
+    """Scores models on a split in a worker; each rank returns the counts of all images."""
     return score_split_in(RayContext(), task)
 
 
 def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
-    """Does what `score_split` does, in any context."""
+    """Scores models on a split, as `score_split` does, in any context."""
     quiet = context.rank > 0
 
     def prepared(checkpoint: Checkpoint) -> STNiCNN:
@@ -91,7 +91,7 @@ def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     if task.train_shards:
         train_faces = read_faces(task.train_shards, task.label_set, config, quiet=quiet)
         mean_map = mean_map_of(train_faces, first.model.label_set, context)
-        labellers[MEAN_MAP] = partial(_labels_everywhere, mean_map)
+        labellers[MEAN_MAP] = partial(_same_labels, mean_map)
     faces = read_faces(task.shards, task.label_set, config, quiet=quiet)
     counts = count_confusions(labellers, faces, context)
     examples = label_examples(labellers[main], faces, counts[main], context, task.examples_per_kind)
@@ -100,12 +100,12 @@ def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
 
 @torch.inference_mode()
 def mean_map_of(faces: ShardedFaces, label_set: LabelSet, context: TrainContext) -> Tensor:
-    """Returns the most frequent class at each place of a split, `[128, 128]` uint8.
+    """Returns the most frequent class at each position of a split, `[128, 128]` uint8.
 
     Args:
-        faces: the split.
-        label_set: of the model, whose classes alone are predicted.
-        context: the ranks that share the work.
+        faces: the faces of the split.
+        label_set: the model's label set, whose classes alone are predicted.
+        context: the context whose ranks divide the faces among them.
     """
     num_classes = faces.label_set.num_classes
     shape = (num_classes, MEAN_MAP_PX, MEAN_MAP_PX)
@@ -116,6 +116,6 @@ def mean_map_of(faces: ShardedFaces, label_set: LabelSet, context: TrainContext)
     return mean_label_map(context.sum_(total), label_set.model_classes)
 
 
-def _labels_everywhere(label_map: Tensor, batch: Batch) -> list[Tensor]:
+def _same_labels(label_map: Tensor, batch: Batch) -> list[Tensor]:
     """Returns the same label map for each image of a batch, at the image's size."""
     return [resize_labels(label_map, height, width) for width, height in batch.host_sizes]

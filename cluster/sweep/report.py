@@ -9,7 +9,7 @@ from typing import Any
 from cluster.sweep.charts import curves_chart, field_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
-from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
+from stn_icnn.reporting.tables import markdown_table, write_csv, write_markdown
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 from stn_icnn.training.phases import SelectionMetric
 
@@ -102,10 +102,8 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
         pictures.append(f"field_{name}.png")
         chart = field_chart(name, space, report.metric.name, report.trials, report.metric.score)
         chart.savefig(folder / pictures[-1])
-    lines = [*_summary(report), "", *_markdown(heading, rows)]
-    for picture in pictures:
-        lines += ["", f"![{picture}]({picture})"]
-    write_lines(folder / "sweep.md", lines)
+    blocks = [*_summary(report), _markdown(heading, rows), *(f"![{p}]({p})" for p in pictures)]
+    write_markdown(folder / "sweep.md", report.title, *blocks)
 
 
 def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
@@ -126,28 +124,26 @@ def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
     return ["trial", *names, "seed", "state", "epochs", report.metric.name, "error"], rows
 
 
-def _summary(report: SweepReport) -> list[str]:
-    """Returns the lines of Markdown that stand before the trials and the charts."""
+def _summary(report: SweepReport) -> list[str | list[str]]:
+    """Returns the blocks of Markdown that stand before the trials and the charts."""
     epochs, best = report.epochs, report.best
-    text = [f"# {report.title}", ""]
-    text.append(", ".join(f"{number} {state}" for state, number in report.states.items()) + ".")
-    text.append(
+    counts = [
+        ", ".join(f"{number} {state}" for state, number in report.states.items()) + ".",
         f"Trained {epochs['trained']:g} of the {epochs['to_the_end']:g} epochs that all "
         f"combinations would have taken to the end: {epochs['saved']:.0%} saved. Repeats with "
-        "other seeds, and trials that failed or diverged, are not counted in this."
-    )
-    text.append(
+        "other seeds, and trials that failed or diverged, are not counted in this.",
         f"`{report.metric.name}` is the best epoch's, on the validation split, which chose it: of "
         "the best of many trials it is a little flattering. Pruned trials had fewer epochs: in the "
         "charts of settings, bars are of all trials after as many epochs as each of them has had, "
-        "without those that failed or diverged and, where any was pruned, without repeats."
-    )
+        "without those that failed or diverged and, where any was pruned, without repeats.",
+    ]
+    blocks: list[str | list[str]] = [counts]
     if best is not None:
-        text += ["", f"Best combination ({best.trials[0].name}): {best.metric}", ""]
-        text += [f"- `{name}`: {_cell(value) or '-'}" for name, value in best.values.items()]
+        blocks.append(f"Best combination ({best.trials[0].name}): {best.metric}")
+        blocks.append([f"- `{name}`: {_cell(value) or '-'}" for name, value in best.values.items()])
     if report.seeds > 1:
-        text += ["", *_combinations_table(report)]
-    return text
+        blocks.append(_combinations_table(report))
+    return blocks
 
 
 def _combinations_table(report: SweepReport) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import open_job
-from cluster.scoring.job import Scores, score
+from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
@@ -69,7 +69,7 @@ def score_phase(
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
-    return score(
+    return score_model(
         training.record.model(phase),
         training.data,
         "test",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from matplotlib.axes import Axes
@@ -19,9 +20,9 @@ class Colour(StrEnum):
     FROZEN = "#e0a458"
     """STN-iCNN*, of which the fine networks alone are trained."""
     COMPARED = "#d1495b"
-    """What a model is held against: the paper's values, another training, the best trial."""
+    """The object of a comparison: the paper's values, another training, the best trial."""
     MUTED = "#b8bec6"
-    """What stands in the background, such as trials that were stopped."""
+    """The background, such as trials that were stopped."""
 
 
 SYSTEM_COLOURS: Final[Mapping[str, str]] = {
@@ -64,6 +65,12 @@ def add_legend(figure: Figure, columns: int = 4) -> None:
     figure.legend(
         handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8
     )
+
+
+def save_with_legend(figure: Figure, path: Path, columns: int = 4) -> None:
+    """Adds the legend and writes the figure as a PNG file."""
+    add_legend(figure, columns)
+    figure.savefig(path)
 
 
 def draw_grouped_bars(

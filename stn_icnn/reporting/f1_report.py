@@ -1,6 +1,6 @@
 """The F1 report of a model on a set of images: tables beside the paper's, a chart, overlays.
 
-The caller gives confusion counts per image and system; everything here is computed from these.
+The caller gives confusion counts by image and system, from which everything here is computed.
 """
 
 import json
@@ -13,27 +13,26 @@ from PIL import Image
 from torch import Tensor
 
 from stn_icnn.labels import LabelSet
-from stn_icnn.reporting.charts import Colour, add_legend, draw_grouped_bars, open_figure
+from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
 from stn_icnn.reporting.tables import (
-    escape_markdown,
     f1_headings,
+    f1_table,
     f1_values,
     format_f1,
-    markdown_table,
     write_csv,
-    write_lines,
+    write_markdown,
 )
 from stn_icnn.scoring.examples import ScoredFace
-from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors
+from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors, none_if_undefined
 
 LEVEL: Final = 0.95
 NUM_RESAMPLES: Final = 1000
 SEED: Final = 0
 
 
-def write_report(
+def write_f1_report(
     folder: Path,
     *,
     systems: Mapping[str, Tensor],
@@ -47,25 +46,29 @@ def write_report(
     """Writes the F1 report and returns what its `f1.json` holds.
 
     Args:
-        folder: made where missing; gets `f1.json`, `f1.csv`, `f1.md`, `f1.png`, `per_image.csv`
-            and a PNG an example, `best_1.png` and so on: photograph, truth, prediction.
-        systems: by name, int64 `[M, C, C]`, rows truth, columns prediction; the main one first.
-        keys: of the M images.
-        dataset: `helen` and `celebamask` bring the paper's rows; others have none.
+        folder: the folder for `f1.json`, `f1.csv`, `f1.md`, `f1.png`, `per_image.csv` and a PNG for
+            each example, `best_1.png` and so on, with photograph, truth and prediction; it is made
+            where missing.
+        systems: confusion counts by system, int64 `[M, C, C]`, rows truth, columns prediction; the
+            system that the report is about comes first.
+        keys: keys of the M images.
+        dataset: name of the data set; `helen` and `celebamask` bring the paper's rows.
         title: heading of the report.
         metadata: what made these numbers, of types that JSON holds.
-        examples: by kind, as `pick_examples` names them.
+        examples: the faces to show, by kind, as `pick_examples` names them.
         label_set: the C classes, and the rows of the report.
+
+    Raises:
+        ValueError: counts, keys and examples do not belong together; the message says why.
     """
-    example_keys = [example.key for of_kind in examples.values() for example in of_kind]
-    _check(systems, keys, example_keys, label_set)
-    per_image = {name: f1_tensors(counts, label_set) for name, counts in systems.items()}
-    overall = dict(zip(keys, next(iter(per_image.values()))["overall"].tolist(), strict=True))
     shown = {
         f"{kind}_{i}.png": example
         for kind, of_kind in examples.items()
         for i, example in enumerate(of_kind, start=1)
     }
+    _check(systems, keys, [example.key for example in shown.values()], label_set)
+    per_image = {name: f1_tensors(counts, label_set) for name, counts in systems.items()}
+    overall = dict(zip(keys, next(iter(per_image.values()))["overall"].tolist(), strict=True))
     report = {
         "title": title,
         "dataset": dataset,
@@ -73,7 +76,7 @@ def write_report(
         **_numbers(systems, dataset, label_set),
         "per_image_overall": {name: _summary(rows["overall"]) for name, rows in per_image.items()},
         "examples": {
-            file: {"key": example.key, "overall": _defined(overall[example.key])}
+            file: {"key": example.key, "overall": none_if_undefined(overall[example.key])}
             for file, example in shown.items()
         },
         "metadata": dict(metadata),
@@ -81,13 +84,10 @@ def write_report(
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "f1.json").write_text(text, encoding="utf-8")
-    headings = f1_headings(label_set)
-    write_lines(folder / "f1.md", _markdown(report, label_set))
-    heading = ["system", "source", *headings, "overall_low", "overall_high"]
-    write_csv(folder / "f1.csv", heading, _csv_rows(report, label_set))
-    heading = ["key", "system", *headings]
-    write_csv(folder / "per_image.csv", heading, _per_image_rows(per_image, keys))
-    _draw_chart(folder / "f1.png", report, headings)
+    _write_markdown(folder / "f1.md", report, label_set)
+    _write_csv(folder / "f1.csv", report, label_set)
+    _write_per_image_csv(folder / "per_image.csv", per_image, keys, label_set)
+    _draw_chart(folder / "f1.png", report, f1_headings(label_set))
     for file, (_, image, truth, predicted) in shown.items():
         picture = side_by_side(image, truth, predicted, label_set)
         Image.fromarray(picture).save(folder / file)
@@ -118,12 +118,8 @@ def _check(
             )
 
 
-def _defined(value: float) -> float | None:
-    return value if value == value else None
-
-
 def _numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -> dict[str, Any]:
-    """F1 of the summed counts, its interval, and the paper's rows for the data set."""
+    """Computes F1 of the summed counts and its interval, and adds the paper's rows."""
     rows = {name: f1_rows(counts.sum(dim=0), label_set) for name, counts in systems.items()}
     intervals = {
         name: None
@@ -142,7 +138,7 @@ def _numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -
 
 
 def _summary(overall: Tensor) -> dict[str, float | int | None]:
-    """Spread of the images' own overall F1, float64 `[M]`, NaN where undefined."""
+    """Summarises the images' own overall F1, float64 `[M]`, NaN where undefined."""
     defined = overall[~overall.isnan()]
     summary: dict[str, float | int | None] = {"num_undefined": len(overall) - len(defined)}
     for name, q in (("min", 0.0), ("p10", 0.1), ("median", 0.5), ("p90", 0.9), ("max", 1.0)):
@@ -151,56 +147,61 @@ def _summary(overall: Tensor) -> dict[str, float | int | None]:
     return summary
 
 
-def _markdown(report: dict[str, Any], label_set: LabelSet) -> list[str]:
+def _write_markdown(path: Path, report: Mapping[str, Any], label_set: LabelSet) -> None:
     paper, measured = report["paper"], report["systems"]
-    systems = {**measured, **(paper["systems"] if paper else {})}
-    lines = [f"# {report['title']}", ""]
-    lines += markdown_table(
-        ["F1", *f1_headings(label_set).values()],
-        [
-            [escape_markdown(name), *map(format_f1, f1_values(rows, label_set))]
-            for name, rows in systems.items()
-        ],
-    )
-    lines += ["", f"{report['num_images']} images of {report['dataset']}."]
-    lines.append("Pixels are counted at the images' own size and summed over all images before F1.")
-    lines.append("`mean` is the mean F1 of the inner classes.")
+    lines = beside_published(measured, report["dataset"])
+    about = [
+        f"{report['num_images']} images of {report['dataset']}.",
+        "Pixels are counted at the images' own size and summed over all images before F1.",
+        "`mean` is the mean F1 of the inner classes.",
+    ]
     if paper:
-        lines.append(
+        about.append(
             f"The paper's rows are from its {paper['source']}; \\*: before end-to-end training."
         )
-    lines += ["", f"Overall F1, {LEVEL:.0%} bootstrap interval over images:", ""]
+    overall = []
     for name, interval in report["overall_interval"].items():
         ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-        lines.append(f"- {name}: {format_f1(measured[name]['overall']) or '-'}{ends}")
-    if report["examples"]:
-        lines += ["", "Photograph, truth and prediction, with the image's own overall F1:"]
+        overall.append(f"- {name}: {format_f1(measured[name]['overall']) or '-'}{ends}")
+    examples = ["Photograph, truth and prediction, with the image's own overall F1:"]
     for file, example in report["examples"].items():
-        overall = format_f1(example["overall"]) or "-"
-        lines += ["", f"{example['key']}: {overall}", "", f"![{file}]({file})"]
-    if report["metadata"]:
-        lines.append("")
-        lines += [f"- {name}: {value}" for name, value in report["metadata"].items()]
-    return lines
+        f1 = format_f1(example["overall"]) or "-"
+        examples += [f"{example['key']}: {f1}", f"![{file}]({file})"]
+    write_markdown(
+        path,
+        report["title"],
+        f1_table(["F1"], [([line.system], line.rows) for line in lines], label_set),
+        about,
+        f"Overall F1, {LEVEL:.0%} bootstrap interval over images:",
+        overall,
+        *(examples if report["examples"] else []),
+        [f"- {name}: {value}" for name, value in report["metadata"].items()],
+    )
 
 
-def _csv_rows(report: dict[str, Any], label_set: LabelSet) -> list[list[object]]:
-    """Our systems, with their intervals, and the paper's."""
+def _write_csv(path: Path, report: Mapping[str, Any], label_set: LabelSet) -> None:
     intervals = report["overall_interval"]
-    return [
+    heading = ["system", "source", *f1_headings(label_set), "overall_low", "overall_high"]
+    rows = [
         [name, source, *f1_values(rows, label_set), *(intervals.get(name) or [None, None])]
         for name, source, rows in beside_published(report["systems"], report["dataset"])
     ]
+    write_csv(path, heading, rows)
 
 
-def _per_image_rows(
-    per_image: Mapping[str, Mapping[str, Tensor]], keys: Sequence[str]
-) -> list[list[object]]:
-    lines: list[list[object]] = []
-    for name, rows in per_image.items():
-        table = torch.stack(list(rows.values()), dim=1).tolist()
-        lines += [[key, name, *map(_defined, f1)] for key, f1 in zip(keys, table, strict=True)]
-    return lines
+def _write_per_image_csv(
+    path: Path,
+    per_image: Mapping[str, Mapping[str, Tensor]],
+    keys: Sequence[str],
+    label_set: LabelSet,
+) -> None:
+    rows: list[list[object]] = []
+    for name, by_row in per_image.items():
+        table = torch.stack(list(by_row.values()), dim=1).tolist()
+        rows += [
+            [key, name, *map(none_if_undefined, f1)] for key, f1 in zip(keys, table, strict=True)
+        ]
+    write_csv(path, ["key", "system", *f1_headings(label_set)], rows)
 
 
 def _draw_chart(path: Path, report: dict[str, Any], headings: Mapping[str, str]) -> None:
@@ -219,5 +220,4 @@ def _draw_chart(path: Path, report: dict[str, Any], headings: Mapping[str, str])
     )
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("F1")
-    add_legend(figure)
-    figure.savefig(path)
+    save_with_legend(figure, path)

@@ -1,4 +1,4 @@
-"""Label maps as pictures: an indexed PNG, colours over the photograph, truth beside prediction."""
+"""Draws label maps: an indexed PNG, colours over the photograph, truth beside prediction."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from stn_icnn.labels import LabelSet
 
 Uint8Array = npt.NDArray[np.uint8]
 Window = tuple[float, float, float, float]
+"""The centre (x, y), width and height of a rectangle, px."""
 
 FONT_PX = 13
 LEGEND_CELL_PX = (104, 20)
@@ -101,12 +102,13 @@ def legend(width_px: int, label_set: LabelSet, classes: Sequence[int] | None = N
     """Draws swatches with the names of classes, in as many lines as they need.
 
     Args:
-        width_px: of the picture.
+        width_px: width of the legend.
         label_set: the classes.
-        classes: ids of those that are shown; by default those that the model labels.
+        classes: ids of the classes that are shown, but background; None: those that the model
+            labels.
 
     Returns:
-        uint8 `[h, width_px, 3]`, black on white; background is left out.
+        uint8 `[h, width_px, 3]` RGB, black on white.
     """
     cell_width, cell_height = LEGEND_CELL_PX
     ids = label_set.model_classes if classes is None else classes

@@ -1,4 +1,4 @@
-"""Pictures in named rows, as in the paper's Figures 5 and 8."""
+"""Lays pictures out in named rows, as in the paper's Figures 5 and 8."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,18 @@ FONT_PX = 14
 GAP_PX = 6
 
 Row = tuple[str, Sequence[Uint8Array]]
-"""Its name, and its pictures, uint8 `[h, w, 3]` RGB, of any sizes."""
+"""A row's name and its pictures, uint8 `[h, w, 3]` RGB, of any sizes."""
 
 
 def picture_grid(rows: Sequence[Row]) -> Uint8Array:
-    """Rows of pictures on white, the first of each row in the first column, and so on.
+    """Lays rows of pictures out on white, the first of each row in the first column, and so on.
+
+    Args:
+        rows: the rows, of any numbers of pictures.
 
     Returns:
-        uint8 `[H, W, 3]`; a row is as high as its highest picture, a column as wide as its widest.
-        One picture alone in its row lies across the columns.
+        uint8 `[H, W, 3]` RGB; a row is as high as its highest picture, a column as wide as its
+        widest. A picture that is alone in its row lies across the columns.
     """
     font = ImageFont.load_default(FONT_PX)
     names = max(int(font.getlength(name)) for name, _ in rows) + 2 * GAP_PX
@@ -53,14 +56,14 @@ def pixels_of(image: Tensor) -> Uint8Array:
 
 
 def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:
-    """A picture, `[h, w, 3]`, brought to a longer side of so many pixels."""
+    """Resizes a picture, uint8 `[h, w, 3]`, to a longer side of so many pixels."""
     scale = side_px / max(picture.shape[:2])
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def framed(picture: Uint8Array, colour: tuple[int, int, int], width_px: int = 3) -> Uint8Array:
-    """A picture, `[h, w, 3]`, with a frame over its edge."""
+    """Returns a picture, uint8 `[h, w, 3]`, with a frame over its edge."""
     out = picture.copy()
     inside = np.zeros(out.shape[:2], dtype=bool)
     inside[width_px:-width_px, width_px:-width_px] = True

@@ -61,9 +61,14 @@ class SourcedF1(NamedTuple):
     rows: F1Rows
 
 
+def published_f1(dataset: str) -> list[SourcedF1]:
+    """Returns the F1 of the paper's systems on a data set; there is none if it did not use it."""
+    if (paper := PAPER_TABLES.get(dataset)) is None:
+        return []
+    return [SourcedF1(system, paper.source, rows) for system, rows in paper.rows().items()]
+
+
 def beside_published(measured: Mapping[str, F1Rows], dataset: str) -> list[SourcedF1]:
     """Returns the measured systems, then the paper's of the same data set, if it has any."""
     systems = [SourcedF1(system, "measured", rows) for system, rows in measured.items()]
-    if paper := PAPER_TABLES.get(dataset):
-        systems += [SourcedF1(system, paper.source, rows) for system, rows in paper.rows().items()]
-    return systems
+    return systems + published_f1(dataset)

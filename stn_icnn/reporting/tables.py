@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and plain text, and the columns of those that hold F1."""
+"""Reports in Markdown, tables as CSV and plain text, and the columns of those that hold F1."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,9 @@ PAPERS_WORDS: Final = {
     "lower_lip": "lower-lip",
 }
 """Headings of rows for which the paper has other words."""
+
+F1Line = tuple[Sequence[object], F1Rows]
+"""A line of a table of F1: the cells before those of F1, and its F1 by row."""
 
 
 def f1_headings(label_set: LabelSet) -> dict[str, str]:
@@ -37,23 +40,55 @@ def escape_markdown(text: str) -> str:
 
 
 def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Returns the lines of a Markdown table; a cell that is None is printed as `-`."""
+    """Returns the lines of a Markdown table.
+
+    Asterisks are escaped; a cell that is None is printed as `-`.
+    """
 
     def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |"
+        texts = ("-" if cell is None else escape_markdown(str(cell)) for cell in cells)
+        return "| " + " | ".join(texts) + " |"
 
     return [line(heading), "|---" * len(heading) + "|", *map(line, rows)]
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes lines, such as those of a Markdown report, as a UTF-8 file."""
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def f1_table(heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSet) -> list[str]:
+    """Returns the lines of a Markdown table of F1.
+
+    Args:
+        heading: the headings of the columns before those of F1.
+        lines: the lines of the table.
+        label_set: the label set whose report groups, and `mean`, are the columns of F1.
+    """
+    rows = [[*cells, *map(format_f1, f1_values(rows, label_set))] for cells, rows in lines]
+    return markdown_table([*heading, *f1_headings(label_set).values()], rows)
+
+
+def write_markdown(path: Path, title: str, *blocks: str | Sequence[str]) -> None:
+    """Writes a report in Markdown as a UTF-8 file.
+
+    Args:
+        path: the file.
+        title: its heading.
+        blocks: what follows, with an empty line before each: paragraphs, and tables or lists as
+            their lines. Empty ones are left out.
+    """
+    texts = (block if isinstance(block, str) else "\n".join(block) for block in blocks if block)
+    path.write_text("\n\n".join([f"# {title}", *texts]) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a table as a CSV file; a cell that is None becomes an empty field."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([heading, *rows])
+
+
+def write_f1_csv(
+    path: Path, heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSet
+) -> None:
+    """Writes a table of F1 as a CSV file; its arguments are those of `f1_table`."""
+    rows = [[*cells, *f1_values(rows, label_set)] for cells, rows in lines]
+    write_csv(path, [*heading, *f1_headings(label_set)], rows)
 
 
 def text_table(systems: Mapping[str, F1Rows], label_set: LabelSet) -> str:

@@ -1,39 +1,42 @@
-"""Scoring a model on a split: every sample once, over however many ranks."""
+"""Scores models on a split, each sample once, over however many ranks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from stn_icnn.context import TrainContext
+from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import plan_evaluation
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
+from stn_icnn.progress import progress
 from stn_icnn.scoring.f1 import confusion
 
 Labeller = Callable[[Batch], Sequence[Tensor]]
-"""Labels a batch: one label map an image, `[H, W]` uint8 class ids, at the image's size."""
+"""A function that labels a batch: it returns a label map, `[H, W]` uint8 class ids, for each image,
+at the image's size."""
 
 EVALUATION_BATCH = 8
+"""Faces that a rank labels at a time."""
 
 
 def true_labels(batch: Batch, index: int) -> Tensor:
-    """Returns the truth of an image of a batch, `[H, W]` uint8, without its canvas."""
+    """Returns the true labels of an image of a batch, `[H, W]` uint8, without its canvas."""
     assert batch.labels is not None
     width, height = batch.host_sizes[index]
     return batch.labels[index, :height, :width]
 
 
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
-    """Labels a batch by the whole model."""
+    """Labels a batch with the whole model: `[H, W]` uint8 class ids for each image."""
     return label_maps(model(batch), batch.host_sizes)
 
 
 def parse_batch_coarsely(model: STNiCNN, batch: Batch) -> list[Tensor]:
-    """Labels a batch by the coarse network alone."""
+    """Labels a batch with the coarse network alone: `[H, W]` uint8 class ids for each image."""
     return coarse_label_maps(model.label_coarsely(batch), batch.host_sizes, model.label_set)
 
 
@@ -43,9 +46,9 @@ def evaluation_batches(
     """Yields this rank's batches of a split, on its device, each with its faces' indices.
 
     Args:
-        faces: the split.
-        context: the ranks that share the split.
-        only: indices of faces; batches that hold none of these are left out.
+        faces: the faces of the split.
+        context: the context whose ranks divide the split among them.
+        only: indices of faces; batches that hold none of these are left out. None: all batches.
     """
     plan = plan_evaluation(len(faces), context.rank, context.world_size, EVALUATION_BATCH)
     if only is not None:
@@ -54,22 +57,28 @@ def evaluation_batches(
         yield [request.index for request in requests], batch.to(context.device)
 
 
+def batches_with_progress(faces: ShardedFaces) -> Iterator[Batch]:
+    """Yields the batches of a split in order, on the CPU, and shows how many faces are done."""
+    batches = (batch for _, batch in evaluation_batches(faces, LocalContext()))
+    return progress(batches, len(faces), "face", len)
+
+
 @torch.inference_mode()
 def count_confusions(
     labellers: Mapping[str, Labeller], faces: ShardedFaces, context: TrainContext
 ) -> dict[str, Tensor]:
     """Counts how some systems label each image of a split.
 
-    Every rank scores its share and holds all counts in the end.
+    Every rank scores its part of the split, and has all counts in the end.
 
     Args:
         labellers: the systems, by name.
-        faces: the split, not augmented.
-        context: whose ranks share the work.
+        faces: the M faces of the split, not augmented.
+        context: the context whose ranks divide the split among them.
 
     Returns:
-        By system, `[M, C, C]` int64 on the CPU, in the split's order, over the C classes of the
-        faces' label set.
+        Confusion counts by system, int64 `[M, C, C]` on the CPU, rows truth, columns prediction, in
+        the split's order; C is the number of classes of the faces' label set.
     """
     num_classes = faces.label_set.num_classes
     shape = (len(faces), num_classes, num_classes)

@@ -1,5 +1,6 @@
 """The best, the median and the worst faces of a split, with the labels that were scored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from stn_icnn.scoring.f1 import f1_tensors
 
 
 class ScoredFace(NamedTuple):
-    """A face and its labels.
+    """A face with its true and its predicted labels.
 
     Attributes:
         key: the image's key.
@@ -38,18 +39,17 @@ def pick_examples(
     """Chooses the images to show by their own overall F1.
 
     Args:
-        counts: int64 `[M, C, C]` of one system, rows truth, columns prediction.
-        keys: keys of the M images, which settle ties.
+        counts: one system's confusion counts, int64 `[M, C, C]`, rows truth, columns prediction.
+        keys: keys of the M images, whose order settles ties.
         label_set: the C classes.
-        num: images of each kind; there are fewer where M is smaller.
+        num: number of images of each kind; there are fewer where M is smaller.
 
     Returns:
         Indices of the `best` images, best first, the `median` ones, and the `worst`, worst first.
         Images whose overall F1 is undefined are in none of them.
     """
     overall = f1_tensors(counts, label_set)["overall"].tolist()
-    # NaN, undefined, is the one number unequal to itself.
-    defined = [i for i, f1 in enumerate(overall) if f1 == f1]
+    defined = [i for i, f1 in enumerate(overall) if not math.isnan(f1)]
     ranked = sorted(defined, key=lambda i: (-overall[i], keys[i]))
     start = max(0, (len(ranked) - num) // 2)
     return {
@@ -65,53 +65,53 @@ def label_examples(
 ) -> dict[str, list[ScoredFace]]:
     """Labels the best, the median and the worst faces again, just as they were scored.
 
-    Each is labelled by the rank that scored it and in the same batch, on whose other faces the last
-    bits of a result may depend: so its labels are those that its counts are of.
+    The last bits of a result may depend on the other faces of a batch. So the rank that scored a
+    face labels it again in the same batch, and its labels are those that were counted.
 
     Args:
-        labeller: the system that `counts` are of.
-        faces: the split, not augmented.
-        counts: what `count_confusions` returned for the system, int64 `[M, C, C]`.
+        labeller: the system whose faces are labelled.
+        faces: the M faces of the split, not augmented.
+        counts: the system's counts, int64 `[M, C, C]`, as `count_confusions` returned them.
         context: the context that the split was scored in.
-        num: faces of each kind.
+        num: number of faces of each kind.
 
     Returns:
-        By kind, as `pick_examples` orders them, the faces, on every rank.
+        The faces by kind, in the order of `pick_examples`, on every rank.
     """
-    keys = [place.key for place in faces.samples]
+    keys = [sample.key for sample in faces.samples]
     picked = pick_examples(counts, keys, faces.label_set, num)
     indices = sorted(set(chain.from_iterable(picked.values())))
-    own = {}
-    for places, batch in evaluation_batches(faces, context, indices):
+    of_rank = {}
+    for batch_indices, batch in evaluation_batches(faces, context, indices):
         predicted = labeller(batch)
-        for i in (i for i, index in enumerate(places) if index in indices):
-            width, height = batch.host_sizes[i]
-            layers = (true_labels(batch, i)[None], predicted[i][None])
-            own[places[i]] = torch.cat([batch.images[i, :, :height, :width], *layers])
-    gathered = _gather(own, indices, context)
-    shown = {
-        index: ScoredFace(faces.samples[index].key, layers[..., :3], layers[..., 3], layers[..., 4])
-        for index, layers in gathered.items()
+        for i, index in enumerate(batch_indices):
+            if index in indices:
+                width, height = batch.host_sizes[i]
+                layers = (true_labels(batch, i)[None], predicted[i][None])
+                of_rank[index] = torch.cat([batch.images[i, :, :height, :width], *layers])
+    examples = {
+        index: ScoredFace(keys[index], layers[..., :3], layers[..., 3], layers[..., 4])
+        for index, layers in _gather(of_rank, indices, context).items()
     }
-    return {kind: [shown[index] for index in of_kind] for kind, of_kind in picked.items()}
+    return {kind: [examples[index] for index in of_kind] for kind, of_kind in picked.items()}
 
 
 def _gather(
-    own: Mapping[int, Tensor], indices: Sequence[int], context: TrainContext
+    of_rank: Mapping[int, Tensor], indices: Sequence[int], context: TrainContext
 ) -> dict[int, npt.NDArray[np.uint8]]:
-    """Brings every rank what some rank has of each index: `[5, H, W]` uint8 to `[H, W, 5]`.
+    """Returns on every rank what one rank has of each index: `[H, W, 5]` uint8 of `[5, H, W]`.
 
-    A sum over ranks does it, as one of them has the values and the others have zeros.
+    It sums over ranks, of which one has the values and the others have zeros.
     """
     sizes = torch.zeros(len(indices), 2, dtype=torch.int64, device=context.device)
     for row, index in enumerate(indices):
-        if index in own:
-            sizes[row] = torch.tensor(own[index].shape[1:])
+        if index in of_rank:
+            sizes[row] = torch.tensor(of_rank[index].shape[1:])
     gathered = {}
     for index, (height, width) in zip(indices, context.sum_(sizes).tolist(), strict=True):
-        layers = own.get(index)
+        layers = of_rank.get(index)
         if layers is None:
             layers = torch.zeros(5, height, width, dtype=torch.uint8, device=context.device)
-        whole = context.sum_(layers.contiguous())
-        gathered[index] = whole.permute(1, 2, 0).contiguous().cpu().numpy()
+        layers = context.sum_(layers.contiguous())
+        gathered[index] = layers.permute(1, 2, 0).contiguous().cpu().numpy()
     return gathered

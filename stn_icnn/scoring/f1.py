@@ -1,7 +1,7 @@
-"""F1 from pixel counts, as in the paper's Tables 2 to 4, and the mean label map to compare with.
+"""Computes F1 from pixel counts, as in the paper's Tables 2 to 4, and the mean label map.
 
-Counts are summed first, over images and ranks, and F1 is taken once of the sum: a mean of the F1 of
-batches or ranks is another number.
+Counts are summed first, over images and ranks, and F1 is computed once from the sum: a mean of the
+F1 of batches or ranks is another number.
 """
 
 import math
@@ -44,6 +44,11 @@ def confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
     pairs = truth.to(torch.int16) * num_classes + predicted
     counts = torch.bincount(pairs.reshape(-1).int(), minlength=num_classes**2)
     return counts.view(num_classes, num_classes)
+
+
+def none_if_undefined(value: float) -> float | None:
+    """Returns a number as it is, and None for NaN, by which tensors mark an undefined one."""
+    return None if math.isnan(value) else value
 
 
 def f1_tensors(
@@ -93,8 +98,8 @@ def f1_rows(
         raise ValueError(
             f"counts must be {expected}, got {list(counts.shape)}: sum over the images first"
         )
-    rows = {row: float(f1) for row, f1 in f1_tensors(counts, label_set, model_classes).items()}
-    return {row: None if math.isnan(f1) else f1 for row, f1 in rows.items()}
+    rows = f1_tensors(counts, label_set, model_classes)
+    return {row: none_if_undefined(float(f1)) for row, f1 in rows.items()}
 
 
 def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
@@ -107,8 +112,7 @@ def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
     Returns:
         In [0, 1]; None where the classes are in neither truth nor prediction.
     """
-    f1 = float(_f1(counts, classes))
-    return None if math.isnan(f1) else f1
+    return none_if_undefined(float(_f1(counts, classes)))
 
 
 def bootstrap_f1(
@@ -127,8 +131,8 @@ def bootstrap_f1(
         counts_per_image: int64 `[..., M, C, C]`, rows truth, columns prediction.
         label_set: the C classes, and the rows.
         row: a key of `label_set.f1_rows`.
-        num_resamples: test sets drawn, of M images each.
-        seed: of the draw.
+        num_resamples: number of test sets drawn, of M images each.
+        seed: seed of the draw.
 
     Returns:
         float64 `[..., num_resamples]`; NaN where a drawn set has none of the row's classes.
@@ -158,8 +162,8 @@ def bootstrap_interval(
         counts_per_image: int64 `[M, C, C]`, rows truth, columns prediction.
         label_set: the C classes, and the rows.
         row: a key of `label_set.f1_rows`.
-        num_resamples: test sets drawn, of M images each.
-        seed: of the draw.
+        num_resamples: number of test sets drawn, of M images each.
+        seed: seed of the draw.
         level: the interval's coverage, in (0, 1).
 
     Returns:
@@ -177,8 +181,8 @@ def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
 
     Args:
         per_image: float64 `[..., M, K]`, on the CPU, the numbers of each image.
-        num_resamples: sets drawn, of M images each.
-        seed: of the draw.
+        num_resamples: number of sets drawn, of M images each.
+        seed: seed of the draw.
 
     Returns:
         float64 `[..., num_resamples, K]`.
@@ -221,7 +225,7 @@ def label_histogram(labels: Tensor, grid_px: int, num_classes: int) -> Tensor:
 
 
 def mean_label_map(histogram: Tensor, model_classes: Sequence[int]) -> Tensor:
-    """Labels each place with its most frequent class, as a parser does that never sees the image.
+    """Labels each position with its most frequent class, as a parser would that sees no image.
 
     Args:
         histogram: int64 `[C, G, G]`, a sum of `label_histogram`.

@@ -12,7 +12,7 @@ from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much higher one system's `overall` F1 is than another's, on the same images and seeds."""
+    """The difference in `overall` F1 between two systems, on the same images and seeds."""
 
     better: str
     """The system that is expected to be better."""
@@ -50,6 +50,11 @@ class PairedDifference:
         differing = by_image[~by_image.isnan() & (by_image != 0)]
         share = float((differing > 0).double().mean()) if differing.numel() else None
         return cls(better, worse, SeedStatistics.of(by_seed.tolist()), (low, high), share)
+
+    @property
+    def name(self) -> str:
+        """The names of both systems: `STN-iCNN - iCNN`."""
+        return f"{self.better} - {self.worse}"
 
     @property
     def numbers(self) -> list[float]:

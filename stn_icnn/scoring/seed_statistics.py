@@ -1,4 +1,4 @@
-"""Statistics of trainings that differ in their seed alone: mean, deviation, confidence interval.
+"""The statistics of trainings that differ in their seed alone: mean, deviation, interval.
 
 A sweep's report and the paper's table both use them.
 """

@@ -1,9 +1,9 @@
-"""How well windows are cut: what they hold of the true parts, and how far off they lie."""
+"""Scores windows: the share of the true part that each holds, and how far off its centre lies."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import pixels_inside
 from stn_icnn.labels import LabelSet
-from stn_icnn.scoring.f1 import percentile_interval, resampled_sums
+from stn_icnn.scoring.f1 import none_if_undefined, percentile_interval, resampled_sums
 
 FOUND = 0.95
 """A part is found where its window holds at least this share of it."""
@@ -34,9 +34,9 @@ class WindowScores:
     """`[N, P]` float32: the distance of the window's centre from the true part's centroid, px."""
 
     @classmethod
-    def joined(cls, some: Sequence[Self]) -> Self:
+    def joined(cls, batches: Sequence[Self]) -> Self:
         """Joins the scores of several batches, in order."""
-        share, error = zip(*((one.share_inside, one.error_px) for one in some), strict=True)
+        share, error = zip(*((b.share_inside, b.error_px) for b in batches), strict=True)
         return cls(torch.cat(share), torch.cat(error))
 
 
@@ -45,8 +45,8 @@ def score_windows(windows: Tensor, batch: Batch, label_set: LabelSet) -> WindowS
 
     Args:
         windows: `[N, P, 4]` float32: centre, width, height, px of the image.
-        batch: with truth, not augmented, on the CPU.
-        label_set: the P parts.
+        batch: N faces with truth, not augmented, on the CPU.
+        label_set: the label set, which has P parts.
     """
     assert batch.labels is not None
     faces = zip(batch.labels, windows.tolist(), strict=True)
@@ -59,7 +59,7 @@ def centre_errors(windows: Tensor, batch: Batch) -> Tensor:
 
     Args:
         windows: `[N, P, 4]` float32: centre, width, height, px of the image.
-        batch: with the parts' centres, not augmented.
+        batch: N faces with the parts' centres, not augmented.
 
     Returns:
         `[N, P]` float32, px; NaN where a face lacks the part.
@@ -89,12 +89,20 @@ def _pixels_of_classes(labels: Tensor, num_classes: int) -> Tensor:
     return torch.bincount(labels.flatten().int(), minlength=num_classes)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Means over the parts of some group, with percentile intervals over faces.
+class Estimate(NamedTuple):
+    """A mean and the ends of its percentile interval; None where it is undefined."""
 
-    Each of them has a value for each of `MEASURES` and `rows`, `[3, 1 + P]` float64; NaN where the
-    group has no such part.
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class WindowSummary:
+    """Means of the measures over a group of parts, with percentile intervals over faces.
+
+    The first three tensors have a value for each of `MEASURES` and `rows`, `[3, 1 + P]` float64;
+    NaN where the group has no such part.
     """
 
     mean: Tensor
@@ -105,25 +113,35 @@ class Summary:
     rows: tuple[str, ...]
     """`ALL_PARTS`, then the name of each part."""
 
+    def estimate(self, measure: str, row: str = ALL_PARTS) -> Estimate:
+        """Returns the mean of one of `MEASURES` over the parts of one of `rows`."""
+        at = MEASURES.index(measure), self.rows.index(row)
+        ends = (none_if_undefined(float(tensor[at])) for tensor in (self.mean, self.low, self.high))
+        return Estimate(*ends)
 
-def summarise(
+    def num_parts(self, row: str = ALL_PARTS) -> int:
+        """Returns the number of parts that the means of one of `rows` are taken over."""
+        return int(self.num[self.rows.index(row)])
+
+
+def summarise_windows(
     scores: WindowScores,
     group: Tensor,
     label_set: LabelSet,
     num_resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> Summary:
-    """Computes the means over the parts of a group.
+) -> WindowSummary:
+    """Computes the means of the measures over the parts of a group.
 
-    Faces are resampled, not parts: those of one face are not independent of each other.
+    Faces are resampled, not parts, since the parts of one face depend on each other.
 
     Args:
-        scores: of M faces.
-        group: `[M, P]` bool; parts that are absent must not be in it.
-        label_set: the P parts.
-        num_resamples: sets of faces drawn for the interval, of M each.
-        seed: of the draw.
+        scores: the scores of M faces.
+        group: `[M, P]` bool: the parts that belong to the group; absent parts must not.
+        label_set: the label set, which has P parts.
+        num_resamples: number of sets drawn for the interval, of M faces each.
+        seed: seed of the draw.
         level: the interval's coverage, in (0, 1).
     """
     found = (scores.share_inside >= FOUND).float()
@@ -135,4 +153,4 @@ def summarise(
     drawn = resampled_sums(of_rows.flatten(1), num_resamples, seed).view(-1, *of_rows.shape[1:])
     low, high = percentile_interval(drawn[:, :-1] / drawn[:, -1:], level)
     names = (ALL_PARTS, *(part.name for part in label_set.parts))
-    return Summary(sums[:-1] / sums[-1:], low, high, sums[-1].long(), names)
+    return WindowSummary(sums[:-1] / sums[-1:], low, high, sums[-1].long(), names)

@@ -1,4 +1,4 @@
-"""The result of an experiment: what is printed, kept and tracked beside the files it writes."""
+"""The result of an experiment: what is printed, stored and tracked beside the files it writes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What an experiment found, beside the files that it wrote."""
+    """The result of an experiment, beside the files that it wrote."""
 
     table: Sequence[str]
     """Lines of Markdown, which are printed."""

@@ -1,9 +1,9 @@
-"""The grid transformer beside integer slicing (paper section 3.3, Figures 7 and 8).
+"""Compares the grid transformer with integer slicing (paper section 3.3, Figures 7 and 8).
 
 A patch of odd size centred on a pixel covers whole pixels, and both cut the same. One of even size
 centred on a pixel begins and ends in the middle of pixels: the sampler takes means of 2 x 2
 neighbours, slicing has to move by half a pixel, and they differ by as much as the picture does over
-half a pixel. It is the place of the edges that counts, not evenness: around a corner between
+half a pixel. It is the position of the edges that counts, not evenness: around a corner between
 pixels it is the even patch that is exact.
 """
 
@@ -19,41 +19,42 @@ from stn_icnn.geometry import crop, theta_from_windows
 
 @dataclass(frozen=True)
 class PatchDifference:
-    """How far sampled patches are from sliced ones; levels are those of 8 bits, 0 to 255."""
+    """The difference of sampled patches from sliced ones, in 8-bit levels, 0 to 255."""
 
     largest: int
-    """Of a pixel's channel, after rounding, levels."""
+    """The largest difference of a value, after rounding, levels."""
     share: float
-    """Of the values that differ after rounding, in [0, 1]."""
+    """The share of the values that differ after rounding, in [0, 1]."""
     largest_unrounded: float
-    """Of a pixel's channel, levels."""
+    """The largest difference of a value before rounding, levels."""
     mean_unrounded: float
-    """Over all values, levels."""
+    """The mean difference over all values before rounding, levels."""
 
 
 def on_pixel(point: Tensor) -> Tensor:
-    """The centre of the pixel that each point lies in: `[..., 2]` px."""
+    """Returns the centre of the pixel that each point lies in: `[..., 2]` px."""
     return point.floor() + 0.5
 
 
 def on_corner(point: Tensor) -> Tensor:
-    """The corner between pixels that is nearest to each point: `[..., 2]` px."""
+    """Returns the corner between pixels that is nearest to each point: `[..., 2]` px."""
     return point.round()
 
 
 def slice_patch(image: Tensor, centre: Sequence[float], px: int) -> Tensor:
     """Cuts a patch of whole pixels, as the baseline's cropper does.
 
-    Convention: 0 outside the image; a patch that would begin inside a pixel begins at its left and
+    Convention: (x, y) in px of the image, the centre of the top left pixel at (0.5, 0.5). The patch
+    is 0 outside the image; where it would begin inside a pixel, it begins at the pixel's left and
     upper edge instead.
 
     Args:
-        image: `[C, H, W]`, of any type.
+        image: `[C, H, W]`, of any dtype.
         centre: (x, y) within the image, px.
         px: side of the patch.
 
     Returns:
-        `[C, px, px]`, of the same type.
+        `[C, px, px]`, of the image's dtype.
     """
     height, width = image.shape[1:]
     left, top = (math.floor(at - px / 2) for at in centre)
@@ -68,10 +69,12 @@ def slice_patch(image: Tensor, centre: Sequence[float], px: int) -> Tensor:
 
 
 def sample_patches(image: Tensor, centres: Tensor, px: int) -> Tensor:
-    """Cuts patches as the model does, theta and all (equations 3 and 14).
+    """Cuts patches as the model does, by theta and bilinear sampling (equations 3 and 14).
+
+    Convention: as in `slice_patch`, but patches may begin anywhere.
 
     Args:
-        image: `[C, H, W]`, of any type.
+        image: `[C, H, W]`, of any dtype.
         centres: `[P, 2]` float32, px.
         px: side of the windows and of the patches.
 
@@ -84,7 +87,7 @@ def sample_patches(image: Tensor, centres: Tensor, px: int) -> Tensor:
 
 
 def cut_both_ways(image: Tensor, centres: Tensor, px: int) -> tuple[Tensor, Tensor]:
-    """The same patches, sliced and sampled.
+    """Cuts the same patches both ways, sliced and sampled.
 
     Args:
         image: `[C, H, W]` uint8.
@@ -98,8 +101,8 @@ def cut_both_ways(image: Tensor, centres: Tensor, px: int) -> tuple[Tensor, Tens
     return sliced, sample_patches(image, centres, px)
 
 
-def differing(sliced: Tensor, sampled: Tensor) -> PatchDifference:
-    """Compares patches, `[...]` uint8 and float32, as `cut_both_ways` makes them."""
+def compare_patches(sliced: Tensor, sampled: Tensor) -> PatchDifference:
+    """Compares patches, `[...]` uint8 and float32, as `cut_both_ways` returns them."""
     unrounded = (sampled - sliced).abs()
     rounded = (sampled.round() - sliced).abs()
     return PatchDifference(
@@ -110,16 +113,16 @@ def differing(sliced: Tensor, sampled: Tensor) -> PatchDifference:
     )
 
 
-def places_cut(px: int) -> tuple[list[float], list[float]]:
-    """Where the pixels of a patch centred on a pixel come from, along an axis (Figure 7).
+def source_positions(px: int) -> tuple[list[float], list[float]]:
+    """Finds where the pixels of a patch centred on a pixel come from, along an axis (Figure 7).
 
-    Both are made to cut an image whose values are the places of its pixels.
+    Both ways cut an image whose values are the positions of its pixels.
 
     Args:
         px: side of the patch.
 
     Returns:
-        `px` places each, sliced and sampled, px from the window's centre.
+        `px` positions each, sliced and sampled, px from the window's centre.
     """
     side = 2 * px + 1
     centre = px + 0.5

@@ -1,4 +1,4 @@
-"""What slicing and sampling patches give (paper section 3.3, Figures 7 and 8), as a report."""
+"""The report of sliced and sampled patches (paper section 3.3, Figures 7 and 8)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,29 +11,29 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Sample
 from stn_icnn.networks.execution import default_device
-from stn_icnn.reporting.charts import Colour, add_legend, open_figure
+from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid, pixels_of
-from stn_icnn.reporting.tables import markdown_table, write_csv, write_lines
+from stn_icnn.reporting.tables import markdown_table, write_csv, write_markdown
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.parity import (
     PatchDifference,
+    compare_patches,
     cut_both_ways,
-    differing,
     on_corner,
     on_pixel,
-    places_cut,
+    source_positions,
 )
 
 ALIGNED: Final = {"pixel": on_pixel, "corner": on_corner}
-"""What the patches are centred on."""
+"""The points that the patches are centred on, by name."""
 SHOWN_PX: Final = 96
-"""Side of a patch in the picture."""
+"""Side of a patch in the picture, px."""
 SAMPLING_PX: Final = (4, 5)
 """Patch sizes whose sampling is drawn, as in Figure 7, px."""
 
 Differences = Mapping[tuple[int, str], PatchDifference]
-"""By patch size, px, and what the patches are centred on."""
+"""The differences by patch size, px, and by the point that the patches are centred on."""
 
 
 def report_parity(
@@ -54,26 +54,20 @@ def report_parity(
         for aligned in ALIGNED
     }
     table = _table(found)
-    text = [
-        "# Patches sampled by the grid transformer beside integer slicing (Figures 7 and 8)",
-        "",
+    write_markdown(
+        folder / "parity.md",
+        "Patches sampled by the grid transformer beside integer slicing (Figures 7 and 8)",
         f"The parts of {len(samples)} faces ({dataset}), each cut around the pixel that "
         f"its centre lies in, on {device.type}. Levels are those of 8 bits, 0 to 255.",
-        "",
-        *table,
-        "",
+        table,
         "The paper: all zero for odd sizes; for even ones it says that there is no integer grid.",
-        "",
         "An odd patch centred on a pixel covers whole pixels. An even one begins and ends in the "
         "middle of pixels: sampling takes the mean of 2 x 2 neighbours, slicing moves by half a "
         "pixel to the left and up, and the difference is what the photograph changes over half a "
         "pixel. Around a corner between pixels it is the even patch that is exact.",
-        "",
         "![patches](parity.png)",
-        "",
         "![where they are sampled](parity_grid.png)",
-    ]
-    write_lines(folder / "parity.md", text)
+    )
     _write_csv(folder / "parity.csv", found)
     Image.fromarray(_picture(samples[0], sizes, device)).save(folder / "parity.png")
     _draw_sampling(folder / "parity_grid.png")
@@ -98,7 +92,7 @@ def _difference(
         for sample in samples
     ]
     sliced, sampled = (torch.cat(patches) for patches in zip(*cut, strict=True))
-    return differing(sliced, sampled)
+    return compare_patches(sliced, sampled)
 
 
 def _table(found: Differences) -> list[str]:
@@ -144,7 +138,7 @@ def _draw_sampling(path: Path) -> None:
     figure, columns = open_figure(*titles, width=3.4 * len(titles), height=4.2)
     colours = {"sliced": Colour.BASELINE, "sampled": Colour.MODEL}
     for axes, px in zip(columns, SAMPLING_PX, strict=True):
-        for positions, (name, colour) in zip(places_cut(px), colours.items(), strict=True):
+        for positions, (name, colour) in zip(source_positions(px), colours.items(), strict=True):
             x, y = zip(*((x, y) for x in positions for y in positions), strict=True)
             axes.scatter(x, y, s=60 if name == "sliced" else 18, color=colour, label=name)
         edges = [i - 0.5 for i in range(-(px // 2), px // 2 + 2)]
@@ -154,5 +148,4 @@ def _draw_sampling(path: Path) -> None:
         axes.set_ylim(edges[-1], edges[0])  # downwards
         axes.grid(axis="both", alpha=0.4)
         axes.set_aspect("equal")
-    add_legend(figure)
-    figure.savefig(path)
+    save_with_legend(figure, path)

@@ -1,4 +1,4 @@
-"""Timing pieces of work in turn, so that what else the machine does hits all of them alike."""
+"""Times pieces of work in turn, so that what else the machine does hits all of them alike."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping

@@ -1,4 +1,4 @@
-"""Milliseconds per face of both pipelines (paper section 3.1), one face and many at a time."""
+"""The report of both pipelines' milliseconds per face, one and many at a time (section 3.1)."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from stn_icnn.data.batch import Sample
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
-from stn_icnn.reporting.charts import add_legend, draw_grouped_bars, open_figure
+from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
 from stn_icnn.reporting.picture_grid import pixels_of
-from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_lines
+from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_markdown
 from stn_icnn.studies.croppers import ICNN
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.timing import time_in_turn
@@ -37,12 +37,15 @@ def with_centroids(checkpoint: Checkpoint) -> Checkpoint:
 def time_pipelines(
     parsers: Mapping[str, FaceParser], samples: Sequence[Sample], rounds: int
 ) -> dict[tuple[str, int], list[float]]:
-    """Times pipelines on one face at a time and on all of them, as `Times` holds it.
+    """Times pipelines on one face at a time and on all of them.
 
     Args:
         parsers: the pipelines, by system.
         samples: the faces.
         rounds: how often each is timed.
+
+    Returns:
+        Milliseconds per face, as `Times` holds them.
     """
     photos = [pixels_of(sample.image) for sample in samples]
     works = {
@@ -80,13 +83,22 @@ def report_timing(
     table, ratios = _table(times), _ratios(times)
     height, width = samples[0].image.shape[1:]
     faces = f"{len(samples)} photographs ({dataset}), the first of {width} x {height} px"
-    spoken = [
+    findings = [
         f"- {escape_markdown(system)} takes {ratio:.3f} of {ICNN}'s time (median of the rounds' "
         f"ratios), {num} at a time"
         for num, ratio in ratios.items()
     ]
-    text = _markdown(f"{machine}. {faces}", rounds, [*table, "", *spoken])
-    write_lines(folder / "timing.md", text)
+    write_markdown(
+        folder / "timing.md",
+        "Milliseconds a face (section 3.1)",
+        f"{machine}. {faces}, "
+        "from decoded pixels to label maps at their own size, by `FaceParser.parse_all`; the same "
+        f"coarse and fine networks in both. Median of {rounds} rounds in turn.",
+        table,
+        findings,
+        "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
+        "![timing](timing.png)",
+    )
     rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
     write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)
     _draw_chart(folder / "timing.png", times, machine)
@@ -100,22 +112,6 @@ def report_timing(
         f"timing/{system.replace('*', '')}_{num}_ms": ms for (system, num), ms in medians.items()
     }
     return ExperimentResult(table, {**result, "machine": machine}, metrics)
-
-
-def _markdown(subject: str, rounds: int, findings: Sequence[str]) -> list[str]:
-    return [
-        "# Milliseconds a face (section 3.1)",
-        "",
-        f"{subject}, "
-        "from decoded pixels to label maps at their own size, by `FaceParser.parse_all`; the same "
-        f"coarse and fine networks in both. Median of {rounds} rounds in turn.",
-        "",
-        *findings,
-        "",
-        "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
-        "",
-        "![timing](timing.png)",
-    ]
 
 
 def _ratios(times: Times) -> dict[int, float]:
@@ -138,7 +134,7 @@ def _table(times: Times) -> list[str]:
     heading = ("system", "faces at a time", "ms a face", "rounds from", "to", "paper, ms a face")
     paper_ms = dict(zip(_systems(times), PAPER_MS, strict=True))
     rows = [
-        (escape_markdown(system), num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
+        (system, num, f"{statistics.median(ms):.1f}", f"{min(ms):.1f}",
          f"{max(ms):.1f}", f"{paper_ms[system]:.0f}")
         for (system, num), ms in times.items()
     ]  # fmt: skip
@@ -155,5 +151,4 @@ def _draw_chart(path: Path, times: Times, machine: str) -> None:
     groups = [*(f"{num} at a time" for num in nums), "paper"]
     draw_grouped_bars(axes, groups, heights, label_format="%.1f")
     axes.set_ylabel("ms a face")
-    add_legend(figure)
-    figure.savefig(path)
+    save_with_legend(figure, path)

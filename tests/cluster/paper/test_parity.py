@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.few_faces import few_faces
+from cluster.paper.face_samples import load_face_samples
 from cluster.paper.parity import ParityConfig, run_parity
 
 
@@ -50,16 +50,16 @@ def test_odd_sizes_are_exact_and_even_ones_are_not(
 
 
 def test_faces_are_drawn_where_none_are_given() -> None:
-    faces = few_faces(None, "test", 1)
-    assert (faces.name, faces.fingerprint) == ("procedural", None)
+    faces = load_face_samples(None, "test", 1)
+    assert (faces.dataset, faces.fingerprint) == ("procedural", None)
     assert [sample.image.shape for sample in faces.samples] == [(3, 512, 512)]
     assert faces.samples[0].present is not None
     assert bool(faces.samples[0].present.any())
 
 
 def test_no_more_faces_than_asked_for_and_no_fewer_than_there_are(shards: Path) -> None:
-    assert len(few_faces(str(shards), "train", 5).samples) == 5
-    assert len(few_faces(str(shards), "test", 5).samples) == 2
+    assert len(load_face_samples(str(shards), "train", 5).samples) == 5
+    assert len(load_face_samples(str(shards), "test", 5).samples) == 2
 
 
 def test_bad_settings_are_refused() -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
-from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size, write_coarse_size
+from cluster.paper.coarse_size import CoarseSizeConfig, run_coarse_size
 from cluster.paper.parity import ParityConfig, run_parity
 from cluster.paper.systems import COUNTS_FILE, phases_of
 from cluster.paper.table import TableConfig, run_table
@@ -27,7 +27,8 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
-from stn_icnn.studies.table_report import TableReport, differences_of, write_table
+from stn_icnn.studies.coarse_size_report import write_coarse_size
+from stn_icnn.studies.table_report import TableReport, write_table
 
 NOSE = PAPER9.class_id["nose"]
 
@@ -63,12 +64,12 @@ def test_means_are_over_seeds() -> None:
         }
     )
     of_seeds = [2 * 10 / 30, 2 * 30 / 70]
-    repeats = report.repeats("iCNN", "overall")
+    repeats = report.statistics("iCNN", "overall")
     assert repeats is not None
     assert repeats.mean == pytest.approx(sum(of_seeds) / 2)
     assert repeats.num == 2
-    assert report.repeats("iCNN", "skin") is None
-    [difference] = differences_of(report)
+    assert report.statistics("iCNN", "skin") is None
+    [difference] = report.differences
     assert difference.over_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
 
 
@@ -136,6 +137,7 @@ def test_sizes_are_compared_with_the_first_for_each_system(tmp_path: Path) -> No
     found = write_coarse_size(
         tmp_path,
         "title",
+        ("iCNN", "STN-iCNN"),
         {
             64: {"iCNN": counts_of(50), "STN-iCNN": counts_of(60)},
             128: {"iCNN": counts_of(40), "STN-iCNN": counts_of(90)},

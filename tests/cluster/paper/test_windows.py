@@ -1,4 +1,4 @@
-"""What better windows would be worth: windows whose errors are known, and the whole job."""
+"""The job that measures what better windows would be worth, on a tiny model."""
 
 import csv
 from collections.abc import Callable
@@ -6,47 +6,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import torch
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.experiment import OpenedModel
-from cluster.paper.windows import WindowsConfig, label_faces, run_windows
-from stn_icnn.context import LocalContext
-from stn_icnn.data.batch import collate
-from stn_icnn.data.plan import Request
-from stn_icnn.scoring.confusion import count_confusions, parse_batch
+from cluster.paper.windows import WindowsConfig, run_windows
 
 ModelOf = Callable[[str], Path]
 CROPPERS = ["iCNN", "STN-iCNN", "STN-iCNN, set size", "average face", "true centres"]
-
-
-@pytest.fixture
-def model(model_of: ModelOf) -> OpenedModel:
-    return OpenedModel.fetch(str(model_of("end_to_end")))
-
-
-def test_the_models_own_windows_give_what_scoring_gives(model: OpenedModel, tiny_faces) -> None:
-    faces = tiny_faces("train", False)
-    labelled = label_faces(model, faces, [])
-    own = model.checkpoint.model.eval()
-    expected = count_confusions(
-        {"own": lambda batch: parse_batch(own, batch)}, faces, LocalContext()
-    )
-    assert list(labelled) == CROPPERS
-    assert torch.equal(labelled["STN-iCNN"].counts, expected["own"])
-    assert not torch.equal(labelled["iCNN"].counts, expected["own"])
-
-
-def test_windows_lie_as_far_off_as_they_are_said_to(model: OpenedModel, tiny_faces) -> None:
-    faces = tiny_faces("train", False)
-    labelled = label_faces(model, faces, [0.01, 0.1])
-    assert labelled["true centres"].error_px < 1e-3
-    near, far = labelled["true centres ± 0.01"], labelled["true centres ± 0.1"]
-    assert far.error_px == pytest.approx(10 * near.error_px, rel=1e-3)
-    sides = collate([faces[Request(i)] for i in range(len(faces))]).sizes.mean()
-    assert near.error_px == pytest.approx(0.01 * float(sides) * 1.25, rel=0.2)  # of two normals
-    assert labelled["true centres"].share_inside > far.share_inside
 
 
 def test_the_job(

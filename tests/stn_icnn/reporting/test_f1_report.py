@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.f1_report import (
-    write_report,
+    write_f1_report,
 )
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_TABLES
@@ -46,7 +46,7 @@ def faces(num_missed: int) -> tuple[list[ScoredFace], Tensor]:
 def written(folder: Path, dataset: str = "helen") -> dict[str, Any]:
     examples, counts = faces(num_missed=1)
     picked = pick_examples(counts, KEYS, PAPER9, num=2)
-    return write_report(
+    return write_f1_report(
         folder,
         systems={"STN-iCNN": counts, "coarse network": faces(num_missed=5)[1]},
         keys=KEYS,
@@ -176,7 +176,7 @@ def test_system_that_finds_nothing_where_nothing_is_has_null_rows(tmp_path: Path
     nothing[:, 0, 0] = 9
     half = nothing.clone()
     half[1, NOSE, NOSE] = 5
-    report = write_report(
+    report = write_f1_report(
         tmp_path,
         systems={"a": half, "b": nothing},
         keys=["x", "y"],
@@ -198,7 +198,7 @@ def test_model_with_skin_reports_it(tmp_path: Path) -> None:
     counts = torch.diag(torch.arange(1, PAPER9.num_classes + 1)).expand(2, -1, -1).clone()
     counts[:, 0, SKIN] = 2
     every_class = tuple(replace(one, labelled=True) for one in PAPER9.classes)
-    report = write_report(
+    report = write_f1_report(
         tmp_path,
         systems={"eleven classes": counts},
         keys=["x", "y"],
@@ -224,7 +224,7 @@ def test_report_refuses_what_would_mislead(tmp_path: Path) -> None:
             "examples": {},
             "label_set": PAPER9,
         }
-        write_report(tmp_path / "refused", **{**given, **changed})
+        write_f1_report(tmp_path / "refused", **{**given, **changed})
 
     with pytest.raises(ValueError, match=r"counts of ours must be \[6, 11, 11\].*\[7, 11, 11\]"):
         report(keys=KEYS[:6])

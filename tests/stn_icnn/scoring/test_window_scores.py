@@ -7,7 +7,7 @@ import torch
 
 from stn_icnn.data.batch import Batch, Sample, collate
 from stn_icnn.labels import PAPER9
-from stn_icnn.scoring.window_scores import MEASURES, WindowScores, score_windows, summarise
+from stn_icnn.scoring.window_scores import MEASURES, WindowScores, score_windows, summarise_windows
 
 NAMES = [part.name for part in PAPER9.parts]
 NOSE, MOUTH = NAMES.index("nose"), NAMES.index("mouth")
@@ -75,7 +75,7 @@ def three_faces() -> tuple[WindowScores, torch.Tensor]:
 
 def test_means_are_over_the_parts_of_the_group() -> None:
     scores, group = three_faces()
-    summary = summarise(scores, group, PAPER9)
+    summary = summarise_windows(scores, group, PAPER9)
     assert summary.rows == ("all", *NAMES)
     at = {row: summary.rows.index(row) for row in ("all", "nose", "mouth", "left_eye")}
     assert summary.num.tolist() == [4 if r == "all" else 3 * (r == "nose") + (r == "mouth")
@@ -88,19 +88,19 @@ def test_means_are_over_the_parts_of_the_group() -> None:
     assert found[at["mouth"]].item() == 0
     assert math.isnan(error[at["left_eye"]])
     group[1, NOSE] = False
-    assert summarise(scores, group, PAPER9).mean[2, at["nose"]].item() == pytest.approx(5)
+    assert summarise_windows(scores, group, PAPER9).mean[2, at["nose"]].item() == pytest.approx(5)
 
 
 def test_intervals_are_over_faces() -> None:
     scores, group = three_faces()
-    summary = summarise(scores, group, PAPER9)
+    summary = summarise_windows(scores, group, PAPER9)
     nose = summary.rows.index("nose")
     # Of 27 draws of three faces one is the last alone, one the first alone.
     assert summary.low[2, nose].item() == 0
     assert summary.high[2, nose].item() == 10
-    narrow = summarise(scores, group, PAPER9, level=0.01)
+    narrow = summarise_windows(scores, group, PAPER9, level=0.01)
     assert narrow.high[2, nose] - narrow.low[2, nose] < 1
-    again = summarise(scores, group, PAPER9)
+    again = summarise_windows(scores, group, PAPER9)
     assert torch.equal(again.low.nan_to_num(), summary.low.nan_to_num())
     assert bool((summary.low <= summary.mean)[~summary.mean.isnan()].all())
     assert bool((summary.mean <= summary.high)[~summary.mean.isnan()].all())
@@ -108,6 +108,6 @@ def test_intervals_are_over_faces() -> None:
 
 def test_a_draw_without_the_part_does_not_count() -> None:
     scores, group = three_faces()
-    summary = summarise(scores, group, PAPER9)
+    summary = summarise_windows(scores, group, PAPER9)
     mouth = summary.rows.index("mouth")  # in one face of three
     assert summary.low[2, mouth].item() == summary.high[2, mouth].item() == 4

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from stn_icnn.studies.parity import (
+    compare_patches,
     cut_both_ways,
-    differing,
     on_corner,
     on_pixel,
-    places_cut,
     sample_patches,
     slice_patch,
+    source_positions,
 )
 
 HEIGHT, WIDTH = 7, 10
@@ -58,7 +58,7 @@ CENTRES = torch.tensor([[30.2, 20.9], [50.8, 41.1], [2.0, 58.0], [82.9, 3.4]])
 
 @pytest.mark.parametrize("px", [1, 9, 41, 81])
 def test_odd_patches_on_pixels_are_alike(px: int) -> None:
-    difference = differing(*cut_both_ways(noise(), on_pixel(CENTRES), px))
+    difference = compare_patches(*cut_both_ways(noise(), on_pixel(CENTRES), px))
     assert difference.largest == 0
     assert difference.share == 0
     assert difference.largest_unrounded < 2e-4 * 255
@@ -66,8 +66,8 @@ def test_odd_patches_on_pixels_are_alike(px: int) -> None:
 
 @pytest.mark.parametrize("px", [2, 10, 40, 80])
 def test_even_patches_are_alike_on_corners_alone(px: int) -> None:
-    assert differing(*cut_both_ways(noise(), on_corner(CENTRES), px)).largest == 0
-    apart = differing(*cut_both_ways(noise(), on_pixel(CENTRES), px))
+    assert compare_patches(*cut_both_ways(noise(), on_corner(CENTRES), px)).largest == 0
+    apart = compare_patches(*cut_both_ways(noise(), on_pixel(CENTRES), px))
     assert apart.largest > 50
     assert apart.share > 0.4  # much of the largest patches lies outside
 
@@ -75,7 +75,7 @@ def test_even_patches_are_alike_on_corners_alone(px: int) -> None:
 def test_differences_by_hand() -> None:
     sliced = torch.tensor([10, 20, 30, 40], dtype=torch.uint8)
     sampled = torch.tensor([10.4, 20.0, 27.2, 41.0])
-    difference = differing(sliced, sampled)
+    difference = compare_patches(sliced, sampled)
     assert difference.largest == 3
     assert difference.share == 0.5
     assert difference.largest_unrounded == pytest.approx(2.8, abs=1e-5)
@@ -83,9 +83,9 @@ def test_differences_by_hand() -> None:
 
 
 def test_where_patches_of_figure_7_come_from() -> None:
-    sliced, sampled = places_cut(4)
+    sliced, sampled = source_positions(4)
     assert sliced == [-2, -1, 0, 1]
     assert sampled == pytest.approx([-1.5, -0.5, 0.5, 1.5], abs=1e-4)
-    sliced, sampled = places_cut(5)
+    sliced, sampled = source_positions(5)
     assert sliced == [-2, -1, 0, 1, 2]
     assert sampled == pytest.approx(sliced, abs=1e-4)

@@ -1,24 +1,18 @@
-"""What the experiments of one process share: how a model is opened, and how a result is kept.
+"""The experiments that measure: they train nothing, run in one process and take minutes at most.
 
-They train nothing and take seconds to minutes. A result is kept in storage with the settings that
-it came from, so that the same command with the same `--run-name` gives it again, and another one is
-refused.
+A result is kept in storage with the settings that it came from. So the same command with the same
+`--run-name` gives it again, and one with other settings is refused.
 """
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 from cluster.config import UNPREFIXED, LocationsConfig
 from cluster.job_setup import JobEnvironment
-from cluster.storage.records import (
-    as_stored,
-    read_record,
-    require_same_settings,
-    write_record,
-)
+from cluster.storage.records import as_stored, read_record, require_same_settings, write_record
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
@@ -33,7 +27,7 @@ RECORD: Final = "experiment.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """What every experiment of one process is given."""
+    """The settings of every measuring experiment."""
 
     run_name: str | None = None
     """Names the run; the same command with the same name gives the same result again."""
@@ -42,35 +36,35 @@ class ExperimentConfig:
 
 
 Measurement = Callable[[Path], ExperimentResult]
-"""Writes its files into a folder, and no folders."""
+"""A function that measures, and writes its files into a folder, without folders in it."""
 
 
 @dataclass(frozen=True)
-class OpenedModel(FetchedModel):
-    """A model that an experiment is about."""
+class StudiedModel(FetchedModel):
+    """A trained model that an experiment is about."""
+
+    @classmethod
+    def open(cls, given: str, tracking_uri: str, needed: Sequence[Network]) -> Self:
+        """Fetches a model, and refuses one that lacks a trained network.
+
+        Args:
+            given: the model's name, as `resolve_model` takes it.
+            tracking_uri: the tracking store's address.
+            needed: networks that must be trained.
+
+        Raises:
+            ValueError: where there is no such model, or one of the networks is not trained.
+            TrackingUnavailableError: where the tracking server does not answer.
+        """
+        model = cls.fetch(given, tracking_uri)
+        model.require_trained("the experiment", needed)
+        return model
 
     @property
     def system(self) -> str:
-        """The paper's name for it, where its localizer is trained."""
+        """The paper's name for the model; a localizer's is that of the system it is trained for."""
         phase = self.checkpoint.phase
         return system_of("frozen" if phase == "localizer" else phase)
-
-
-def open_model(given: str, tracking_uri: str, needed: Sequence[Network]) -> OpenedModel:
-    """Fetches a model.
-
-    Args:
-        given: as `resolve_model` takes it.
-        tracking_uri: of the job.
-        needed: its networks that must have been trained.
-
-    Raises:
-        ValueError: where it is not there, not ours, or one of these networks is not in it or has
-            learnt nothing.
-    """
-    model = OpenedModel.fetch(given, tracking_uri)
-    model.require_trained("the experiment", needed)
-    return model
 
 
 def run_experiment(
@@ -80,32 +74,32 @@ def run_experiment(
     facts: Mapping[str, str | None],
     measure: Measurement,
 ) -> dict[str, Any]:
-    """Does an experiment as a run in MLflow, unless the run of this name has done it.
+    """Measures and tracks a run in MLflow, or gives the result again that the run has stored.
 
     Args:
-        name: of the experiment.
-        environment: of the job.
-        config: all of its settings.
+        name: name of the experiment.
+        environment: the job's storage and tracking.
+        config: the job's settings.
         facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
-        measure: the experiment; it writes its files into a folder.
+        measure: the measurement.
 
     Returns:
-        The job's last line: `run_id`, `run_name`, `experiment`, and what it found.
+        The job's last line: `run_id`, `run_name`, `experiment`, and the result.
 
     Raises:
         ValueError: naming the settings in which the run of this name was started otherwise.
     """
     settings = _settings(name, config, facts)
     storage = environment.run_storage
-    record = _earlier(storage, settings)
+    record = _finished_record(storage, settings)
     tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
     run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags, params=settings)
-    with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as scratch:
-        folder = Path(scratch)
+    with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as path:
+        folder = Path(path)
         if record is None:
-            found = asdict(measure(folder))
-            files = sorted(path.name for path in folder.iterdir())
-            record = {"settings": settings, "files": files, **found}
+            result = asdict(measure(folder))
+            files = sorted(file.name for file in folder.iterdir())
+            record = {"settings": settings, "files": files, **result}
         else:
             print(f"{name}: finished before", flush=True)
             for file in record["files"]:
@@ -121,14 +115,16 @@ def run_experiment(
 def _settings(
     name: str, config: ExperimentConfig, facts: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """What a result depends on, as JSON gives it back."""
+    """Returns all that a result depends on, as a record gives it back."""
     shared = asdict(ExperimentConfig())
     own = {key: value for key, value in asdict(config).items() if key not in shared}
     return as_stored({"experiment": name, **own, **facts})
 
 
-def _earlier(storage: StorageLocation, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the run has left, if it is finished."""
+def _finished_record(
+    storage: StorageLocation, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Returns the record of the run if it is finished; None if it is not."""
     if storage.exists(TRAINING_RECORD):
         raise ValueError(f"the run at {storage.url} is a training: give another --run-name")
     if not storage.exists(RECORD):

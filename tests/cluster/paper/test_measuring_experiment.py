@@ -10,7 +10,7 @@ import pytest
 
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.experiment import ExperimentConfig, open_model, run_experiment
+from cluster.paper.measuring_experiment import ExperimentConfig, StudiedModel, run_experiment
 from stn_icnn.studies.experiment_result import ExperimentResult
 
 
@@ -104,13 +104,13 @@ def test_a_model_must_have_learnt_what_is_needed(
     job_locations: LocationsConfig, model_of: Callable[[str], Path]
 ) -> None:
     uri = job_locations.tracking_uri
-    assert open_model(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
-    assert open_model(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
+    assert StudiedModel.open(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
+    assert StudiedModel.open(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
     refused = (
         "of the phase baseline, but the experiment needs localizer trained: give a model of the "
         "phase localizer or frozen or end_to_end"
     )
     with pytest.raises(ValueError, match=refused):
-        open_model(str(model_of("baseline")), uri, ("localizer",))
+        StudiedModel.open(str(model_of("baseline")), uri, ("localizer",))
     with pytest.raises(ValueError, match="of the phase localizer, but"):
-        open_model(str(model_of("localizer")), uri, ("localizer", "fine"))
+        StudiedModel.open(str(model_of("localizer")), uri, ("localizer", "fine"))
