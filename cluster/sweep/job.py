@@ -1,16 +1,13 @@
-"""The sweep: Ray Tune over trials that each are a training, tracked in MLflow, with a report."""
+"""The sweep job: trains trials under Ray Tune, tracks them in MLflow, and reports on them."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ScalingConfig
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
-from cluster.storage.datasets import ShardedData
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
 from cluster.sweep.report import RankedCombination, SweepReport, write_sweep_report
@@ -22,7 +19,8 @@ from cluster.sweep.tune_run import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.phase_runs import (
-    MODEL_ARTIFACT,
+    config_json,
+    log_model,
     open_data,
     require_batches,
     require_canvas,
@@ -31,9 +29,7 @@ from cluster.training.phase_runs import (
 from cluster.workers.launch import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
-from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.initialization import initialize_model
-from stn_icnn.training.phases import PHASES
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
@@ -51,7 +47,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         that `jobs/e2e.py --config` takes), `trials` by state, `epochs` trained and saved, …
 
     Raises:
-        ValueError: for settings, data or resources that can't be used, before any training.
+        ValueError: for settings, data or resources that cannot be used, before any training.
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where no trial came to its end.
     """
@@ -67,23 +63,22 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     for canvas in _with_values(space, config, "model.canvas_px"):
         require_canvas(canvas, data)
     start = _start_model(settings, space, config, environment)
-    scaling = _trial_scaling(settings.scaling)
+    scaling = settings.scaling
+    if scaling.cpus_per_worker == "auto":
+        scaling = replace(scaling, cpus_per_worker=1)
     allocation = allocate_job_workers(environment, data, scaling, most_workers=1)
     for batch in _with_values(space, config, "optim.global_batch", "augment.copies"):
         require_batches(batch, data, allocation)
     plan = TrialPlan(
         config=config,
         phases=sweep.phases,
-        data=data.facts,
-        train_shards=data.shards("train"),
-        val_shards=data.shards("val"),
-        label_set=data.manifest.label_set,
+        data=data,
         start=start,
         storage=environment.run_storage,
         allocation=allocation,
-        max_failures=settings.scaling.max_failures,
+        max_failures=scaling.max_failures,
     )
-    record = SweepRecord.open(plan.storage, _content(settings, plan, data), space)
+    record = SweepRecord.open(plan.storage, _content(settings, plan), space)
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}
     run = environment.tracker.start_or_resume_run(
         environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
@@ -93,16 +88,6 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         run_trials(this)
         result = _conclude(this)
     return environment.tracker.last_line(result)
-
-
-def _trial_scaling(scaling: ScalingConfig) -> ScalingConfig:
-    """Returns what a trial takes of the cluster: by default one worker with one CPU."""
-    workers, cpus = scaling.num_workers, scaling.cpus_per_worker
-    return replace(
-        scaling,
-        num_workers=1 if workers == "auto" else workers,
-        cpus_per_worker=1 if cpus == "auto" else cpus,
-    )
 
 
 def _start_model(
@@ -127,7 +112,13 @@ def _start_model(
 
 
 def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterator[TrainConfig]:
-    """Yields the settings as they are, and with each value (or end) of some that are searched."""
+    """Yields the settings as they are, then with each listed value, or end, of some searched ones.
+
+    Args:
+        space: what is searched.
+        config: the settings that trials start from.
+        names: dotted names of the settings to vary, as far as they are searched.
+    """
     yield config
     for name in names:
         if name in space:
@@ -135,8 +126,8 @@ def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterat
             yield from (replace_settings(config, {name: value}) for value in values)
 
 
-def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> dict[str, Any]:
-    """Returns what must be the same when a sweep goes on; `num_trials` may grow."""
+def _content(settings: SweepJobConfig, plan: TrialPlan) -> dict[str, Any]:
+    """Returns the settings that must be the same when a sweep goes on; `num_trials` may grow."""
     sweep = to_dict(settings.sweep)
     del sweep["start"], sweep["max_concurrent"]
     return {
@@ -145,7 +136,7 @@ def _content(settings: SweepJobConfig, plan: TrialPlan, data: ShardedData) -> di
         "start_sha256": plan.start and hashlib.sha256(plan.start).hexdigest(),
         "seeds": settings.seeds,
         "num_workers": plan.allocation.num_workers,
-        "data_fingerprint": data.manifest.fingerprint,
+        "data_fingerprint": plan.data.manifest.fingerprint,
     }
 
 
@@ -162,10 +153,10 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     """Reports on the sweep, and stores its best combination and model."""
     report = SweepReport(
         title=sweep.run.name,
-        metric=PHASES[sweep.plan.phases[-1]].selected_by,
+        metric=sweep.plan.metric,
         space=sweep.record.space,
         trials=sweep.record.trials,
-        num_epochs=sweep.num_epochs,
+        num_epochs=sweep.plan.num_epochs,
         seeds=sweep.settings.seeds,
     )
     with tempfile.TemporaryDirectory() as name:
@@ -190,20 +181,16 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
         "trials": report.states,
         "epochs": report.epochs,
         "storage": sweep.record.storage.url,
-        "data_fingerprint": sweep.plan.data.fingerprint,
+        "data_fingerprint": sweep.plan.data.manifest.fingerprint,
     }
 
 
 def _store_best(sweep: Sweep, best: RankedCombination) -> None:
     """Stores the best settings as a file that `--config` takes, and their first trial's model."""
     config = replace_settings(sweep.plan.config, best.values)
-    text = json.dumps(to_dict(config), indent=1) + "\n"
-    sweep.record.storage.write(BEST_FILE, text.encode())
+    content = config_json(config)
+    sweep.record.storage.write(BEST_FILE, content)
     trial = best.trials[0].name
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / BEST_FILE).write_text(text)
-        sweep.run.log_artifacts(folder / BEST_FILE)
-        (folder / MODEL_FILE).write_bytes(sweep.plan.model(trial, sweep.plan.phases[-1]))
-        sweep.run.log_artifacts(folder / MODEL_FILE, MODEL_ARTIFACT)
+    sweep.run.log_file(BEST_FILE, content)
+    log_model(sweep.run, sweep.plan.model(trial, sweep.plan.phases[-1]))
     sweep.run.set_tags({"best_trial": trial})

@@ -1,9 +1,13 @@
-"""Which values a sweep tries next: a function of what has been tried, so that nothing of a search
-has to outlive a killed driver."""
+"""Proposes the values that a sweep tries next.
 
+Proposals are a function of what has been tried, so that nothing of a search has to outlive a
+killed driver.
+"""
+
+import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import optuna
@@ -49,7 +53,7 @@ def propose(
         Values that have not been tried: a training of them would be the same to the last bit.
     """
     if sweep.search == "grid":
-        return grid_values(space, number)
+        return next(itertools.islice(all_combinations(space), number, None))
     if number == 0:
         current = {name: current_value(config, name) for name in space}
         if all(contains(space[name], value) for name, value in current.items()):
@@ -59,9 +63,7 @@ def propose(
         values = _draw(sweep, space, (sweep.search_seed, number, attempt), tried)
         if values not in known:
             return values
-    size = count_combinations(space)
-    others = (grid_values(space, i) for i in range(size if isinstance(size, int) else 0))
-    return next((other for other in others if other not in known), values)
+    return next((other for other in all_combinations(space) if other not in known), values)
 
 
 def _draw(
@@ -72,17 +74,17 @@ def _draw(
     sampler = _make_sampler(sweep, int(np.random.SeedSequence(seed).generate_state(1)[0]))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for trial in tried:
-        if trial.repeat == 0 and trial.state != "failed":  # which says nothing of its values
+        if trial.repeat == 0 and trial.state != "failed":  # a failure says nothing of the values
             study.add_trial(_as_optuna_trial(trial, space))
     drawn = study.ask(dict(space)).params
-    return {name: _on_step(space[name], value) for name, value in drawn.items()}
+    return {name: _round_to_step(space[name], value) for name, value in drawn.items()}
 
 
-def _on_step(space: Distribution, value: Value) -> Value:
-    """Returns the listed value that a sampled one is, but for rounding (0.3, not 0.1 + 0.2)."""
+def _round_to_step(space: Distribution, value: Value) -> Value:
+    """Rounds a sampled value to the one that the space lists (0.3 for 0.1 + 0.2)."""
     if not isinstance(space, FloatDistribution) or space.step is None:
         return value
-    return all_values(space)[round((float(value) - space.low) / space.step)]
+    return min(all_values(space), key=lambda listed: abs(float(listed) - float(value)))
 
 
 def _make_sampler(sweep: SweepConfig, seed: int) -> BaseSampler:
@@ -98,7 +100,7 @@ def _make_sampler(sweep: SweepConfig, seed: int) -> BaseSampler:
 
 
 def _as_optuna_trial(trial: Trial, space: SearchSpace) -> FrozenTrial:
-    """Makes a trial as Optuna knows it. One that diverged counts as worse than all."""
+    """Returns the trial as Optuna knows it; one that diverged counts as worse than all others."""
     states = {"finished": TrialState.COMPLETE, "running": TrialState.RUNNING}
     state = states.get(trial.state, TrialState.PRUNED)
     return create_trial(
@@ -111,21 +113,21 @@ def _as_optuna_trial(trial: Trial, space: SearchSpace) -> FrozenTrial:
 
 
 def count_combinations(space: SearchSpace) -> float:
-    """Counts the combinations of values; infinity with a continuous range."""
+    """Returns the number of combinations of values: infinity with a continuous range."""
     return math.prod(len(all_values(one)) or math.inf for one in space.values())
 
 
 def require_grid(space: SearchSpace, num_trials: int) -> None:
-    """Refuses a grid that can't be tried.
+    """Refuses a grid that cannot be tried.
 
     Raises:
-        ValueError: for a continuous range, whose values can't be listed, and for more combinations
+        ValueError: for a continuous range, whose values cannot be listed, or more combinations
             than `num_trials`.
     """
+    counts = []
     for name, one in space.items():
-        listed = len(all_values(one)) > 0
-        require(listed, f"space.{name}", "values or steps in a grid", format_space(one))
-    counts = [len(all_values(one)) for one in space.values()]
+        counts.append(len(all_values(one)))
+        require(counts[-1] > 0, f"space.{name}", "values or steps in a grid", format_space(one))
     size = math.prod(counts)
     if size > num_trials:
         raise ValueError(
@@ -134,11 +136,10 @@ def require_grid(space: SearchSpace, num_trials: int) -> None:
         )
 
 
-def grid_values(space: SearchSpace, number: int) -> Values:
-    """Returns a combination of values by its number; the last setting changes fastest."""
-    values = {}
-    for name, one in reversed(list(space.items())):
-        listed = all_values(one)
-        number, index = divmod(number, len(listed))
-        values[name] = listed[index]
-    return {name: values[name] for name in space}
+def all_combinations(space: SearchSpace) -> Iterator[Values]:
+    """Yields every combination of values, the last setting changing fastest.
+
+    There are none with a continuous range.
+    """
+    for values in itertools.product(*map(all_values, space.values())):
+        yield dict(zip(space, values, strict=True))

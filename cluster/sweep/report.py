@@ -1,12 +1,13 @@
 """The report of a sweep: its numbers, a table, a CSV file, and charts."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.sweep.charts import curves_chart, field_chart
+from cluster.sweep.charts import curves_chart, setting_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
 from stn_icnn.reporting.tables import markdown_table, write_csv, write_markdown
@@ -19,7 +20,7 @@ class RankedCombination:
     """A combination of values that was trained to its end, with its trainings."""
 
     values: Values
-    trials: tuple[Trial, ...]
+    trials: Sequence[Trial]
     """Its trainings that are finished."""
     metric: SeedStatistics
     """Statistics of the metric over them."""
@@ -41,22 +42,19 @@ class SweepReport:
 
     @property
     def ranked(self) -> list[RankedCombination]:
-        """The combinations that were trained to their end, best first; those with all their seeds
-        come before those of which a training failed."""
+        """The combinations that were trained to their end, best first.
+
+        Those with all their seeds come before those of which a training failed.
+        """
         finished: dict[int, list[Trial]] = {}
         for trial in self.trials:
             if trial.state == "finished":
                 finished.setdefault(trial.combination, []).append(trial)
-        combinations = [
-            RankedCombination(
-                trials[0].values,
-                tuple(trials),
-                SeedStatistics.of(
-                    [self.metric.score(t.score) for t in trials if t.score is not None]
-                ),
-            )
-            for trials in finished.values()
-        ]
+        combinations = []
+        for trials in finished.values():
+            results = [self.metric.score(t.score) for t in trials if t.score is not None]
+            statistics = SeedStatistics.of(results)
+            combinations.append(RankedCombination(trials[0].values, trials, statistics))
         return sorted(
             combinations, key=lambda c: (-len(c.trials), -self.metric.score(c.metric.mean))
         )
@@ -68,7 +66,7 @@ class SweepReport:
 
     @property
     def states(self) -> dict[str, int]:
-        """How many trials ended in each way."""
+        """The number of trials in each state."""
         return dict(Counter(trial.state for trial in self.trials))
 
     @property
@@ -80,9 +78,9 @@ class SweepReport:
         are never stopped.
         """
         compared = [t for t in self.trials if t.repeat == 0 and t.state in ("finished", "pruned")]
-        trained, whole = sum(t.epochs for t in compared), len(compared) * self.num_epochs
-        saved = 1 - trained / whole if whole else 0.0
-        return {"trained": trained, "to_the_end": whole, "saved": saved}
+        trained, to_the_end = sum(t.epochs for t in compared), len(compared) * self.num_epochs
+        saved = 1 - trained / to_the_end if to_the_end else 0.0
+        return {"trained": trained, "to_the_end": to_the_end, "saved": saved}
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -95,25 +93,23 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
     """Writes `sweep.md`, `sweep.csv`, `curves.png` and, for each setting, `field_NAME.png`."""
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
-    curves = curves_chart(report.title, report.metric.name, report.trials, report.metric.score)
-    curves.savefig(folder / "curves.png")
-    pictures = ["curves.png"]
+    metric, trials = report.metric, report.trials
+    charts = {"curves.png": curves_chart(report.title, metric, trials)}
     for name, space in report.space.items():
-        pictures.append(f"field_{name}.png")
-        chart = field_chart(name, space, report.metric.name, report.trials, report.metric.score)
-        chart.savefig(folder / pictures[-1])
-    blocks = [*_summary(report), _markdown(heading, rows), *(f"![{p}]({p})" for p in pictures)]
+        charts[f"field_{name}.png"] = setting_chart(name, space, metric, trials)
+    for picture, chart in charts.items():
+        chart.savefig(folder / picture)
+    blocks = [*_summary(report), _markdown(heading, rows), *(f"![{p}]({p})" for p in charts)]
     write_markdown(folder / "sweep.md", report.title, *blocks)
 
 
 def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
-    """Returns the heading and a row for each trial: the finished ones first, the best of them
-    before the others."""
+    """Returns the heading and a row for each trial, by state and then from the best score down."""
     names = list(report.space)
     order = ("finished", "pruned", "diverged", "failed", "running")
 
     def order_of(trial: Trial) -> tuple[int, float]:
-        return order.index(trial.state), -(trial.score if trial.score is not None else -1e9)
+        return order.index(trial.state), math.inf if trial.score is None else -trial.score
 
     rows: list[list[Any]] = []
     for trial in sorted(report.trials, key=order_of):
@@ -149,20 +145,11 @@ def _summary(report: SweepReport) -> list[str | list[str]]:
 def _combinations_table(report: SweepReport) -> list[str]:
     """Returns mean, deviation and interval of each combination's trainings, best first."""
     names = list(report.space)
-    rows: list[list[Any]] = []
+    rows = []
     for combination in report.ranked:
-        low, high = combination.metric.interval or (None, None)
-        values = [combination.values[name] for name in names]
-        rows.append(
-            [
-                *values,
-                combination.metric.num,
-                combination.metric.mean,
-                combination.metric.deviation,
-                low,
-                high,
-            ]
-        )
+        metric = combination.metric
+        numbers = (metric.num, metric.mean, metric.deviation, *(metric.interval or (None, None)))
+        rows.append([*(combination.values[name] for name in names), *numbers])
     return _markdown([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import tune
 
-from cluster.storage.shard_cache import DatasetShard
+from cluster.storage.datasets import ShardedData
 from cluster.sweep.searched_settings import replace_settings
 from cluster.sweep.trial_storage import Report, TrialStorage
 from cluster.training.run_record import finished_model
@@ -19,11 +19,10 @@ from cluster.workers.ray_context import checkpoint_name
 from cluster.workers.ray_internals import silence_ray_logs
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.labels import LabelSet
-from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.execution import default_device
 from stn_icnn.storage import StorageLocation
-from stn_icnn.training.phases import PHASES, PhaseName, require_trained
+from stn_icnn.training.phases import PHASES, PhaseName, SelectionMetric, require_trained
 
 OnReport = Callable[[Report], None]
 
@@ -33,17 +32,14 @@ class TrialPlan:
     """What the trials of a sweep have in common."""
 
     config: TrainConfig
-    """Settings that the trials' values replace some of."""
+    """Settings of a training; the trials' values replace some of them."""
     phases: tuple[PhaseName, ...]
-    data: DataFacts
-    train_shards: tuple[DatasetShard, ...]
-    val_shards: tuple[DatasetShard, ...]
-    label_set: LabelSet
-    """Classes and parts of the faces in the shards."""
+    """The phases that each of them trains, in order."""
+    data: ShardedData
     start: bytes | None
-    """A model file's content."""
+    """Content of the model file that they start from; None: freshly initialized networks."""
     storage: StorageLocation
-    """The sweep's own."""
+    """The location of the sweep in the storage."""
     allocation: WorkerAllocation
     """What one trial takes of the cluster."""
     max_failures: int
@@ -54,8 +50,13 @@ class TrialPlan:
 
     @property
     def num_epochs(self) -> int:
-        """The epochs of the last phase, by which trials are compared."""
+        """The epochs of the last phase of a trial that is not stopped."""
         return PHASES[self.phases[-1]].num_epochs(self.config.optim)
+
+    @property
+    def metric(self) -> SelectionMetric:
+        """The metric that trials are compared by: that of the last phase."""
+        return PHASES[self.phases[-1]].selected_by
 
     def storage_of(self, trial: str, phase: PhaseName) -> TrialStorage:
         """Returns the storage of a phase of a trial."""
@@ -92,7 +93,7 @@ class TrialContext(LocalContext):
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """Yields the folder that was stored last, or a copy of it."""
+        """Yields a copy of the folder that was stored last; None where none was."""
         with self._storage.checkpoint() as folder:
             yield folder
 
@@ -116,15 +117,12 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
         last = phase == plan.phases[-1]
         on_report = _Reporter(phase, last)
         storage = plan.storage_of(trial["trial"], phase)
-        for report in storage.reports():  # the driver may have died before it got them
+        for report in storage.reports():  # an earlier driver may have died before it got them
             on_report(report)
         task = TrainTask(
             phase=phase,
             config=config,
             data=plan.data,
-            train_shards=plan.train_shards,
-            val_shards=plan.val_shards,
-            label_set=plan.label_set,
             start=None if start is None else Start(start, tuple(trained)),
             loader_processes=plan.allocation.loader_processes,
         )
@@ -209,7 +207,7 @@ def require_trained_start(phases: Sequence[PhaseName], start: bytes | None) -> N
 
     Args:
         phases: the phases that a trial trains, in order.
-        start: the file of the model that it starts from.
+        start: the content of the model file that it starts from; None: there is none.
 
     Raises:
         ValueError: naming the phase and the networks.

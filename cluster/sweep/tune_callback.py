@@ -1,4 +1,4 @@
-"""What the driver of a sweep does with the reports of trials: it records, tracks, prints them."""
+"""The callback by which a sweep's driver records, tracks and prints the reports of trials."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class SweepCallback(tune.Callback):
     """Records every report before anything else is done with it, then tracks it in MLflow.
 
     Args:
-        record: the sweep's.
+        record: the record of the sweep.
         plan: what its trials have in common.
         run: the sweep's run in MLflow; each trial has a child run.
     """
@@ -37,7 +37,6 @@ class SweepCallback(tune.Callback):
         self._record = record
         self._plan = plan
         self._run = run
-        self._num_epochs = plan.num_epochs
         self._runs: dict[str, Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,10 +58,12 @@ class SweepCallback(tune.Callback):
 
     def track_ends(self) -> None:
         """Tracks the trials whose end an earlier driver did not live to track."""
+        metric = self._plan.metric
         for trial in self._record.trials:
             if trial.state != "running" and not trial.tracked:
                 for epoch, score in trial.curve.items():
-                    self._run_of(trial).log_metrics(self._metric(score), step=epoch)
+                    values = {metric.name: metric.score(score)}
+                    self._run_of(trial).log_metrics(values, step=epoch)
                 self._track_end(trial)
 
     def on_trial_result(
@@ -78,7 +79,7 @@ class SweepCallback(tune.Callback):
             recorded.state, recorded.error = "diverged", result["diverged"]
         elif epoch > 0:
             recorded.curve[epoch] = result["score"]
-            if epoch == self._num_epochs:
+            if epoch == self._plan.num_epochs:
                 recorded.state = "finished"
             elif result.get("done"):
                 recorded.state = "pruned"
@@ -102,21 +103,22 @@ class SweepCallback(tune.Callback):
             self._track_end(recorded)
 
     def _run_of(self, trial: Trial) -> Run:
+        """Returns a trial's run in MLflow, with all its settings.
+
+        Where they are impossible together, it has those that are searched.
+        """
         if trial.name not in self._runs:
+            try:
+                params = to_dict(self._plan.config_of(trial.values, trial.seed))
+            except ValueError:
+                params = dict(trial.values)
             self._runs[trial.name] = self._run.tracker.start_or_resume_run(
                 trial.name,
                 self._run.run_id,
                 tags={"trial_state": trial.state, "phases": " ".join(self._plan.phases)},
-                params=self._settings(trial),
+                params=params,
             )
         return self._runs[trial.name]
-
-    def _settings(self, trial: Trial) -> dict[str, Any]:
-        """Returns all settings of a trial; where they are impossible, those that are searched."""
-        try:
-            return to_dict(self._plan.config_of(trial.values, trial.seed))
-        except ValueError:
-            return dict(trial.values)
 
     def _track_report(self, trial: Trial, result: dict[str, Any]) -> None:
         phase, epoch = result["phase"], int(result["phase_epoch"])
@@ -132,17 +134,13 @@ class SweepCallback(tune.Callback):
             progress = f"{phase.name}: epoch {result['phase_epoch']} of {num_epochs}"
             print(f"{trial.name}: {progress}: {metric} {result[metric]:.4f}", flush=True)
 
-    def _metric(self, score: float) -> dict[str, float]:
-        metric = PHASES[self._plan.phases[-1]].selected_by
-        return {metric.name: metric.score(score)}
-
     def _track_end(self, trial: Trial) -> None:
         error = f": {trial.error}" if trial.error else ""
         print(f"{trial.name}: {trial.state} after {trial.epochs} epochs{error}", flush=True)
         run = self._run_of(trial)
         if trial.score is not None:
-            best = {f"best_{k}": v for k, v in self._metric(trial.score).items()}
-            run.log_metrics(best, step=trial.epochs)
+            metric = self._plan.metric
+            run.log_metrics({f"best_{metric.name}": metric.score(trial.score)}, step=trial.epochs)
         # Empty where there is none: an earlier driver may have set one.
         run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
         run.finish(STATUS[trial.state])

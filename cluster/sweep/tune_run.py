@@ -32,11 +32,7 @@ class Sweep:
     plan: TrialPlan
     record: SweepRecord
     run: Run
-
-    @property
-    def num_epochs(self) -> int:
-        """Epochs of the last phase of a trial that is not stopped."""
-        return self.plan.num_epochs
+    """The sweep's run in MLflow."""
 
 
 def run_trials(sweep: Sweep) -> None:
@@ -46,26 +42,29 @@ def run_trials(sweep: Sweep) -> None:
         PhaseFailedError: where Tune ends before they do.
     """
     settings, plan, record = sweep.settings, sweep.plan, sweep.record
-    listener = SweepCallback(record, plan, sweep.run)
-    listener.track_ends()
+    callback = SweepCallback(record, plan, sweep.run)
+    callback.track_ends()
     search = SweepSearch(
         record,
-        partial(propose, settings.sweep, sweep.record.space, plan.config),
+        partial(propose, settings.sweep, record.space, plan.config),
         num_combinations=sweep.num_combinations,
         seeds=settings.seeds,
         first_seed=plan.config.seed,
-        on_start=listener.start,
+        on_start=callback.start,
     )
-    concurrent = _concurrency(settings, plan.allocation)
+    pruner = None
+    if settings.sweep.scheduler == "asha":
+        pruner = Pruner(settings.sweep, plan.num_epochs, record.trials)
+    concurrent, most = num_concurrent(plan.allocation), settings.sweep.max_concurrent
+    concurrent = concurrent if most == "auto" else min(most, concurrent)
     print(_describe(sweep, concurrent), flush=True)
     _set_up_tune()
+    trainable = tune.with_parameters(run_trial, plan=plan)
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(run_trial, plan=plan), _resources(plan.allocation)
-        ),
+        tune.with_resources(trainable, _resources(plan.allocation)),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=_scheduler(sweep),
+            scheduler=pruner,
             num_samples=-1,
             max_concurrent_trials=concurrent,
             trial_name_creator=_trial_name,
@@ -74,7 +73,7 @@ def run_trials(sweep: Sweep) -> None:
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=record.storage.url,
-            callbacks=[listener],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
             verbose=0,
         ),
@@ -91,39 +90,26 @@ def run_trials(sweep: Sweep) -> None:
         )
 
 
-def _scheduler(sweep: Sweep) -> Pruner | None:
-    if sweep.settings.sweep.scheduler == "none":
-        return None
-    return Pruner(sweep.settings.sweep, sweep.num_epochs, sweep.record.trials)
-
-
 def _set_up_tune() -> None:
-    """Switches off Tune's own tables and logs, and its handler of Ctrl-C, which saves a state that
-    nothing here reads."""
-    for name, value in (
-        ("RAY_AIR_NEW_OUTPUT", "0"),
-        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
-        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),
-    ):
-        os.environ.setdefault(name, value)
+    """Switches off Tune's own tables and logs, and its handler of Ctrl-C.
+
+    The handler saves a state that nothing here reads.
+    """
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
 def _resources(allocation: WorkerAllocation) -> dict[str, float]:
     """Returns the resources of a trial's own process.
 
-    Where a trial has further workers, they have the CPUs: were its process to hold some while it
-    waits for the workers, trials could wait for each other for ever.
+    Where a trial has further workers, they have the CPUs. If its process held some while it waits
+    for the workers, trials could wait for each other for ever.
     """
     if allocation.num_workers > 1:
-        return {"memory": 1}  # a byte; Tune refuses to ask for nothing
-    return {"cpu": allocation.cpus_per_worker, **({"gpu": 1} if allocation.use_gpu else {})}
-
-
-def _concurrency(settings: SweepJobConfig, allocation: WorkerAllocation) -> int:
-    fitting = num_concurrent(allocation)
-    most = settings.sweep.max_concurrent
-    return fitting if most == "auto" else min(most, fitting)
+        return {"memory": 1}  # a byte: Tune refuses to ask for nothing
+    return allocation.resources_per_worker
 
 
 def _trial_name(trial: Any) -> str:
@@ -136,7 +122,7 @@ def _describe(sweep: Sweep, concurrent: int) -> str:
     lines = [
         f"sweep of {sweep.num_combinations} combinations x {settings.seeds} seeds by "
         f"{settings.sweep.search}, {settings.sweep.scheduler}: {' '.join(sweep.plan.phases)}, "
-        f"{sweep.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
+        f"{sweep.plan.num_epochs} epochs, {concurrent} at a time; {done} trials are done",
         *(f"space {name}: {format_space(one)}" for name, one in sweep.record.space.items()),
     ]
     return "\n".join(lines)

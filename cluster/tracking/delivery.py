@@ -1,4 +1,4 @@
-"""Delivering one record to MLflow: its run is found or made, and what it says is written there.
+"""Delivers records to MLflow: a record's run is found or made, and its content is written there.
 
 A record that comes again, as after a time-out, doubles nothing: the run is found by its name, a
 param keeps its first value, and a metric of a step counts once.
@@ -185,25 +185,21 @@ class Delivery:
         )
 
 
-def find_or_make_experiment(
-    client: MlflowClient, uri: str, name: str, artifacts: str | None
-) -> str:
+def find_or_make_experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Returns the id of the experiment of this name, which is made where there is none.
 
     Args:
-        client: of the store at `uri`.
-        uri: the store's address.
+        client: a client of the store at `uri`.
+        uri: the store's address, which says where a new experiment's artifacts are stored.
         name: the experiment's name.
-        artifacts: where a new experiment keeps its artifacts; None: as `artifact_location` says.
 
     Raises:
         ValueError: where the experiment is deleted.
     """
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = artifacts or artifact_location(uri)
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=artifact_location(uri))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -1,8 +1,8 @@
-"""An outbox of records for a store that may be away, mirrored on disk; it knows no MLflow.
+"""An outbox of records for a store that may be away, with a copy on disk; it knows no MLflow.
 
 A record is a plain dict: `op`, the run's `name` and `parent` id (by which it is found again, or
-made), and what the operation needs. The mirror, one JSON record a line, outlives a killed driver:
-the next driver of the same job goes on with it.
+made), and what the operation needs. The file, one JSON record a line, outlives a killed driver: the
+next driver of the same job goes on with it.
 """
 
 import json
@@ -34,53 +34,49 @@ class Outbox:
     It is not safe for threads by itself.
     """
 
-    def __init__(self, deliver: Callable[[Record], None], folder: Path) -> None:
-        """Makes an empty outbox, and nothing on disk.
+    def __init__(
+        self,
+        deliver: Callable[[Record], None],
+        folder: Path,
+        job_id: str,
+        wanted: Callable[[Record], bool] = lambda record: True,
+    ) -> None:
+        """Makes an outbox of the `wanted` records that the job's last driver left.
 
         Args:
             deliver: hands one record to the store. It raises `RefusedError` where that is no use,
                 and `OSError` where the store is away.
             folder: a local folder that outlives the job.
+            job_id: the job's id, by which its file is named.
+            wanted: tells of a record whether it still holds.
         """
         self._deliver = deliver
-        self._folder = folder
-        self._file: OutboxFile | None = None
-        self._pending: deque[Record] = deque()
+        self._file = OutboxFile(folder, job_id)
+        self._pending = deque(filter(wanted, self._file.read()))
         self._refused: list[Record] = []
         self._retry_at = 0.0
 
     @property
     def undelivered(self) -> Path | None:
         """The file that holds what was not delivered; None where nothing is left."""
-        return self._file.path if self._file and self._file.path.exists() else None
+        return self._file.path if self._file.path.exists() else None
 
     @property
     def refused(self) -> Sequence[Record]:
         """The records that the store refused."""
         return self._refused
 
-    def open(self, job_id: str, wanted: Callable[[Record], bool] = lambda record: True) -> None:
-        """Names the job, once, and adds the `wanted` records that its last driver left.
-
-        Args:
-            job_id: the job's id, by which its file is named.
-            wanted: tells of a record whether it still holds.
-        """
-        if self._file is None:
-            self._file = OutboxFile(self._folder, job_id)
-            self._pending.extend(record for record in self._file.read() if wanted(record))
-
     def add(self, record: Record) -> None:
         """Delivers the record after those before it, or holds it until the store takes it."""
         self._pending.append(record)
         self.flush()
         waits = any(other is record for other in (*self._refused, *self._pending))
-        if waits and record["op"] == "artifacts" and self._file:
+        if waits and record["op"] == "artifacts":
             try:
                 self._file.copy_artifacts(record)
             except OSError as error:
                 _logger.error("no copy could be made of %s: %s", record["path"], error)
-            self._mirror()
+            self._save()
 
     def flush(self, force: bool = False) -> None:
         """Delivers what waits, as far as the store takes it.
@@ -93,7 +89,7 @@ class Outbox:
             self._refused.clear()
         if force or time.monotonic() >= self._retry_at:
             self._deliver_pending()
-        self._mirror()
+        self._save()
 
     def _deliver_pending(self) -> None:
         while self._pending:
@@ -109,13 +105,10 @@ class Outbox:
                 _logger.warning("%s; %d records wait for it", error, len(self._pending))
                 return
             else:
-                if self._file:
-                    self._file.remove_copies(record)
+                self._file.remove_copies(record)
             self._pending.popleft()
 
-    def _mirror(self) -> None:
-        if self._file is None:
-            return
+    def _save(self) -> None:
         try:
             self._file.write([*self._refused, *self._pending])
         except OSError as error:

@@ -6,6 +6,7 @@ file, and goes out with a later call, at the end, or when the job is run again u
 """
 
 import dataclasses
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -44,7 +45,8 @@ class Tracker:
         self.uri = uri
         self.experiment_id = experiment_id
         self._delivery = Delivery(client, uri, experiment_id)
-        self._outbox = Outbox(self._deliver, folder)
+        self._folder = folder
+        self._outbox: Outbox | None = None  # of the job, once its run is started
         self._lock = threading.RLock()
 
     @classmethod
@@ -52,7 +54,6 @@ class Tracker:
         cls,
         uri: str | None = None,
         experiment: str = EXPERIMENT,
-        artifact_location: str | None = None,
         outbox_folder: Path | None = None,
     ) -> Self:
         """Reaches the tracking store and finds or makes the experiment.
@@ -60,9 +61,6 @@ class Tracker:
         Args:
             uri: the store's address, as `resolve_tracking_uri` takes it.
             experiment: the experiment's name.
-            artifact_location: where a new experiment's artifacts go; by default where the server
-                decides, or a folder beside the sqlite file. MLflow fixes it when the experiment is
-                made.
             outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
@@ -72,14 +70,14 @@ class Tracker:
         """
         uri = resolve_tracking_uri(uri)
         with connect(uri) as client:
-            experiment_id = find_or_make_experiment(client, uri, experiment, artifact_location)
+            experiment_id = find_or_make_experiment(client, uri, experiment)
         return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
 
     @property
     def undelivered(self) -> Path | None:
         """The file of records that MLflow has not got; None where it has all."""
         with self._lock:
-            return self._outbox.undelivered
+            return self._outbox.undelivered if self._outbox else None
 
     def start_or_resume_run(
         self,
@@ -119,7 +117,7 @@ class Tracker:
             if parent_id is None:
                 self._start_job(record)
             else:
-                self._outbox.open(parent_id)
+                self._outbox = self._outbox or Outbox(self._deliver, self._folder, parent_id)
                 self._outbox.add(record)
         return Run(self, run_name, parent_id)
 
@@ -128,10 +126,11 @@ class Tracker:
             run_id = self._delivery.start(record)
         except (MlflowException, OSError) as error:
             raise unavailable(self.uri, error) from error
-        # The parent has just been started again: how it ended before no longer holds.
-        self._outbox.open(
-            run_id, wanted=lambda old: old["op"] != "finish" or old["parent"] is not None
-        )
+
+        def still_holds(old: Record) -> bool:  # the job is started again: it has not ended
+            return old["op"] != "finish" or old["parent"] is not None
+
+        self._outbox = self._outbox or Outbox(self._deliver, self._folder, run_id, still_holds)
         self._outbox.flush()
 
     def register_model(
@@ -170,7 +169,8 @@ class Tracker:
     def flush(self, force: bool = False) -> None:
         """Delivers what waits, with `force` also shortly after a failure."""
         with self._lock:
-            self._outbox.flush(force)
+            if self._outbox:
+                self._outbox.flush(force)
 
     def run_id_of(self, run: "Run") -> str | None:
         """Returns MLflow's id of the run; None while its start waits for the server."""
@@ -180,19 +180,16 @@ class Tracker:
         """Delivers a record of the run, or holds it; the record itself gets the run's name."""
         record |= {"name": run.name, "parent": run.parent_id}
         with self._lock:
+            assert self._outbox is not None  # a run is started before it has records
             self._outbox.add(record)
 
     def _deliver(self, record: Record) -> None:
-        if record["op"] == "register" and self._lacks_artifacts(record):
-            raise RefusedError("the run's artifacts have not been uploaded")
+        if record["op"] == "register" and self._outbox:
+            artifacts = ("artifacts", record["name"], record["parent"])
+            refused = [(one["op"], one["name"], one["parent"]) for one in self._outbox.refused]
+            if artifacts in refused:
+                raise RefusedError("the run's artifacts have not been uploaded")
         self._delivery.deliver(record)
-
-    def _lacks_artifacts(self, record: Record) -> bool:
-        run = (record["name"], record["parent"])
-        return any(
-            other["op"] == "artifacts" and (other["name"], other["parent"]) == run
-            for other in self._outbox.refused
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +234,13 @@ class Run:
             raise ValueError(f"artifacts must be a file or folder, got {path}: it is not there")
         record = {"op": "artifacts", "path": str(path), "artifact_path": artifact_path}
         self.tracker.send(self, record)
+
+    def log_file(self, name: str, content: bytes, artifact_path: str | None = None) -> None:
+        """Stores a file of this name and content in `artifact_path` of the run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self.log_artifacts(path, artifact_path)
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Sets tags; None values are left out."""

@@ -1,10 +1,8 @@
 """Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import JobEnvironment, allocate_job_workers
@@ -255,10 +253,7 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
     return TrainTask(
         phase=phase,
         config=training.config,
-        data=training.data.facts,
-        train_shards=training.data.shards("train"),
-        val_shards=training.data.shards("val"),
-        label_set=training.data.manifest.label_set,
+        data=training.data,
         start=start,
         loader_processes=training.allocation.loader_processes,
         num_images=training.chosen_images,
@@ -314,15 +309,15 @@ class _Listener:
 
 
 def log_config(run: Run, config: TrainConfig) -> None:
-    """Stores the settings as a file that `--config` takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / CONFIG_FILE
-        path.write_text(json.dumps(to_dict(config), indent=1) + "\n")
-        run.log_artifacts(path)
+    """Stores the settings in a run as a file that `--config` takes."""
+    run.log_file(CONFIG_FILE, config_json(config))
+
+
+def config_json(config: TrainConfig) -> bytes:
+    """Returns the settings as the JSON of a file that `--config` takes."""
+    return f"{json.dumps(to_dict(config), indent=1)}\n".encode()
 
 
 def log_model(run: Run, model: bytes) -> None:
-    """Stores a model file's content as a run's model."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / MODEL_FILE).write_bytes(model)
-        run.log_artifacts(folder, MODEL_ARTIFACT)
+    """Stores the content of a model file in a run as its model."""
+    run.log_file(MODEL_FILE, model, MODEL_ARTIFACT)

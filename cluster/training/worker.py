@@ -1,15 +1,14 @@
-"""What runs in a Ray Train worker: importable functions of a plain task."""
+"""The functions that train a phase in a Ray Train worker, each of a task that can be pickled."""
 
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.storage.shard_cache import DatasetShard
+from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
-from stn_icnn.labels import LabelSet
-from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.loop import DivergedError, Log, PhaseRun, run_phase
@@ -18,34 +17,31 @@ from stn_icnn.training.phases import PHASES, PhaseName
 
 @dataclass(frozen=True)
 class Start:
-    """What a phase goes on from."""
+    """The model that a phase goes on from."""
 
     model: bytes
-    """A model file's content."""
+    """The content of the model file."""
     networks: tuple[str, ...]
-    """Those of its networks that are taken up; the others begin afresh."""
+    """Names of the networks that are taken from it; the others are freshly initialized."""
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """One phase, to be trained."""
+    """One phase to train."""
 
     phase: PhaseName
     config: TrainConfig
-    data: DataFacts
-    train_shards: tuple[DatasetShard, ...]
-    val_shards: tuple[DatasetShard, ...]
-    label_set: LabelSet
-    """Classes and parts of the faces in the shards, as their manifest names them."""
+    data: ShardedData
     start: Start | None
-    """None: all networks begin afresh."""
+    """What it goes on from; None: all networks are freshly initialized."""
     loader_processes: int
+    """Processes that decode images for each worker."""
     num_images: int | None = None
-    """Of `train_shards`, that the seed chooses; None: all."""
+    """How many images of the training split it is trained on, chosen by the seed; None: all."""
 
 
 def train(task: TrainTask) -> str | None:
-    """`train_in` a Ray Train worker."""
+    """Trains a phase in a Ray Train worker; see `train_in`."""
     return train_in(RayContext(), task)
 
 
@@ -70,7 +66,10 @@ def train_in(context: TrainContext, task: TrainTask, log: Log = print) -> str | 
 
 
 def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseRun, STNiCNN]:
-    """A phase with its faces at hand, and the model that it starts from; see `train_in`."""
+    """Opens a phase's faces and returns the run with the model that it starts from.
+
+    The arguments are those of `train_in`.
+    """
     quiet = context.rank > 0
     phase = PHASES[task.phase]
     config = phase.settings(task.config)
@@ -81,20 +80,20 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
         model = initialize_model(load_checkpoint(start.model), config, start.networks)
     read = partial(
         read_faces,
-        label_set=task.label_set,
+        label_set=task.data.manifest.label_set,
         config=config,
         with_labels=phase.needs_labels,
         quiet=quiet,
     )
-    train_faces = read(task.train_shards, augmented=True)
+    train_faces = read(task.data.shards("train"), augmented=True)
     if task.num_images is not None:
         train_faces.select(task.num_images, config.seed)
     run = PhaseRun(
         phase=phase,
         config=config,
         train_faces=train_faces,
-        val_faces=read(task.val_shards),
-        data=task.data,
+        val_faces=read(task.data.shards("val")),
+        data=task.data.facts,
         context=context,
         log=log,
         loader_processes=task.loader_processes,

@@ -1,4 +1,4 @@
-"""The workers that a job takes of the cluster: how many, with which CPUs and GPUs."""
+"""The workers that a job gets from the cluster: how many, with which CPUs and GPUs."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,19 @@ from cluster.config import ScalingConfig
 
 @dataclass(frozen=True)
 class WorkerAllocation:
-    """What a job takes of the cluster."""
+    """The workers that a job gets, all alike."""
 
     num_workers: int
     cpus_per_worker: int
     use_gpu: bool
+    """Whether each worker has a GPU."""
     loader_processes: int
+    """Processes that decode images for each worker."""
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        """The resources of a worker, as Ray names them."""
+        return {"CPU": self.cpus_per_worker, **({"GPU": 1} if self.use_gpu else {})}
 
     def __str__(self) -> str:
         gpu = " and a GPU" if self.use_gpu else ""
@@ -25,27 +32,25 @@ class WorkerAllocation:
 
 
 def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> WorkerAllocation:
-    """Settles what is `auto`, and waits until the cluster has it.
+    """Chooses the workers that the user has left open, and waits until the cluster has room.
 
     Args:
         scaling: what the user asked for.
-        most_workers: that the work keeps busy.
-        may_grow: whether resources may come later.
+        most_workers: how many workers the work keeps busy.
+        may_grow: whether the cluster may get further nodes.
 
     Raises:
-        ValueError: saying what is needed and what there is, at once where nothing can provide it,
-            otherwise after `scaling.wait_s`.
+        ValueError: naming the resources that are needed and that there are: after `scaling.wait_s`,
+            or at once where the cluster cannot grow.
     """
     deadline = time.monotonic() + (scaling.wait_s if may_grow else 0)
-    asked = False
+    has_requested = False
     try:
         while True:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            nodes = _nodes()
             allocation = resolve_allocation(scaling, nodes, most_workers)
-            if (
-                _room(nodes, allocation.cpus_per_worker, allocation.use_gpu)
-                >= allocation.num_workers
-            ):
+            capacity = _capacity(nodes, allocation.cpus_per_worker, allocation.use_gpu)
+            if capacity >= allocation.num_workers:
                 return allocation
             there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
             if time.monotonic() >= deadline:
@@ -53,45 +58,39 @@ def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) 
                     f"not enough resources: {allocation} needed, the cluster's nodes have {there}; "
                     "add nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
                 )
-            if not asked:
-                asked = True
+            if not has_requested:
+                has_requested = True
                 waiting = f"waiting up to {scaling.wait_s:g} s for {allocation}; there are {there}"
                 print(waiting, flush=True)
-                bundle = {
-                    "CPU": allocation.cpus_per_worker,
-                    **({"GPU": 1} if allocation.use_gpu else {}),
-                }
-                request_resources(
-                    bundles=[bundle] * allocation.num_workers
-                )  # the autoscaler hears it
+                bundle = allocation.resources_per_worker
+                request_resources(bundles=[bundle] * allocation.num_workers)  # asks for nodes
             time.sleep(1)
     finally:
-        if asked:
-            request_resources(bundles=[])  # it would keep the nodes for good
+        if has_requested:
+            request_resources(bundles=[])  # else the autoscaler keeps the nodes for good
 
 
 def resolve_allocation(
     scaling: ScalingConfig, nodes: Sequence[Mapping[str, float]], most_workers: int
 ) -> WorkerAllocation:
-    """Settles what is `auto` for a cluster of nodes with these resources.
+    """Returns the allocation for a cluster of nodes with these resources.
 
-    A worker's CPUs lie on one node: its even share is the largest number of which all workers
-    still find room.
+    A worker's CPUs lie on one node: where their number is `auto`, it is the largest with which all
+    workers have room.
     """
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     use_gpu = gpus > 0 if scaling.use_gpu == "auto" else scaling.use_gpu
-    asked = scaling.cpus_per_worker
     if scaling.num_workers != "auto":
         workers = scaling.num_workers
     else:
-        fitting = _room(nodes, 1 if asked == "auto" else asked, use_gpu)
-        workers = max(1, min(fitting, most_workers))
-    if asked != "auto":
-        cpus = asked
+        least_cpus = 1 if scaling.cpus_per_worker == "auto" else scaling.cpus_per_worker
+        workers = max(1, min(_capacity(nodes, least_cpus, use_gpu), most_workers))
+    if scaling.cpus_per_worker != "auto":
+        cpus = scaling.cpus_per_worker
     else:
         most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-        shares = (k for k in range(most, 0, -1) if _room(nodes, k, use_gpu) >= workers)
-        cpus = next(shares, 1)
+        fitting = (k for k in range(most, 0, -1) if _capacity(nodes, k, use_gpu) >= workers)
+        cpus = next(fitting, 1)
     if scaling.loader_processes != "auto":
         processes = scaling.loader_processes
     else:
@@ -99,15 +98,21 @@ def resolve_allocation(
     return WorkerAllocation(workers, cpus, use_gpu, processes)
 
 
-def _room(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int:
-    """How many workers of some CPUs (and a GPU) the nodes hold."""
-    by_cpu = [int(node.get("CPU", 0)) // cpus for node in nodes]
-    if not use_gpu:
-        return sum(by_cpu)
-    return sum(min(room, int(node.get("GPU", 0))) for room, node in zip(by_cpu, nodes, strict=True))
-
-
 def num_concurrent(allocation: WorkerAllocation) -> int:
-    """How many such shares the cluster holds at a time."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return _room(nodes, allocation.cpus_per_worker, allocation.use_gpu) // allocation.num_workers
+    """Returns how many such allocations the cluster has room for at a time."""
+    capacity = _capacity(_nodes(), allocation.cpus_per_worker, allocation.use_gpu)
+    return capacity // allocation.num_workers
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """Returns the resources of each node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _capacity(nodes: Sequence[Mapping[str, float]], cpus: int, use_gpu: bool) -> int:
+    """Returns how many workers of so many CPUs, and a GPU where they use one, the nodes hold."""
+    workers = 0
+    for node in nodes:
+        by_cpus = int(node.get("CPU", 0)) // cpus
+        workers += min(by_cpus, int(node.get("GPU", 0))) if use_gpu else by_cpus
+    return workers

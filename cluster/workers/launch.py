@@ -1,4 +1,4 @@
-"""Running a function on workers with Ray Train, and hearing of their reports as they come."""
+"""Runs a function on workers with Ray Train, and passes their reports on as they come."""
 
 import logging
 import threading
@@ -21,15 +21,19 @@ Report = dict[str, Any]
 OnReport = Callable[[Report], None]
 
 START_ATTEMPTS = 60
-"""Of a minute each: jobs that share a cluster wait for one another's phases to end."""
+"""Attempts to get the workers, of a minute each: jobs that share a cluster wait for one another's
+phases to end."""
 
 
 class PhaseFailedError(RuntimeError):
-    """Workers failed more often than allowed, or say that trying again is of no use."""
+    """A phase failed: its workers died too often, or its loss is not finite."""
 
 
-class ToDriver(ray.train.UserCallback):
-    """Brings what the controller hears to a queue. Must not raise: that would end the run."""
+class _ReportQueue(ray.train.UserCallback):
+    """Puts what Ray Train's controller is told into a queue.
+
+    Its methods must not raise: an error would end the run.
+    """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
@@ -37,11 +41,11 @@ class ToDriver(ray.train.UserCallback):
     def after_report(
         self, run_context: Any, metrics: list[Report], checkpoint: ray.train.Checkpoint | None
     ) -> None:
-        """Every rank reports the same sums, and for itself only what it computes on."""
+        """Passes on the first rank's report: every rank reports the same sums."""
         self._send(metrics[0])
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """A worker died or raised; Ray decides whether the phase is restarted."""
+        """Passes on that workers died or raised; Ray decides whether the phase is restarted."""
         self._send({"failed": {rank: repr(error) for rank, error in worker_exceptions.items()}})
 
     def _send(self, report: Report) -> None:
@@ -53,7 +57,7 @@ class ToDriver(ray.train.UserCallback):
 
 @contextmanager
 def _listening(on_report: OnReport) -> Iterator[Queue]:
-    """A queue whose reports are handed over in a thread, all of them by the end."""
+    """Yields a queue; a thread calls `on_report` with all that is put into it by the end."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     errors: list[Exception] = []
@@ -90,12 +94,12 @@ def run_on_workers(
     """Runs a worker function as one Ray Train run.
 
     Args:
-        function: of one argument, importable by the workers.
-        task: its argument, pickled.
-        name: of the run; the same name and storage go on from its last checkpoint.
-        storage: where its checkpoints go.
-        share: what it takes of the cluster.
-        max_failures: restarts after a worker's death or exception.
+        function: a function of one argument, importable by the workers.
+        task: its argument, which is pickled.
+        name: the run's name; with the same name and storage it goes on from its last checkpoint.
+        storage: the location that its checkpoints are stored in.
+        allocation: the workers.
+        max_failures: how often it is restarted after a worker's death or exception.
         on_report: called in a thread with each report, or with `{"failed": {rank: error}}`.
 
     Raises:
@@ -109,10 +113,7 @@ def run_on_workers(
             scaling_config=ray.train.ScalingConfig(
                 num_workers=allocation.num_workers,
                 use_gpu=allocation.use_gpu,
-                resources_per_worker={
-                    "CPU": allocation.cpus_per_worker,
-                    **({"GPU": 1} if allocation.use_gpu else {}),
-                },
+                resources_per_worker=allocation.resources_per_worker,
             ),
             run_config=ray.train.RunConfig(
                 name=name,
@@ -121,7 +122,7 @@ def run_on_workers(
                 failure_config=ray.train.FailureConfig(
                     max_failures=max_failures, controller_failure_limit=START_ATTEMPTS
                 ),
-                callbacks=[ToDriver(queue)],
+                callbacks=[_ReportQueue(queue)],
             ),
         )
         try:

@@ -15,7 +15,6 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -40,12 +39,9 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     task = TrainTask(
         phase="coarse",
         config=config,
-        data=data.facts,
-        train_shards=data.shards("train"),
-        val_shards=data.shards("val"),
+        data=data,
         start=None,
         loader_processes=0,
-        label_set=PAPER9,
     )
     reports: list[dict[str, Any]] = []
     result = run_on_workers(
@@ -62,7 +58,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     assert load_checkpoint(record.model("coarse")).data == data.facts
     kept = record.storage.list("coarse/epoch_0001")
     assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)
-    read = (*task.train_shards, *task.val_shards)
+    read = (*data.shards("train"), *data.shards("val"))
     assert {path.name for path in (ray_cache / "shards").glob("*.tar")} == {
         f"{shard.sha256}.tar" for shard in read
     }

@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
 
-from cluster.sweep.charts import field_chart
+from cluster.sweep.charts import setting_chart
 from cluster.sweep.report import SweepReport, write_sweep_report
 from cluster.sweep.sweep_record import State, Trial
 from stn_icnn.training.phases import F1_OF_PARTS, LOSS, SelectionMetric
@@ -96,9 +96,7 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
 def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:
     """After one epoch, as the one that was stopped had no more; without repeats, of which it had
     none: over those that came to their end, its size would look the better one."""
-    (axes,) = field_chart(
-        "model.patch_px.eye", SIZE, "val/f1_parts", TRIALS, lambda score: score
-    ).axes
+    (axes,) = setting_chart("model.patch_px.eye", SIZE, F1_OF_PARTS, TRIALS).axes
     (bars,) = axes.containers
     line = bars.lines[0]
     assert list(line.get_xdata()) == [33, 49]
@@ -112,9 +110,7 @@ def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:
 
 def test_where_none_was_stopped_bars_are_of_all_trials_at_their_best() -> None:
     finished = [trial for trial in TRIALS if trial.state == "finished"]
-    (axes,) = field_chart(
-        "model.patch_px.eye", SIZE, "val/f1_parts", finished, lambda score: score
-    ).axes
+    (axes,) = setting_chart("model.patch_px.eye", SIZE, F1_OF_PARTS, finished).axes
     (bars,) = axes.containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx([(0.8 + 0.6 + 0.9) / 3, 0.735])
 
@@ -122,25 +118,21 @@ def test_where_none_was_stopped_bars_are_of_all_trials_at_their_best() -> None:
 def test_many_sizes_are_shown_in_groups() -> None:
     sizes = IntDistribution(33, 129, step=2)
     trials = [trial(i, "finished", i / 10, size=33 + 8 * i) for i in range(7)]
-    chart = field_chart("model.patch_px.eye", sizes, "val/f1_parts", trials, lambda score: score)
+    chart = setting_chart("model.patch_px.eye", sizes, F1_OF_PARTS, trials)
     (bars,) = chart.axes[0].containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx([0.15, 0.5])
 
 
 def test_a_chart_of_nothing_is_a_chart() -> None:
     for name, space in SPACE.items():
-        field_chart(name, space, "val/f1_parts", [trial(0, "failed")], lambda score: score)
+        setting_chart(name, space, F1_OF_PARTS, [trial(0, "failed")])
 
 
 def test_over_a_range_bars_are_of_groups_of_equally_many() -> None:
     trials = [
         replace(trial(i, "finished", i / 10), values={"optim.lr_fine": 10.0**-i}) for i in range(7)
     ]
-    (bars,) = (
-        field_chart("optim.lr_fine", RATE, "val/f1_parts", trials, lambda score: score)
-        .axes[0]
-        .containers
-    )
+    (bars,) = setting_chart("optim.lr_fine", RATE, F1_OF_PARTS, trials).axes[0].containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx([0.45, 0.1])
-    few = field_chart("optim.lr_fine", RATE, "val/f1_parts", trials[:5], lambda score: score)
+    few = setting_chart("optim.lr_fine", RATE, F1_OF_PARTS, trials[:5])
     assert not few.axes[0].containers

@@ -19,7 +19,6 @@ from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_run import Sweep, _describe
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
 from stn_icnn.storage import Folder
 
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}
@@ -114,9 +113,7 @@ class NotTracked:
 def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(
-        TrainConfig(), ("fine",), None, (), (), PAPER9, None, Folder(tmp_path), None, max_failures=0
-    )
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
     trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
     record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
@@ -158,9 +155,7 @@ def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: P
     record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     for number, state in enumerate(("finished", "failed", "running")):
         record.add(replace(done(number, 0.5), state=state))
-    plan = TrialPlan(
-        TrainConfig(), ("fine",), None, (), (), PAPER9, None, Folder(tmp_path), None, max_failures=0
-    )
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
     assert "1 trials are done" in _describe(Sweep(SweepJobConfig(), 3, plan, record, None), 1)
 
 

@@ -292,8 +292,7 @@ def note(n: int, **more) -> dict:
 
 def test_the_outbox_keeps_the_order(store, tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.tracking.outbox.RETRY_AFTER_S", 0)
-    outbox = Outbox(store, tmp_path)
-    outbox.open("job")
+    outbox = Outbox(store, tmp_path, "job")
     store.away, store.refuses = True, (1,)
     for n in range(3):
         outbox.add(note(n))
@@ -304,7 +303,7 @@ def test_the_outbox_keeps_the_order(store, tmp_path, monkeypatch):
 
 
 def test_the_outbox_leaves_a_store_that_failed_alone(store, tmp_path, clock):
-    outbox = Outbox(store, tmp_path)
+    outbox = Outbox(store, tmp_path, "job")
     store.away = True
     for n in range(50):
         outbox.add(note(n))
@@ -317,8 +316,7 @@ def test_the_outbox_leaves_a_store_that_failed_alone(store, tmp_path, clock):
 
 
 def test_the_next_driver_takes_up_what_is_left(store, tmp_path):
-    outbox = Outbox(store, tmp_path / "outbox")
-    outbox.open("job")
+    outbox = Outbox(store, tmp_path / "outbox", "job")
     store.away = True
     outbox.add(note(0, values={"a": math.nan, "b": -math.inf, "c": 0.5}))
     outbox.add(note(1))
@@ -329,8 +327,7 @@ def test_the_next_driver_takes_up_what_is_left(store, tmp_path):
     assert (float(values["b"]), values["c"]) == (-math.inf, 0.5)
 
     store.away = False
-    other = Outbox(store, tmp_path / "outbox")
-    other.open("job", wanted=lambda record: record["n"] == 1)
+    other = Outbox(store, tmp_path / "outbox", "job", wanted=lambda record: record["n"] == 1)
     other.flush()
     assert store.got == [1]
     assert other.undelivered is None
@@ -338,8 +335,7 @@ def test_the_next_driver_takes_up_what_is_left(store, tmp_path):
 
 def test_a_full_disk_does_not_end_training(store, tmp_path):
     (tmp_path / "file").touch()
-    outbox = Outbox(store, tmp_path / "file")  # no folder can be made there
-    outbox.open("job")
+    outbox = Outbox(store, tmp_path / "file", "job")  # no folder can be made there
     store.away = True
     outbox.add(note(0))
     store.away = False

@@ -155,12 +155,9 @@ def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
     return TrainTask(
         phase="end_to_end",
         config=config,
-        data=data.facts,
-        train_shards=data.shards("train"),
-        val_shards=data.shards("val"),
+        data=data,
         start=None,
         loader_processes=0,
-        label_set=PAPER9,
     )
 
 
