@@ -38,14 +38,14 @@ RESULT = Path(__file__).with_name("result.json")
 
 
 def run(groups: Sequence[str], setup: Setup, result: Path) -> bool:
-    """Measures groups, printing and keeping each row as soon as it is there.
+    """Measures groups; prints and writes each row as soon as it is there.
 
-    A group that fails says why and costs no other group's figures.
+    A group that fails is reported with its error, and the others are still measured.
 
     Returns:
         Whether none has failed.
     """
-    kept: dict[str, Any] = {
+    report: dict[str, Any] = {
         "facts": facts(setup.rounds, setup.reference, setup.describe()),
         "rows": [],
         "failed": {},
@@ -55,19 +55,19 @@ def run(groups: Sequence[str], setup: Setup, result: Path) -> bool:
         try:
             for row in GROUPS[name](setup):
                 print(row.to_markdown(), flush=True)
-                kept["rows"].append({"group": name, **row.to_json()})
-                result.write_text(json.dumps(kept, indent=1) + "\n")
+                report["rows"].append({"group": name, **row.to_json()})
+                result.write_text(json.dumps(report, indent=1) + "\n")
         except Exception as error:
             traceback.print_exc()
-            kept["failed"][name] = repr(error)
+            report["failed"][name] = repr(error)
             print(f"\n{name} failed: {error!r}", flush=True)
-    result.write_text(json.dumps(kept, indent=1) + "\n")
-    print("\n" + "\n".join(f"- {name}: {value}" for name, value in kept["facts"].items()))
-    return not kept["failed"]
+    result.write_text(json.dumps(report, indent=1) + "\n")
+    print("\n" + "\n".join(f"- {name}: {value}" for name, value in report["facts"].items()))
+    return not report["failed"]
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line's."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument(
         "--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups of figures"
@@ -83,19 +83,19 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Measures, prints a Markdown table, writes the JSON; exit status 1 if a group failed."""
-    given = parse_arguments()
+    args = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="stn-icnn-bench-") as folder:
         scratch = Path(folder)
         setup = Setup(
-            shards=given.shards or procedural_shards(scratch),
+            shards=args.shards or procedural_shards(scratch),
             scratch=scratch,
-            rounds=given.rounds,
-            reference=given.reference,
-            raw=given.raw,
-            model=given.model,
+            rounds=args.rounds,
+            reference=args.reference,
+            raw=args.raw,
+            model=args.model,
         )
-        whole = run(given.only, setup, given.result)
-    sys.exit(0 if whole else 1)
+        all_succeeded = run(args.only, setup, args.result)
+    sys.exit(0 if all_succeeded else 1)
 
 
 if __name__ == "__main__":

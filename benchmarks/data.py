@@ -1,6 +1,6 @@
-"""How fast a raw CelebAMask-HQ folder is sharded, and its shards are read for training.
+"""Measures how fast a raw CelebAMask-HQ folder is sharded, and its shards read for training.
 
-Each figure stands beside a bound measured in the same run, on one core.
+Each figure is divided by a bound that is measured in the same run, on one core.
 """
 
 import io
@@ -30,7 +30,7 @@ ONCE = "measured once"
 
 
 def data(setup: Setup) -> Iterator[Row]:
-    """Sharding and reading, for a raw folder."""
+    """Yields the figures of sharding and reading a raw folder."""
     if setup.raw is None:
         yield Row(figure="sharding and reading", note="not measured: no raw folder given (RAW=DIR)")
         return
@@ -43,7 +43,7 @@ def data(setup: Setup) -> Iterator[Row]:
 
 
 def bare_sharding(raw: Path, images: Iterable[Path]) -> None:
-    """Only decodes an image and its masks, resizes, and encodes image and labels."""
+    """Decodes images and masks, resizes, and encodes image and labels, and does nothing else."""
     for path in images:
         number = int(path.stem)
         image = Image.open(path).convert("RGB").resize((SIZE_PX, SIZE_PX), IMAGE_FILTER)
@@ -55,7 +55,7 @@ def bare_sharding(raw: Path, images: Iterable[Path]) -> None:
 
 
 def shard(raw: Path, out: Path, workers: int, limit: int) -> tuple[float, float]:
-    """Images a second of the command line, its start included, and MiB of its largest process."""
+    """Shards by the command line; returns images a second, and MiB of its largest process."""
     command = ["-m", "sharding", "celebamask", "--source", str(raw), "--out", str(out)]
     command += ["--workers", str(workers), "--limit", str(limit)]
     weighed: list[float] = []
@@ -88,7 +88,7 @@ def _once(figure: str, ratio: float, absolute: Mapping[str, float]) -> Row:
 
 
 def _reading(out: Path, rounds: int) -> Row:
-    """Reading training batches on one core, by decoding the same alone."""
+    """Compares reading training batches on one core with decoding the same images alone."""
     config = celebamask()
     paths = sorted((out / "train").glob("*.tar"))[:1]
     label_set = load_manifest(out).label_set

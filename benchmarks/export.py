@@ -1,4 +1,4 @@
-"""ONNX Runtime beside PyTorch: time a face, and where their labels agree."""
+"""Compares ONNX Runtime with PyTorch: the time a face takes, and the share of equal labels."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 
 FIGURE = "PyTorch's time / ONNX Runtime's"
 NUM_COMPARED = 100
-"""Faces whose labels are compared, where the test split has so many."""
+"""The most faces of the test split whose labels are compared."""
 
 
 def export(setup: Setup) -> Iterator[Row]:
-    """One face, a batch, and the share of equal labels; on the CPU, in fp32."""
+    """Yields the times of one face and of a batch, and the share of equal labels, on the CPU."""
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         yield Row(figure=FIGURE, note=f"not measured: there is no {' and no '.join(missing)}")
@@ -68,7 +68,7 @@ def _session(model: Checkpoint) -> Any:
 
 
 def _test_faces(setup: Setup) -> Iterator[Tensor]:
-    """`[1, 3, H, W]` uint8, each at its size in the shards."""
+    """Yields faces, uint8 `[1, 3, H, W]`, each at its size in the shards."""
     paths = [str(path) for path in sorted((setup.shards / "test").glob("*.tar"))]
     faces = ShardedFaces(paths, load_manifest(setup.shards).label_set)
     for i in range(min(NUM_COMPARED, len(faces.samples))):
@@ -76,6 +76,6 @@ def _test_faces(setup: Setup) -> Iterator[Tensor]:
 
 
 def _same_labels(parser: FaceParser, session: Any, image: Tensor) -> float:
-    """Share of a face's pixels that have one label."""
+    """Returns the share of a face's pixels that both label alike."""
     labels = session.run(["labels"], {"images": image.numpy()})[0]
     return float((labels == parser.parse_tensor(image).labels.numpy()).mean())

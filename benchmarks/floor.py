@@ -1,4 +1,4 @@
-"""The share of the arithmetic floor that is reached, and where the rest of the time goes."""
+"""Measures the share of the arithmetic floor that is reached, and where other time goes."""
 
 import time
 from collections import defaultdict
@@ -25,13 +25,13 @@ WHERE = {
     "crop and paste": ("grid", "bilinear", "gather", "bmm", "matmul", "max", "masked_fill"),
     "copies": ("copy_", "fill_", "zero_", "clone", "contiguous"),
 }
-"""What an operation belongs to, by the first of these that is in its name."""
+"""The kind of an operation, by the first of these words that its name contains."""
 OTHER = "other operations"
 BETWEEN = "between operations"
 
 
 def floor(setup: Setup) -> Iterator[Row]:
-    """For inference and each phase's step."""
+    """Yields the share for inference and for each phase's step."""
     photos = photographs(setup, setup.batch)
     parser, plain = (make(setup.config, photos) for make in (face_parser, plain_parser))
     flops = sum(forward_flops(setup.config).values())
@@ -65,7 +65,7 @@ def _row(setup: Setup, name: str, work: Work, num: int, flops: int, bf16: bool) 
 
 
 def time_by_part(work: Work) -> dict[str, float]:
-    """Shares of a call's wall time, by operation; what is left lies between the operations."""
+    """Measures the shares of a call's wall time by operation; the rest lies between operations."""
     activities = [ProfilerActivity.CPU]
     if DEVICE.type == "cuda":
         activities.append(ProfilerActivity.CUDA)

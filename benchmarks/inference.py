@@ -1,4 +1,4 @@
-"""Figures of inference: against the authors' pipeline, and the networks' share of the time."""
+"""Compares inference with the authors' pipeline, and measures the networks' share of the time."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +13,7 @@ NO_REFERENCE = "not measured: no checkout of the authors' code was given (REFERE
 
 
 def inference(setup: Setup) -> Iterator[Row]:
-    """One face and a batch, array to label map."""
+    """Yields the figures of one face and of a batch, from array to label map."""
     photos = photographs(setup, setup.batch)
     parser, plain = (make(setup.config, photos) for make in (face_parser, plain_parser))
     authors = Reference(setup.reference) if setup.reference else None
@@ -28,12 +28,12 @@ def inference(setup: Setup) -> Iterator[Row]:
             works["authors"] = partial(authors.parse, some)
         times = in_turn(works, setup.rounds)
         what = "one face" if num == 1 else f"{num} faces at a time"
-        ours = {"FaceParser, ms a face": times.ms("parser", num)}
+        parsing = {"FaceParser, ms a face": times.ms("parser", num)}
         figure = f"{what}: the authors' time / ours"
         if authors is None:
-            yield Row(figure=figure, absolute=ours, note=NO_REFERENCE)
+            yield Row(figure=figure, absolute=parsing, note=NO_REFERENCE)
         else:
-            both = {"authors, ms a face": times.ms("authors", num), **ours}
+            both = {"authors, ms a face": times.ms("authors", num), **parsing}
             yield Row(figure=figure, rounds=times.ratio("authors", "parser"), absolute=both)
         yield Row(
             figure=f"{what}: bare networks' share of the time",

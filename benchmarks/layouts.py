@@ -1,4 +1,4 @@
-"""What the memory layout and the precision of the networks bring."""
+"""Measures what the memory layout and the precision of the networks gain."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ STANDS_FOR = "the coarse network alone"
 
 
 def layouts(setup: Setup) -> Iterator[Row]:
-    """Channels-last by the default layout, bf16 by fp32."""
+    """Yields the ratios of channels-last to the default layout, and of bf16 to fp32."""
     config = setup.config
     plain = replace(config, channels_last=False)
     yield from _rows(setup, "channels-last / the default layout", config, plain)
@@ -44,7 +44,7 @@ def _rows(setup: Setup, name: str, one: TrainConfig, other: TrainConfig) -> Iter
 
 
 def _work(setup: Setup, config: TrainConfig, what: str) -> Work:
-    """A coarse step, or coarse labelling, of a batch in memory."""
+    """Returns a coarse training step, or coarse labelling, of a batch in memory."""
     subject = Training(replace(setup, config=config), "coarse")
     if what == "training":
         return subject.step

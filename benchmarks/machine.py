@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code: machine, versions, commits."""
+"""Collects what a figure depends on beside the code: machine, versions, commits."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "ray", "onnxruntime")
 
 
 def facts(rounds: int, reference: Path | None, data: str) -> dict[str, Any]:
-    """Of this run, plain types.
+    """Returns the facts of this run, as plain types.
 
     Args:
-        rounds: of each figure.
+        rounds: number of rounds of each figure.
         reference: the authors' checkout.
-        data: what faces are read.
+        data: describes the faces that are read.
     """
     gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else None
     return {

@@ -1,4 +1,4 @@
-"""Timing works in turn, and the rows that figures are kept in."""
+"""Times pieces of work in turn, and defines the rows of figures."""
 
 import statistics
 import subprocess
@@ -18,28 +18,28 @@ HEADER = "| figure | ratio | rounds | absolute | note |\n|---|---|---|---|---|"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure."""
+    """One measured figure: a ratio, with what explains it."""
 
     figure: str
     rounds: Sequence[float] = ()
-    """The ratio in each round; none: not measured, the note says why."""
+    """The ratio in each round; empty if it was not measured, for the reason in the note."""
     absolute: Mapping[str, float] = field(default_factory=dict)
     """Times and rates of the sides in this run, by name with unit, for orientation."""
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Shares of a time, by what took it."""
+    """The shares of a time, by the kind of operation that took it."""
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """The median of the rounds."""
+        """The median of the rounds, if it was measured."""
         return statistics.median(self.rounds) if self.rounds else None
 
     def to_json(self) -> dict[str, Any]:
-        """With the median."""
+        """Returns the row as plain types, with the median."""
         return {"figure": self.figure, "ratio": self.ratio, **asdict(self)}
 
     def to_markdown(self) -> str:
-        """A line of the table under `HEADER`."""
+        """Returns the row as a line of the table under `HEADER`."""
         ratio, spread = "-", ""
         if self.rounds:
             ratio = f"{statistics.median(self.rounds):.3g}"
@@ -52,26 +52,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a call of each work, a value a round."""
+    """The seconds of a call of each piece of work, one value for each round."""
 
     seconds: Mapping[str, Sequence[float]]
 
     def ratio(self, one: str, other: str, factor: float = 1.0) -> list[float]:
-        """`factor` times seconds of one by seconds of the other, round by round."""
+        """Divides `factor` times the seconds of one by those of the other, round by round."""
         pairs = zip(self.seconds[one], self.seconds[other], strict=True)
         return [factor * a / b for a, b in pairs]
 
     def ms(self, name: str, num: int = 1) -> float:
-        """Median milliseconds of each of `num` things that a call does."""
+        """Returns the median milliseconds of each of `num` things that a call does."""
         return 1000 * statistics.median(self.seconds[name]) / num
 
     def rate(self, name: str, num: int) -> float:
-        """Median of how many things a second are done, `num` a call."""
+        """Returns the median number of things done a second, `num` of them in a call."""
         return num / statistics.median(self.seconds[name])
 
 
 def in_turn(works: Mapping[str, Work], rounds: int) -> Times:
-    """Times works alternately, each warmed up first: whatever else the machine does hits all."""
+    """Times pieces of work alternately, so that what else the machine does hits all of them."""
     return Times(time_in_turn(works, rounds))
 
 
@@ -85,10 +85,10 @@ memory until it runs another program."""
 
 
 def peak_mib(*arguments: str) -> float:
-    """MiB of the largest process of a Python command line.
+    """Measures the MiB of the largest process of a Python command line.
 
     Raises:
-        RuntimeError: where it fails, with what it said.
+        RuntimeError: the command failed; the message holds the end of its stderr.
     """
     command = [sys.executable, "-c", RUN_AND_WEIGH, sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Does one thing and ends, for its memory to be weighed: `scaling` runs it."""
+"""Parses or trains and ends: `scaling` runs it to measure its memory."""
 
 import argparse
 from dataclasses import replace
@@ -17,18 +17,18 @@ def main() -> None:
     parser.add_argument("px", type=int)
     parser.add_argument("batch", type=int)
     parser.add_argument("micro_batch", type=int)
-    given = parser.parse_args()
+    args = parser.parse_args()
     config = bench_config()
-    optim = replace(config.optim, global_batch=given.batch, micro_batch=given.micro_batch)
+    optim = replace(config.optim, global_batch=args.batch, micro_batch=args.micro_batch)
     config = replace(config, optim=optim)
-    setup = Setup(given.shards, given.shards, 1, config=config, steps=TIMES, image_px=given.px)
-    if given.work == "parse":
-        photos = photographs(setup, given.batch)
+    setup = Setup(args.shards, args.shards, 1, config=config, steps=TIMES, image_px=args.px)
+    if args.work == "parse":
+        photos = photographs(setup, args.batch)
         model = face_parser(config, photos)
         for _ in range(TIMES):
             model.parse_all(photos)
     else:
-        Training(setup, given.work).from_shards()
+        Training(setup, args.work).from_shards()
 
 
 if __name__ == "__main__":

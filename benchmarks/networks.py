@@ -1,4 +1,4 @@
-"""The bare networks as the parser runs them, their arithmetic, and the device's peak."""
+"""Runs the bare networks as the parser does; measures their arithmetic and the device's peak."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ Inputs = list[tuple[nn.Module, Tensor]]
 
 
 def recorded(parser: FaceParser, photos: Sequence[NDArray[np.uint8]]) -> Work:
-    """Runs the networks on what the parser gave them for these photographs, and nothing else.
+    """Returns work that runs the networks alone, on their inputs for these photographs.
 
-    The same modules, inputs in the same layout, the same autocast.
+    Modules, inputs, their memory layout and autocast are those of the parser.
     """
     calls: list[tuple[nn.Module, tuple[Tensor, ...], bool]] = []
 
@@ -52,7 +52,7 @@ def recorded(parser: FaceParser, photos: Sequence[NDArray[np.uint8]]) -> Work:
 
 
 def inputs_of(model: STNiCNN, num: int) -> dict[Network, Inputs]:
-    """The networks, each with random input as `num` faces make it."""
+    """Returns the networks, each with random input of the size that `num` faces make."""
     px = model.config.coarse_px
     fine = []
     for name, network in model.fine.items():
@@ -68,7 +68,7 @@ def inputs_of(model: STNiCNN, num: int) -> dict[Network, Inputs]:
 
 
 def forward_flops(config: TrainConfig) -> dict[Network, int]:
-    """Floating point operations a face, forward; a multiplication and an addition are two."""
+    """Counts each network's floating point operations a face, forward; a multiply-add is two."""
     model = build_model(config.model).to(DEVICE).eval()
     found: dict[Network, int] = {}
     for name, calls in inputs_of(model, 1).items():
@@ -87,7 +87,7 @@ def step_flops(config: TrainConfig, phase: PhaseName) -> int:
 
 
 def matrix_product(bf16: bool) -> tuple[Work, int]:
-    """A large product in the networks' precision, and its floating point operations."""
+    """Returns a large matrix product in the networks' precision, and its number of operations."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     a = torch.rand(MATRIX, MATRIX, device=DEVICE).to(dtype)
     b = torch.rand(MATRIX, MATRIX, device=DEVICE).to(dtype)

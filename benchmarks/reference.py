@@ -1,7 +1,7 @@
-"""The authors' released code, imported from a checkout and run as its scripts run it.
+"""Runs the authors' released code, imported from a checkout, as its scripts run it.
 
-Nothing of it is part of this project. Its scripts need a data set and more libraries at import, so
-its networks and its warping are called here, in the scripts' order.
+None of that code is part of this project. Its scripts need a data set and more libraries at import,
+so its networks and its warping are called here, in the scripts' order.
 """
 
 import importlib.util
@@ -25,17 +25,17 @@ FILES = ("icnnmodel", "model", "helper_funcs")
 COARSE_PX, CANVAS_PX, WINDOW_PX = 128, 1024, 81
 NUM_CLASSES = 9
 LR_COARSE, LR_FINE = 0.0009, 0.0025
-"""Of the commands in its README; the other networks' rates of the last phase are 0 there, though
-they are computed, differentiated and stepped."""
+"""The learning rates of the commands in its README. In the last phase those of the other networks
+are 0, though they are computed, differentiated and stepped."""
 
 
 def load(checkout: Path) -> SimpleNamespace:
-    """Its modules by name; they find each other, and nobody else finds them.
+    """Imports its modules, by name, so that they find each other and no other code finds them.
 
     One imports torchvision for a variant that is not used here: a stub will do.
 
     Raises:
-        FileNotFoundError: where the checkout lacks one.
+        FileNotFoundError: the checkout lacks a module.
     """
     before = dict(sys.modules)
     if importlib.util.find_spec("torchvision") is None:
@@ -59,7 +59,7 @@ def _imported(name: str, checkout: Path) -> ModuleType:
 
 
 class Reference:
-    """Its pipeline with random weights, and its training steps on batches in memory."""
+    """The authors' pipeline with random weights, and their training steps on batches in memory."""
 
     def __init__(self, checkout: Path) -> None:
         self.code = load(checkout)
@@ -70,7 +70,7 @@ class Reference:
         self._aim_cropper()
 
     def _aim_cropper(self) -> None:
-        """Theta of windows of 81 px near the middle of the canvas, as a trained cropper's."""
+        """Sets theta to windows of 81 px near the middle of the canvas, as a trained cropper's."""
         last = [m for m in self.select.modules() if isinstance(m, nn.Conv2d)][-1]
         assert last.bias is not None
         with torch.no_grad():
@@ -78,12 +78,12 @@ class Reference:
             last.bias.fill_(math.atanh((WINDOW_PX - 1) / (CANVAS_PX - 1)))
 
     def networks(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """All it has."""
+        """Returns the coarse, the selecting and the fine network."""
         return self.coarse, self.select, self.fine
 
     @torch.no_grad()
     def parse(self, photos: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Photographs of one size, `[H, W, 3]`, as one batch to label maps `[N, H, W]`."""
+        """Parses photographs of one size, uint8 `[H, W, 3]`, in one batch: uint8 `[N, H, W]`."""
         for network in self.networks():
             network.eval()
         image, canvas = _prepared(photos)
@@ -101,7 +101,7 @@ class Reference:
         return np.asarray(labels.cpu().numpy())
 
     def coarse_step(self, photos: Sequence[NDArray[np.uint8]]) -> Work:
-        """A step of its first stage: `train_stage1.py`, nothing read or augmented."""
+        """Returns a step of `train_stage1.py`, its first stage, without reading or augmenting."""
         image, _ = _prepared(photos)
         one_hot = _one_hot(len(photos), COARSE_PX)
         optimizer = torch.optim.Adam(self.coarse.parameters(), LR_COARSE)
@@ -117,7 +117,7 @@ class Reference:
         return step
 
     def end_to_end_step(self, photos: Sequence[NDArray[np.uint8]]) -> Work:
-        """A step of its last stage: `3_end2end_tunning_all.py`, nothing read or augmented."""
+        """Returns a step of `3_end2end_tunning_all.py`, its last stage, without reading images."""
         image, canvas = _prepared(photos)
         one_hot = _one_hot(len(photos), CANVAS_PX)
         rates = zip(self.networks(), (0.0, 0.0, LR_FINE), strict=True)
@@ -142,9 +142,9 @@ class Reference:
 
 
 def _prepared(photos: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
-    """Its network's input and its canvas: `[N, 3, 128, 128]`, `[N, 3, 1024, 1024]`, in [0, 1].
+    """Makes its input `[N, 3, 128, 128]` and canvas `[N, 3, 1024, 1024]`, float32 in [0, 1].
 
-    What its transforms do through Pillow, in fewer operations.
+    It does what the authors' transforms do through Pillow, in fewer operations.
     """
     pixels = torch.from_numpy(np.stack(photos)).to(DEVICE).permute(0, 3, 1, 2).float() / 255
     side = (COARSE_PX, COARSE_PX)
@@ -156,7 +156,7 @@ def _prepared(photos: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
 
 
 def _one_hot(num: int, px: int) -> Tensor:
-    """A truth of rectangles, a class each: `[num, 9, px, px]` float32."""
+    """Makes a truth of rectangles, one for each class: float32 `[num, 9, px, px]`."""
     labels = torch.arange(px, device=DEVICE) * NUM_CLASSES // px
     one_hot = F.one_hot(labels, NUM_CLASSES).T.float()[None, :, None]
     return one_hot.expand(num, NUM_CLASSES, px, px).contiguous()

@@ -1,4 +1,4 @@
-"""What a face costs by image, number at a time, patches and parts; and memory."""
+"""Measures a face's time by image size, batch, patch size and parts; and memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from stn_icnn.studies.timing import Work
 IMAGE_PX = (512, 256, 1024)
 BATCHES = (1, 4, 16)
 PATCH_PX = (81, 41, 121)
-"""The first of each is what the others are divided by."""
+"""The sizes that are compared; the others are divided by the first of each."""
 MEMORY = {
     "parsing one face": ("parse", 512, 1, 0),
     "parsing 16 faces at a time": ("parse", 512, 16, 0),
@@ -27,11 +27,11 @@ MEMORY = {
     "training, end_to_end, batches of 64": ("end_to_end", 512, 64, 0),
     "training, end_to_end, batches of 64 in pieces of 16": ("end_to_end", 512, 64, 16),
 }
-"""Arguments of `benchmarks.memory`."""
+"""The arguments of `benchmarks.memory` for each case."""
 
 
 def scaling(setup: Setup) -> Iterator[Row]:
-    """Inference, each measured beside the first of its kind; then memory."""
+    """Yields the times of inference, each by the first of its kind, and then the memory."""
     config = setup.config
     yield from _compare(setup, {f"{px} px": (_parsing(setup, config, 1, px), 1) for px in IMAGE_PX})
     yield from _compare(
@@ -47,10 +47,10 @@ def scaling(setup: Setup) -> Iterator[Row]:
 
 
 def _by_parts(setup: Setup) -> dict[str, tuple[Work, int]]:
-    """The bare fine networks of all parts, and of fewer."""
+    """Returns work for the bare fine networks of all parts, and of fewer."""
     model = plain_parser(setup.config, photographs(setup, 1)).model
     inputs = inputs_of(model, 1)["fine"]
-    works = {}
+    works: dict[str, tuple[Work, int]] = {}
     for start, name in enumerate(model.fine):
         parts = model.label_set.parts_of_network
         num_parts = sum(len(parts[left]) for left in list(model.fine)[start:])

@@ -1,4 +1,4 @@
-"""What is measured: faces, a parser, a phase's training; sizes as in the preset that is benched."""
+"""The subjects of measurements: faces, a parser, a phase's training, in a preset's sizes."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -29,21 +29,21 @@ from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import Progress
 
 NUM_FACES = 32
-"""Procedural ones, three fifths of them for training."""
+"""The number of procedural faces, three fifths of which are for training."""
 BATCH = 16
 STEPS = 16
 FACTS = DataFacts(dataset="bench", fingerprint="", scale_px=1024, scale_fit="at_most")
 
 
 def bench_config() -> TrainConfig:
-    """The paper's HELEN: six windows and patches of 81 px; the authors' batch of 16."""
+    """Returns the paper's HELEN preset, six windows and patches of 81 px, in batches of 16."""
     config = PRESETS["helen"]()
     return replace(config, optim=replace(config.optim, global_batch=BATCH))
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the groups of figures share. Picklable: processes are given it."""
+    """The settings that all groups of figures share; it can be pickled, for other processes."""
 
     shards: Path
     """A sharded data set."""
@@ -55,30 +55,30 @@ class Setup:
     raw: Path | None = None
     """A folder in CelebAMask-HQ's layout."""
     model: Path | None = None
-    """A trained one, for `export`; random weights if None."""
+    """A trained model for `export`; None measures random weights."""
     config: TrainConfig = field(default_factory=bench_config)
     steps: int = STEPS
-    """Steps of a round of training."""
+    """The number of steps of a round of training."""
     image_px: int = 512
-    """Side of the photographs that are parsed."""
+    """The side of the photographs that are parsed."""
     batch: int = BATCH
-    """Photographs parsed at a time."""
+    """The number of photographs parsed at a time."""
 
     def describe(self) -> str:
-        """The faces."""
+        """Describes the faces in a word, with the start of their fingerprint."""
         manifest = load_manifest(self.shards)
         return f"{manifest.dataset}, {manifest.fingerprint[:12]}"
 
 
 def procedural_shards(scratch: Path) -> Path:
-    """A few drawn faces at 512 x 512, sharded."""
+    """Draws a few faces at 512 x 512, shards them and returns the folder."""
     write_faces("celebamask", NUM_FACES, scratch / "raw")
     build(scratch / "raw", scratch / "shards", Recipe(layout="celebamask"))
     return scratch / "shards"
 
 
 def train_faces(setup: Setup, num: int, with_labels: bool = True) -> ShardedFaces:
-    """So many faces of the training split, augmented; the same ones again if there are fewer."""
+    """Returns `num` augmented faces of the training split, which repeat if there are fewer."""
     paths = [str(path) for path in sorted((setup.shards / "train").glob("*.tar"))]
     label_set, augment = load_manifest(setup.shards).label_set, setup.config.augment
     faces = ShardedFaces(paths, label_set, augment=augment, with_labels=with_labels)
@@ -87,7 +87,7 @@ def train_faces(setup: Setup, num: int, with_labels: bool = True) -> ShardedFace
 
 
 def photographs(setup: Setup, num: int, px: int | None = None) -> list[NDArray[np.uint8]]:
-    """Faces as squares, `[px, px, 3]` RGB."""
+    """Returns `num` faces as square photographs, uint8 `[px, px, 3]` RGB."""
     side = px or setup.image_px
     faces = train_faces(setup, num)
     images = (Image.fromarray(_pixels(faces, i)) for i in range(num))
@@ -99,7 +99,7 @@ def _pixels(faces: ShardedFaces, index: int) -> NDArray[np.uint8]:
 
 
 def checkpoint(config: TrainConfig) -> Checkpoint:
-    """Untrained, but sure of its labels, so that there is something to paste."""
+    """Builds an untrained model that is sure of its labels, so that there is something to paste."""
     torch.manual_seed(0)
     model = build_model(config.model).eval()
     with torch.no_grad():
@@ -112,27 +112,26 @@ def checkpoint(config: TrainConfig) -> Checkpoint:
 
 
 def face_parser(config: TrainConfig, photos: Sequence[NDArray[np.uint8]]) -> FaceParser:
-    """A parser that finds something in these photographs."""
+    """Builds a parser and asserts that it labels something in the first photograph."""
     parser = FaceParser(checkpoint(config), DEVICE)
     assert parser.parse(photos[0]).labels.any(), "a parser that finds nothing pastes nothing"
     return parser
 
 
 def plain_parser(config: TrainConfig, photos: Sequence[NDArray[np.uint8]]) -> FaceParser:
-    """The same without threads side by side: one operation after another, as they are told apart
-    from one another."""
+    """Builds the same parser without threads: a profile then tells operations from one another."""
     parser = face_parser(config, photos)
     parser.model.execution = replace(parser.model.execution, threads=None)
     return parser
 
 
 class Training:
-    """A phase's training, fresh, on the first few batches of the training split.
+    """A phase's training from its start, on the first few batches of the training split.
 
     Args:
-        setup: faces, config, number of steps.
-        phase: to be trained.
-        context: the process's place among others.
+        setup: faces, config and number of steps.
+        phase: the phase that is trained.
+        context: the process's rank among others; alone by default.
     """
 
     def __init__(self, setup: Setup, phase: PhaseName, context: TrainContext | None = None) -> None:
@@ -158,29 +157,29 @@ class Training:
         self.memory = replace(next(self._load()).to(context.device), augmentation=None)
 
     def _load(self) -> Iterator[Batch]:
-        """This process' share of the batches."""
+        """Loads this process's part of the batches."""
         starts = range(0, self.num_images, self.batch)
         plan = [[Request(i) for i in range(at, at + self.batch)] for at in starts]
         context = self.run.context
         return load_batches(self.run.train_faces, plan, context.rank, context.world_size)
 
     def from_shards(self) -> None:
-        """An epoch of a few batches, read and augmented, as training does it."""
+        """Trains for an epoch of a few batches, read and augmented as training does it."""
         metrics = train_epoch(self.run, self.state, self.module)
         self.wait_shares.append(metrics["train/data_wait_fraction"])
         self.state.epoch, self.state.progress = self.state.epoch + 1, Progress()
 
     def read(self) -> None:
-        """Only reads what `from_shards` reads."""
+        """Reads the batches of `from_shards` and does nothing with them."""
         for _ in self._load():
             pass
 
     def step(self) -> None:
-        """A step on the batch in memory, not augmented."""
+        """Trains for a step on the batch in memory, not augmented."""
         world_size, optim = self.run.context.world_size, self.run.config.optim
         train_step(self.module, self.state.optimizer, self.memory, self.batch, world_size, optim)
 
     def from_memory(self) -> None:
-        """As many steps as `from_shards` makes."""
+        """Trains for as many steps as `from_shards`, on the batch in memory."""
         for _ in range(self.steps):
             self.step()

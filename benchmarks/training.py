@@ -1,4 +1,4 @@
-"""Figures of training: against the authors' steps, and what reading and augmenting cost."""
+"""Compares training with the authors' steps, and measures what reading and augmenting cost."""
 
 import statistics
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from benchmarks.inference import NO_REFERENCE
 from benchmarks.measure import Row, Times, in_turn
 from benchmarks.reference import Reference
 from benchmarks.subjects import Setup, photographs
-from benchmarks.team import team, usual_workers
+from benchmarks.worker_group import default_num_workers, start_workers
 from stn_icnn.studies.timing import Work
 from stn_icnn.training.phases import MODEL_PHASES
 
 
 def training(setup: Setup) -> Iterator[Row]:
-    """Each phase read from shards and augmented, beside fed from memory and the authors' step."""
+    """Compares each phase's rate from augmented shards with that from memory and the authors'."""
     photos = photographs(setup, setup.config.optim.global_batch)
     steps: dict[str, Work] = {}
     if setup.reference is not None:
@@ -24,11 +24,12 @@ def training(setup: Setup) -> Iterator[Row]:
         steps["end_to_end"] = authors.end_to_end_step(photos)
     num_images = setup.steps * setup.config.optim.global_batch
     for phase in MODEL_PHASES:
-        with team(setup, phase, usual_workers(setup), torch.get_num_threads()) as ours:
+        num_workers = default_num_workers(setup)
+        with start_workers(setup, phase, num_workers, torch.get_num_threads()) as group:
             works = {
-                "shards": ours.work("from_shards"),
-                "memory": ours.work("from_memory"),
-                "reading": ours.work("read"),
+                "shards": group.work("from_shards"),
+                "memory": group.work("from_memory"),
+                "reading": group.work("read"),
             }
             if phase in steps:
                 works["authors"] = steps[phase]
@@ -42,7 +43,7 @@ def training(setup: Setup) -> Iterator[Row]:
                 "from shards, images/s": times.rate("shards", num_images),
                 "from memory, images/s": times.rate("memory", num_images),
                 "reading, share of the cores": statistics.median(times.ratio("reading", "shards")),
-                "data_wait_fraction": statistics.median(ours.wait_shares[-setup.rounds :]),
+                "data_wait_fraction": statistics.median(group.wait_shares[-setup.rounds :]),
             },
         )
 

@@ -1,4 +1,4 @@
-"""`python -m sharding`."""
+"""Runs the command line, as `python -m sharding`."""
 
 import sys
 

@@ -5,7 +5,9 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sharding.manifest import MANIFEST, Manifest
@@ -26,7 +28,7 @@ from stn_icnn.progress import progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 1 if `verify` finds faults, 2 on an error."""
+    """Runs one command and returns the exit status: 1 if `verify` finds faults, 2 on an error."""
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args) or 0)
@@ -55,23 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("faces", help="draw procedural faces in a raw layout")
     raw_faces.add_arguments(command)
     command.set_defaults(run=raw_faces.run)
-    command = commands.add_parser("verify", help="re-read every shard; exit 1 if any is faulty")
-    command.add_argument("out", metavar="OUT", help="a folder or s3://bucket/prefix")
-    command.set_defaults(run=_run_verify)
-    command = commands.add_parser("inspect", help="counts, class balance, sizes, a contact sheet")
-    command.add_argument("out", metavar="OUT", help="a folder or s3://bucket/prefix")
+    for name, run, what in (
+        ("verify", _run_verify, "re-read every shard; exit 1 if any is faulty"),
+        ("inspect", _run_inspect, "counts, class balance, sizes, a contact sheet"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("out", metavar="OUT", help="a folder or s3://bucket/prefix")
+        command.set_defaults(run=run)
     command.add_argument(
         "--sheet",
         metavar="FILE",
         default="contact-sheet.png",
         help="where the contact sheet goes, a path or s3://bucket/key (default: %(default)s)",
     )
-    command.set_defaults(run=_run_inspect)
     return parser
 
 
 def add_build_commands(parser: argparse.ArgumentParser) -> Any:
-    """Gives a parser a command a layout; returns argparse's collection of them."""
+    """Adds a command for each layout to a parser and returns argparse's collection of them."""
     commands = parser.add_subparsers(dest="command", required=True)
     for layout in LAYOUTS:
         command = commands.add_parser(layout, help=f"shard the raw {layout} data set")
@@ -83,27 +86,11 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--source", required=True, metavar="RAW", help="raw data set: folder or s3://bucket/prefix")
     add("--out", required=True, metavar="OUT", help="shards: folder or s3://bucket/prefix")
-    add(
-        "--split",
-        default="paper",
-        metavar="paper|official|FILE",
-        help='a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: paper)',
-    )
+    rules = 'a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: paper)'
+    add("--split", default="paper", metavar="paper|official|FILE", help=rules)
     add("--limit", type=int, metavar="N", help="take about N images, from every split its share")
-    add(
-        "--shard-size",
-        type=int,
-        default=SHARD_SIZE,
-        metavar="N",
-        help="images a shard (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of the shuffle behind CelebAMask-HQ's paper split (default: %(default)s)",
-    )
+    _add_number(command, "--shard-size", SHARD_SIZE, "images a shard")
+    _add_number(command, "--seed", 0, "of the shuffle behind CelebAMask-HQ's paper split")
     add(
         "--known-defects",
         choices=("drop", "keep"),
@@ -111,38 +98,33 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
         help="CelebAMask-HQ's defective faces and the second of its duplicates are rejected, or "
         "kept, duplicates in one split (default: %(default)s)",
     )
-    add(
-        "--max-rejected",
-        type=float,
-        default=MAX_REJECTED,
-        metavar="SHARE",
-        help="fail when more than this share of the images is rejected (default: %(default)s)",
-    )
+    rejected = "fail when more than this share of the images is rejected"
+    _add_number(command, "--max-rejected", MAX_REJECTED, rejected, "SHARE")
+
+
+def _add_number(
+    command: argparse.ArgumentParser, option: str, default: float, what: str, metavar: str = "N"
+) -> None:
+    """Adds an option that takes a number of its default's type."""
+    text = f"{what} (default: %(default)s)"
+    command.add_argument(option, type=type(default), default=default, metavar=metavar, help=text)
 
 
 def run_build(args: argparse.Namespace, map_tasks: MapTasks) -> Manifest:
-    """Shards the data set of `add_build_commands`, showing progress and what came of it."""
+    """Shards a data set, showing progress and a summary.
+
+    Args:
+        args: the arguments that `add_build_commands` describes.
+        map_tasks: runs the tasks.
+    """
 
     def with_progress(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
-        num_items = sum(len(task.items) for task in tasks)
-        done = map_tasks(write, tasks)
-        return progress(
-            done,
-            num_items,
-            "image",
-            count=lambda record: record.num_items,
-            was_there=lambda record: record.was_there,
-        )
+        total = sum(len(task.items) for task in tasks)
+        num_items, was_there = attrgetter("num_items"), attrgetter("was_there")
+        return progress(map_tasks(write, tasks), total, "image", num_items, was_there)
 
-    recipe = Recipe(
-        layout=args.command,
-        split=args.split,
-        limit=args.limit,
-        shard_size=args.shard_size,
-        seed=args.seed,
-        known_defects=args.known_defects,
-        max_rejected=args.max_rejected,
-    )
+    settings = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "layout"}
+    recipe = Recipe(layout=args.command, **settings)
     was_there = open_location(args.out).exists(MANIFEST)
     manifest = build(args.source, args.out, recipe, with_progress)
     if was_there:

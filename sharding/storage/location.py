@@ -1,4 +1,4 @@
-"""Storage locations by their addresses: a folder, or `s3://bucket/prefix`."""
+"""Opens storage locations by their addresses: a folder, or `s3://bucket/prefix`."""
 
 from pathlib import Path
 from typing import BinaryIO

@@ -1,4 +1,4 @@
-"""The storage location in an S3 bucket.
+"""Reads and writes files in an S3 bucket.
 
 boto3 is imported here alone, and only when a bucket is used. Credentials, region and a custom
 endpoint come from its own variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...).
@@ -19,17 +19,17 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 T = TypeVar("T")
 
 READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
-"""Bytes of a range request: of the first after a jump (a sample or two), and the most of a later
-one, as they double from request to request while reading goes straight on."""
+"""Bytes of the first range request after a jump (a sample or two), and the most of a later one:
+requests double while reading goes straight on."""
 
 CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 30
 
 REQUEST_ATTEMPTS: Final = 10
-"""Tries of a request, with back-off: a server may be away for about ten seconds."""
+"""Attempts at a request, with back-off: a server may be away for about ten seconds."""
 
 BODY_ATTEMPTS: Final = 4
-"""Tries of a download that breaks off: boto3 retries requests, but not their bodies."""
+"""Attempts at a download that breaks off: boto3 retries requests, but not their bodies."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Bucket:
         return f"{self.prefix}/{path}".strip("/")
 
     def _call(self, path: str, request: Callable[[Any, dict[str, str]], T]) -> T:
-        """Runs `request(client, {Bucket, Key})`, and has its errors name the object."""
+        """Runs `request(client, {Bucket, Key})`; an error becomes an OSError with the address."""
         from botocore import exceptions
 
         at = {"Bucket": self.bucket, "Key": self._key(path)}
@@ -178,7 +178,7 @@ _ERRORS: Final[dict[str, type[OSError]]] = {
 
 
 class _RangeReader(io.RawIOBase):
-    """An object as a seekable file, which is read ahead by range requests."""
+    """A seekable file over an object, which is read ahead by range requests."""
 
     def __init__(self, bucket: Bucket, path: str, *, size: int, etag: str) -> None:
         self._bucket, self._path, self._size, self._etag = bucket, path, size, etag
@@ -221,7 +221,7 @@ class _RangeReader(io.RawIOBase):
 
 
 _CLIENT_LOCK: Final = threading.Lock()
-"""A client serves many threads, but boto3 can't make several at once."""
+"""Guards the making of clients: one serves many threads, but boto3 can't make several at once."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -244,7 +244,7 @@ def _client(process_id: int) -> Any:
 
 
 def _refuse_cut_off(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    """Has an answer that lost its whole body tried again: boto3 takes it for an empty listing."""
+    """Marks an answer that lost its whole body as failed; to boto3 it is an empty listing."""
     has_body = operation_model.http["method"] in ("GET", "POST")
     if has_body and response_dict["status_code"] == 200 and response_dict["body"] == b"":
         response_dict["status_code"] = 500

@@ -1,6 +1,6 @@
-"""Processes that train together as a job's workers do: real processes, real gradients' sums.
+"""Starts processes that train together as a job's workers do, with real sums of gradients.
 
-They live as long as a measurement and work in turn with others, each time a round.
+They live as long as a measurement and take turns with other work, a round each time.
 """
 
 import multiprocessing
@@ -28,8 +28,8 @@ from stn_icnn.training.phases import PhaseName
 TIMEOUT = timedelta(minutes=5)
 
 
-def usual_workers(setup: Setup) -> int:
-    """As many as a job on this machine has if nothing is said."""
+def default_num_workers(setup: Setup) -> int:
+    """Returns the number of workers that a job on this machine has by default."""
     if DEVICE.type == "cuda":
         return 1
     return max(
@@ -38,20 +38,21 @@ def usual_workers(setup: Setup) -> int:
 
 
 class BenchContext(RayContext):
-    """A worker's wrapping and sums, without Ray around it."""
+    """A context that wraps models and sums as a worker's does, without Ray."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size, self.device = rank, world_size, DEVICE
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Nobody listens."""
+        """Discards the report."""
 
 
-class Team:
-    """Workers of one phase, the cores shared out among them.
+class WorkerGroup:
+    """The workers of one phase.
 
     Attributes:
-        wait_shares: what the first worker waited for data, as a share of each round from shards.
+        wait_shares: by round from shards, the share of its time that the first worker waited for
+            data.
     """
 
     def __init__(self, connections: list[Connection]) -> None:
@@ -59,12 +60,12 @@ class Team:
         self.wait_shares: list[float] = []
 
     def work(self, name: str) -> Work:
-        """A round of a method of `Training`, by all."""
+        """Returns work in which all workers call a method of `Training` once."""
 
         def round_of_all() -> None:
             for connection in self._connections:
                 connection.send(name)
-            # EOFError where a worker has died: its traceback is printed
+            # This raises EOFError if a worker has died, which prints its traceback.
             waited = [connection.recv() for connection in self._connections]
             if name == "from_shards":
                 self.wait_shares.append(waited[0])
@@ -73,20 +74,23 @@ class Team:
 
 
 @contextmanager
-def team(setup: Setup, phase: PhaseName, world_size: int, cores: int) -> Iterator[Team]:
-    """Starts workers with a share each of some cores, in the environment that a job's have."""
+def start_workers(
+    setup: Setup, phase: PhaseName, world_size: int, cores: int
+) -> Iterator[WorkerGroup]:
+    """Starts workers that divide some cores among them, in the environment of a job's workers."""
     spawn = multiprocessing.get_context("spawn")
     connections, processes = [], []
     with TemporaryDirectory() as folder, patch.dict(os.environ, KEEP_MEMORY):
         try:
             for rank in range(world_size):
-                ours, theirs = spawn.Pipe()
-                arguments = (setup, phase, rank, world_size, cores, f"file://{folder}/met", theirs)
+                parent_end, worker_end = spawn.Pipe()
+                init_method = f"file://{folder}/rendezvous"
+                arguments = (setup, phase, rank, world_size, cores, init_method, worker_end)
                 processes.append(spawn.Process(target=_worker, args=arguments, daemon=True))
                 processes[-1].start()
-                theirs.close()
-                connections.append(ours)
-            yield Team(connections)
+                worker_end.close()
+                connections.append(parent_end)
+            yield WorkerGroup(connections)
         finally:
             for process in processes:
                 process.terminate()
@@ -99,14 +103,14 @@ def _worker(
     rank: int,
     world_size: int,
     cores: int,
-    meet_at: str,
+    init_method: str,
     parent: Connection,
 ) -> None:
-    """Does a round of what it is told, with its share of the cores."""
+    """Calls the methods of `Training` that the parent names, on its part of the cores."""
     torch.set_num_threads(max(1, cores // world_size))
     if world_size > 1:
         dist.init_process_group(
-            "gloo", init_method=meet_at, rank=rank, world_size=world_size, timeout=TIMEOUT
+            "gloo", init_method=init_method, rank=rank, world_size=world_size, timeout=TIMEOUT
         )
     subject = Training(setup, phase, BenchContext(rank, world_size))
     while name := parent.recv():
