@@ -1,4 +1,4 @@
-"""Measured ratios of this code on this machine: `make bench`. See README.md beside it."""
+"""Measures ratios of this code on this machine: `make bench`. See README.md beside it."""
 
 import argparse
 import json
