@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cluster.config import LocationsConfig, ScalingConfig
 from cluster.storage.datasets import ShardedData
-from cluster.storage.locations import resolve_storage
+from cluster.storage.job_locations import resolve_storage
 from cluster.tracking.tracker import Tracker
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.storage.locations import writable_location
+from cluster.storage.job_locations import writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.manifest import PARTS_FOLDER

@@ -15,7 +15,7 @@ import torch
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParsingJobConfig, ScalingConfig
-from cluster.storage.locations import writable_location
+from cluster.storage.job_locations import writable_location
 from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers

@@ -42,7 +42,7 @@ class ShardedData:
 
     @property
     def facts(self) -> DataFacts:
-        """The facts about the data set that a model must remember."""
+        """The facts about the data set that a model file states."""
         scale = self.manifest.scale
         return DataFacts(
             dataset=self.name,
@@ -74,7 +74,7 @@ class ShardedData:
 
 
 def demo_data(storage: StorageLocation) -> ShardedData:
-    """Draws procedural faces in HELEN's layout and shards them, unless it has been done."""
+    """Returns the demo's data set; draws and shards it in the storage where it is not there yet."""
     out = storage.child(f"demo-faces-{DEMO_FACES}-v{FORMAT_VERSION}")
     if not out.exists(MANIFEST):
         with tempfile.TemporaryDirectory() as raw:

@@ -13,7 +13,7 @@ from stn_icnn.storage import StorageLocation
 
 
 def write_record(storage: StorageLocation, file: str, content: Any) -> None:
-    """Writes a record; it is of types that JSON holds."""
+    """Writes a record, whose content is of types that JSON holds."""
     storage.write(file, json.dumps(content, indent=1).encode())
 
 
@@ -37,14 +37,14 @@ def create_or_load(
     """Writes the record of a run that is new; loads and compares that of a run that goes on.
 
     Args:
-        storage: the run's own.
+        storage: the location of the run.
         file: name of the record in it.
-        content: of a new record; of types that JSON holds. Its `config` is a `TrainConfig`, which
-            an earlier version of this program may have written with fewer fields.
+        content: content of a new record, of types that JSON holds. Its `config` is a `TrainConfig`,
+            which an earlier version of this program may have written with fewer fields.
         settings: names of the entries that must be the same when the run goes on; None: all.
 
     Returns:
-        What the record holds.
+        The content of the record.
 
     Raises:
         ValueError: naming the settings in which the run was started otherwise.
@@ -54,42 +54,42 @@ def create_or_load(
         return as_stored(content)
     earlier: dict[str, Any] = read_record(storage, file)
     names = list(content) if settings is None else settings
-    ours, theirs = _with_whole_config(content), _with_whole_config(earlier)
+    given, stored = _with_all_fields(content), _with_all_fields(earlier)
     require_same_settings(
         f"the run at {storage.url}",
-        {name: ours[name] for name in names},
-        {name: theirs.get(name) for name in names},
+        {name: given[name] for name in names},
+        {name: stored.get(name) for name in names},
     )
     return earlier
 
 
 def require_same_settings(
     started: str,
-    ours: Mapping[str, Any],
-    theirs: Mapping[str, Any],
+    given: Mapping[str, Any],
+    stored: Mapping[str, Any],
     *,
     path: str = "",
     option: str = "--run-name",
 ) -> None:
-    """Refuses to go on with what was started with other settings.
+    """Refuses to go on with a run, sweep or parsing that was started with other settings.
 
     Args:
-        started: what it is, and where.
-        ours: the settings that are given now, nested.
-        theirs: the settings that it was started with.
-        path: of the settings in the whole, with a dot at its end.
-        option: with another value of which the new settings can be used.
+        started: what was started, and where, as the message begins.
+        given: the settings that are given now, nested.
+        stored: the settings that it was started with.
+        path: the dotted name of the group that the settings are in, with a dot at its end.
+        option: the option that names what was started; with another value, a new one is started.
 
     Raises:
         ValueError: naming each setting that differs with both values, and what to do.
     """
-    if changed := differences(as_stored(ours), as_stored(theirs), path):
+    if changed := differences(as_stored(given), as_stored(stored), path):
         raise ValueError(
             f"{started} was started with other settings ({'; '.join(changed)}): repeat them to go "
             f"on with it, or give another {option}"
         )
 
 
-def _with_whole_config(content: Mapping[str, Any]) -> dict[str, Any]:
+def _with_all_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a record whose `config` has all fields, whichever version wrote it."""
     return {**content, "config": to_dict(from_stored(content["config"]))}

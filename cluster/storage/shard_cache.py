@@ -1,7 +1,7 @@
-"""A node's copies of the shards that its workers read: those of a bucket are downloaded whole.
+"""Fetches the shards that a node's workers read: those of a bucket are downloaded to a cache.
 
-A shard's copy is named by its sha256, so it serves every data set, job and rank that names it. The
-cache may be deleted whenever no job runs.
+A shard in the cache is named by its sha256, and serves every data set, job and rank that reads it.
+The cache may be deleted whenever no job runs.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from typing import Final
 
 from filelock import FileLock
 
-from cluster.storage.locations import CACHE_ENV, cache_home
+from cluster.storage.job_locations import CACHE_ENV, cache_home
 from sharding.manifest import Shard
 from stn_icnn.storage import Folder, StorageLocation
 
-PIECE_BYTES: Final = 4 << 20
+CHUNK_BYTES: Final = 4 << 20
 DOWNLOADS: Final = 3
 """Downloads of a process at a time: all requests of a client share boto3's allowance of retries."""
 
-SECONDS_A_LINE: Final = 10.0
+SECONDS_PER_LINE: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,21 @@ def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list
         quiet: whether progress is not printed.
 
     Raises:
-        ValueError: naming the shard that is not the one its manifest names.
-        OSError: where the bucket can't be read, or the cache can't be written.
+        ValueError: naming the shard that differs from its manifest.
+        OSError: where the bucket cannot be read, or the cache cannot be written.
     """
     cache = cache_home() / "shards"
     paths = [_path_of(shard, cache) for shard in shards]
     missing = [
         (shard, path)
         for shard, path in zip(shards, paths, strict=True)
-        if path.parent == cache and not _is_whole(path, shard)
+        if path.parent == cache and not _has_all_bytes(path, shard)
     ]
     _fetch_all(missing, quiet)
     for shard, path in zip(shards, paths, strict=True):
         if not path.exists():
             raise _damaged(shard, "be there", "nothing")
-        if not _is_whole(path, shard):
+        if not _has_all_bytes(path, shard):
             raise _damaged(shard, f"have {shard.bytes} bytes", path.stat().st_size)
     return [str(path) for path in paths]
 
@@ -92,20 +92,20 @@ def _path_of(shard: DatasetShard, cache: Path) -> Path:
     return cache / f"{shard.sha256}.tar"
 
 
-def _is_whole(path: Path, shard: DatasetShard) -> bool:
+def _has_all_bytes(path: Path, shard: DatasetShard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
 def _fetch_all(missing: Sequence[tuple[DatasetShard, Path]], quiet: bool) -> None:
-    said = time.monotonic()
+    last_line_s = time.monotonic()
     pool = ThreadPoolExecutor(DOWNLOADS)
     try:
         futures = [pool.submit(_fetch, shard, path) for shard, path in missing]
         for number, future in enumerate(as_completed(futures), 1):
             future.result()
             now = time.monotonic()
-            if not quiet and (number == len(missing) or now - said >= SECONDS_A_LINE):
-                said = now
+            if not quiet and (number == len(missing) or now - last_line_s >= SECONDS_PER_LINE):
+                last_line_s = now
                 print(f"fetched {number} of {len(missing)} shards", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -115,8 +115,8 @@ def _fetch(shard: DatasetShard, path: Path) -> None:
     """Downloads a shard, unless another process does so first."""
     part = path.with_suffix(".part")  # of one name: what a killed download left is written over
     # A killed process loses its lock. The lock's file stays, as another may be waiting at it.
-    with _naming(path.parent), FileLock(path.with_suffix(".lock")):
-        if _is_whole(path, shard):
+    with _disk_errors_name(path.parent), FileLock(path.with_suffix(".lock")):
+        if _has_all_bytes(path, shard):
             return
         try:
             _download(shard, part)
@@ -129,10 +129,10 @@ def _download(shard: DatasetShard, part: Path) -> None:
     """Writes the shard to a file; raises ValueError where it is not the one of the manifest."""
     digest, size = hashlib.sha256(), 0
     with shard.location.open(shard.path) as source, part.open("wb") as file:
-        while size <= shard.bytes and (piece := source.read(PIECE_BYTES)):
-            digest.update(piece)
-            size += len(piece)
-            file.write(piece)
+        while size <= shard.bytes and (chunk := source.read(CHUNK_BYTES)):
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())  # else a crash may leave the final name with none of the bytes
     if size != shard.bytes or digest.hexdigest() != shard.sha256:
@@ -144,7 +144,7 @@ def _download(shard: DatasetShard, part: Path) -> None:
 
 
 @contextmanager
-def _naming(cache: Path) -> Iterator[None]:
+def _disk_errors_name(cache: Path) -> Iterator[None]:
     """Has a disk's errors name the cache; a bucket's, which have no number, name the shard."""
     try:
         yield

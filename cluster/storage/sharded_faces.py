@@ -1,4 +1,4 @@
-"""The faces of a data set's shards, once these lie on this node."""
+"""Opens the faces of shards, which are fetched to this node first."""
 
 from collections import Counter
 from dataclasses import replace
@@ -28,11 +28,11 @@ def read_faces(
         config: gives the seed, the limit of the canvas and, where asked for, the augmentation.
         augmented: whether faces are augmented as `config` says.
         with_labels: whether their label maps are read too.
-        quiet: prints no lines of progress.
+        quiet: whether no progress is printed.
 
     Raises:
         ValueError: a shard is not as its manifest says; the message names it.
-        OSError: shards can't be brought to this node.
+        OSError: shards cannot be fetched to this node.
     """
     paths = fetch_shards(shards, quiet=quiet)
     faces = ShardedFaces(

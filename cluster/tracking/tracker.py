@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from cluster.storage.locations import data_home
+from cluster.storage.job_locations import data_home
 from cluster.tracking.delivery import Delivery, find_or_make_experiment
 from cluster.tracking.outbox import Outbox, Record, RefusedError
 from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit

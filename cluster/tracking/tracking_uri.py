@@ -16,7 +16,7 @@ import sqlalchemy
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from cluster.storage.locations import data_home, writable_folder
+from cluster.storage.job_locations import data_home, writable_folder
 
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
 

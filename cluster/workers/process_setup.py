@@ -1,4 +1,4 @@
-"""What each of a job's processes does first. Imports next to nothing: Ray's actors run it too."""
+"""The first step of each process of a job. It imports little, as Ray's own actors run it too."""
 
 import os
 

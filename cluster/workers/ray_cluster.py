@@ -1,4 +1,4 @@
-"""Joining or starting a Ray cluster, and what every node of it must see."""
+"""Joins or starts a Ray cluster, and checks that every node of it sees a job's files."""
 
 import os
 import socket
@@ -21,18 +21,18 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(2**26),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
-"""For workers that train or score: glibc then keeps what a step frees for the next one. By default
-it gives it back, and each page that is asked for again is cleared and mapped anew."""
+"""Environment variables by which glibc keeps the memory that a training step frees for the next
+one. By default it returns it to the system, which then clears and maps each page anew."""
 
 
 def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
     """Joins the cluster that this job runs in, or one of this machine, or starts a local one.
 
     Args:
-        worker_env: variables of the job's processes on the cluster, not of this one.
+        worker_env: environment variables of the job's processes on the cluster, not of this one.
 
     Returns:
-        Whether it was there before: then others use it too, and it may grow.
+        Whether the cluster was there before: then others use it too, and it may grow.
     """
     # Each report of a worker costs up to one interval; the default of 2 s is a fifth of an epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -53,7 +53,7 @@ def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
 
 
 def _head_of_this_machine() -> str | None:
-    """The address of a cluster that was started here with `ray start`, if it answers.
+    """Returns the address of a cluster that was started here with `ray start`, if it answers.
 
     Ray's own `auto` also finds the cluster that another job started for itself, which ends with
     that job; and it tries a head that was killed, and left its address behind, for minutes.
@@ -99,24 +99,22 @@ def _require_seen(path: Path, what: str) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
         return
-    seen = [
-        _is_there.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(str(path))
-        for node in nodes
-    ]
-    blind = [
+    on_node = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    answers = ray.get(
+        [_exists.options(scheduling_strategy=one).remote(str(path)) for one in on_node]
+    )
+    lacking = [
         node["NodeManagerAddress"]
-        for node, there in zip(nodes, ray.get(seen), strict=True)
-        if not there
+        for node, exists in zip(nodes, answers, strict=True)
+        if not exists
     ]
-    if blind:
+    if lacking:
         raise ValueError(
-            f"{what} is not seen by {', '.join(blind)}: on a cluster of several nodes it must be a "
-            "folder that all of them mount, or s3://BUCKET/PREFIX"
+            f"{what} is not seen by {', '.join(lacking)}: on a cluster of several nodes it must be "
+            "a folder that all of them mount, or s3://BUCKET/PREFIX"
         )
 
 
 @ray.remote(num_cpus=0)
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     return Path(path).exists()

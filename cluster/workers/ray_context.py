@@ -1,4 +1,4 @@
-"""Training's view of a Ray Train worker."""
+"""The context by which training and scoring run in a Ray Train worker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from stn_icnn.context import Metrics
 
 
 class RayContext:
-    """The `TrainContext` of a worker; to be made inside one."""
+    """The `TrainContext` of a Ray Train worker, which must be made inside one."""
 
     def __init__(self) -> None:
         context = ray.train.get_context()
@@ -24,9 +24,9 @@ class RayContext:
         self.device: torch.device = ray.train.torch.get_device()
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module under DDP where there is more than one worker.
+        """Returns the module under DDP where there is more than one worker.
 
-        Batch norm's statistics stay each rank's own (`train.average_buffers` joins them).
+        Each rank has batch norm's statistics of its own, which training averages at times.
         """
         if self.world_size == 1:
             return module
@@ -44,7 +44,7 @@ class RayContext:
         return tensor
 
     def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Ray's `report`; a folder is copied to the run's storage before this returns."""
+        """Reports to Ray; a checkpoint's folder is copied to the storage before this returns."""
         checkpoint = checkpoint_dir and ray.train.Checkpoint.from_directory(str(checkpoint_dir))
         ray.train.report(
             dict(metrics),
@@ -54,7 +54,7 @@ class RayContext:
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
-        """The run's last checkpoint; from a bucket, a temporary copy of it."""
+        """Yields the run's last checkpoint; of one in a bucket, a temporary copy."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             yield None
@@ -64,6 +64,6 @@ class RayContext:
 
 
 def checkpoint_name(metrics: Metrics) -> str:
-    """Of a checkpoint; in the order of their names they were written."""
+    """Returns the name of a checkpoint; names sort in the order in which they are written."""
     name = f"epoch_{int(metrics['epoch']):04d}"
     return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

@@ -1,4 +1,4 @@
-"""What the project takes from inside Ray, where Ray's public interface has nothing for it.
+"""The uses of Ray's private modules, for which its public interface has no replacement.
 
 Each was read in the source of Ray `READ_IN`. With another version, look whether it still holds;
 a test compares the two.

@@ -35,7 +35,7 @@ STOP_HALFWAY = """
 import pickle, sys
 from cluster.storage import shard_cache
 from sharding.storage import s3
-shard_cache.PIECE_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
+shard_cache.CHUNK_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
 read_range = s3.Bucket.read_range
 def read_one(*asked):
     if asked[2] > 0:

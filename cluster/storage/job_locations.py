@@ -1,6 +1,6 @@
-"""The folders and buckets that a job reads and writes, as its user names them.
+"""The folders and buckets that a job writes to: the user's own, or defaults in the home folder.
 
-Each is made absolute: the working directory of a submitted job is a temporary copy.
+Each is made absolute, as the working directory of a submitted job is a temporary copy.
 """
 
 import os
@@ -16,14 +16,14 @@ STORAGE_ENV: Final = "STN_ICNN_STORAGE"
 CACHE_ENV: Final = "STN_ICNN_CACHE"
 
 RAY_WORKING_DIR_MARK: Final = "_ray_pkg_"
-"""In the name of the folder that Ray unpacks `--working-dir` to."""
+"""Part of the name of the folder that Ray unpacks a submitted job's `--working-dir` to."""
 
 _USER_FOLDERS: Final = Unix("stn-icnn")
 """The folders of the XDG specification, on every system alike."""
 
 
 def data_home() -> Path:
-    """Returns this user's folder for what outlives a job.
+    """Returns this user's folder for files that outlive a job.
 
     It is `$XDG_DATA_HOME/stn-icnn`, or `~/.local/share/stn-icnn`.
     """
@@ -31,7 +31,7 @@ def data_home() -> Path:
 
 
 def cache_home() -> Path:
-    """Returns this node's folder for what can be fetched again.
+    """Returns this node's folder for files that can be fetched again.
 
     It is `$STN_ICNN_CACHE`, else `$XDG_CACHE_HOME/stn-icnn`, else `~/.cache/stn-icnn`.
 
@@ -51,8 +51,8 @@ def resolve_storage(storage: str | None = None) -> StorageLocation:
     """Returns the location of a job's checkpoints, shards and reports.
 
     Args:
-        storage: a folder or `s3://bucket/prefix`; else `$STN_ICNN_STORAGE`; else
-            `~/.local/share/stn-icnn/storage`.
+        storage: a folder or `s3://bucket/prefix`; None: `$STN_ICNN_STORAGE` where it is set, or
+            else `~/.local/share/stn-icnn/storage`.
 
     Returns:
         An absolute folder, which exists, or a bucket's prefix.
@@ -76,10 +76,10 @@ def writable_location(address: str, use: str) -> StorageLocation:
 
     Args:
         address: as the user gave it.
-        use: what it is for, for the messages.
+        use: what it is for, as messages name it.
 
     Raises:
-        ValueError: for what is no storage location; for a folder as `writable_folder`.
+        ValueError: for an address that is no storage location, and as `writable_folder` does.
     """
     location = open_location(address)
     if isinstance(location, Folder):
@@ -92,10 +92,11 @@ def writable_folder(path: Path, use: str) -> Path:
 
     Args:
         path: as the user gave it.
-        use: what it is for, for the messages.
+        use: what it is for, as messages name it.
 
     Raises:
-        ValueError: where it can't be, or would be lost with a submitted job's working directory.
+        ValueError: where the folder cannot be made or written to, or is in a submitted job's
+            working directory, with which it would be lost.
     """
     path = path.expanduser()
     if not path.is_absolute() and RAY_WORKING_DIR_MARK in str(Path.cwd()):
