@@ -1,5 +1,6 @@
 """Tiny data and settings that several packages' tests share."""
 
+import gc
 import json
 import os
 import re
@@ -26,6 +27,9 @@ from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 
+NUM_CPUS = 2
+"""Of a Ray cluster, whatever the machine has."""
+POLL_S = 0.02
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
 
@@ -45,6 +49,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     """Tiny tensors are no faster on many threads, and sums no longer depend on how many."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """wait_until(happened, process): returns as soon as `happened()` is true.
+
+    It fails where `process`, if one is given, ends before, and where nothing happens for so long
+    that something must be stuck.
+    """
+
+    def wait(happened: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+        for _ in range(round(600 / POLL_S)):
+            if happened():
+                return
+            if process is not None and process.poll() is not None:
+                assert happened(), f"{process.args} ended with status {process.returncode}"
+                return
+            time.sleep(POLL_S)
+        pytest.fail("it never happened")
+
+    return wait
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +121,7 @@ def tiny_config() -> TrainConfig:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_faces(shards: Path, tiny_config: TrainConfig) -> Callable[[str, bool], ShardedFaces]:
     """tiny_faces(split, augmented): the faces of a split of `shards`."""
 
@@ -204,22 +229,29 @@ def _own_ray(s3_server: str, ray_cache: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         _set_bucket_variables(patch, s3_server)
         patch.setenv("STN_ICNN_CACHE", str(ray_cache))
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report may take as long
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less a run
         hook = {"worker_process_setup_hook": SETUP_HOOK}  # as a job does
-        ray.init(address="local", num_cpus=2, runtime_env=hook)  # its processes get the variables
+        ray.init(
+            address="local", num_cpus=NUM_CPUS, runtime_env=hook
+        )  # its processes get the variables
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(_own_ray: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def ray_cluster(
+    _own_ray: str, request: pytest.FixtureRequest, wait_until: Callable[..., None]
+) -> Iterator[str]:
     """The address of this process's Ray cluster, to whose workers this module's functions go by
-    value: they can't import it."""
+    value: they can't import it. A module leaves all CPUs to the next one."""
     import ray
 
     ray.cloudpickle.register_pickle_by_value(request.module)
     yield _own_ray
     ray.cloudpickle.unregister_pickle_by_value(request.module)
+    gc.collect()  # a job's iterator over Ray Data, where an error broke it off, keeps its workers
+    wait_until(lambda: ray.available_resources().get("CPU") == NUM_CPUS)
 
 
 @pytest.fixture(scope="session")
@@ -229,17 +261,14 @@ def s3_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server(s3_log: Path) -> Iterator[str]:
+def s3_server(s3_log: Path, wait_until: Callable[..., None]) -> Iterator[str]:
     """The address of an S3 server, a process of its own: other processes can use it too."""
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     with s3_log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as server:
         try:
-            deadline = time.monotonic() + 120
-            while not (found := re.search(r"Running on (http://\S+)", s3_log.read_text())):
-                assert server.poll() is None, s3_log.read_text()
-                assert time.monotonic() < deadline, "the S3 server does not start"
-                time.sleep(0.05)
-            yield found[1]
+            address = re.compile(r"Running on (http://\S+)")
+            wait_until(lambda: address.search(s3_log.read_text()), server)
+            yield address.findall(s3_log.read_text())[0]
         finally:
             server.kill()
 

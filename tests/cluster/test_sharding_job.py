@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from jobs.options import run_job
+from jobs.shard import job
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
 
@@ -19,17 +21,29 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def test_cluster_writes_the_same_bytes_as_one_process(tmp_path: Path) -> None:
+@pytest.fixture
+def shard(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """shard(arguments): the exit status of the command, run in this process and its cluster."""
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["jobs/shard.py", *arguments])
+        return run_job(job)
+
+    return run
+
+
+def test_cluster_writes_the_same_bytes_as_one_process(
+    shard: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw, here, there = tmp_path / "raw", tmp_path / "here", tmp_path / "there"
     write_faces("helen", 10, raw, size_px=64, workers=1)
     (raw / "images" / "000001_1.jpg").write_bytes(b"")
     settings = ["helen", "--source", str(raw), "--shard-size", "2", "--max-rejected", "0.2"]
     alone = [sys.executable, "-m", "sharding", *settings, "--out", str(here), "--workers", "1"]
     subprocess.run(alone, check=True, capture_output=True)
-    spread = [sys.executable, "jobs/shard.py", *settings, "--out", str(there)]
-    job = subprocess.run(spread, check=True, capture_output=True, text=True)
+    assert shard(*settings, "--out", str(there)) == 0
     assert contents(here) == contents(there)
-    result = json.loads(job.stdout.splitlines()[-1])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["num_samples"] == {"train": 7, "val": 1, "test": 1}
     assert result["num_rejected"] == 1
 
@@ -41,40 +55,40 @@ def finished_shards(out: Path) -> dict[str, int]:
     return {shard: (out / shard).stat().st_mtime_ns for shard in shards}
 
 
-def test_job_whose_driver_is_killed_is_finished_by_the_same_command(tmp_path: Path) -> None:
-    """Killed with no warning while one task, held up by a pipe in the place of its image, runs."""
+def test_job_whose_driver_is_killed_is_finished_by_the_same_command(
+    shard: Callable[..., int], tmp_path: Path, wait_until
+) -> None:
+    """Killed with no warning while one task, held up by a pipe in the place of its image, runs.
+
+    It is killed with a cluster that it started for itself, and finished on another.
+    """
     raw, straight, out = tmp_path / "raw", tmp_path / "straight", tmp_path / "out"
     write_faces("helen", 10, raw, size_px=64, workers=1)
     build(raw, straight, Recipe(layout="helen", shard_size=1))
-    job = [sys.executable, "jobs/shard.py", "helen", "--source", str(raw), "--out", str(out)]
-    job += ["--shard-size", "1"]
+    arguments = ["helen", "--source", str(raw), "--out", str(out), "--shard-size", "1"]
     pipe = raw / "images/000004_1.jpg"
     image = pipe.read_bytes()
     pipe.unlink()
     os.mkfifo(pipe)
-    with subprocess.Popen(job) as run:
+    with subprocess.Popen([sys.executable, "jobs/shard.py", *arguments]) as run:
         try:
-            while len(finished_shards(out)) < 3:
-                assert run.poll() is None
-                time.sleep(0.02)
+            wait_until(lambda: len(finished_shards(out)) >= 3, run)
         finally:
             run.kill()
     finished = finished_shards(out)
     pipe.unlink()
     pipe.write_bytes(image)
-    subprocess.run(job, check=True)
+    assert shard(*arguments) == 0
     assert contents(out) == contents(straight)
     assert {shard: (out / shard).stat().st_mtime_ns for shard in finished} == finished
 
 
-def test_refused_job_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_refused_job_leaves_nothing_behind(shard: Callable[..., int], tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "notes.txt").write_text("mine")
     raw = tmp_path / "raw"
     write_faces("helen", 3, raw, size_px=64, workers=1)
     for source, out in ((tmp_path / "none", tmp_path / "new"), (raw, tmp_path / "theirs")):
-        command = [sys.executable, "jobs/shard.py", "helen"]
-        command += ["--source", str(source), "--out", str(out)]
-        assert subprocess.run(command, check=False, capture_output=True).returncode == 2
+        assert shard("helen", "--source", str(source), "--out", str(out)) == 2
     assert list((tmp_path / "new").iterdir()) == []
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["notes.txt"]

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +35,7 @@ HEX = "0a" * 16
 """In the names of a writer's temporary files."""
 
 Contents = dict[str, bytes]
+WaitUntil = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,9 @@ def finish(run: subprocess.Popen[bytes]) -> None:
         run.kill()
 
 
-def killed(run: subprocess.Popen[bytes], after_s: float, out: str, num_shards: int) -> bool:
+def killed(
+    run: subprocess.Popen[bytes], after_s: float, out: str, num_shards: int, wait_until: WaitUntil
+) -> bool:
     """Kills the run, and not its workers, when some time has passed and some shards are finished.
 
     False if it ends before.
@@ -92,21 +95,12 @@ def killed(run: subprocess.Popen[bytes], after_s: float, out: str, num_shards: i
     try:
         run.wait(timeout=after_s)
     except subprocess.TimeoutExpired:
-        while run.poll() is None and len(finished_shards(out)) < num_shards:
-            time.sleep(0.01)
+        wait_until(lambda: run.poll() is not None or len(finished_shards(out)) >= num_shards)
     if run.poll() is not None:
         return False
     run.kill()
     run.wait()
     return True
-
-
-def wait_for_end(session: int) -> None:
-    """Of all its processes."""
-    deadline = time.monotonic() + 60
-    while (orphans := still_running(session)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert orphans == []
 
 
 def still_running(session: int) -> list[str]:
@@ -147,7 +141,9 @@ def test_same_bytes_whatever_runs_it(workers: int, raw: Path, straight: Contents
 
 
 @pytest.mark.slow
-def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Contents, root: str):
+def test_killed_run_is_finished_by_the_same_command(
+    raw: Path, straight: Contents, root: str, wait_until: WaitUntil
+):
     """Killed with no warning at random moments, and begun again at once."""
     began = time.monotonic()
     finish(start(raw, f"{root}/undisturbed"))
@@ -163,7 +159,8 @@ def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Content
             out = f"{root}/{kill}-{attempt}"
             run = start(raw, out)
             after_s = 0 if at_work else rng.uniform(0, duration_s * 0.8**attempt)
-            was_running = killed(run, after_s, out, rng.randint(1, num_shards // 2) * at_work)
+            num_before = rng.randint(1, num_shards // 2) * at_work
+            was_running = killed(run, after_s, out, num_before, wait_until)
             finished = finished_shards(out)
             if was_running and not (at_work and len(finished) == num_shards):
                 break
@@ -171,7 +168,7 @@ def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Content
         assert len(finished) == num_shards or not open_location(out).exists(MANIFEST)
 
         again = start(raw, out)
-        wait_for_end(run.pid)
+        wait_until(lambda: not still_running(run.pid))  # noqa: B023
         finish(again)
         assert contents(out) == straight
         place = open_location(out)
@@ -181,7 +178,7 @@ def test_killed_run_is_finished_by_the_same_command(raw: Path, straight: Content
 
 @pytest.mark.slow
 def test_run_killed_within_a_shard_leaves_no_temporary_file(
-    raw: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ):
     """Killed while it waits for the second image of the first shard."""
     temporary, mine = tmp_path / "temporary", tmp_path / "raw"
@@ -192,28 +189,30 @@ def test_run_killed_within_a_shard_leaves_no_temporary_file(
     os.mkfifo(pipe)
     monkeypatch.setenv("TMPDIR", str(temporary))
     run = start(mine, f"{root}/out")
-    with pipe_opened_by(run, pipe):
+    with pipe_opened_by(run, pipe, wait_until):
         run.kill()
         run.wait()
-        wait_for_end(run.pid)
+        wait_until(lambda: not still_running(run.pid))
     assert list(temporary.iterdir()) == []
 
 
 @contextmanager
-def pipe_opened_by(run: subprocess.Popen[bytes], pipe: Path) -> Iterator[None]:
+def pipe_opened_by(
+    run: subprocess.Popen[bytes], pipe: Path, wait_until: WaitUntil
+) -> Iterator[None]:
     """While the run waits to read from the pipe."""
-    while run.poll() is None:
-        try:
-            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody reads it yet
-            time.sleep(0.05)
-            continue
-        try:
-            yield
-        finally:
-            os.close(descriptor)
-        return
-    raise AssertionError("the run ended before it came to the pipe")
+    opened: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    wait_until(is_read, run)
+    try:
+        yield
+    finally:
+        os.close(opened[0])
 
 
 def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Contents, root: str):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_men
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_stopped(
-    ray_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_model: Path, tmp_path: Path, wait_until
 ) -> None:
     source, out = tmp_path / "photos", tmp_path / "out"
     names = [f"{i % 7}/{i:03d}.png" for i in range(NUM_TO_KILL)]
@@ -118,11 +117,7 @@ def test_a_killed_job_goes_on_where_it_stopped(
     command += ["--input", str(source), "--out", str(out)]
     environment = {**os.environ, "RAY_ADDRESS": ray_cluster}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as first:
-        deadline = time.monotonic() + 300
-        while len(list(out.rglob("*_windows.json"))) < NUM_TO_KILL // 10:
-            assert first.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: len(list(out.rglob("*_windows.json"))) >= NUM_TO_KILL // 10, first)
         first.send_signal(signal.SIGKILL)
     whole = {path: path.stat().st_ino for path in out.rglob("*_windows.json")}  # written last
     print(f"killed with {len(whole)} of {NUM_TO_KILL} done")

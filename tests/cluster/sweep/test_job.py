@@ -22,7 +22,8 @@ from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
 from cluster.sweep.sweep_record import Trial, load_trials
 from cluster.sweep.trial_training import TrialPlan, run_trial
-from jobs.options import parse_job
+from jobs.options import parse_job, run_job
+from jobs.tune import job
 from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import load_checkpoint
@@ -300,7 +301,12 @@ def test_all_phases_from_a_start_with_seeds(
 
 
 def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
-    settings: SweepJobConfig, tmp_path: Path
+    ray_cluster: str,
+    settings: SweepJobConfig,
+    tmp_path: Path,
+    wait_until,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Twice, at whatever moment it is when a first and a third trial have reported."""
     config = tmp_path / "config.json"
@@ -317,19 +323,21 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
         *("--space", "optim.lr-fine=log 1e-3 1e-1"),
     ]
     command = [sys.executable, str(ROOT / "jobs" / "tune.py"), *arguments]
+    environment = {**os.environ, "RAY_ADDRESS": ray_cluster}
     folder = Path(str(settings.locations.storage)) / "killed" / "trials"
+
+    def num_reported() -> int:
+        return sum('"1":' in path.read_text() for path in folder.glob("*.json"))
+
     for reported in (1, 3):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as driver:
-            deadline = time.monotonic() + 120
-            while sum('"1":' in path.read_text() for path in folder.glob("*.json")) < reported:
-                assert driver.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as driver:
+            wait_until(lambda: num_reported() >= reported, driver)  # noqa: B023
             driver.kill()
     before = {trial.name: trial.values for trial in trials_of(settings, "killed")}
     assert 3 <= len(before) <= 4
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200)
-    result = json.loads(done.stdout.splitlines()[-1])
+    monkeypatch.setattr(sys, "argv", command[1:])
+    assert run_job(job) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["trials"] == {"finished": 4}
     trials = trials_of(settings, "killed")
     assert [trial.name for trial in trials] == [f"trial-{i:04d}" for i in range(4)]

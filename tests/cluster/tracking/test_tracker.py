@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -350,6 +349,7 @@ def test_a_full_disk_does_not_end_training(store, tmp_path):
 class Server:
     folder: Path
     port: int
+    wait_until: Callable[..., None]
     process: subprocess.Popen | None = None
 
     @property
@@ -371,13 +371,14 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            time.sleep(0.1)
-        pytest.fail((self.folder / "log").read_text())
+        self.wait_until(self.answers, self.process)
+
+    def answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         if self.process is not None:
@@ -388,12 +389,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server_of_module(tmp_path_factory, new_store):
+def server_of_module(tmp_path_factory, new_store, wait_until):
     folder = tmp_path_factory.mktemp("server")
     new_store(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        server = Server(folder, free.getsockname()[1])
+        server = Server(folder, free.getsockname()[1], wait_until)
     yield server
     server.stop()
 

@@ -1,0 +1,260 @@
+"""What workers do in a Ray Train run: training a phase, whatever befalls them, and scoring."""
+
+import io
+import os
+import signal
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cluster.training.worker
+from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
+from cluster.storage.datasets import ShardedData
+from cluster.storage.shard_cache import DatasetShard
+from cluster.training.worker import TrainTask, train
+from cluster.workers.allocation import WorkerAllocation
+from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.ray_context import RayContext
+from sharding.layouts.splits import SPLITS
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import LocalContext, Metrics
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import PAPER9
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.scoring.confusion import count_confusions, parse_batch
+from stn_icnn.scoring.f1 import confusion
+from stn_icnn.storage import Folder
+from stn_icnn.training.loop import PhaseRun, run_phase
+from stn_icnn.training.phases import PHASES
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+
+
+def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
+    """The phase from networks that are freshly initialised by the seed."""
+    data = ShardedData.open(str(shards))
+    return TrainTask(
+        phase="end_to_end",
+        config=config,
+        data=data,
+        start=None,
+        loader_processes=0,
+    )
+
+
+def losses_of(reports: list[dict[str, Any]]) -> dict[int, float]:
+    """By epoch; of a repeated one, after a restart, the last."""
+    return {int(r["epoch"]): r["train/loss"] for r in reports if "train/loss" in r}
+
+
+@pytest.fixture(scope="module")
+def frozen_stats(tiny_config: TrainConfig) -> TrainConfig:
+    """Three epochs in which no sample's result depends on its batch."""
+    optim = replace(tiny_config.optim, freeze_batch_stats=True, epochs_end_to_end=3)
+    augment = replace(tiny_config.augment, mirror=0.5, colour=0.2, window_shift=0.02)
+    return replace(tiny_config, optim=optim, augment=augment)
+
+
+@pytest.fixture(scope="module")
+def losses_of_one(shards: Path, frozen_stats: TrainConfig, tiny_faces) -> dict[int, float]:
+    """Of one process that computes its batches whole."""
+    torch.manual_seed(frozen_stats.seed)
+    context = LocalContext()
+    train_faces = tiny_faces("train", augmented=True)
+    train_faces.augment = frozen_stats.augment
+    run = PhaseRun(
+        phase=PHASES["end_to_end"],
+        config=frozen_stats,
+        train_faces=train_faces,
+        val_faces=tiny_faces("val"),
+        data=ShardedData.open(str(shards)).facts,
+        context=context,
+    )
+    run_phase(run, build_model(frozen_stats.model))
+    return losses_of(context.reports)
+
+
+class InterruptedContext(RayContext):
+    """Kills rank 1's process, once, after the second epoch's first step, when rank 0 may have
+    stored its checkpoint; raises where that epoch would end."""
+
+    died: Path
+
+    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+        at = (metrics["epoch"], metrics["step"])
+        if at == (1, 1) and self.rank == 1 and not self.died.exists():
+            self.died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if at == (2, 0):
+            raise RuntimeError("stopped")
+        super().report(metrics, checkpoint_dir)
+
+
+def train_interrupted(given: tuple[TrainTask, Path]) -> str | None:
+    task, InterruptedContext.died = given
+    cluster.training.worker.RayContext = InterruptedContext  # type: ignore[misc]
+    return train(task)
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A phase that two workers train until one was killed and both have raised, then one to the
+    end. The two take their shares of a batch an image at a time, the one takes batches whole."""
+
+    storage: Path
+    died: bool
+    by_two: list[dict[str, Any]]
+    """What the two reported."""
+    by_one: list[dict[str, Any]]
+    returned: str | None
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    shards: Path,
+    frozen_stats: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_cluster: str,
+) -> Interrupted:
+    storage = tmp_path_factory.mktemp("interrupted")
+    by_two: list[dict[str, Any]] = []
+    by_one: list[dict[str, Any]] = []
+    run = partial(run_on_workers, name="stops", storage=Folder(storage))
+    whole = replace(frozen_stats, checkpoint_every_steps=1)
+    in_pieces = replace(whole, optim=replace(whole.optim, micro_batch=1))
+    with pytest.raises(PhaseFailedError, match="stopped"):
+        run(
+            train_interrupted,
+            (end_to_end_task(shards, in_pieces), storage / "died"),
+            allocation=TWO_WORKERS,
+            max_failures=1,
+            on_report=by_two.append,
+        )
+    assert (storage / "stops" / "epoch_0001_step_00001").is_dir()
+    result = run(
+        train,
+        end_to_end_task(shards, whole),
+        allocation=replace(TWO_WORKERS, num_workers=1),
+        max_failures=0,
+        on_report=by_one.append,
+    )
+    return Interrupted(storage, (storage / "died").exists(), by_two, by_one, result.return_value)
+
+
+def positions_of(reports: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
+
+
+def test_two_workers_follow_the_loss_of_one(
+    interrupted: Interrupted, losses_of_one: dict[int, float]
+) -> None:
+    """Same global batches and seed: the sums over two shares in pieces are those of the whole."""
+    assert losses_of(interrupted.by_two) == pytest.approx({1: losses_of_one[1]}, abs=1e-5)
+
+
+def test_phase_goes_on_after_a_workers_death(
+    interrupted: Interrupted, losses_of_one: dict[int, float]
+) -> None:
+    """From its last checkpoint, whose report may come again."""
+    assert interrupted.died
+    killed, stopped = (r["failed"] for r in interrupted.by_two if "failed" in r)
+    assert set(killed) == {1}
+    assert all("stopped" in error for error in stopped.values())
+    assert list(dict.fromkeys(positions_of(interrupted.by_two))) == [(0, 1), (1, 0), (1, 1)]
+    assert interrupted.returned is None
+    losses = losses_of(interrupted.by_two + interrupted.by_one)
+    assert losses == pytest.approx(losses_of_one, abs=1e-5)
+
+
+def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
+    interrupted: Interrupted, losses_of_one: dict[int, float]
+) -> None:
+    assert positions_of(interrupted.by_one) == [(2, 0), (2, 1), (3, 0)]
+    expected = {epoch: losses_of_one[epoch] for epoch in (2, 3)}
+    assert losses_of(interrupted.by_one) == pytest.approx(expected, abs=1e-5)
+
+
+def diverge_then_score(tasks: tuple[TrainTask, ScoringTask]) -> tuple[Any, Any]:
+    """Two things in one run of workers, whose start costs more than both."""
+    return train(tasks[0]), score_split(tasks[1])
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """What two workers have returned and reported that diverged and then scored a model."""
+
+    diverged: str | None
+    scored: ScoredSplit
+    reports: list[dict[str, Any]]
+    model: bytes
+    shards: tuple[DatasetShard, ...]
+
+
+@pytest.fixture(scope="module")
+def in_turn(
+    shards: Path,
+    tiny_config: TrainConfig,
+    sure_model: STNiCNN,
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_cluster: str,
+) -> InTurn:
+    """With a learning rate that no loss survives; on all 12 faces in batches of 8 and 4: one for
+    each worker."""
+    optim = replace(tiny_config.optim, lr_fine=1e30)
+    data = ShardedData.open(str(shards))
+    every_shard = tuple(shard for split in SPLITS for shard in data.shards(split))
+    file = io.BytesIO()
+    save_checkpoint(file, Checkpoint(sure_model, tiny_config, data.facts, "end_to_end"))
+    scoring = ScoringTask(
+        {MODEL: file.getvalue()},
+        every_shard,
+        data.shards("val"),
+        examples_per_kind=3,
+        label_set=PAPER9,
+    )
+    diverging = end_to_end_task(shards, replace(tiny_config, optim=optim))
+    reports: list[dict[str, Any]] = []
+    result = run_on_workers(
+        diverge_then_score,
+        (diverging, scoring),
+        name="in-turn",
+        storage=Folder(tmp_path_factory.mktemp("in-turn")),
+        allocation=TWO_WORKERS,
+        max_failures=3,
+        on_report=reports.append,
+    )
+    diverged, scored = result.return_value
+    return InTurn(diverged, scored, reports, file.getvalue(), every_shard)
+
+
+def test_diverging_phase_is_not_tried_again(in_turn: InTurn) -> None:
+    assert "end_to_end: the loss is nan" in str(in_turn.diverged)
+    assert not any("failed" in report for report in in_turn.reports)
+
+
+def test_f1_from_two_workers_equals_f1_from_one(in_turn: InTurn) -> None:
+    loaded = load_checkpoint(in_turn.model)
+    model = prepare_model(loaded.model, loaded.config, torch.device("cpu"))
+    faces = ShardedFaces([shard.url for shard in in_turn.shards], PAPER9)
+    alone = count_confusions({MODEL: lambda b: parse_batch(model, b)}, faces, LocalContext())
+    from_two = in_turn.scored.counts[MODEL]
+    pixels = [faces[Request(i)].labels.numel() for i in range(len(faces))]
+    assert from_two.sum(dim=(1, 2)).tolist() == pixels
+    assert torch.equal(from_two, alone[MODEL])
+    shown = {face.key: face for of_kind in in_turn.scored.examples.values() for face in of_kind}
+    indices = [in_turn.scored.keys.index(key) for key in shown]
+    assert min(indices) < 8 <= max(indices), "faces of both workers"
+    for index, face in zip(indices, shown.values(), strict=True):
+        truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
+        assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), from_two[index])
+        assert np.array_equal(face.image, faces[Request(index)].image.permute(1, 2, 0))
