@@ -72,7 +72,7 @@ def _test_faces(setup: Setup) -> Iterator[Tensor]:
     paths = [str(path) for path in sorted((setup.shards / "test").glob("*.tar"))]
     faces = ShardedFaces(paths, load_manifest(setup.shards).label_set)
     for i in range(min(NUM_COMPARED, len(faces.samples))):
-        yield faces[Request(i)].image[None].contiguous()
+        yield faces[Request(i)].images.contiguous()
 
 
 def _same_labels(parser: FaceParser, session: Any, image: Tensor) -> float:

@@ -95,7 +95,7 @@ def photographs(setup: Setup, num: int, px: int | None = None) -> list[NDArray[n
 
 
 def _pixels(faces: ShardedFaces, index: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(faces[Request(index)].image.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(faces[Request(index)].images[0].permute(1, 2, 0).numpy())
 
 
 def checkpoint(config: TrainConfig) -> Checkpoint:

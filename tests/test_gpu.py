@@ -14,7 +14,6 @@ from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
-from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.networks.checkpoint import MODEL_FILE, DataFacts, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
@@ -36,7 +35,7 @@ def test_a_gpu_labels_as_a_cpu_does(
     tiny_config: TrainConfig, sure_model: STNiCNN, tiny_faces
 ) -> None:
     faces = tiny_faces("val")
-    batch = collate([faces[Request(i)] for i in range(2)])
+    batch = faces.__getitems__([Request(i) for i in range(2)])
     maps = []
     for device in (torch.device("cpu"), GPU):
         model = prepare_model(copy.deepcopy(sure_model), tiny_config, device)

@@ -13,7 +13,7 @@ from cluster.storage.sharded_faces import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.data.batch import Sample
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
@@ -37,7 +37,8 @@ class FaceSamples:
     """Name of the data set."""
     fingerprint: str | None
     """The manifest's fingerprint; None for drawn faces, which are always the same."""
-    samples: list[Sample]
+    samples: list[Batch]
+    """Batches of one face each."""
 
 
 def load_face_samples(data: str | None, split: str, num_faces: int) -> FaceSamples:
@@ -64,6 +65,6 @@ def load_face_samples(data: str | None, split: str, num_faces: int) -> FaceSampl
         return FaceSamples(DEMO_NAME, None, _read(shards, drawn.manifest.label_set, num_faces))
 
 
-def _read(shards: Sequence[DatasetShard], label_set: LabelSet, num_faces: int) -> list[Sample]:
+def _read(shards: Sequence[DatasetShard], label_set: LabelSet, num_faces: int) -> list[Batch]:
     faces = ShardedFaces(fetch_shards(shards), label_set, canvas_px=UNLIMITED_PX)
     return [faces[Request(i)] for i in range(min(num_faces, len(faces)))]

@@ -27,7 +27,7 @@ GREY = np.tile([0.299, 0.587, 0.114], (3, 1))
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The changes to each of a batch's N samples, or to one sample (without the leading `N`)."""
+    """The changes to each of a batch's N samples."""
 
     affine: Tensor
     """`[N, 2, 3]` float32: pixels of the augmented frame to pixels of the stored image."""
@@ -45,20 +45,12 @@ class Augmentation:
     label_set: LabelSet
     """The classes and parts of the samples."""
 
-    @classmethod
-    def stack(cls, items: Sequence[Self]) -> Self:
-        """Joins the augmentations of single samples to that of a batch."""
-        tensors = [item._tensors() for item in items]
-        stacked = {name: torch.stack([of_one[name] for of_one in tensors]) for name in tensors[0]}
-        return replace(items[0], **stacked)  # type: ignore[arg-type]
-
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Returns a copy with a function applied to each tensor."""
-        changed = {name: function(tensor) for name, tensor in self._tensors().items()}
-        return replace(self, **changed)  # type: ignore[arg-type]
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {
+            name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changed)
 
     def appearance(self, sampled: Tensor, stream: int) -> Tensor:
         """Changes the colours of what was sampled, and adds noise to it.

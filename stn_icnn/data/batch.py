@@ -1,9 +1,9 @@
-"""The input of the model: a face as it was read, and a batch of faces on a canvas."""
+"""The input of the model: a batch of faces, which lie on canvases of one size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,33 +11,14 @@ from torch import Tensor
 from stn_icnn.data.augmentation import Augmentation
 from stn_icnn.geometry import apply_affine, invert_affine, reduce_images
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One face, with P parts.
-
-    Without truth (`labels`, `centres`, `present`) it is a photograph to be parsed; the localizer
-    learns from centres alone.
-    """
-
-    key: str
-    image: Tensor
-    """`[3, H, W]` uint8 RGB at working scale."""
-    labels: Tensor | None = None
-    """`[H, W]` uint8, class ids."""
-    centres: Tensor | None = None
-    """`[P, 2]` float32, px: the centroid of each part; any point where the part is absent."""
-    present: Tensor | None = None
-    """`[P]` bool, whether the face has each part."""
-    augmentation: Augmentation | None = None
-    """The changes to the face; None: it is shown as it is."""
-
 
 @dataclass(frozen=True)
 class Batch:
-    """N faces of any sizes, each at the top left of a canvas as large as the largest."""
+    """N faces of any sizes, each at the top left of a canvas as large as the largest.
+
+    Without truth (`labels`, `centres`, `present`) they are photographs to be parsed; the localizer
+    learns from centres alone.
+    """
 
     keys: tuple[str, ...]
     images: Tensor
@@ -49,10 +30,12 @@ class Batch:
     labels: Tensor | None = None
     """`[N, Hc, Wc]` uint8, class ids."""
     centres: Tensor | None = None
-    """`[N, P, 2]` float32, the centroid of each part, px of the stored image."""
+    """`[N, P, 2]` float32, the centroid of each part, px of the stored image; any point where
+    the part is absent."""
     present: Tensor | None = None
     """`[N, P]` bool, whether a face has each part."""
     augmentation: Augmentation | None = None
+    """The changes to each face; None: they are shown as they are."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -128,39 +111,18 @@ class Batch:
         return centres / self.sizes[:, None], present
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Lays samples on canvases; all of them have truth or none, all are augmented or none."""
-    height = max(s.image.shape[1] for s in samples)
-    width = max(s.image.shape[2] for s in samples)
+def stack_photos(images: Sequence[Tensor]) -> Batch:
+    """Lays photographs, `[3, H, W]` uint8 RGB each, on a canvas; the batch has no keys or truth."""
+    sizes = tuple((image.shape[2], image.shape[1]) for image in images)
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
     # Laid out as they were decoded: turning each into planes would take several times as long.
-    images = _lay([s.image.permute(1, 2, 0) for s in samples], height, width)
-    host_sizes = tuple((s.image.shape[2], s.image.shape[1]) for s in samples)
-    batch: dict[str, Any] = {
-        "keys": tuple(s.key for s in samples),
-        "images": images.permute(0, 3, 1, 2),
-        "sizes": torch.tensor(host_sizes, dtype=torch.float32),
-        "host_sizes": host_sizes,
-    }
-    if samples[0].labels is not None:
-        batch["labels"] = _lay([_given(s.labels) for s in samples], height, width)
-    if samples[0].centres is not None:
-        batch["centres"] = torch.stack([_given(s.centres) for s in samples])
-        batch["present"] = torch.stack([_given(s.present) for s in samples])
-    if samples[0].augmentation is not None:
-        batch["augmentation"] = Augmentation.stack([_given(s.augmentation) for s in samples])
-    return Batch(**batch)
-
-
-def _lay(maps: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """Lays maps, `[H, W, ...]`, on canvases, `[N, height, width, ...]`, 0 beyond the maps."""
-    if all(m.shape[:2] == (height, width) for m in maps):
-        return torch.stack(list(maps))
-    canvases = maps[0].new_zeros(len(maps), height, width, *maps[0].shape[2:])
-    for canvas, m in zip(canvases, maps, strict=True):
-        canvas[: m.shape[0], : m.shape[1]] = m
-    return canvases
-
-
-def _given(value: Value | None) -> Value:
-    assert value is not None, "samples of a batch must all have what the first has"
-    return value
+    make = torch.empty if len(set(sizes)) == 1 else torch.zeros
+    canvases = make(len(images), height, width, 3, dtype=torch.uint8, device=images[0].device)
+    for canvas, image in zip(canvases, images, strict=True):
+        canvas[: image.shape[1], : image.shape[2]] = image.permute(1, 2, 0)
+    return Batch(
+        ("",) * len(images),
+        canvases.permute(0, 3, 1, 2),
+        torch.tensor(sizes, dtype=torch.float32),
+        sizes,
+    )

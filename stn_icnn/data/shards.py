@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, FileIO
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from torch.utils.data import Dataset
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
-from stn_icnn.data.batch import Batch, Sample
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import LabelSet
@@ -84,7 +83,7 @@ class _EncodedSample:
     present: list[bool]
 
 
-class ShardedFaces(Dataset[Sample]):
+class ShardedFaces(Dataset[Batch]):
     """The faces of one split of a sharded data set.
 
     Args:
@@ -138,29 +137,18 @@ class ShardedFaces(Dataset[Sample]):
         """Returns the keys of the samples asked for."""
         return [self.samples[request.index].key for request in requests]
 
-    def __getitem__(self, request: Request) -> Sample:
-        """Reads a sample.
-
-        Raises:
-            ValueError: naming shard and key, where it can't be decoded or is too large.
-        """
-        one = self.__getitems__([request])
-        assert one.centres is not None
-        assert one.present is not None
-        return Sample(
-            one.keys[0],
-            one.images[0],
-            None if one.labels is None else one.labels[0],
-            one.centres[0],
-            one.present[0],
-            one.augmentation and one.augmentation.map(itemgetter(0)),
-        )
+    def __getitem__(self, request: Request) -> Batch:
+        """Reads one sample, as a batch; raises as `__getitems__` does."""
+        return self.__getitems__([request])
 
     def __getitems__(self, requests: Sequence[Request]) -> Batch:
-        """Reads a batch: what `collate` makes of its samples. PyTorch's loader calls this.
+        """Reads a batch; PyTorch's loader calls this.
 
         Each image is decoded straight into the batch's canvas, and all else is done for all samples
         at once, which takes a tenth of the time.
+
+        Raises:
+            ValueError: naming shard and key, where a sample can't be decoded or is too large.
         """
         encoded = [self._read(self.samples[request.index]) for request in requests]
         sizes = tuple(face.size for face in encoded)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
@@ -134,17 +134,17 @@ class FaceParser:
                 images.float(), (fitted_height, fitted_width), mode="bicubic", antialias=True
             )
             images = resized.round().clamp(0, 255).to(torch.uint8)
-        batch = collate([Sample("", image) for image in images])
+        batch = stack_photos(list(images))
         labels, windows = self._parse(batch, [(width, height)] * num)
         return ParsedBatch(torch.stack(labels), windows, self.model.label_set)
 
     def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
         """Parses photographs as one batch."""
         images = [load_photo(photo) for photo in photos]
-        fitted = (torch.from_numpy(fit_to_scale(image, self.data)) for image in images)
-        batch = collate([Sample("", image.permute(2, 0, 1)) for image in fitted])
+        fitted = [torch.from_numpy(fit_to_scale(image, self.data)) for image in images]
+        batch = stack_photos([image.permute(2, 0, 1) for image in fitted])
         sizes = [(image.shape[1], image.shape[0]) for image in images]
-        labels, windows = self._parse(batch.to(self.device), sizes)
+        labels, windows = self._parse(batch, sizes)
         return [
             ParsedFace(image, face.cpu().numpy(), own_windows, self.model.label_set)
             for image, face, own_windows in zip(images, labels, windows.cpu().numpy(), strict=True)
@@ -152,7 +152,7 @@ class FaceParser:
 
     def _parse(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
         """Returns label maps and windows at the photographs' own sizes, which are (W, H) px."""
-        parsing = self.model(batch)
+        parsing = self.model(batch.to(self.device))
         # One factor for both sides, up to the rounding of the fitted size to whole pixels.
         scales = [max(size) / max(own) for size, own in zip(sizes, batch.host_sizes, strict=True)]
         windows = parsing.windows * parsing.windows.new_tensor(scales)[:, None, None]

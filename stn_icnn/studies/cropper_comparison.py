@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
@@ -100,7 +100,7 @@ class CropperComparison:
 
     def example(self, faces: ShardedFaces, index: int) -> CoveredFace:
         """Covers parts of one face and cuts it with both croppers, for the picture."""
-        original = collate([faces[Request(index)]])
+        original = faces[Request(index)]
         batch, covered = cover_batch(original, self.num_covered, self.seed, self.label_set)
         windows, _, coarse_logits = self._windows(batch)
         (coarse_labels,) = coarse_label_maps(coarse_logits, batch.host_sizes, self.label_set)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.data.batch import Sample
+from stn_icnn.data.batch import Batch
 from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.overlay import Uint8Array
@@ -37,7 +37,7 @@ Differences = Mapping[tuple[int, str], PatchDifference]
 
 
 def report_parity(
-    folder: Path, samples: Sequence[Sample], dataset: str, sizes: Sequence[int]
+    folder: Path, samples: Sequence[Batch], dataset: str, sizes: Sequence[int]
 ) -> ExperimentResult:
     """Cuts patches both ways and writes `parity.md`, `.csv`, `.png` and `parity_grid.png`.
 
@@ -76,7 +76,7 @@ def report_parity(
     return ExperimentResult(table, {"largest_difference": largest}, metrics)
 
 
-def _centres(sample: Sample) -> Tensor:
+def _centres(sample: Batch) -> Tensor:
     """Returns the centres of the parts that a face has, `[P, 2]` px."""
     assert sample.centres is not None
     assert sample.present is not None
@@ -84,11 +84,13 @@ def _centres(sample: Sample) -> Tensor:
 
 
 def _difference(
-    samples: Sequence[Sample], px: int, aligned: str, device: torch.device
+    samples: Sequence[Batch], px: int, aligned: str, device: torch.device
 ) -> PatchDifference:
     """Compares the patches of all parts of some faces."""
     cut = [
-        cut_both_ways(sample.image.to(device), ALIGNED[aligned](_centres(sample)).to(device), px)
+        cut_both_ways(
+            sample.images[0].to(device), ALIGNED[aligned](_centres(sample)).to(device), px
+        )
         for sample in samples
     ]
     sliced, sampled = (torch.cat(patches) for patches in zip(*cut, strict=True))
@@ -118,12 +120,12 @@ def _write_csv(path: Path, found: Differences) -> None:
     write_csv(path, ["patch_px", "centred_on", *fields], rows)
 
 
-def _picture(sample: Sample, sizes: Sequence[int], device: torch.device) -> Uint8Array:
+def _picture(sample: Batch, sizes: Sequence[int], device: torch.device) -> Uint8Array:
     """Draws Figure 8: a face, and for each size its parts sliced, sampled, and what differs."""
-    rows: list[Row] = [("face", [fitted(pixels_of(sample.image), 2 * SHOWN_PX)])]
+    rows: list[Row] = [("face", [fitted(pixels_of(sample.images[0]), 2 * SHOWN_PX)])]
     centres = on_pixel(_centres(sample)).to(device)
     for px in sizes:
-        sliced, sampled = cut_both_ways(sample.image.to(device), centres, px)
+        sliced, sampled = cut_both_ways(sample.images[0].to(device), centres, px)
         rounded = sampled.round().to(torch.uint8)
         apart = (rounded.int() - sliced.int()).abs().to(torch.uint8)
         for name, patches in (("sliced", sliced), ("sampled", rounded), ("difference", apart)):

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from stn_icnn.data.batch import Sample
+from stn_icnn.data.batch import Batch
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
@@ -35,7 +35,7 @@ def with_centroids(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def time_pipelines(
-    parsers: Mapping[str, FaceParser], samples: Sequence[Sample], rounds: int
+    parsers: Mapping[str, FaceParser], samples: Sequence[Batch], rounds: int
 ) -> dict[tuple[str, int], list[float]]:
     """Times pipelines on one face at a time and on all of them.
 
@@ -47,7 +47,7 @@ def time_pipelines(
     Returns:
         Milliseconds per face, as `Times` holds them.
     """
-    photos = [pixels_of(sample.image) for sample in samples]
+    photos = [pixels_of(sample.images[0]) for sample in samples]
     works = {
         (system, num): partial(parser.parse_all, photos[:num])
         for num in (1, len(photos))
@@ -63,7 +63,7 @@ def report_timing(
     folder: Path,
     checkpoint: Checkpoint,
     system: str,
-    samples: Sequence[Sample],
+    samples: Sequence[Batch],
     dataset: str,
     rounds: int,
 ) -> ExperimentResult:
@@ -81,7 +81,7 @@ def report_timing(
     times = time_pipelines(parsers, samples, rounds)
     machine = describe_execution(parsers[ICNN].model, parsers[ICNN].device)
     table, ratios = _table(times), _ratios(times)
-    height, width = samples[0].image.shape[1:]
+    height, width = samples[0].images.shape[2:]
     faces = f"{len(samples)} photographs ({dataset}), the first of {width} x {height} px"
     findings = [
         f"- {escape_markdown(system)} takes {ratio:.3f} of {ICNN}'s time (median of the rounds' "

@@ -46,7 +46,7 @@ def test_real_faces_have_their_parts_where_faces_have_them(
         assert sample.present is not None
         if not bool(sample.present.all()):
             continue
-        for part, centre in zip(PAPER9.parts, sample.centres.tolist(), strict=True):
+        for part, centre in zip(PAPER9.parts, sample.centres[0].tolist(), strict=True):
             x.setdefault(part.name, []).append(centre[0])
             y.setdefault(part.name, []).append(centre[1])
     for i in range(len(x["nose"])):

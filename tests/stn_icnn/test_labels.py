@@ -11,13 +11,14 @@ import torch
 
 from stn_icnn.config import AugmentConfig, LossConfig, ModelConfig
 from stn_icnn.data.augmentation import RandomDraws, draw
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.labels import PAPER9, FaceClass, LabelSet, Part
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.f1 import confusion, f1_rows
 from stn_icnn.scoring.window_scores import score_windows
 from stn_icnn.training.losses import end_to_end_loss
+from tests.samples import Sample, collate
 
 EARS = LabelSet(
     classes=(

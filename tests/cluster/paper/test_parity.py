@@ -52,7 +52,7 @@ def test_odd_sizes_are_exact_and_even_ones_are_not(
 def test_faces_are_drawn_where_none_are_given() -> None:
     faces = load_face_samples(None, "test", 1)
     assert (faces.dataset, faces.fingerprint) == ("procedural", None)
-    assert [sample.image.shape for sample in faces.samples] == [(3, 512, 512)]
+    assert [sample.images.shape for sample in faces.samples] == [(1, 3, 512, 512)]
     assert faces.samples[0].present is not None
     assert bool(faces.samples[0].present.any())
 

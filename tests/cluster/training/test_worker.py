@@ -257,4 +257,4 @@ def test_f1_from_two_workers_equals_f1_from_one(in_turn: InTurn) -> None:
     for index, face in zip(indices, shown.values(), strict=True):
         truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
         assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), from_two[index])
-        assert np.array_equal(face.image, faces[Request(index)].image.permute(1, 2, 0))
+        assert np.array_equal(face.image, faces[Request(index)].images[0].permute(1, 2, 0))

@@ -19,6 +19,7 @@ from stn_icnn.data.augmentation import (
     draw,
 )
 from stn_icnn.labels import PAPER9
+from tests.samples import join_augmentations
 
 SIZE = (200, 100)
 ALL_ON = AugmentConfig(mirror=0.5, colour=0.3, window_shift=0.1, window_scale=0.1)
@@ -96,7 +97,7 @@ def test_without_operations_nothing_is_done():
     assert not item.mirrored
     assert not item.window_jitter.any()
     patches = torch.rand(1, 2, 3, 4, 4)
-    seen = Augmentation.stack([item]).appearance(patches, stream=0)
+    seen = join_augmentations([item]).appearance(patches, stream=0)
     torch.testing.assert_close(seen, patches, atol=1e-6, rtol=0)
 
 
@@ -134,7 +135,7 @@ def test_all_together_undo_shift_then_rotation_and_scale_then_mirror():
 
 
 def stacked(*items: Augmentation) -> Augmentation:
-    return Augmentation.stack(list(items))
+    return join_augmentations(items)
 
 
 def test_noise_depends_on_the_sample_and_not_on_its_place_in_the_batch():

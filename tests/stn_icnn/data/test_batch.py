@@ -7,8 +7,9 @@ import torch
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.labels import PAPER9
+from tests.samples import Sample, collate
 
 
 def sample(key: str, width: int, height: int, value: int) -> Sample:
@@ -56,8 +57,9 @@ def test_faces_lie_at_the_top_left_of_a_canvas_as_large_as_the_largest():
 
 
 def test_photographs_without_truth_make_a_batch_without_truth():
-    photo = Sample("p", torch.zeros(3, 4, 4, dtype=torch.uint8))
-    batch = collate([photo, photo])
+    photo = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    batch = stack_photos([photo, photo])
+    assert len(batch) == 2
     assert batch.labels is None
     assert batch.centres is None
     assert batch.affine is None

@@ -16,7 +16,7 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation
 from stn_icnn.data.shards import ShardedFaces
@@ -104,14 +104,14 @@ def test_a_sample_is_what_was_written(tmp_path: Path):
     written = members(0)
     sample = one_sample(tmp_path)[Request(0)]
     image = np.array(Image.open(io.BytesIO(written["jpg"])))
-    assert sample.key == "face42"
-    assert torch.equal(sample.image, torch.from_numpy(image).permute(2, 0, 1))
-    assert np.array_equal(sample.labels, np.array(Image.open(io.BytesIO(written["png"]))))
-    assert sample.image.dtype == sample.labels.dtype == torch.uint8
-    assert torch.equal(one_sample(tmp_path).labels(0), sample.labels)
+    assert sample.keys == ("face42",)
+    assert torch.equal(sample.images[0], torch.from_numpy(image).permute(2, 0, 1))
+    assert np.array_equal(sample.labels[0], np.array(Image.open(io.BytesIO(written["png"]))))
+    assert sample.images.dtype == sample.labels.dtype == torch.uint8
+    assert torch.equal(one_sample(tmp_path).labels(0), sample.labels[0])
     nose = [part.name for part in PAPER9.parts].index("nose")
-    assert sample.present.tolist() == [i == nose for i in range(6)]
-    assert sample.centres[nose].tolist() == [4.25, 6.5]
+    assert sample.present.tolist() == [[i == nose for i in range(6)]]
+    assert sample.centres[0, nose].tolist() == [4.25, 6.5]
     assert sample.augmentation is None
 
 
@@ -120,9 +120,9 @@ def test_centres_of_built_shards_are_those_of_the_labels(tiny_faces: Faces):
     faces = tiny_faces("train")
     for i in range(len(faces)):
         sample = faces[Request(i)]
-        found = zip(PAPER9.part_classes, sample.centres, sample.present, strict=True)
+        found = zip(PAPER9.part_classes, sample.centres[0], sample.present[0], strict=True)
         for classes, centre, present in found:
-            ys, xs = np.nonzero(np.isin(sample.labels, classes))
+            ys, xs = np.nonzero(np.isin(sample.labels[0], classes))
             assert bool(present) == bool(len(xs))
             if present:
                 expected = [xs.mean() + 0.5, ys.mean() + 0.5]
@@ -136,9 +136,26 @@ def test_webdataset_reads_the_same_samples(shards: Path, tiny_faces: Faces):
     assert len(streamed) == len(faces) == 8
     for i, sample in enumerate(streamed):
         ours = faces[Request(i)]
-        assert ours.key == sample["__key__"]
-        assert np.array_equal(ours.image.permute(1, 2, 0), sample["jpg"])
-        assert np.array_equal(ours.labels, sample["png"][..., 0])
+        assert ours.keys[0] == sample["__key__"]
+        assert np.array_equal(ours.images[0].permute(1, 2, 0), sample["jpg"])
+        assert np.array_equal(ours.labels[0], sample["png"][..., 0])
+
+
+def test_faces_of_several_sizes_lie_at_the_top_left_of_one_canvas(tmp_path: Path):
+    sizes = [(14, 10), (9, 16)]
+    written = {f"face{i}": members(i, *size) for i, size in enumerate(sizes)}
+    faces = ShardedFaces([write_shard(tmp_path / "000000.tar", written)], PAPER9)
+    batch = faces.__getitems__([Request(0), Request(1)])
+    assert batch.keys == ("face0", "face1")
+    assert batch.host_sizes == tuple(sizes)
+    assert batch.images.shape == (2, 3, 16, 14)
+    for i, (width, height) in enumerate(sizes):
+        alone = faces[Request(i)]
+        assert torch.equal(batch.images[i, :, :height, :width], alone.images[0])
+        assert batch.images[i].sum() == alone.images.sum(), "0 beyond the face"
+        assert torch.equal(batch.labels[i, :height, :width], alone.labels[0])
+        assert batch.labels[i].sum() == alone.labels.sum()
+        assert torch.equal(batch.centres[i], alone.centres[0])
 
 
 # --- plans
@@ -191,7 +208,7 @@ def looks(batch: Batch) -> list[Look]:
 
 def expected(faces: ShardedFaces, plan: Sequence[Sequence[Request]]) -> list[Counter[Look]]:
     """The looks of each planned batch."""
-    return [Counter(looks(collate([faces[request] for request in batch]))) for batch in plan]
+    return [Counter(looks(faces.__getitems__(batch))) for batch in plan]
 
 
 def together(
@@ -276,7 +293,7 @@ def test_without_labels_the_rest_is_the_same(tmp_path: Path):
     broken.with_labels = False
     sample = broken[Request(0)]
     assert sample.labels is None
-    assert torch.equal(sample.image, whole.image)
+    assert torch.equal(sample.images, whole.images)
     assert torch.equal(sample.centres, whole.centres)
     assert torch.equal(sample.present, whole.present)
 
@@ -363,6 +380,6 @@ def test_a_shard_that_shrank_while_it_was_read_stops_it(twelve: list[str]):
 
 def test_an_image_over_the_canvas_limit_is_refused(tmp_path: Path):
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0, width=65, height=20)})
-    assert ShardedFaces([path], PAPER9, canvas_px=65)[Request(0)].image.shape == (3, 20, 65)
+    assert ShardedFaces([path], PAPER9, canvas_px=65)[Request(0)].images.shape == (1, 3, 20, 65)
     with pytest.raises(ValueError, match=r"face42: 65 x 20 px is over .*model\.canvas_px \(64\)"):
         ShardedFaces([path], PAPER9, canvas_px=64)[Request(0)]

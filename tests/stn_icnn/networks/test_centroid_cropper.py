@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.centroid_cropper import CentroidCropper, centroids
@@ -97,7 +96,7 @@ def test_the_baseline_has_no_localizer_and_parses(tiny_config: TrainConfig, tiny
     assert not list(model.localizer.parameters())
     assert not any(name.startswith("localizer") for name in model.state_dict())
     faces = tiny_faces("test", False)
-    batch = collate([faces[Request(i)] for i in range(2)])
+    batch = faces.__getitems__([Request(i) for i in range(2)])
     with torch.inference_mode():
         parsing = model(batch)
     shares, _ = centroids(parsing.coarse_logits.softmax(dim=1), PAPER9)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.networks.channels_last import WideBatchNorm2d
 from stn_icnn.networks.execution import prepare_model
@@ -24,7 +24,7 @@ def model(tiny_config: TrainConfig) -> STNiCNN:
 @pytest.fixture
 def batch(tiny_faces) -> Batch:
     faces = tiny_faces("train", augmented=True)
-    return collate([faces[Request(i)] for i in range(3)])
+    return faces.__getitems__([Request(i) for i in range(3)])
 
 
 def test_shapes(model: STNiCNN, batch: Batch, tiny_config: TrainConfig) -> None:
@@ -76,14 +76,12 @@ def test_canvas_does_not_change_a_face(model: STNiCNN, tiny_faces) -> None:
     """A face is parsed alike alone and beside a larger one."""
     model.eval()
     faces = tiny_faces("train", augmented=False)
-    samples = sorted(
-        (faces[Request(i)] for i in range(len(faces))),
-        key=lambda s: s.image.shape[1] * s.image.shape[2],
-    )
-    small, large = samples[0], samples[-1]
+    requests = [Request(i) for i in range(len(faces))]
+    requests.sort(key=lambda request: faces[request].images[0].numel())
+    small, large = requests[0], requests[-1]
     with torch.inference_mode():
-        alone = model(collate([small]))
-        beside = model(collate([small, large]))
+        alone = model(faces[small])
+        beside = model(faces.__getitems__([small, large]))
     torch.testing.assert_close(alone.windows[0], beside.windows[0], atol=1e-3, rtol=0)
     for name in alone.part_logits:
         torch.testing.assert_close(

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
@@ -68,7 +67,7 @@ def test_label_maps_have_the_images_sizes_and_the_models_classes(
 ) -> None:
     torch.manual_seed(0)
     model, faces = build_model(tiny_config.model), tiny_faces("train")
-    batch = collate([faces[Request(i)] for i in range(3)])
+    batch = faces.__getitems__([Request(i) for i in range(3)])
     for maps in (parse_batch(model, batch), parse_batch_coarsely(model, batch)):
         for labels, (width, height) in zip(maps, batch.host_sizes, strict=True):
             assert labels.dtype == torch.uint8

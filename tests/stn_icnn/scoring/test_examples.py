@@ -82,8 +82,8 @@ def test_shown_labels_are_those_that_were_counted(
             truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
             assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), counts[index])
             sample = faces[Request(index)]
-            assert np.array_equal(face.image, sample.image.permute(1, 2, 0))
-            assert np.array_equal(face.truth, sample.labels)
+            assert np.array_equal(face.image, sample.images[0].permute(1, 2, 0))
+            assert np.array_equal(face.truth, sample.labels[0])
 
 
 def test_no_examples_are_labelled_where_none_are_asked_for(tiny_faces) -> None:

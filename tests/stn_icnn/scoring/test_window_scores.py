@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.labels import PAPER9
 from stn_icnn.scoring.window_scores import MEASURES, WindowScores, score_windows, summarise_windows
+from tests.samples import Sample, collate
 
 NAMES = [part.name for part in PAPER9.parts]
 NOSE, MOUTH = NAMES.index("nose"), NAMES.index("mouth")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ def croppers(checkpoint: Checkpoint) -> CropperComparison:
 @pytest.fixture
 def batch(tiny_faces) -> Batch:
     faces = tiny_faces("train", False)
-    return collate([faces[Request(i)] for i in range(4)])
+    return faces.__getitems__([Request(i) for i in range(4)])
 
 
 @pytest.fixture

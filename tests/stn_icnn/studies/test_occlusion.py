@@ -6,11 +6,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
 from stn_icnn.studies.occlusion import choose_parts, cover, cover_batch
+from tests.samples import Sample, collate
 
 EVERY = [True] * PAPER9.num_parts
 NAMES = [part.name for part in PAPER9.parts]
@@ -24,7 +25,7 @@ MARGIN_PX = 2
 def batch(tiny_faces: Callable[..., ShardedFaces]) -> Batch:
     """Three faces of different sizes."""
     faces = tiny_faces("train", False)
-    return collate([faces[Request(i)] for i in range(3)])
+    return faces.__getitems__([Request(i) for i in range(3)])
 
 
 def test_parts_depend_on_seed_and_key_alone() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.centroid_cropper import centroids
@@ -29,7 +28,7 @@ def test_both_pipelines_have_the_same_networks_but_for_the_cropper(
     assert {n for n in ours if n not in theirs} == {n for n in ours if n.startswith("localizer")}
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
     assert not baseline.model.training
-    batch = collate([tiny_faces("test", False)[Request(0)]])
+    batch = tiny_faces("test", False)[Request(0)]
     with torch.inference_mode():
         parsing = baseline.model(batch)
     shares, _ = centroids(parsing.coarse_logits.softmax(dim=1), baseline.model.label_set)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from stn_icnn.context import LocalContext
-from stn_icnn.data.batch import collate
 from stn_icnn.data.plan import Request
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
@@ -34,6 +33,6 @@ def test_windows_lie_as_far_off_as_they_are_said_to(checkpoint: Checkpoint, tiny
     assert labelled["true centres"].error_px < 1e-3
     near, far = labelled["true centres ± 0.01"], labelled["true centres ± 0.1"]
     assert far.error_px == pytest.approx(10 * near.error_px, rel=1e-3)
-    sides = collate([faces[Request(i)] for i in range(len(faces))]).sizes.mean()
+    sides = faces.__getitems__([Request(i) for i in range(len(faces))]).sizes.mean()
     assert near.error_px == pytest.approx(0.01 * float(sides) * 1.25, rel=0.2)  # of two normals
     assert labelled["true centres"].share_inside > far.share_inside

@@ -12,7 +12,7 @@ import torch
 
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
-from stn_icnn.data.batch import Batch, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
@@ -278,7 +278,7 @@ def test_a_step_in_pieces_is_the_step(
     micro_batch: int, tiny_config: TrainConfig, tiny_faces
 ) -> None:
     faces = tiny_faces("train", augmented=True)
-    batch = collate([faces[Request(i)] for i in range(4)])
+    batch = faces.__getitems__([Request(i) for i in range(4)])
     weights = []
     for size in (0, micro_batch):
         model = fresh(tiny_config)
@@ -394,7 +394,7 @@ def test_validation_says_how_far_windows_lie_off(
     run = phase_run(phase, config, tiny_faces, LocalContext())
     model = fresh(config).eval()
     metrics = validate(model, run.phase, config, run.val_faces, run.context)
-    batch = collate([run.val_faces[Request(i)] for i in range(len(run.val_faces))])
+    batch = run.val_faces.__getitems__([Request(i) for i in range(len(run.val_faces))])
     assert batch.centres is not None
     with torch.no_grad():
         locations = model.locate(model.label_coarsely(batch))

@@ -9,11 +9,12 @@ import torch
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import RandomDraws, draw
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import theta_from_windows
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.model import Parsing
 from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
+from tests.samples import Sample, collate
 
 SIDE = 32
 SURE = 30.0

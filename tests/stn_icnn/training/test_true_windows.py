@@ -18,7 +18,7 @@ from stn_icnn.config import (
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.augmentation import RandomDraws, draw
-from stn_icnn.data.batch import Batch, Sample, collate
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.geometry import crop_labels, theta_from_windows
@@ -37,6 +37,7 @@ from stn_icnn.training.true_windows import (
     true_locations,
     true_windows_loss,
 )
+from tests.samples import Sample, collate
 
 Faces = Callable[..., ShardedFaces]
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -94,7 +95,7 @@ def test_a_gradient_reaches_each_trained_parameter_and_no_other(
     PHASES["fine"].set_trained(model, config)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     module = PhaseLoss(model, PHASES["fine"].objective, config)
-    module(collate([faces[Request(i)] for i in range(4)])).backward()
+    module(faces.__getitems__([Request(i) for i in range(4)])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
     parts = ("fine.eye.", "fine.mouth.")
