@@ -1,4 +1,4 @@
-"""Sharding spread over the cluster."""
+"""The sharding job: builds shards with tasks that are spread over the cluster."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ def map_on_cluster(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[Sh
             done, pending = ray.wait(pending)
             yield from ray.get(done)
     except ray.exceptions.RayTaskError:
-        raise  # what the task raised, which is one of its own errors as well
+        raise  # the task's own error
     except ray.exceptions.RayError as error:
         raise OSError(
             f"the cluster lost a shard's task: {error}; the same command goes on where this one "
@@ -53,7 +53,7 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         The job's last line: `out`, `num_samples` by split, `num_rejected`, `data_fingerprint`.
 
     Raises:
-        ValueError: where source, settings or output can't be used.
+        ValueError: where source, settings or output cannot be used.
         OSError: where disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()

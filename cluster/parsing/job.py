@@ -1,4 +1,4 @@
-"""Parsing the photographs of a folder or bucket over the cluster."""
+"""The parsing job: parses the photographs of a folder or bucket over the cluster."""
 
 import logging
 import math
@@ -47,7 +47,7 @@ MIN_PHOTOS_PER_WORKER: Final = 32
 
 MAX_PHOTOS_PER_TASK: Final = 128
 MIN_TASKS_PER_WORKER: Final = 8
-"""So many that workers end at about the same time."""
+"""With fewer, some workers would wait for the last ones to end."""
 
 
 class ParseTask:
@@ -168,10 +168,10 @@ def _claim(
         return
     try:
         found = read_record(out, RECORD)
-        theirs = {name: found[name] for name in record}
+        stored = {name: found[name] for name in record}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{out.url_of(RECORD)} is damaged; choose another --out") from error
-    require_same_settings(f"the parsing into {out.url}", record, theirs, option="--out")
+    require_same_settings(f"the parsing into {out.url}", record, stored, option="--out")
 
 
 def _parse(
@@ -220,7 +220,7 @@ def _parse(
                 for path, failure in zip(row["paths"], row["failures"], strict=True)
             ]
     except ray.exceptions.RayTaskError:
-        raise  # an error of ours, with its trace
+        raise  # what a task raised, with its trace
     except ray.exceptions.RayError as error:
         raise PhaseFailedError(
             f"the cluster lost workers: {error}; the same command goes on where this one stopped"
@@ -244,7 +244,7 @@ def _silence_ray_data() -> None:
 
 
 def _write_failures(out: StorageLocation, failures: Mapping[str, str]) -> None:
-    """Lists this run's failures in the output; those of an earlier run were tried again."""
+    """Writes the list of this run's failures; earlier ones were tried again in it."""
     if not failures:
         out.delete(FAILED)
         return

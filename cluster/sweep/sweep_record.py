@@ -48,7 +48,7 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the last phase that it was trained so far."""
+        """Number of epochs of the last phase that it was trained so far."""
         return max(self.curve, default=0)
 
 
@@ -62,7 +62,7 @@ class SweepRecord:
     """The settings of a sweep and its trials, in the order in which they were first started."""
 
     storage: StorageLocation
-    """The sweep's own."""
+    """The location of the sweep."""
     content: dict[str, Any]
     """The settings that its results depend on, as they are stored."""
     space: SearchSpace
@@ -74,7 +74,7 @@ class SweepRecord:
         """Starts a sweep's record, or goes on with it.
 
         Args:
-            storage: the sweep's own.
+            storage: the location of the sweep.
             content: the settings that its results depend on, nested, of types that JSON holds.
             space: what it searches, which is stored with them.
 

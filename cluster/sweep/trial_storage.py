@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.storage.records import read_record
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 
@@ -24,7 +25,7 @@ class TrialStorage:
     """
 
     def __init__(self, location: StorageLocation) -> None:
-        """Touches nothing."""
+        """Remembers the location, and touches nothing there."""
         self.location = location
 
     def reports(self) -> list[Report]:
@@ -77,5 +78,5 @@ class TrialStorage:
             raise FileNotFoundError(f"{self.location.url} holds no checkpoint")
         return self.location.read(f"{name}/{MODEL_FILE}")
 
-    def _read(self, file: str, otherwise: Any) -> Any:
-        return json.loads(self.location.read(file)) if self.location.exists(file) else otherwise
+    def _read(self, file: str, default: Any) -> Any:
+        return read_record(self.location, file) if self.location.exists(file) else default

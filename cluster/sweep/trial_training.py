@@ -11,7 +11,7 @@ from ray import tune
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.searched_settings import replace_settings
 from cluster.sweep.trial_storage import Report, TrialStorage
-from cluster.training.run_record import finished_model
+from cluster.training.run_record import finished_file
 from cluster.training.worker import Start, TrainTask, train, train_in
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
@@ -19,7 +19,7 @@ from cluster.workers.ray_context import checkpoint_name
 from cluster.workers.ray_internals import silence_ray_logs
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, Metrics
-from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint
 from stn_icnn.networks.execution import default_device
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName, SelectionMetric, require_trained
@@ -67,7 +67,7 @@ class TrialPlan:
         storage = self.storage_of(trial, phase)
         if self.allocation.num_workers == 1:
             return storage.model()
-        return finished_model(storage.location)
+        return finished_file(storage.location, MODEL_FILE)
 
 
 class TrialContext(LocalContext):

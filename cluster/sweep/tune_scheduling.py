@@ -1,4 +1,4 @@
-"""What Ray Tune asks of a sweep: which trial starts next, and which is stopped."""
+"""Tells Ray Tune which trial of a sweep starts next, and which is stopped."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ class SweepSearch(Searcher):
     """Hands out trials: those that an earlier driver left, repeats that are due, then new ones.
 
     Args:
-        record: the sweep's. A trial is in it before Tune gets it.
+        record: the record of the sweep. A trial is in it before Tune gets it.
         propose: gives the values of new trials.
         num_combinations: how many combinations of values are tried in all.
         seeds: how often each combination is trained whose first training was not stopped.
@@ -115,7 +115,7 @@ class Pruner(ASHAScheduler):
         Args:
             sweep: has the epochs before the first comparison, and the share of trials that go on.
             num_epochs: epochs of a trial that is not stopped.
-            trials: the sweep's.
+            trials: the trials of the sweep so far.
         """
         super().__init__(
             time_attr=EPOCH,
@@ -127,10 +127,10 @@ class Pruner(ASHAScheduler):
             stop_last_trials=False,  # else a repeated report is compared again
         )
         for trial in trials:
-            seen = SimpleNamespace(config={"trial": trial.name})
-            self.on_trial_add(None, seen)
+            replayed = SimpleNamespace(config={"trial": trial.name})
+            self.on_trial_add(None, replayed)
             for epoch, score in sorted(trial.curve.items()):
-                self.on_trial_result(None, seen, {EPOCH: epoch, SCORE: score})
+                self.on_trial_result(None, replayed, {EPOCH: epoch, SCORE: score})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Registers a trial."""

@@ -1,4 +1,4 @@
-"""The model card: what a registered model is, and where it came from."""
+"""The model card of a registered model: its origin, results, use and limits."""
 
 from typing import Any, Final
 
@@ -51,12 +51,12 @@ def model_card(
     """Returns the model card, Markdown, short enough for a model version's description.
 
     Args:
-        name: of the registered model.
-        dataset: as in the shards' manifest, such as `helen` or `celebamask`.
-        data_fingerprint: the manifest's.
-        num_images: that it was trained on.
-        preset: that the run started from.
-        config: what to show of the settings, a mapping or dataclass, nested or not.
+        name: name of the registered model.
+        dataset: name of the data set, such as `helen` or `celebamask`.
+        data_fingerprint: fingerprint of its shards.
+        num_images: number of images that the model was trained on.
+        preset: name of the preset that its settings started from.
+        config: the settings to show, a mapping or dataclass, nested or not.
         val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
         test_f1: the same on the test split; empty where it was not read.
         run_id: the id of the MLflow run.

@@ -1,4 +1,4 @@
-"""The origin that runs record: settings as flat params, and the commit of the code."""
+"""The origin of a run: settings as flat params, and the commit of the code."""
 
 import dataclasses
 import os
@@ -37,14 +37,14 @@ def git_commit() -> str | None:
     `STN_ICNN_COMMIT` names the commit. It is None where neither tells; a package installed into
     some other project's checkout has none.
     """
-    told = os.environ.get(COMMIT_ENV)
-    if told:
-        return told
-    here = Path(__file__).resolve()
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+    given = os.environ.get(COMMIT_ENV)
+    if given:
+        return given
+    file = Path(__file__).resolve()
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
-    commit = _git(here.parent, "rev-parse", "HEAD")
-    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    commit = _git(file.parent, "rev-parse", "HEAD")
+    changes = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
     return f"{commit}-dirty" if commit and changes else commit
 
 

@@ -1,4 +1,4 @@
-"""Registering a finished model in MLflow, and choosing its data set's champion."""
+"""Registers finished models in MLflow, and chooses each data set's champion."""
 
 import logging
 import math
@@ -57,25 +57,26 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    marks = {key: str(value) for key, value in {**tags, **metrics}.items()}
-    marks |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
-    version = _same_version(client, name, run_id, marks) or client.create_model_version(
+    all_tags = {key: str(value) for key, value in {**tags, **metrics}.items()}
+    all_tags |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
+    version = _same_version(client, name, run_id, all_tags) or client.create_model_version(
         name,
         source=f"runs:/{run_id}/{artifact_path}",
         run_id=run_id,
-        tags=marks,
-        description=_fitted(card),
+        tags=all_tags,
+        description=_cut_to_limit(card),
     )
     _update_champion(client, version, metrics.get(SCORE), data_fingerprint)
     return str(version.version)
 
 
 def _same_version(
-    client: MlflowClient, name: str, run_id: str, marks: Mapping[str, str]
+    client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str]
 ) -> ModelVersion | None:
+    """Returns the version of the same run, artifacts, data and score, if there is one."""
     keys = (FINGERPRINT_TAG, _PATH_TAG, SCORE)
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if version.name == name and all(version.tags.get(k) == marks.get(k) for k in keys):
+        if version.name == name and all(version.tags.get(k) == tags.get(k) for k in keys):
             return version
     return None
 
@@ -126,7 +127,7 @@ def _reason_not_champion(
     return None
 
 
-def _fitted(card: str) -> str:
+def _cut_to_limit(card: str) -> str:
     """Returns the card, cut to the registry's limit."""
     if len(card) <= _DESCRIPTION_LIMIT:
         return card

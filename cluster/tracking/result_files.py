@@ -1,4 +1,4 @@
-"""Publishing the files that an experiment leaves, in MLflow and in storage."""
+"""Publishes the files of an experiment in MLflow and in storage."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def publish(folder: Path, run: Run, storage: StorageLocation) -> None:
     Args:
         folder: the folder of the files, without folders in it.
         run: the run that gets them as artifacts.
-        storage: the run's own location.
+        storage: the location of the run.
     """
     run.log_artifacts(folder, ARTIFACT)
     for path in sorted(folder.iterdir()):

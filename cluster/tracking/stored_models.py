@@ -1,4 +1,4 @@
-"""Fetching a trained model that is named as a file or in MLflow."""
+"""Fetches trained models that are named as a file or in MLflow."""
 
 import atexit
 import hashlib
@@ -27,16 +27,13 @@ _FORMS: Final = (
     "a checkpoint file or folder, runs:/RUN_ID/PATH, models:/NAME@ALIAS or models:/NAME/N"
 )
 
-_Source = tuple[str, str | None]
-"""The URI of a model in MLflow, and the id of the run that left it."""
-
 
 @dataclass(frozen=True)
 class FetchedModel:
     """A model file and its origin."""
 
     given: str
-    """The name it was asked for by."""
+    """The name by which it was fetched."""
     content: bytes
     """The file's content."""
     checkpoint: Checkpoint
@@ -53,7 +50,7 @@ class FetchedModel:
             tracking_uri: the tracking store's address, likewise.
 
         Raises:
-            ValueError: where there is none, or it is not ours.
+            ValueError: where there is none, or it is no model of STN-iCNN.
             TrackingUnavailableError: where the tracking server does not answer.
         """
         path, run_id = _find(given, tracking_uri)
@@ -76,7 +73,7 @@ class FetchedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """The file's digest, as what `models:/NAME@champion` stands for changes."""
+        """The file's digest: the same name, such as an alias, may stand for other models later."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -100,7 +97,7 @@ def resolve_model(model: str, tracking_uri: str | None = None) -> Path:
 
 
 def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
-    """Returns the path and the id of the MLflow run that left it, where its name tells."""
+    """Returns a model's path and, where its name tells, the id of the MLflow run that left it."""
     if not model.startswith(("runs:/", "models:/")):
         path = Path(model).expanduser().absolute()
         if path.exists():
@@ -110,7 +107,7 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
     uri = resolve_tracking_uri(tracking_uri)
     with connect(uri) as client:
         try:
-            source, run_id = _run_source(client, model) or _version_source(client, model)
+            source, run_id = _find_source(client, model)
         except MlflowException as error:
             if error.error_code not in NOT_FOUND:
                 raise
@@ -121,22 +118,16 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
     return _download(model, source, uri), run_id
 
 
-def _run_source(client: MlflowClient, model: str) -> _Source | None:
-    if not model.startswith("runs:/"):
-        return None
-    match = re.fullmatch(r"runs:/([^/]+)/(.+)", model)
-    if not match:
-        raise ValueError(
-            f"model must be {_FORMS}, got {model!r}: the run's id or the path is missing"
-        )
-    client.get_run(match[1])
-    return model, match[1]
-
-
-def _version_source(client: MlflowClient, model: str) -> _Source:
+def _find_source(client: MlflowClient, model: str) -> tuple[str, str | None]:
+    """Returns the URI of a model's artifacts, and the id of the run that left it."""
+    if match := re.fullmatch(r"runs:/([^/]+)/.+", model):
+        client.get_run(match[1])
+        return model, match[1]
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
     if not match:
-        raise ValueError(f"model must be {_FORMS}, got {model!r}: it names no alias or version")
+        is_run = model.startswith("runs:/")
+        lack = "the run's id or the path is missing" if is_run else "it names no alias or version"
+        raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     name, alias, version = match.groups()
     if alias:
         version = client.get_model_version_by_alias(name, alias).version

@@ -1,4 +1,4 @@
-"""Tracking of runs in MLflow, for the driver alone; a thin layer over `mlflow.MlflowClient`.
+"""Tracks a job's runs in MLflow: a thin layer over `MlflowClient`, for the driver alone.
 
 A job has one parent run, with a child for each phase or trial. After the start nothing here raises
 because the server is away: what cannot be delivered waits in an outbox, which is mirrored in a
@@ -194,7 +194,7 @@ class Tracker:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run in MLflow: a job's, or that of one of its phases.
+    """A run in MLflow, of a job or of one of its phases or trials.
 
     Attributes:
         tracker: the tracker that writes it.
@@ -208,11 +208,11 @@ class Run:
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id; None for a child that waits for the server. A parent always has one."""
+        """The run's id in MLflow; None while a child's start waits for the server."""
         return self.tracker.run_id_of(self)
 
     def log_metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Logs one report: a metric of a step counts once, the first time.
+        """Logs the metrics of a step; one that the step has already keeps its first value.
 
         A worker that died repeats the reports since its last checkpoint.
 
@@ -243,11 +243,11 @@ class Run:
             self.log_artifacts(path, artifact_path)
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
-        """Sets tags; None values are left out."""
+        """Sets tags, but those whose value is None."""
         self.tracker.send(self, {"op": "tags", "tags": _present(tags)})
 
     def finish(self, status: Status) -> None:
-        """Ends the run. A parent's end makes a last attempt at all that waits."""
+        """Ends the run. At the end of a job's own run, all that waits is tried a last time."""
         self.tracker.send(self, {"op": "finish", "status": status, "time_ms": _now_ms()})
         if self.parent_id is None:
             self.tracker.flush(force=True)
@@ -271,7 +271,7 @@ class Run:
 
 
 def run_tags(data_fingerprint: str | None, preset: str | None) -> dict[str, str | None]:
-    """Returns the tags that every run bears; None where a value is not known."""
+    """Returns the tags of every run; None where a value is not known."""
     return {FINGERPRINT_TAG: data_fingerprint, "preset": preset, "git_commit": git_commit()}
 
 

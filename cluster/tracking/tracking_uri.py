@@ -1,4 +1,4 @@
-"""The address of the MLflow tracking store, and whether it answers."""
+"""Resolves the address of the MLflow tracking store, and connects to it."""
 
 import contextlib
 import os

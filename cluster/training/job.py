@@ -1,4 +1,4 @@
-"""The main job: phases one after another, evaluation, report and model, tracked in MLflow."""
+"""The training job: trains the phases, scores the model and registers it, tracked in MLflow."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
         The job's last line: `run_id`, `run_name`, `model`, `test` (F1 rows), `systems`, …
 
     Raises:
-        ValueError: for settings, data or resources that can't be used, before any training.
+        ValueError: for settings, data or resources that cannot be used, before any training.
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where a loss is not finite any more, or workers failed too often.
     """
@@ -42,17 +42,9 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
         log_config(training.run, training.config)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
-        result = finish_training(training, MODEL_PHASES[-1], preset)
+        scores = score_phase(training, MODEL_PHASES[-1])
+        result = register_result(training, MODEL_PHASES[-1], preset, scores)
     return environment.tracker.last_line(result)
-
-
-def finish_training(training: Training, phase: PhaseName, preset: str) -> dict[str, Any]:
-    """Evaluates, reports and registers the model of a training's last phase.
-
-    Returns:
-        The job's last line.
-    """
-    return register_result(training, phase, preset, score_phase(training, phase))
 
 
 def score_phase(

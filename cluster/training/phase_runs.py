@@ -1,4 +1,4 @@
-"""Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
+"""Trains phases, each as a Ray Train run and a child run in MLflow, and checks what they need."""
 
 import json
 from collections.abc import Mapping
@@ -23,12 +23,13 @@ from stn_icnn.training.phases import PHASES, PhaseName
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
 LEAST_IMAGES_A_WORKER = 4
-"""Of a batch, where the number of workers is `auto`: batch norm has no use for fewer."""
+"""The least images of a batch for each worker, where the number of workers is `auto`: batch norm
+needs as many."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training that has all it needs: its phases share settings, data, place and resources."""
+    """A training that can begin: the settings, data, storage and workers of its phases."""
 
     config: TrainConfig
     data: ShardedData
@@ -36,13 +37,13 @@ class Training:
     allocation: WorkerAllocation
     max_failures: int
     run: Run
-    """That its phases are children of."""
+    """The run in MLflow that the runs of its phases are children of."""
     chosen_images: int | None = None
     """How many of the training split it is trained on; None: all."""
 
     @property
     def num_images(self) -> int:
-        """That it trains on."""
+        """Number of images that it is trained on."""
         return self.chosen_images or self.data.manifest.num_samples["train"]
 
 
@@ -56,19 +57,19 @@ def open_training(
     kind: str | None = None,
     tags: Mapping[str, str | None] | None = None,
 ) -> Training:
-    """Settles all that a training needs: data, a share of the cluster, its record and its run.
+    """Prepares a training: opens its data, gets its workers, and starts its record and its run.
 
     Args:
-        settings: all of the job's.
-        preset: that they started from, for the record.
-        places: of the job.
-        num_images: of the training split, that the seed chooses; None: all.
-        parent_sha256: of the model file that it goes on from, if it does not begin afresh.
-        kind: of job, where it is another than the main one.
-        tags: of the run, besides those that every run bears.
+        settings: the job's settings.
+        preset: name of the preset that they started from, for the record.
+        environment: the job's environment.
+        num_images: number of images of the training split that the seed chooses; None: all.
+        parent_sha256: digest of the model file that it goes on from; None: of none.
+        kind: kind of the job; None: the training job.
+        tags: tags of the run besides those of every run.
 
     Raises:
-        ValueError: for settings, data or resources that can't be used.
+        ValueError: for settings, data or resources that cannot be used.
         TrackingUnavailableError: where the tracking server is away.
     """
     data = open_data(settings, preset, environment.storage)
@@ -98,11 +99,11 @@ def open_training(
 
 
 def branch(whole: Training, name: str, config: TrainConfig) -> Training:
-    """A training of its own within another's run and storage, with other settings.
+    """Starts a training within another's run and storage, with other settings.
 
     Args:
-        whole: whose data, images and resources it shares.
-        name: of its run, a child of the whole's, and of its folder.
+        whole: the training whose data, images and workers it shares.
+        name: name of its run, a child of the other's run, and of its folder.
         config: its settings.
 
     Raises:
@@ -119,7 +120,7 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
 
 
 def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation) -> ShardedData:
-    """The data that a job trains on; the demo's own where it is given none.
+    """Returns the data set that a job trains on; the demo draws its own where it is given none.
 
     Raises:
         ValueError: where there are none, or a split of them is empty.
@@ -191,10 +192,10 @@ def require_batches(
     """Refuses more workers than the smallest global batch has images.
 
     Args:
-        config: of the training.
-        data: that it reads.
-        share: whose workers they are.
-        num_images: of the training split, that are used; None: all.
+        config: the settings of the training.
+        data: the data set that it reads.
+        allocation: its workers.
+        num_images: number of images of the training split that are used; None: all.
 
     Raises:
         ValueError: with both numbers.
@@ -215,9 +216,9 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     """Trains a phase as one Ray run and one child run, unless it is finished.
 
     Args:
-        training: that it belongs to.
-        phase: to be trained.
-        start: what it goes on from; None: the model of the phase before, where it needs one.
+        training: the training that it belongs to.
+        phase: the phase to train.
+        start: the model that it goes on from; None: that of the phase before, where it needs one.
 
     Raises:
         PhaseFailedError: where its loss is not finite any more, or workers failed too often.
@@ -249,7 +250,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
 
 
 def phase_task(training: Training, phase: PhaseName, start: Start | None) -> TrainTask:
-    """A phase of a training, as a worker gets it."""
+    """Returns the task by which a worker trains a phase of a training."""
     return TrainTask(
         phase=phase,
         config=training.config,
@@ -296,7 +297,7 @@ class _Listener:
         print(f"{self.phase}: epoch {epoch} of {self.num_epochs}: {shown}", flush=True)
 
     def _note_machine(self) -> None:
-        """The machine may choose the arithmetic: whoever compares runs must see it."""
+        """Prints and records the machine, on which the arithmetic may depend."""
         print(f"{self.phase}: on {self.machine}", flush=True)
         try:
             self.record.note_machine(self.phase, self.machine)

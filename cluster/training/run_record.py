@@ -17,11 +17,6 @@ from stn_icnn.training.state import STATE_FILE, load_history
 FILE = "run.json"
 
 
-def finished_model(run: StorageLocation) -> bytes:
-    """Reads the model file of a Ray Train run that has finished; errors as of `finished_file`."""
-    return finished_file(run, MODEL_FILE)
-
-
 def finished_file(run: StorageLocation, file: str) -> bytes:
     """Reads a file in the last checkpoint of a Ray Train run that has finished.
 
@@ -110,7 +105,7 @@ class RunRecord:
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return finished_model(self.storage.child(phase))
+        return finished_file(self.storage.child(phase), MODEL_FILE)
 
     def history(self, phase: PhaseName) -> list[dict[str, float]]:
         """Reads the metrics of each epoch of a finished phase, however often it was stopped.

@@ -10,9 +10,6 @@ from typing import Final
 
 READ_IN: Final = "2.60.0"
 
-WORKING_DIR_MARK: Final = "_ray_pkg_"
-"""Part of the name of the folder that Ray unpacks a submitted job's `--working-dir` to."""
-
 
 def recorded_head_address() -> str | None:
     """Returns the address that `ray start --head` has left on this machine, if it was ever run."""
