@@ -22,10 +22,10 @@ def in_bucket(bucket: str) -> Callable[[Path], StorageLocation]:
     """in_bucket(folder): a copy of it at s3://faces/raw."""
 
     def copy(folder: Path) -> StorageLocation:
-        place = open_location(f"{bucket}/raw")
+        location = open_location(f"{bucket}/raw")
         for path in open_location(folder).list():
-            place.upload((folder / path).open("rb"), path)
-        return place
+            location.upload((folder / path).open("rb"), path)
+        return location
 
     return copy
 
@@ -68,13 +68,13 @@ def test_what_is_not_there_is_not_asked_for(
     answered: Answered,
 ):
     draw_celebamask(celebamask, 3001, parts={})
-    place = in_bucket(celebamask)
-    (skipped,) = place.list("CelebAMask-HQ-mask-anno/0")[:1]
-    place.delete(skipped)
+    location = in_bucket(celebamask)
+    (skipped,) = location.list("CelebAMask-HQ-mask-anno/0")[:1]
+    location.delete(skipped)
     before = len(answered())
-    build(place.url, tmp_path / "out", FACES)
+    build(location.url, tmp_path / "out", FACES)
     asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
-    there = (path for path in place.list() if path.endswith(("jpg", "png")))
+    there = (path for path in location.list() if path.endswith(("jpg", "png")))
     assert asked == {f"/faces/raw/{path}": 1 for path in there}
     assert len(asked) == 10 * (1 + PARTS_DRAWN)
 
@@ -82,9 +82,9 @@ def test_what_is_not_there_is_not_asked_for(
 def test_helen_s_files_are_each_asked_for_once(
     helen: Path, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path, answered: Answered
 ):
-    place = in_bucket(helen)
+    location = in_bucket(helen)
     before = len(answered())
-    build(place.url, tmp_path / "b", Recipe(layout="helen"))
+    build(location.url, tmp_path / "b", Recipe(layout="helen"))
     asked = Counter(path for _, path in answered()[before:] if path.endswith(("jpg", "png")))
     assert set(asked.values()) == {1}
     assert len(asked) == 6 * 12
@@ -100,16 +100,16 @@ def test_a_run_goes_on_when_masks_were_added_meanwhile(
     celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
 ):
     draw_celebamask(celebamask, 3001, parts={})
-    place = in_bucket(celebamask)
+    location = in_bucket(celebamask)
 
     def killed(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
         yield from map(write, tasks)
         raise Killed
 
     with pytest.raises(Killed):
-        build(place.url, tmp_path / "out", FACES, killed)
+        build(location.url, tmp_path / "out", FACES, killed)
     draw_celebamask(celebamask, 3001)
     in_bucket(celebamask)
-    manifest = build(place.url, tmp_path / "out", FACES)
+    manifest = build(location.url, tmp_path / "out", FACES)
     assert manifest.rejected == ()
     assert sum(manifest.num_samples.values()) == 11

@@ -141,7 +141,7 @@ def proxy(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def place(proxy: FaultyProxy, bucket: str) -> StorageLocation:
+def location(proxy: FaultyProxy, bucket: str) -> StorageLocation:
     return open_location(f"{bucket}/some/prefix")
 
 
@@ -184,116 +184,116 @@ def some(share: float) -> Rule:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_operation_survives(
-    fault: str, place: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    fault: str, location: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """The first try of each of its requests fails."""
     monkeypatch.setattr(s3, "READ_AHEAD_BYTES", (1 << 20, 8 << 20))
 
     proxy.rule = each_try(fault)
-    place.write("a/written", b"1" * 5000)
-    place.upload(io.BytesIO(b"small"), "a/small")
-    place.upload(io.BytesIO(LARGE), "a/large")
-    assert place.read("a/written") == b"1" * 5000
-    with place.open("a/large") as file:
+    location.write("a/written", b"1" * 5000)
+    location.upload(io.BytesIO(b"small"), "a/small")
+    location.upload(io.BytesIO(LARGE), "a/large")
+    assert location.read("a/written") == b"1" * 5000
+    with location.open("a/large") as file:
         file.seek(3 << 20)
         assert file.read(100) == LARGE[3 << 20 :][:100]
         file.seek(0)
         assert file.read() == LARGE
-    assert place.read("a/small") == b"small"
-    assert place.list() == ["a/large", "a/small", "a/written"]
-    assert place.exists("a/small")
-    place.delete("a/small")
-    assert not place.exists("a/small")
-    place.abort_uploads(re.compile(".*"))
+    assert location.read("a/small") == b"small"
+    assert location.list() == ["a/large", "a/small", "a/written"]
+    assert location.exists("a/small")
+    location.delete("a/small")
+    assert not location.exists("a/small")
+    location.abort_uploads(re.compile(".*"))
 
     assert {method for method, _ in proxy.requests} == {"GET", "HEAD", "PUT", "POST", "DELETE"}
     assert proxy.injected == {fault: len(set(proxy.requests))}
     assert proxy.injected[fault] >= 13
 
 
-def test_reads_and_listings_survive_faults_in_a_row(place: StorageLocation, proxy: FaultyProxy):
-    place.write("a", LARGE)
+def test_reads_and_listings_survive_faults_in_a_row(location: StorageLocation, proxy: FaultyProxy):
+    location.write("a", LARGE)
     for _ in range(2):
         proxy.rule = once("half answer", "503", "half answer", "lost", "no body", "500")
-        assert place.read("a") == LARGE
+        assert location.read("a") == LARGE
         proxy.rule = once("no body", "503", "half answer", "lost", "no body", "500")
-        assert place.list() == ["a"]
+        assert location.list() == ["a"]
     assert sum(proxy.injected.values()) == 24
 
 
-def test_fetches_at_once_outlast_an_outage(place: StorageLocation, proxy: FaultyProxy):
+def test_fetches_at_once_outlast_an_outage(location: StorageLocation, proxy: FaultyProxy):
     """As many as there are at once: boto3's allowance of retries is shared by them."""
     names = [f"object-{number}" for number in range(2 * FETCHED_AT_ONCE)]
     for name in names:
-        place.write(name, name.encode())
+        location.write(name, name.encode())
     proxy.rule = down_for(s3.REQUEST_ATTEMPTS - 1, names[:FETCHED_AT_ONCE])
-    with fetched(place, names) as files:
+    with fetched(location, names) as files:
         assert [files.read(name).decode() for name in names] == names
     assert proxy.injected["500"] == (s3.REQUEST_ATTEMPTS - 1) * FETCHED_AT_ONCE
 
 
 OPERATIONS: dict[str, Callable[[StorageLocation], object]] = {
-    "read": lambda place: place.read("a"),
-    "open": lambda place: place.open("a"),
-    "write": lambda place: place.write("a", b"new"),
-    "upload": lambda place: place.upload(io.BytesIO(b"new"), "a"),
-    "exists": lambda place: place.exists("a"),
-    "list": lambda place: place.list("a"),
-    "delete": lambda place: place.delete("a"),
+    "read": lambda location: location.read("a"),
+    "open": lambda location: location.open("a"),
+    "write": lambda location: location.write("a", b"new"),
+    "upload": lambda location: location.upload(io.BytesIO(b"new"), "a"),
+    "exists": lambda location: location.exists("a"),
+    "list": lambda location: location.list("a"),
+    "delete": lambda location: location.delete("a"),
 }
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_lasting_fault_is_an_error_that_names_the_object(
-    operation: str, place: StorageLocation, proxy: FaultyProxy
+    operation: str, location: StorageLocation, proxy: FaultyProxy
 ):
-    place.write("a", b"old")
+    location.write("a", b"old")
     for fault in ("500", "half request"):
         proxy.requests.clear()
         proxy.rule = lambda method, path, fault=fault: fault
         with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
-            OPERATIONS[operation](place)
+            OPERATIONS[operation](location)
         assert len(proxy.requests) == s3.REQUEST_ATTEMPTS
     proxy.rule = once()
-    assert place.list() == ["a"]
-    assert place.read("a") == b"old"
+    assert location.list() == ["a"]
+    assert location.read("a") == b"old"
 
 
 @pytest.mark.parametrize("fault", ["late", "lost", "half answer", "no body"])
 def test_lasting_loss_of_answers(
-    fault: str, place: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+    fault: str, location: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """Never half the data, nor a listing that lacks something."""
     monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 3)
     s3._client.cache_clear()
-    place.write("a", b"old" * 5000)
+    location.write("a", b"old" * 5000)
     proxy.rule = lambda method, path: fault
     with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
-        place.read("a")
+        location.read("a")
     with pytest.raises(OSError, match="s3://faces/some/prefix/b: "):
-        place.list("b")
+        location.list("b")
     assert len(proxy.requests) <= 1 + 3 * s3.BODY_ATTEMPTS + 3
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_refusal_is_told_at_once(operation: str, place: StorageLocation, proxy: FaultyProxy):
+def test_refusal_is_told_at_once(operation: str, location: StorageLocation, proxy: FaultyProxy):
     proxy.rule = lambda method, path: "403"
     with pytest.raises(PermissionError, match="s3://faces/some/prefix/a: "):
-        OPERATIONS[operation](place)
+        OPERATIONS[operation](location)
     assert len(proxy.requests) == 1
 
 
-def test_upload_that_fails_midway_leaves_no_object(place: StorageLocation, proxy: FaultyProxy):
+def test_upload_that_fails_midway_leaves_no_object(location: StorageLocation, proxy: FaultyProxy):
     """The server cannot even be told to forget its first piece."""
     proxy.rule = lambda method, path: None if "?uploads" in path or "Number=1" in path else "500"
     with pytest.raises(OSError, match="s3://faces/some/prefix/a: "):
-        place.upload(io.BytesIO(LARGE), "a")
+        location.upload(io.BytesIO(LARGE), "a")
     assert proxy.requests[-1][0] == "DELETE"
     proxy.rule = once()
-    assert place.list() == []
+    assert location.list() == []
     client = s3._client(0)
     assert client.list_multipart_uploads(Bucket="faces")["Uploads"]
-    place.abort_uploads(re.compile(".*"))
+    location.abort_uploads(re.compile(".*"))
     assert "Uploads" not in client.list_multipart_uploads(Bucket="faces")
 
 

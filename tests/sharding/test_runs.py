@@ -67,8 +67,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def contents(url: str) -> Contents:
-    place = open_location(url)
-    return {path: place.read(path) for path in place.list()}
+    location = open_location(url)
+    return {path: location.read(path) for path in location.list()}
 
 
 def start(raw: Path, out: str, workers: int = 2) -> subprocess.Popen[bytes]:
@@ -116,20 +116,20 @@ def still_running(session: int) -> list[str]:
 
 def finished_shards(url: str) -> dict[str, object]:
     """The shards that a killed run has finished, each with what shows whether it is redone."""
-    place = open_location(url)
-    paths = place.list()
+    location = open_location(url)
+    paths = location.list()
     shards = [path for path in paths if path.endswith(".tar")]
     if MANIFEST not in paths:
         shards = [p for p in shards if f"{PARTS_FOLDER}/{p[:-4].replace('/', '-')}.json" in paths]
-    return {path: stamp(place, path) for path in shards}
+    return {path: stamp(location, path) for path in shards}
 
 
-def stamp(place: Folder | Bucket, path: str) -> object:
+def stamp(location: Folder | Bucket, path: str) -> object:
     """Changes whenever the file is written, also with the same bytes."""
-    if isinstance(place, Folder):
-        return (place.root / path).stat().st_mtime_ns
+    if isinstance(location, Folder):
+        return (location.root / path).stat().st_mtime_ns
     client = s3._client(os.getpid())
-    return client.head_object(Bucket=place.bucket, Key=f"{place.prefix}/{path}")["VersionId"]
+    return client.head_object(Bucket=location.bucket, Key=f"{location.prefix}/{path}")["VersionId"]
 
 
 @pytest.mark.slow
@@ -171,8 +171,8 @@ def test_killed_run_is_finished_by_the_same_command(
         wait_until(lambda: not still_running(run.pid))  # noqa: B023
         finish(again)
         assert contents(out) == straight
-        place = open_location(out)
-        assert {path: stamp(place, path) for path in finished} == finished
+        location = open_location(out)
+        assert {path: stamp(location, path) for path in finished} == finished
     print(f"shards finished when killed: {num_finished} of {num_shards}")
 
 

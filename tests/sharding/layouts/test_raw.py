@@ -195,7 +195,7 @@ def test_any_damage_is_a_reason_and_no_crash(tmp_path: Path, file_format: str):
     exif[0x0112] = 6
     data = encode(picture().convert("RGB"), file_format, exif=exif)
     rng = random.Random(0)
-    place = open_location(tmp_path)
+    location = open_location(tmp_path)
     reasons = set()
     for _ in range(300):
         damaged = bytearray(data)
@@ -205,9 +205,9 @@ def test_any_damage_is_a_reason_and_no_crash(tmp_path: Path, file_format: str):
         if rng.random() < 0.2:
             del damaged[rng.randrange(len(damaged)) :]
         (tmp_path / "x.jpg").write_bytes(damaged)
-        for read in (read_photo, lambda place, path: read_grey(place, path, "nose")):
+        for read in (read_photo, lambda location, path: read_grey(location, path, "nose")):
             try:
-                read(place, "x.jpg")
+                read(location, "x.jpg")
             except RejectedError as error:
                 reasons.add(str(error))
     assert reasons

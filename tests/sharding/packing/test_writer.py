@@ -293,15 +293,15 @@ def test_bad_settings_are_refused(setting: dict, message: str):
         ("s3://", "'s3://' names no bucket"),
     ],
 )
-def test_bad_places_are_refused(helen: Path, out: str, message: str):
+def test_bad_locations_are_refused(helen: Path, out: str, message: str):
     with pytest.raises(ValueError, match=message):
         build(helen, out, Recipe(layout="helen"))
 
 
 def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
-    place = open_location(f"{bucket}/raw")
+    location = open_location(f"{bucket}/raw")
     for path in open_location(helen).list():
-        place.upload((helen / path).open("rb"), path)
+        location.upload((helen / path).open("rb"), path)
     build(f"{bucket}/raw", f"{bucket}/out", Recipe(layout="helen", shard_size=2))
     build(helen, tmp_path / "out", Recipe(layout="helen", shard_size=2))
     remote = open_location(f"{bucket}/out")
