@@ -84,9 +84,9 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
     )
     with run.finishing():
-        this = Sweep(settings, num_combinations, plan, record, run)
-        run_trials(this)
-        result = _conclude(this)
+        ready = Sweep(settings, num_combinations, plan, record, run)
+        run_trials(ready)
+        result = _conclude(ready)
     return environment.tracker.last_line(result)
 
 

@@ -84,9 +84,7 @@ class SweepCallback(tune.Callback):
             elif result.get("done"):
                 recorded.state = "pruned"
         self._record.save(recorded)
-        self._track_report(recorded, result)
-        if is_new:
-            self._print_report(recorded, result)
+        self._handle_report(recorded, result, is_new)
         if recorded.state != "running":
             self._track_end(recorded)
 
@@ -120,19 +118,17 @@ class SweepCallback(tune.Callback):
             )
         return self._runs[trial.name]
 
-    def _track_report(self, trial: Trial, result: dict[str, Any]) -> None:
-        phase, epoch = result["phase"], int(result["phase_epoch"])
-        before = "" if phase == self._plan.phases[-1] else f"{phase}/"
+    def _handle_report(self, trial: Trial, result: dict[str, Any], is_new: bool) -> None:
+        """Tracks the report of an epoch, and prints it where it has not come before."""
+        phase, epoch = PHASES[result["phase"]], int(result["phase_epoch"])
+        before = "" if phase.name == self._plan.phases[-1] else f"{phase.name}/"
         values = {f"{before}{k}": v for k, v in result.items() if k.startswith(("train/", "val/"))}
         self._run_of(trial).log_metrics(values, step=epoch)
-
-    def _print_report(self, trial: Trial, result: dict[str, Any]) -> None:
-        phase = PHASES[result["phase"]]
         metric = phase.selected_by.name
-        if metric in result:
-            num_epochs = phase.num_epochs(self._plan.config.optim)
-            progress = f"{phase.name}: epoch {result['phase_epoch']} of {num_epochs}"
-            print(f"{trial.name}: {progress}: {metric} {result[metric]:.4f}", flush=True)
+        if is_new and metric in result:
+            progress = f"epoch {epoch} of {phase.num_epochs(self._plan.config.optim)}"
+            value = f"{metric} {result[metric]:.4f}"
+            print(f"{trial.name}: {phase.name}: {progress}: {value}", flush=True)
 
     def _track_end(self, trial: Trial) -> None:
         error = f": {trial.error}" if trial.error else ""

@@ -82,10 +82,10 @@ def run_trials(sweep: Sweep) -> None:
         tuner.fit()
     except tune.TuneError as error:
         raise PhaseFailedError(f"{sweep.run.name}: {error}") from error
-    left = [trial.name for trial in record.trials if trial.state == "running"]
-    if left:
+    unfinished = [trial.name for trial in record.trials if trial.state == "running"]
+    if unfinished:
         raise PhaseFailedError(
-            f"the sweep ended before {', '.join(left)} did: the same command with --run-name "
+            f"the sweep ended before {', '.join(unfinished)} did: the same command with --run-name "
             f"{sweep.run.name} goes on with it"
         )
 

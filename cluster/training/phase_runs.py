@@ -98,11 +98,11 @@ def open_training(
     return Training(config, data, record, allocation, failures, run, num_images)
 
 
-def branch(whole: Training, name: str, config: TrainConfig) -> Training:
+def branch(parent: Training, name: str, config: TrainConfig) -> Training:
     """Starts a training within another's run and storage, with other settings.
 
     Args:
-        whole: the training whose data, images and workers it shares.
+        parent: the training whose data, images and workers it shares.
         name: name of its run, a child of the other's run, and of its folder.
         config: its settings.
 
@@ -110,13 +110,13 @@ def branch(whole: Training, name: str, config: TrainConfig) -> Training:
         ValueError: naming the settings in which a training of this name was started otherwise.
         TrackingUnavailableError: where the tracking server is away: branch before training.
     """
-    storage, fingerprint = whole.record.storage.child(name), whole.data.manifest.fingerprint
-    record = RunRecord.open(storage, config, fingerprint, whole.chosen_images)
-    tracker = whole.run.tracker
-    run = tracker.start_or_resume_run(name, whole.run.run_id, params=to_dict(config))
+    storage, fingerprint = parent.record.storage.child(name), parent.data.manifest.fingerprint
+    record = RunRecord.open(storage, config, fingerprint, parent.chosen_images)
+    tracker = parent.run.tracker
+    run = tracker.start_or_resume_run(name, parent.run.run_id, params=to_dict(config))
     if run.run_id is None:  # its phases' own runs could not be put under it
         raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
-    return replace(whole, config=config, record=record, run=run)
+    return replace(parent, config=config, record=record, run=run)
 
 
 def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation) -> ShardedData:

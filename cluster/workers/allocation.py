@@ -52,15 +52,15 @@ def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) 
             capacity = _capacity(nodes, allocation.cpus_per_worker, allocation.use_gpu)
             if capacity >= allocation.num_workers:
                 return allocation
-            there = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
+            found = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
             if time.monotonic() >= deadline:
                 raise ValueError(
-                    f"not enough resources: {allocation} needed, the cluster's nodes have {there}; "
+                    f"not enough resources: {allocation} needed, the cluster's nodes have {found}; "
                     "add nodes, or lower scaling.num_workers or scaling.cpus_per_worker"
                 )
             if not has_requested:
                 has_requested = True
-                waiting = f"waiting up to {scaling.wait_s:g} s for {allocation}; there are {there}"
+                waiting = f"waiting up to {scaling.wait_s:g} s for {allocation}; there are {found}"
                 print(waiting, flush=True)
                 bundle = allocation.resources_per_worker
                 request_resources(bundles=[bundle] * allocation.num_workers)  # asks for nodes
