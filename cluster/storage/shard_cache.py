@@ -145,7 +145,7 @@ def _download(shard: DatasetShard, part: Path) -> None:
 
 @contextmanager
 def _disk_errors_name(cache: Path) -> Iterator[None]:
-    """Has a disk's errors name the cache; a bucket's, which have no number, name the shard."""
+    """Raises a disk's errors anew, naming the cache; a bucket's, without a number, pass."""
     try:
         yield
     except OSError as error:

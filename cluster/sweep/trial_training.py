@@ -29,7 +29,7 @@ OnReport = Callable[[Report], None]
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What the trials of a sweep have in common."""
+    """The settings, data and workers that the trials of a sweep have in common."""
 
     config: TrainConfig
     """Settings of a training; the trials' values replace some of them."""
@@ -41,7 +41,7 @@ class TrialPlan:
     storage: StorageLocation
     """The location of the sweep in the storage."""
     allocation: WorkerAllocation
-    """What one trial takes of the cluster."""
+    """The workers of one trial."""
     max_failures: int
 
     def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
@@ -71,7 +71,7 @@ class TrialPlan:
 
 
 class TrialContext(LocalContext):
-    """The `TrainContext` of a trial that is one process.
+    """The `TrainContext` of a trial that is trained in one process.
 
     Args:
         storage: where checkpoints and reports are stored.
@@ -99,7 +99,7 @@ class TrialContext(LocalContext):
 
 
 def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
-    """Tune's trainable: trains a trial's phases, and reports after every epoch.
+    """Trains a trial's phases, and reports to Tune after every epoch.
 
     A report has the phase and its epoch, the epochs of the last phase (`epoch`), the `score`
     (higher is better, -inf before the last phase) and the epoch's metrics; the last one of a trial

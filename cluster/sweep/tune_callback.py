@@ -21,7 +21,7 @@ STATUS: dict[State, Status] = {
 """MLflow's status of a run, by how its trial ended; the tag `trial_state` is more exact."""
 
 MAX_ERROR_LENGTH = 200
-"""Characters; Ray's message about a process that died is a paragraph."""
+"""The most characters of an error: Ray's message about a process that died is a paragraph."""
 
 
 class SweepCallback(tune.Callback):
