@@ -84,31 +84,12 @@ class Augmentation:
         return torch.where(mirrored, of_parts[:, swap], of_parts)
 
 
-@dataclass(frozen=True)
-class RandomDraws:
-    """The random numbers of N samples; those of one sample do not depend on the others."""
-
-    uniform: NDArray[np.float64]
-    """`[N, 17]`, uniform in [0, 1)."""
-    normal: NDArray[np.float64]
-    """`[N, P, 3]`, of standard normal distribution."""
-
-    @classmethod
-    def from_seeds(cls, seeds: Iterable[Sequence[int]], num_parts: int) -> Self:
-        """Draws the numbers of each sample, of P parts, from its seed."""
-        rngs = [np.random.default_rng(seed) for seed in seeds]
-        return cls(
-            np.stack([rng.random(NUM_UNIFORM) for rng in rngs]),
-            np.stack([rng.standard_normal((num_parts, 3)) for rng in rngs]),
-        )
-
-
 def draw(
     config: AugmentConfig,
     label_set: LabelSet,
     sizes: Sequence[tuple[int, int]],
     copies: Sequence[int],
-    draws: RandomDraws,
+    seeds: Iterable[Sequence[int]],
 ) -> Augmentation:
     """Makes the augmentation of N samples, all at once, as it consists of many small numbers.
 
@@ -117,13 +98,15 @@ def draw(
         label_set: the classes and parts of the samples.
         sizes: (W, H) of the stored images, px.
         copies: which of `config.copies` copies each sample is, 0 first.
-        draws: the samples' random numbers.
+        seeds: the seed of each sample; its numbers do not depend on the other samples.
     """
-    uniform = draws.uniform
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    uniform = np.stack([rng.random(NUM_UNIFORM) for rng in rngs])
+    normal = np.stack([rng.standard_normal((label_set.num_parts, 3)) for rng in rngs])
     chosen = _chosen(config, copies, uniform[:, :5])
     mirrored = uniform[:, 5] < config.mirror
     affine = _affine(config, chosen, mirrored, np.array(sizes, np.float64), uniform[:, 6:10])
-    jitter = draws.normal * [config.window_shift, config.window_shift, config.window_scale]
+    jitter = normal * [config.window_shift, config.window_shift, config.window_scale]
     return Augmentation(
         affine=_float32(affine),
         mirrored=torch.from_numpy(mirrored),

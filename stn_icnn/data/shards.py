@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
+from stn_icnn.data.augmentation import Augmentation, draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.decoding import DECODE_ERRORS
@@ -179,9 +179,8 @@ class ShardedFaces(Dataset[Batch]):
         if self.augment is None:
             return None
         seeds = ((self.seed, r.epoch, r.index, r.copy) for r in requests)
-        draws = RandomDraws.from_seeds(seeds, self.label_set.num_parts)
         copies = [request.copy for request in requests]
-        return draw(self.augment, self.label_set, sizes, copies, draws)
+        return draw(self.augment, self.label_set, sizes, copies, seeds)
 
     def labels(self, index: int) -> Tensor:
         """Reads a sample's labels alone, `[H, W]` uint8 class ids; raises as `__getitem__` does."""

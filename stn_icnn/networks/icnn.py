@@ -5,7 +5,6 @@ pass information between neighbouring rows; at the end the rows are integrated, 
 one map of the input's size.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from stn_icnn.networks.channels_last import concatenate
 
 ROW_CHANNELS = (8, 16, 24, 32)
+"""Channels of the rows, from full size to an eighth."""
 NUM_INTERLINKED_LAYERS = 3
 
 
@@ -43,22 +43,16 @@ class InterlinkedLayer(nn.Module):
     The neighbours' maps are brought to the row's own size.
 
     Args:
-        channels: of the rows, finest first.
-        kernel_size: of the convolutions, odd.
+        kernel_size: side of the convolutions' kernels, odd.
     """
 
-    def __init__(self, channels: Sequence[int], kernel_size: int) -> None:
+    def __init__(self, kernel_size: int) -> None:
         super().__init__()
-        rows = []
-        for i, own in enumerate(channels):
-            seen = sum(channels[max(0, i - 1) : i + 2])
-            rows.append(
-                nn.Sequential(
-                    conv_bn_relu(seen, own, kernel_size),
-                    conv_bn_relu(own, own, kernel_size),
-                )
-            )
-        self.rows = nn.ModuleList(rows)
+        self.rows = nn.ModuleList()
+        for i, own in enumerate(ROW_CHANNELS):
+            seen = sum(ROW_CHANNELS[max(0, i - 1) : i + 2])
+            convolutions = (conv_bn_relu(c, own, kernel_size) for c in (seen, own))
+            self.rows.append(nn.Sequential(*convolutions))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Returns new maps of the rows, `[N, C_i, ceil(H / 2^i), ceil(W / 2^i)]` as those given."""
@@ -77,30 +71,22 @@ class ICNN(nn.Module):
     """An interlinked CNN, which labels each pixel of an image or of a patch.
 
     Args:
-        num_classes: channels of the output (L in Figure 2).
-        kernel_size: of every convolution, odd; 3 in the paper, 5 in its authors' code.
-        channels: of the rows, finest first.
-        num_layers: interlinked layers.
+        num_classes: number of classes (L in Figure 2).
+        kernel_size: side of all kernels, odd; 3 in the paper, 5 in its authors' code.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        kernel_size: int = 3,
-        channels: Sequence[int] = ROW_CHANNELS,
-        num_layers: int = NUM_INTERLINKED_LAYERS,
-    ) -> None:
+    def __init__(self, num_classes: int, kernel_size: int = 3) -> None:
         super().__init__()
-        self.stems = nn.ModuleList(conv_bn_relu(3, c, kernel_size) for c in channels)
+        self.stems = nn.ModuleList(conv_bn_relu(3, c, kernel_size) for c in ROW_CHANNELS)
         self.interlinked = nn.ModuleList(
-            InterlinkedLayer(channels, kernel_size) for _ in range(num_layers)
+            InterlinkedLayer(kernel_size) for _ in range(NUM_INTERLINKED_LAYERS)
         )
         self.integrate = nn.ModuleList(
-            conv_bn_relu(fine + below, fine, kernel_size) for fine, below in pairwise(channels)
+            conv_bn_relu(fine + below, fine, kernel_size) for fine, below in pairwise(ROW_CHANNELS)
         )
         head = 2 * num_classes + 8
         self.head = nn.Sequential(
-            conv_bn_relu(channels[0], head, kernel_size),
+            conv_bn_relu(ROW_CHANNELS[0], head, kernel_size),
             nn.Conv2d(head, num_classes, kernel_size, padding=kernel_size // 2),
             nn.Conv2d(num_classes, num_classes, kernel_size, padding=kernel_size // 2),
         )

@@ -140,12 +140,7 @@ class Phase:
 _SETTINGS_OF_NETWORK: Mapping[Network, tuple[str, ...]] = {
     "coarse": ("model.coarse_px",),
     "localizer": ("model.learn_scale",),
-    "fine": (
-        "model.window_px",
-        "model.patch_px",
-        "augment.window_shift",
-        "augment.window_scale",
-    ),
+    "fine": ("model.window_px", "model.patch_px", "augment.window_shift", "augment.window_scale"),
 }
 """Settings, or groups of them, that have an effect only where a network takes part."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import RandomDraws, draw
+from stn_icnn.data.augmentation import draw
 from stn_icnn.geometry import (
     apply_affine,
     crop,
@@ -153,7 +153,7 @@ def test_augmenting_windows_equals_augmenting_the_image_first(seed: int) -> None
     width, height = 120, 90
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     smooth = torch.stack([(x / 17).sin(), (y / 13).cos(), (x * y / 900).sin()])[None].float()
-    draws = RandomDraws.from_seeds([[seed]], PAPER9.num_parts)
+    draws = [[seed]]
     drawn = draw(config, PAPER9, [(width, height)], [4], draws)
     sizes, affine = size(width, height)[None], drawn.affine
 

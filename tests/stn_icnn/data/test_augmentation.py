@@ -14,7 +14,6 @@ from stn_icnn.data.augmentation import (
     SCALE,
     SHIFT,
     Augmentation,
-    RandomDraws,
     _affine,
     draw,
 )
@@ -27,9 +26,7 @@ ALL_ON = AugmentConfig(mirror=0.5, colour=0.3, window_shift=0.1, window_scale=0.
 
 def drawn(config: AugmentConfig = ALL_ON, seed: int = 0, copy: int = 0) -> Augmentation:
     """Of one sample."""
-    return draw(
-        config, PAPER9, [SIZE], [copy], RandomDraws.from_seeds([[seed]], PAPER9.num_parts)
-    ).map(itemgetter(0))
+    return draw(config, PAPER9, [SIZE], [copy], [[seed]]).map(itemgetter(0))
 
 
 def affine(*operations: int, mirrored: bool = False, **config: float) -> np.ndarray:

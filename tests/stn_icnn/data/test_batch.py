@@ -6,7 +6,7 @@ from operator import itemgetter
 import torch
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import Augmentation, RandomDraws, draw
+from stn_icnn.data.augmentation import Augmentation, draw
 from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.labels import PAPER9
 from tests.samples import Sample, collate
@@ -29,7 +29,7 @@ def unmoved() -> Augmentation:
         PAPER9,
         [(100, 50)],
         [0],
-        RandomDraws.from_seeds([[0]], PAPER9.num_parts),
+        [[0]],
     ).map(itemgetter(0))
 
 

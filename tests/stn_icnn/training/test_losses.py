@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stn_icnn.config import AugmentConfig
-from stn_icnn.data.augmentation import RandomDraws, draw
+from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import theta_from_windows
 from stn_icnn.labels import PAPER9
@@ -29,7 +29,7 @@ def face(labels: torch.Tensor, mirrored: bool | None = None) -> Sample:
             PAPER9,
             [(SIDE, SIDE)],
             [0],
-            RandomDraws.from_seeds([[0]], PAPER9.num_parts),
+            [[0]],
         )
         plain = plain.map(itemgetter(0))
         flip = torch.tensor([[-1.0, 0, SIDE], [0, 1, 0]])

@@ -17,7 +17,7 @@ from stn_icnn.config import (
 )
 from stn_icnn.config_dict import from_dict, to_dict
 from stn_icnn.context import LocalContext
-from stn_icnn.data.augmentation import RandomDraws, draw
+from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
@@ -213,7 +213,7 @@ def test_a_part_whose_centre_has_left_the_frame_is_cut_where_it_is() -> None:
         PAPER9,
         [(100, 100)],
         [0],
-        RandomDraws.from_seeds([[0]], PAPER9.num_parts),
+        [[0]],
     )
     shifted = torch.tensor([[[1.0, 0, 60], [0, 1, 0]]])  # the frame begins 60 px to the right
     gone = replace(batch, augmentation=replace(plain, affine=shifted))
