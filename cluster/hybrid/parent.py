@@ -28,9 +28,7 @@ class Parent(FetchedModel):
             ValueError: where there is none, or it lacks a trained network.
             TrackingUnavailableError: where the tracking server does not answer.
         """
-        parent = cls.fetch(given, tracking_uri)
-        parent.require_trained("--from", NETWORKS)
-        return parent
+        return cls.fetch_trained(given, tracking_uri, "--from", NETWORKS)
 
     @property
     def tags(self) -> dict[str, str | None]:

@@ -160,20 +160,12 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
     rows: list[list[object]] = []
     for system, curves in report.curves.items():
         for curve in curves:
-            last, f1 = curve.history[-1], max((f1 for _, f1 in curve.points), default=None)
+            epochs, seconds = (curve.history[-1][name] for name in ("epoch", SECONDS))
+            f1 = format_f1(max((f1 for _, f1 in curve.points), default=None))
             # Every epoch has as many images: this is all of them by all of their seconds.
             rate = harmonic_mean(epoch["train/images_per_second"] for epoch in curve.history)
-            rows.append(
-                [
-                    system,
-                    curve.phase,
-                    int(last["epoch"]),
-                    f"{last[SECONDS]:.1f}",
-                    f"{rate:.1f}",
-                    format_f1(f1),
-                    "; ".join(curve.computed_on) or None,
-                ]
-            )
+            numbers = (int(epochs), f"{seconds:.1f}", f"{rate:.1f}", f1)
+            rows.append([system, curve.phase, *numbers, "; ".join(curve.computed_on) or None])
         if len(curves) > 1:
             rows.append([system, "all", None, f"{report.seconds[system]:.1f}", *[None] * 3])
     return heading, rows

@@ -13,13 +13,13 @@ from typing import Any
 
 from cluster.storage.records import read_record, require_same_settings
 from cluster.tracking.tracker import Run
-from cluster.tracking.tracking_uri import unavailable
 from cluster.training.phase_runs import (
     Training,
     branch,
     log_config,
     phase_task,
     require_batches,
+    start_child_run,
     train_phase,
 )
 from cluster.training.run_record import FILE
@@ -157,10 +157,7 @@ def open_scratch(
     params = {**to_dict(config), "num_images": fine_tuning.chosen_images or "all"}
     for phase in MODEL_PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(PHASES[phase].epochs)
-    tracker = fine_tuning.run.tracker
-    run = tracker.start_or_resume_run(NAME, fine_tuning.run.run_id, tags=tags, params=params)
-    if run.run_id is None:  # the phases' own runs could not be put under it
-        raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
+    run = start_child_run(fine_tuning.run, NAME, params, tags)
     return ScratchTraining(fine_tuning, config, run)
 
 

@@ -5,10 +5,10 @@ A result is kept in storage with the settings that it came from. So the same com
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 from cluster.config import UNPREFIXED, LocationsConfig
 from cluster.job_setup import JobEnvironment
@@ -17,7 +17,6 @@ from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
-from stn_icnn.config import Network
 from stn_icnn.storage import StorageLocation
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.phases import system_of
@@ -42,23 +41,6 @@ Measurement = Callable[[Path], ExperimentResult]
 @dataclass(frozen=True)
 class StudiedModel(FetchedModel):
     """A trained model that an experiment is about."""
-
-    @classmethod
-    def open(cls, given: str, tracking_uri: str, needed: Sequence[Network]) -> Self:
-        """Fetches a model, and refuses one that lacks a trained network.
-
-        Args:
-            given: the model's name, as `resolve_model` takes it.
-            tracking_uri: the tracking store's address.
-            needed: networks that must be trained.
-
-        Raises:
-            ValueError: where there is no such model, or one of the networks is not trained.
-            TrackingUnavailableError: where the tracking server does not answer.
-        """
-        model = cls.fetch(given, tracking_uri)
-        model.require_trained("the experiment", needed)
-        return model
 
     @property
     def system(self) -> str:

@@ -59,7 +59,9 @@ def run_split_experiment(
     environment = open_job(config.locations, config.run_name, name)
     data = ShardedData.open(config.data)
     shards = data.shards(config.split)
-    model = StudiedModel.open(config.model, environment.tracker.uri, needed)
+    model = StudiedModel.fetch_trained(
+        config.model, environment.tracker.uri, "the experiment", needed
+    )
 
     def measure_split(folder: Path) -> ExperimentResult:
         canvas = unlimited_canvas(model.checkpoint.config)

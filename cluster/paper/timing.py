@@ -45,7 +45,9 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away.
     """
     environment = open_job(config.locations, config.run_name, NAME)
-    model = StudiedModel.open(config.model, environment.tracker.uri, ("localizer", "fine"))
+    model = StudiedModel.fetch_trained(
+        config.model, environment.tracker.uri, "the experiment", ("localizer", "fine")
+    )
     faces = load_face_samples(config.data, config.split, config.num_faces)
     measure = partial(
         report_timing,

@@ -80,14 +80,10 @@ def score_on_workers(
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
     """
+    shards, train_shards = data.shards(split), data.shards_or_none("train")
+    label_set = data.manifest.label_set
     task = ScoringTask(
-        models,
-        data.shards(split),
-        data.shards_or_none("train"),
-        data.manifest.label_set,
-        precision,
-        coarse,
-        examples_per_kind,
+        models, shards, train_shards, label_set, precision, coarse, examples_per_kind
     )
     result = run_on_workers(
         score_split,

@@ -57,19 +57,28 @@ class FetchedModel:
         content = find_model_file(path).read_bytes()
         return cls(given, content, load_checkpoint(content), run_id)
 
-    def require_trained(self, user: str, needed: Iterable[Network]) -> None:
-        """Refuses the model where a network of it has learnt nothing.
+    @classmethod
+    def fetch_trained(
+        cls, given: str, tracking_uri: str | None, user: str, needed: Iterable[Network]
+    ) -> Self:
+        """Fetches and reads a model, and refuses one of which a network has learnt nothing.
 
         Args:
+            given: the model's name, as `resolve_model` takes it.
+            tracking_uri: the tracking store's address, likewise.
             user: what needs the networks, for the message.
             needed: the networks that it needs.
 
         Raises:
-            ValueError: naming the networks, and the phases whose models have them.
+            ValueError: where there is no such model, or naming the networks that are not trained,
+                and the phases whose models have them.
+            TrackingUnavailableError: where the tracking server does not answer.
         """
-        phase = self.checkpoint.phase
-        user = f"{self.given} is a model of the phase {phase}, but {user}"
+        model = cls.fetch(given, tracking_uri)
+        phase = model.checkpoint.phase
+        user = f"{given} is a model of the phase {phase}, but {user}"
         require_trained(user, needed, PHASES[phase].trained_networks)
+        return model
 
     @cached_property
     def sha256(self) -> str:

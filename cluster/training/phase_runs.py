@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import JobEnvironment, allocate_job_workers
@@ -112,11 +113,23 @@ def branch(parent: Training, name: str, config: TrainConfig) -> Training:
     """
     storage, fingerprint = parent.record.storage.child(name), parent.data.manifest.fingerprint
     record = RunRecord.open(storage, config, fingerprint, parent.chosen_images)
-    tracker = parent.run.tracker
-    run = tracker.start_or_resume_run(name, parent.run.run_id, params=to_dict(config))
-    if run.run_id is None:  # its phases' own runs could not be put under it
-        raise unavailable(tracker.uri, ConnectionError("it went away while the job began"))
+    run = start_child_run(parent.run, name, to_dict(config))
     return replace(parent, config=config, record=record, run=run)
+
+
+def start_child_run(
+    parent: Run, name: str, params: Mapping[str, Any], tags: Mapping[str, str | None] | None = None
+) -> Run:
+    """Starts or resumes a child run that gets children of its own.
+
+    Raises:
+        TrackingUnavailableError: where the tracking server is away, since the child's own children
+            could not be put under it.
+    """
+    run = parent.tracker.start_or_resume_run(name, parent.run_id, tags=tags, params=params)
+    if run.run_id is None:
+        raise unavailable(parent.tracker.uri, ConnectionError("it went away while the job began"))
+    return run
 
 
 def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation) -> ShardedData:

@@ -47,23 +47,17 @@ class TableReport:
     counts: Mapping[int, Mapping[str, Tensor]]
     label_set: LabelSet
 
-    @property
-    def names(self) -> list[str]:
-        """The names of all scored systems, the compared ones first."""
-        others = [name for name in next(iter(self.counts.values())) if name not in self.systems]
-        return [*self.systems, *others]
-
-    @property
-    def num_images(self) -> int:
-        """The number of images of the test split."""
-        return len(next(iter(next(iter(self.counts.values())).values())))
+    @cached_property
+    def counts_by_system(self) -> dict[str, Tensor]:
+        """Confusion counts by system, the compared ones first, int64 `[seeds, M, C, C]`."""
+        scored = next(iter(self.counts.values()))
+        names = [*self.systems, *(name for name in scored if name not in self.systems)]
+        return {name: torch.stack([c[name] for c in self.counts.values()]) for name in names}
 
     def rows_by_seed(self, system: str) -> dict[int, F1Rows]:
         """Returns a system's F1 by seed and row."""
-        return {
-            seed: f1_rows(counts[system].sum(dim=0), self.label_set)
-            for seed, counts in self.counts.items()
-        }
+        by_seed = zip(self.counts, self.counts_by_system[system].sum(dim=1), strict=True)
+        return {seed: f1_rows(counts, self.label_set) for seed, counts in by_seed}
 
     def statistics(self, system: str, row: str) -> SeedStatistics | None:
         """Returns the statistics of a row's F1 over the seeds; None where it is undefined."""
@@ -76,13 +70,9 @@ class TableReport:
         statistics = self.statistics(system, row)
         return None if statistics is None else statistics.mean
 
-    def stacked(self, system: str) -> Tensor:
-        """Returns a system's confusion counts, int64 `[seeds, M, C, C]`."""
-        return torch.stack([counts[system] for counts in self.counts.values()])
-
     def interval(self, system: str) -> tuple[float, float]:
         """Returns the 95 % bootstrap interval, over images, of `overall`, the mean over seeds."""
-        drawn = bootstrap_f1(self.stacked(system), self.label_set).mean(dim=0)
+        drawn = bootstrap_f1(self.counts_by_system[system], self.label_set).mean(dim=0)
         low, high = percentile_interval(drawn).tolist()
         return low, high
 
@@ -90,13 +80,9 @@ class TableReport:
     def differences(self) -> list[PairedDifference]:
         """The difference of each system to each one before it; neighbours come first."""
         pairs = sorted(combinations(range(len(self.systems)), 2), key=lambda p: (p[1] - p[0], p))
-        counts = {name: self.stacked(name) for name in self.systems}
-        return [
-            PairedDifference.between(
-                self.systems[after], self.systems[before], counts, self.label_set
-            )
-            for before, after in pairs
-        ]
+        names = [(self.systems[after], self.systems[before]) for before, after in pairs]
+        counts, label_set = self.counts_by_system, self.label_set
+        return [PairedDifference.between(*pair, counts, label_set) for pair in names]
 
     @property
     def result(self) -> dict[str, Any]:
@@ -115,7 +101,7 @@ def write_table(folder: Path, report: TableReport) -> None:
     _write_markdown(folder / "table.md", report)
     measured: list[F1Line] = [
         ([name, "measured", seed], rows)
-        for name in report.names
+        for name in report.counts_by_system
         for seed, rows in report.rows_by_seed(name).items()
     ]
     paper = [([name, source, None], rows) for name, source, rows in published_f1(report.dataset)]
@@ -131,11 +117,11 @@ def write_table(folder: Path, report: TableReport) -> None:
 
 
 def _write_markdown(path: Path, report: TableReport) -> None:
-    num = len(report.counts)
+    num, num_images = report.counts_by_system[report.systems[0]].shape[:2]
     seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
     paper = published_f1(report.dataset)
     about = [
-        f"{report.num_images} test images of {report.dataset}, {seeds}. "
+        f"{num_images} test images of {report.dataset}, {seeds}. "
         "Counts are summed over the images before F1; `mean` is over the inner classes. "
         r"STN-iCNN\*: the fine networks alone are trained. The systems of a seed start from one "
         "coarse network and localizer; the coarse network alone is as it was before."
@@ -166,7 +152,7 @@ def _f1_table(report: TableReport) -> list[str]:
     headings = f1_headings(report.label_set)
     rows: list[list[object]] = [
         [name, *(_spread(report.statistics(name, row)) for row in headings)]
-        for name in report.names
+        for name in report.counts_by_system
     ]
     for name, _, theirs in published_f1(report.dataset):
         rows.append([name, *map(format_f1, f1_values(theirs, report.label_set))])

@@ -11,6 +11,7 @@ import pytest
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
 from cluster.paper.measuring_experiment import ExperimentConfig, StudiedModel, run_experiment
+from stn_icnn.config import Network
 from stn_icnn.studies.experiment_result import ExperimentResult
 
 
@@ -103,14 +104,17 @@ def test_what_failed_is_done_again(
 def test_a_model_must_have_learnt_what_is_needed(
     job_locations: LocationsConfig, model_of: Callable[[str], Path]
 ) -> None:
-    uri = job_locations.tracking_uri
-    assert StudiedModel.open(str(model_of("end_to_end")), uri, ("localizer",)).system == "STN-iCNN"
-    assert StudiedModel.open(str(model_of("frozen")), uri, ("localizer",)).system == "STN-iCNN*"
+    def opened(path: str, needed: tuple[Network, ...]) -> StudiedModel:
+        uri = job_locations.tracking_uri
+        return StudiedModel.fetch_trained(path, uri, "the experiment", needed)
+
+    assert opened(str(model_of("end_to_end")), ("localizer",)).system == "STN-iCNN"
+    assert opened(str(model_of("frozen")), ("localizer",)).system == "STN-iCNN*"
     refused = (
         "of the phase baseline, but the experiment needs localizer trained: give a model of the "
         "phase localizer or frozen or end_to_end"
     )
     with pytest.raises(ValueError, match=refused):
-        StudiedModel.open(str(model_of("baseline")), uri, ("localizer",))
+        opened(str(model_of("baseline")), ("localizer",))
     with pytest.raises(ValueError, match="of the phase localizer, but"):
-        StudiedModel.open(str(model_of("localizer")), uri, ("localizer", "fine"))
+        opened(str(model_of("localizer")), ("localizer", "fine"))
