@@ -1,6 +1,5 @@
 """Tiny data and settings that several packages' tests share."""
 
-import gc
 import json
 import os
 import re
@@ -27,8 +26,6 @@ from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 
-NUM_CPUS = 2
-"""Of a Ray cluster, whatever the machine has."""
 POLL_S = 0.02
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
 
@@ -216,42 +213,41 @@ def ray_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _own_ray(s3_server: str, ray_cache: Path) -> Iterator[str]:
+def _ray_head(s3_server: str, ray_cache: Path) -> Iterator[str]:
     """The address of a Ray cluster with two CPUs whatever the machine has, for this process alone.
 
     It is started here, whatever head may run on this machine. Its workers know the S3 server and
     have a cache of their own.
     """
-    import ray
+    from ray.cluster_utils import Cluster
 
-    from cluster.workers.process_setup import SETUP_HOOK
-
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # its processes have what is set as they start
         _set_bucket_variables(patch, s3_server)
         patch.setenv("STN_ICNN_CACHE", str(ray_cache))
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # a report may take as long
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less a run
-        hook = {"worker_process_setup_hook": SETUP_HOOK}  # as a job does
-        ray.init(
-            address="local", num_cpus=NUM_CPUS, runtime_env=hook
-        )  # its processes get the variables
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+        head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": None}  # a free one
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster.address
+    cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(
-    _own_ray: str, request: pytest.FixtureRequest, wait_until: Callable[..., None]
-) -> Iterator[str]:
-    """The address of this process's Ray cluster, to whose workers this module's functions go by
-    value: they can't import it. A module leaves all CPUs to the next one."""
+def ray_cluster(_ray_head: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of this process's Ray cluster, which the module is connected to as a job is.
+
+    The module's functions go to workers by value, as they can't import it. What it leaves running
+    on the cluster ends with it.
+    """
     import ray
 
+    from cluster.workers.process_setup import SETUP_HOOK
+
     ray.cloudpickle.register_pickle_by_value(request.module)
-    yield _own_ray
+    ray.init(address=_ray_head, runtime_env={"worker_process_setup_hook": SETUP_HOOK})
+    yield _ray_head
+    ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(request.module)
-    gc.collect()  # a job's iterator over Ray Data, where an error broke it off, keeps its workers
-    wait_until(lambda: ray.available_resources().get("CPU") == NUM_CPUS)
 
 
 @pytest.fixture(scope="session")
