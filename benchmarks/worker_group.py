@@ -18,10 +18,10 @@ import torch.distributed as dist
 
 from benchmarks.measure import DEVICE
 from benchmarks.subjects import Setup, Training
-from cluster.training.phase_runs import LEAST_IMAGES_A_WORKER
+from cluster.training.setup import LEAST_IMAGES_A_WORKER
 from cluster.workers.ray_cluster import KEEP_MEMORY
 from cluster.workers.ray_context import RayContext
-from stn_icnn.context import Metrics
+from stn_icnn.context import TrainReport
 from stn_icnn.studies.timing import Work
 from stn_icnn.training.phases import PhaseName
 
@@ -43,7 +43,7 @@ class BenchContext(RayContext):
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size, self.device = rank, world_size, DEVICE
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
         """Discards the report."""
 
 

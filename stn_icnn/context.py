@@ -3,14 +3,48 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-Metrics = Mapping[str, Any]
-"""Numbers, and what they were computed on."""
+
+@dataclass(frozen=True)
+class EpochReport:
+    """The end of an epoch, with its metrics."""
+
+    epoch: int
+    """The number of epochs that are done."""
+    metrics: Mapping[str, float]
+    computed_on: str
+    """The machine of the rank that reports, and the arithmetic that it computes in."""
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The name that the checkpoint is stored under; names sort in the order of training."""
+        return f"epoch_{self.epoch:04d}"
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """A checkpoint within an epoch."""
+
+    epoch: int
+    """The number of epochs that are done."""
+    step: int
+    """The number of steps of the next epoch that are done, at least 1."""
+    computed_on: str
+    """As an `EpochReport` has it."""
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The name that the checkpoint is stored under; names sort in the order of training."""
+        return f"epoch_{self.epoch:04d}_step_{self.step:05d}"
+
+
+TrainReport = EpochReport | CheckpointReport
 
 
 class TrainContext(Protocol):
@@ -34,12 +68,8 @@ class TrainContext(Protocol):
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sums a tensor over ranks, in place."""
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Hands over metrics and, on rank 0, a folder to keep.
-
-        `epoch` among them counts the epochs that are done, `step` the steps of the next one;
-        `computed_on` says what computes, and in which arithmetic.
-        """
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
+        """Hands over a report and, on rank 0, the folder of its checkpoint."""
 
     def latest_checkpoint(self) -> AbstractContextManager[Path | None]:
         """Opens the folder that was reported last, also before a restart; None if there is none."""
@@ -59,7 +89,7 @@ class LocalContext:
     def __init__(self, folder: Path | None = None, device: torch.device | None = None) -> None:
         self.folder = folder
         self.device = device or torch.device("cpu")
-        self.reports: list[dict[str, Any]] = []
+        self.reports: list[TrainReport] = []
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Returns the module itself."""
@@ -69,9 +99,9 @@ class LocalContext:
         """Returns the tensor itself."""
         return tensor
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
         """Appends to `reports` and keeps a copy of the folder."""
-        self.reports.append(dict(metrics))
+        self.reports.append(report)
         if self.folder is not None and checkpoint_dir is not None:
             shutil.copytree(checkpoint_dir, self.folder, dirs_exist_ok=True)
 

@@ -63,7 +63,7 @@ def test_a_phase_trains_in_bf16_and_leaves_a_model_that_needs_no_gpu(
     )
     run_phase(run, build_model(config.model))
     first, last = context.reports
-    assert last["train/loss"] < first["train/loss"]
+    assert last.metrics["train/loss"] < first.metrics["train/loss"]
     weights = torch.load(tmp_path / MODEL_FILE, weights_only=True)["weights"]
     assert {value.device.type for value in weights.values()} == {"cpu"}
     assert load_checkpoint(tmp_path).phase == phase

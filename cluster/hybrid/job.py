@@ -19,7 +19,8 @@ from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
 from cluster.training.job import register_result, score_phase
-from cluster.training.phase_runs import Training, log_config, open_training, train_phase
+from cluster.training.phase_training import log_config, train_phase
+from cluster.training.setup import Training, open_training
 from stn_icnn.config import require
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 

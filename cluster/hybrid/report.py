@@ -7,7 +7,7 @@ from statistics import harmonic_mean
 
 from torch import Tensor
 
-from cluster.training.phase_runs import Training
+from cluster.training.setup import Training
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.published import beside_published

@@ -13,16 +13,9 @@ from typing import Any
 
 from cluster.storage.records import read_record, require_same_settings
 from cluster.tracking.tracker import Run
-from cluster.training.phase_runs import (
-    Training,
-    branch,
-    log_config,
-    phase_task,
-    require_batches,
-    start_child_run,
-    train_phase,
-)
+from cluster.training.phase_training import log_config, phase_task, train_phase
 from cluster.training.run_record import FILE
+from cluster.training.setup import Training, child_training, require_batches, start_child_run
 from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
@@ -65,7 +58,7 @@ class ScratchTraining:
         epochs = self._epochs(budget_s)
         lengths: dict[str, Any] = {PHASES[phase].epochs: number for phase, number in epochs.items()}
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
-        training = branch(self.fine_tuning, NAME, config)
+        training = child_training(self.fine_tuning, NAME, config)
         log_config(training.run, config)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
@@ -84,7 +77,7 @@ class ScratchTraining:
                 "seconds_per_epoch": seconds,
                 "epochs": choose_epochs(seconds, proportions, budget_s),
             }
-            self.fine_tuning.record.note(NAME, noted)
+            self.fine_tuning.record.write_entry(NAME, noted)
         print(
             f"from scratch for {noted['budget_s']:.0f} s: "
             + ", ".join(
@@ -105,7 +98,6 @@ class ScratchTraining:
             storage=self.fine_tuning.record.storage,
             allocation=self.fine_tuning.allocation,
             max_failures=self.fine_tuning.max_failures,
-            on_report=lambda report: print(f"timing: {report}", flush=True),
         )
         if isinstance(result.return_value, str):
             raise PhaseFailedError(

@@ -10,7 +10,7 @@ from cluster.config import TrainingJobConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
-from cluster.training.phase_runs import branch
+from cluster.training.setup import child_training
 from stn_icnn.config import ModelConfig, require
 from stn_icnn.studies.coarse_size_report import write_coarse_size
 from stn_icnn.training.phases import System
@@ -56,7 +56,7 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
     with training_experiment("coarse-size", settings, preset) as experiment:
         model = experiment.config.model
         trainings = {
-            px: branch(
+            px: child_training(
                 experiment,
                 f"coarse-{px}",
                 replace(experiment.config, model=replace(model, coarse_px=px)),

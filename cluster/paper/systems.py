@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cluster.scoring.job import score_on_workers
 from cluster.scoring.worker import COARSE, MEAN_MAP
-from cluster.training.phase_runs import Training, train_phase
+from cluster.training.phase_training import train_phase
+from cluster.training.setup import Training
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.phases import SYSTEMS, PhaseName, System, phases_up_to
 

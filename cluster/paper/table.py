@@ -10,7 +10,7 @@ from cluster.config import TrainingJobConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
-from cluster.training.phase_runs import Training, branch
+from cluster.training.setup import Training, child_training
 from stn_icnn.config import require
 from stn_icnn.studies.table_report import TableReport, write_table
 from stn_icnn.training.phases import SYSTEMS, System
@@ -63,7 +63,7 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
     with training_experiment("table", settings, preset) as experiment:
         config, dataset = experiment.config, experiment.data.name
         trainings = {
-            seed: branch(experiment, f"seed-{seed}", replace(config, seed=seed))
+            seed: child_training(experiment, f"seed-{seed}", replace(config, seed=seed))
             for seed in range(config.seed, config.seed + settings.seeds)
         }
         title = f"{experiment.run.name}: the paper's systems on {dataset}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import open_job
-from cluster.training.phase_runs import Training, log_config, open_training
+from cluster.training.phase_training import log_config
+from cluster.training.setup import Training, open_training
 
 
 @contextmanager

@@ -92,7 +92,6 @@ def score_on_workers(
         storage=storage,
         allocation=allocation,
         max_failures=max_failures,
-        on_report=lambda report: print(f"evaluate: {report}", flush=True),
     )
     scored: ScoredSplit = result.return_value
     return scored

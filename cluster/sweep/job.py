@@ -18,14 +18,8 @@ from cluster.sweep.trial_training import TrialPlan, require_trained_start
 from cluster.sweep.tune_run import Sweep, run_trials
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
-from cluster.training.phase_runs import (
-    config_json,
-    log_model,
-    open_data,
-    require_batches,
-    require_canvas,
-    require_localizer,
-)
+from cluster.training.phase_training import config_json, log_model
+from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.launch import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict

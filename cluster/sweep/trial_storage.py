@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage.records import read_record
+from cluster.workers.reports import report_from_dict, report_to_dict
+from stn_icnn.context import EpochReport, TrainReport
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 
 LATEST = "latest.json"
 REPORTS = "reports.json"
-
-Report = dict[str, Any]
 
 
 class TrialStorage:
@@ -28,27 +28,27 @@ class TrialStorage:
         """Remembers the location, and touches nothing there."""
         self.location = location
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[EpochReport]:
         """Returns the reports of the epochs that were trained, in order."""
-        reports: list[Report] = self._read(REPORTS, [])
-        return reports
+        reports = map(report_from_dict, self._read(REPORTS, []))
+        return [report for report in reports if isinstance(report, EpochReport)]
 
-    def add_report(self, report: Report) -> None:
+    def add_report(self, report: EpochReport) -> None:
         """Stores an epoch's report, in place of earlier ones of that epoch and those after it."""
-        others = [other for other in self.reports() if other["epoch"] < report["epoch"]]
-        self.location.write(REPORTS, json.dumps([*others, report]).encode())
+        reports = [*(one for one in self.reports() if one.epoch < report.epoch), report]
+        self.location.write(REPORTS, json.dumps([report_to_dict(one) for one in reports]).encode())
 
-    def save(self, folder: Path, name: str, report: Report | None) -> None:
-        """Stores a checkpoint, in place of the one before, and the report of the epoch it ends.
+    def save(self, folder: Path, report: TrainReport) -> None:
+        """Stores a checkpoint, in place of the one before, and the report of an epoch that it ends.
 
         Args:
-            folder: has the checkpoint's files.
-            name: one that no other checkpoint of the phase has.
-            report: the epoch's; None within an epoch.
+            folder: the folder with the checkpoint's files.
+            report: the checkpoint's report.
         """
+        name = report.checkpoint_name
         for file in sorted(folder.iterdir()):
             self.location.write(f"{name}/{file.name}", file.read_bytes())
-        if report is not None:
+        if isinstance(report, EpochReport):
             self.add_report(report)
         self.location.write(LATEST, json.dumps({"folder": name}).encode())
         for path in self.location.list():  # also files that a killed process has left

@@ -1,8 +1,9 @@
 """The training of one trial of a sweep: its phases, each continued from where it stopped."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,21 @@ from ray import tune
 
 from cluster.storage.datasets import ShardedData
 from cluster.sweep.searched_settings import replace_settings
-from cluster.sweep.trial_storage import Report, TrialStorage
+from cluster.sweep.trial_storage import TrialStorage
 from cluster.training.run_record import finished_file
 from cluster.training.worker import Start, TrainTask, train, train_in
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
-from cluster.workers.ray_context import checkpoint_name
 from cluster.workers.ray_internals import silence_ray_logs
+from cluster.workers.reports import WorkerReport, report_from_dict
 from stn_icnn.config import TrainConfig
-from stn_icnn.context import LocalContext, Metrics
+from stn_icnn.context import EpochReport, LocalContext, TrainReport
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint
 from stn_icnn.networks.execution import default_device
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName, SelectionMetric, require_trained
 
-OnReport = Callable[[Report], None]
+OnEpoch = Callable[[EpochReport], None]
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,20 @@ class TrialContext(LocalContext):
 
     Args:
         storage: where checkpoints and reports are stored.
-        on_report: called with each epoch's report, once it is stored.
+        on_epoch: called with each epoch's report, once it is stored.
     """
 
-    def __init__(self, storage: TrialStorage, on_report: OnReport) -> None:
+    def __init__(self, storage: TrialStorage, on_epoch: OnEpoch) -> None:
         super().__init__(device=default_device())
         self._storage = storage
-        self._on_report = on_report
+        self._on_epoch = on_epoch
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        """Stores the folder, and passes an epoch's metrics on."""
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
+        """Stores the folder, and passes an epoch's report on."""
         assert checkpoint_dir is not None
-        report = None if metrics["step"] else dict(metrics)
-        self._storage.save(checkpoint_dir, checkpoint_name(metrics), report)
-        if report is not None:
-            self._on_report(report)
+        self._storage.save(checkpoint_dir, report)
+        if isinstance(report, EpochReport):
+            self._on_epoch(report)
 
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
@@ -98,12 +98,24 @@ class TrialContext(LocalContext):
             yield folder
 
 
-def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
-    """Trains a trial's phases, and reports to Tune after every epoch.
+@dataclass(frozen=True)
+class TrialReport:
+    """What a trial reports to Tune after an epoch, as a dict of these fields."""
 
-    A report has the phase and its epoch, the epochs of the last phase (`epoch`), the `score`
-    (higher is better, -inf before the last phase) and the epoch's metrics; the last one of a trial
-    whose loss has diverged says why, in `diverged`.
+    phase: PhaseName
+    phase_epoch: int
+    """The epochs of the phase that are done."""
+    epoch: int
+    """The epochs of the trial's last phase that are done; 0 before it."""
+    metrics: Mapping[str, float]
+    score: float = -math.inf
+    """The score of the epoch, higher is better; -inf before the last phase."""
+    diverged: str | None = None
+    """The reason for the trial's end, where the loss has diverged."""
+
+
+def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
+    """Trains a trial's phases, and sends Tune a `TrialReport` after every epoch.
 
     Args:
         trial: its name (`trial`), `values` of the searched settings, and `seed`.
@@ -115,10 +127,10 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
     trained = set() if start is None else set(PHASES[load_checkpoint(start).phase].trained_networks)
     for phase in plan.phases:
         last = phase == plan.phases[-1]
-        on_report = _Reporter(phase, last)
+        reporter = _Reporter(phase, last)
         storage = plan.storage_of(trial["trial"], phase)
         for report in storage.reports():  # an earlier driver may have died before it got them
-            on_report(report)
+            reporter.send(report)
         task = TrainTask(
             phase=phase,
             config=config,
@@ -126,9 +138,9 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
             start=None if start is None else Start(start, tuple(trained)),
             loader_processes=plan.allocation.loader_processes,
         )
-        diverged = _train(plan, trial["trial"], task, on_report)
+        diverged = _train(plan, trial["trial"], task, reporter.send)
         if diverged is not None:
-            on_report.diverged(diverged)
+            reporter.send_diverged(diverged)
             return
         if not last:
             start = plan.model(trial["trial"], phase)
@@ -136,54 +148,47 @@ def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
 
 
 class _Reporter:
-    """Passes the reports of a phase on to Tune."""
+    """Sends Tune the reports of a phase."""
 
     def __init__(self, phase: PhaseName, last: bool) -> None:
         self._phase = phase
         self._last = last
         self._epoch = 0
 
-    def __call__(self, report: Report) -> None:
-        epoch, metric = int(report["epoch"]), PHASES[self._phase].selected_by
-        if epoch <= self._epoch:
+    def send(self, report: EpochReport) -> None:
+        """Sends an epoch's report, unless it was sent before."""
+        metric = PHASES[self._phase].selected_by
+        if report.epoch <= self._epoch:
             return  # a worker that died repeats what came after its last checkpoint
-        self._epoch = epoch
-        if self._last and metric.name not in report:
+        self._epoch = report.epoch
+        if self._last and metric.name not in report.metrics:
             raise ValueError(
                 f"{metric.name} is undefined: the validation split has none of the parts that "
                 f"{self._phase} is scored on"
             )
-        self._send(metric.score(report[metric.name]) if self._last else None, report)
+        score = metric.score(report.metrics[metric.name]) if self._last else -math.inf
+        self._send(report.metrics, score=score)
 
-    def diverged(self, reason: str) -> None:
+    def send_diverged(self, reason: str) -> None:
         """Reports that the loss has diverged, which ends the trial."""
         self._epoch += 1
-        self._send(None, {"diverged": reason})
+        self._send({}, diverged=reason)
 
-    def _send(self, score: float | None, values: dict[str, Any]) -> None:
-        tune.report(
-            {
-                **values,
-                "phase": self._phase,
-                "phase_epoch": self._epoch,
-                "epoch": self._epoch if self._last else 0,
-                "score": float("-inf") if score is None else score,
-            }
-        )
+    def _send(self, metrics: Mapping[str, float], **values: Any) -> None:
+        epoch = self._epoch if self._last else 0
+        tune.report(asdict(TrialReport(self._phase, self._epoch, epoch, metrics, **values)))
 
 
-def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) -> str | None:
+def _train(plan: TrialPlan, trial: str, task: TrainTask, on_epoch: OnEpoch) -> str | None:
     """Trains a phase in this process, or on further workers; returns why it diverged, if it did."""
     storage = plan.storage_of(trial, task.phase)
     if plan.allocation.num_workers == 1:
-        return train_in(TrialContext(storage, on_report), task, log=lambda line: None)
+        return train_in(TrialContext(storage, on_epoch), task, log=lambda line: None)
 
-    def handle(report: dict[str, Any]) -> None:
-        if "failed" in report:
-            print(f"{storage.location.url}: workers failed: {report['failed']}", flush=True)
-        elif not report["step"]:
+    def handle(report: WorkerReport) -> None:
+        if isinstance(report, EpochReport):
             storage.add_report(report)
-            on_report(report)
+            on_epoch(report)
 
     result = run_on_workers(
         train,
@@ -197,7 +202,8 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_report: OnReport) ->
     if result.return_value is None:
         if result.metrics is None:
             raise PhaseFailedError(f"{storage.location.url}: the workers ended without a report")
-        handle(result.metrics)  # in case this process died before the last epoch's report
+        # In case this process died before it got the last epoch's report.
+        handle(report_from_dict(result.metrics))
     diverged: str | None = result.return_value
     return diverged
 

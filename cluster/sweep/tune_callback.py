@@ -1,5 +1,6 @@
 """The callback by which a sweep's driver records, tracks and prints the reports of trials."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from ray import tune
 
 from cluster.sweep.spaces import format_value
 from cluster.sweep.sweep_record import State, SweepRecord, Trial
-from cluster.sweep.trial_training import TrialPlan
+from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.config_dict import to_dict
 from stn_icnn.training.phases import PHASES
@@ -73,18 +74,18 @@ class SweepCallback(tune.Callback):
         recorded = self._record.named(trial.config["trial"])
         if recorded.state != "running":
             return  # it has ended, and its process is being stopped
-        epoch = int(result["epoch"])
-        is_new = epoch not in recorded.curve
-        if "diverged" in result:
-            recorded.state, recorded.error = "diverged", result["diverged"]
-        elif epoch > 0:
-            recorded.curve[epoch] = result["score"]
-            if epoch == self._plan.num_epochs:
+        report = TrialReport(**{field.name: result[field.name] for field in fields(TrialReport)})
+        is_new = report.epoch not in recorded.curve
+        if report.diverged is not None:
+            recorded.state, recorded.error = "diverged", report.diverged
+        elif report.epoch > 0:
+            recorded.curve[report.epoch] = report.score
+            if report.epoch == self._plan.num_epochs:
                 recorded.state = "finished"
             elif result.get("done"):
                 recorded.state = "pruned"
         self._record.save(recorded)
-        self._handle_report(recorded, result, is_new)
+        self._handle_report(recorded, report, is_new)
         if recorded.state != "running":
             self._track_end(recorded)
 
@@ -118,16 +119,16 @@ class SweepCallback(tune.Callback):
             )
         return self._runs[trial.name]
 
-    def _handle_report(self, trial: Trial, result: dict[str, Any], is_new: bool) -> None:
+    def _handle_report(self, trial: Trial, report: TrialReport, is_new: bool) -> None:
         """Tracks the report of an epoch, and prints it where it has not come before."""
-        phase, epoch = PHASES[result["phase"]], int(result["phase_epoch"])
+        phase, epoch = PHASES[report.phase], report.phase_epoch
         before = "" if phase.name == self._plan.phases[-1] else f"{phase.name}/"
-        values = {f"{before}{k}": v for k, v in result.items() if k.startswith(("train/", "val/"))}
+        values = {f"{before}{name}": value for name, value in report.metrics.items()}
         self._run_of(trial).log_metrics(values, step=epoch)
         metric = phase.selected_by.name
-        if is_new and metric in result:
+        if is_new and metric in report.metrics:
             progress = f"epoch {epoch} of {phase.num_epochs(self._plan.config.optim)}"
-            value = f"{metric} {result[metric]:.4f}"
+            value = f"{metric} {report.metrics[metric]:.4f}"
             print(f"{trial.name}: {phase.name}: {progress}: {value}", flush=True)
 
     def _track_end(self, trial: Trial) -> None:

@@ -9,14 +9,8 @@ from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
-from cluster.training.phase_runs import (
-    MODEL_ARTIFACT,
-    Training,
-    log_config,
-    log_model,
-    open_training,
-    train_phase,
-)
+from cluster.training.phase_training import MODEL_ARTIFACT, log_config, log_model, train_phase
+from cluster.training.setup import Training, open_training
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 

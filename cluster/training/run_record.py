@@ -78,7 +78,7 @@ class RunRecord:
         )
 
     def has_finished(self, phase: PhaseName) -> bool:
-        """Whether a phase has been trained to its end."""
+        """Tells whether a phase has been trained to its end."""
         return phase in self.content["finished"]
 
     def computed_on(self, phase: PhaseName) -> list[str]:
@@ -86,15 +86,15 @@ class RunRecord:
         machines: list[str] = self.content.get("computed_on", {}).get(phase, [])
         return machines
 
-    def note_machine(self, phase: PhaseName, machine: str) -> None:
+    def add_machine(self, phase: PhaseName, machine: str) -> None:
         """Records the machine that a phase is trained on, unless it is the last one recorded."""
         machines = self.computed_on(phase)
         if machines[-1:] == [machine]:
             return
-        noted = {**self.content.get("computed_on", {}), phase: [*machines, machine]}
-        self.note("computed_on", noted)
+        by_phase = {**self.content.get("computed_on", {}), phase: [*machines, machine]}
+        self.write_entry("computed_on", by_phase)
 
-    def finish(self, phase: PhaseName) -> None:
+    def mark_finished(self, phase: PhaseName) -> None:
         """Records that a phase has been trained to its end."""
         self.content["finished"].append(phase)
         self._write()
@@ -115,7 +115,7 @@ class RunRecord:
         """
         return load_history(finished_file(self.storage.child(phase), STATE_FILE))
 
-    def note(self, name: str, value: Any) -> None:
+    def write_entry(self, name: str, value: Any) -> None:
         """Records an entry, of types that JSON holds, for when the run goes on."""
         self.content[name] = value
         self._write()

@@ -54,8 +54,8 @@ def train_in(context: TrainContext, task: TrainTask, log: Log = print) -> str | 
         log: takes the lines that say how far an epoch is.
 
     Returns:
-        Why it can't be trained, where the loss diverged: raising would make Ray try again what
-        must fail again.
+        None; or, where the loss diverged, the reason: raising would make Ray try again what must
+        fail again.
     """
     run, model = open_phase(context, task, log)
     try:
@@ -70,7 +70,6 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
 
     The arguments are those of `train_in`.
     """
-    quiet = context.rank > 0
     phase = PHASES[task.phase]
     config = phase.settings(task.config)
     start = task.start
@@ -83,7 +82,7 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
         label_set=task.data.manifest.label_set,
         config=config,
         with_labels=phase.needs_labels,
-        quiet=quiet,
+        quiet=context.rank > 0,
     )
     train_faces = read(task.data.shards("train"), augmented=True)
     if task.num_images is not None:

@@ -15,10 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.ray_internals import silence_ray_logs
+from cluster.workers.reports import WorkerFailure, WorkerReport, report_from_dict
 from stn_icnn.storage import StorageLocation
 
-Report = dict[str, Any]
-OnReport = Callable[[Report], None]
+OnReport = Callable[[WorkerReport], None]
 
 START_ATTEMPTS = 60
 """Attempts to get the workers, of a minute each: jobs that share a cluster wait for one another's
@@ -39,16 +39,16 @@ class _ReportQueue(ray.train.UserCallback):
         self.queue = queue
 
     def after_report(
-        self, run_context: Any, metrics: list[Report], checkpoint: ray.train.Checkpoint | None
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
         """Passes on the first rank's report: every rank reports the same sums."""
-        self._send(metrics[0])
+        self._send(report_from_dict(metrics[0]))
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Passes on that workers died or raised; Ray decides whether the phase is restarted."""
-        self._send({"failed": {rank: repr(error) for rank, error in worker_exceptions.items()}})
+        self._send(WorkerFailure({rank: repr(e) for rank, e in worker_exceptions.items()}))
 
-    def _send(self, report: Report) -> None:
+    def _send(self, report: WorkerReport) -> None:
         try:
             self.queue.put(report)
         except ray.exceptions.RayError:
@@ -56,8 +56,8 @@ class _ReportQueue(ray.train.UserCallback):
 
 
 @contextmanager
-def _listening(on_report: OnReport) -> Iterator[Queue]:
-    """Yields a queue; a thread calls `on_report` with all that is put into it by the end."""
+def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[Queue]:
+    """Yields a queue; a thread calls `on_report` with all of it, and prints the failures in it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     errors: list[Exception] = []
@@ -65,6 +65,8 @@ def _listening(on_report: OnReport) -> Iterator[Queue]:
     def listen() -> None:
         while (report := queue.get()) is not None:
             try:
+                if isinstance(report, WorkerFailure):
+                    print(f"{run.url}: {report}", flush=True)
                 on_report(report)
             except Exception as error:  # raised below: the thread must go on emptying the queue
                 errors.append(error)
@@ -89,9 +91,9 @@ def run_on_workers(
     storage: StorageLocation,
     allocation: WorkerAllocation,
     max_failures: int,
-    on_report: OnReport,
+    on_report: OnReport = lambda report: None,
 ) -> ray.train.Result:
-    """Runs a worker function as one Ray Train run.
+    """Runs a worker function as one Ray Train run, and prints the failures of workers.
 
     Args:
         function: a function of one argument, importable by the workers.
@@ -100,13 +102,13 @@ def run_on_workers(
         storage: the location that its checkpoints are stored in.
         allocation: the workers.
         max_failures: how often it is restarted after a worker's death or exception.
-        on_report: called in a thread with each report, or with `{"failed": {rank: error}}`.
+        on_report: called in a thread with each report of the first rank and each failure.
 
     Raises:
         PhaseFailedError: where it failed once more than that.
     """
     silence_ray_logs()
-    with _listening(on_report) as queue:
+    with _listening(storage.child(name), on_report) as queue:
         trainer = TorchTrainer(
             _call,
             train_loop_config={"function": function, "task": task},

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stn_icnn.context import Metrics
+from cluster.workers.reports import report_to_dict
+from stn_icnn.context import TrainReport
 
 
 class RayContext:
@@ -43,13 +44,13 @@ class RayContext:
             dist.all_reduce(tensor)
         return tensor
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
         """Reports to Ray; a checkpoint's folder is copied to the storage before this returns."""
         checkpoint = checkpoint_dir and ray.train.Checkpoint.from_directory(str(checkpoint_dir))
         ray.train.report(
-            dict(metrics),
+            report_to_dict(report),
             checkpoint=checkpoint,
-            checkpoint_dir_name=checkpoint_name(metrics) if checkpoint else None,
+            checkpoint_dir_name=report.checkpoint_name if checkpoint else None,
         )
 
     @contextmanager
@@ -61,9 +62,3 @@ class RayContext:
             return
         with checkpoint.as_directory() as folder:
             yield Path(folder)
-
-
-def checkpoint_name(metrics: Metrics) -> str:
-    """Returns the name of a checkpoint; names sort in the order in which they are written."""
-    name = f"epoch_{int(metrics['epoch']):04d}"
-    return f"{name}_step_{int(metrics['step']):05d}" if metrics["step"] else name

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stn_icnn.config import OptimConfig, TrainConfig
-from stn_icnn.context import TrainContext
+from stn_icnn.context import CheckpointReport, EpochReport, TrainContext, TrainReport
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request, plan_epoch
@@ -61,6 +61,12 @@ class PhaseRun:
         """Returns the global batches of an epoch."""
         copies, batch = self.config.augment.copies, self.config.optim.global_batch
         return plan_epoch(len(self.train_faces), copies, batch, self.config.seed, epoch)
+
+    def snapshot(self, model: STNiCNN, metrics: dict[str, float] | None = None) -> Checkpoint:
+        """Returns a checkpoint with a copy of the model, and the metrics that it has reached."""
+        copy = build_model(self.config.model)
+        copy.load_state_dict(model.state_dict())
+        return Checkpoint(copy, self.config, self.data, self.phase.name, metrics or {})
 
 
 def start_training(run: PhaseRun, model: STNiCNN) -> tuple[TrainState, nn.Module]:
@@ -209,7 +215,7 @@ def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str
         require_finite(run, state)
         average_buffers(state.model, context)
         if stop < len(plan):
-            _report(run, state, {})
+            _report(run, state)
     return state.progress.metrics(sum(map(len, plan)))
 
 
@@ -240,6 +246,21 @@ def require_finite(run: PhaseRun, state: TrainState) -> None:
         )
 
 
+def _report(run: PhaseRun, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+    """Reports a checkpoint, which rank 0 writes, and at an epoch's end its metrics."""
+    context = run.context
+    computed_on = describe_execution(state.model, context.device)
+    report: TrainReport = CheckpointReport(state.epoch, state.progress.step, computed_on)
+    if metrics is not None:
+        report = EpochReport(state.epoch, metrics, computed_on)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if context.rank == 0:
+            save_checkpoint(folder / MODEL_FILE, state.best or run.snapshot(state.model))
+            save_state(folder, state)
+        context.report(report, folder if context.rank == 0 else None)
+
+
 def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     """Trains a phase from where its latest checkpoint stands to its last epoch.
 
@@ -268,29 +289,6 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
             metrics |= validation
             score = run.phase.score(validation)
             if score > state.best_score:
-                state.best_score, state.best = score, _snapshot(run, model, validation)
+                state.best_score, state.best = score, run.snapshot(model, validation)
         state.history.append({"epoch": state.epoch, **metrics})
         _report(run, state, metrics)
-
-
-def _snapshot(run: PhaseRun, model: STNiCNN, metrics: dict[str, float]) -> Checkpoint:
-    """Copies the model as it is now."""
-    copy = build_model(run.config.model)
-    copy.load_state_dict(model.state_dict())
-    return Checkpoint(copy, run.config, run.data, run.phase.name, metrics)
-
-
-def _report(run: PhaseRun, state: TrainState, metrics: Mapping[str, float]) -> None:
-    """Reports a checkpoint, which rank 0 writes, and at an epoch's end its metrics."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if run.context.rank == 0:
-            best = state.best or _snapshot(run, state.model, {})
-            save_checkpoint(folder / MODEL_FILE, best)
-            save_state(folder, state)
-        facts = {
-            "epoch": state.epoch,
-            "step": state.progress.step,
-            "computed_on": describe_execution(state.model, run.context.device),
-        }
-        run.context.report({**facts, **metrics}, folder if run.context.rank == 0 else None)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
+from stn_icnn.context import TrainReport
 from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -43,7 +43,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         start=None,
         loader_processes=0,
     )
-    reports: list[dict[str, Any]] = []
+    reports: list[TrainReport] = []
     result = run_on_workers(
         train,
         task,
@@ -54,7 +54,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         on_report=reports.append,
     )
     assert result.return_value is None
-    assert [report["epoch"] for report in reports] == [1]
+    assert [report.epoch for report in reports] == [1]
     assert load_checkpoint(record.model("coarse")).data == data.facts
     kept = record.storage.list("coarse/epoch_0001")
     assert {"coarse/epoch_0001/model.pt", "coarse/epoch_0001/state.pt"} <= set(kept)

@@ -15,8 +15,9 @@ from cluster.hybrid.scratch import (
     require_same_scratch_settings,
 )
 from cluster.storage.datasets import ShardedData
-from cluster.training.phase_runs import Training, phase_task, require_batches, require_images
+from cluster.training.phase_training import phase_task
 from cluster.training.run_record import RunRecord
+from cluster.training.setup import Training, require_batches, require_images
 from cluster.training.worker import open_phase
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig

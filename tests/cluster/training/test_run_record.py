@@ -14,11 +14,11 @@ from stn_icnn.storage import Folder
 def test_the_same_run_is_taken_up_where_it_stopped(tmp_path: Path, tiny_config: TrainConfig):
     record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert not record.has_finished("coarse")
-    record.finish("coarse")
+    record.mark_finished("coarse")
     again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert again.has_finished("coarse")
     assert not again.has_finished("localizer")
-    again.finish("localizer")
+    again.mark_finished("localizer")
     assert RunRecord.open(Folder(tmp_path), tiny_config, "abc").has_finished("coarse")
 
 
@@ -27,17 +27,17 @@ def test_what_a_phase_was_trained_on_is_kept_over_restarts(
 ):
     record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert record.computed_on("coarse") == []
-    record.note_machine("coarse", "a CPU, fp32")
+    record.add_machine("coarse", "a CPU, fp32")
     again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
-    again.note_machine("coarse", "a GPU, bf16")
-    again.finish("coarse")
+    again.add_machine("coarse", "a GPU, bf16")
+    again.mark_finished("coarse")
     last = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert last.computed_on("coarse") == ["a CPU, fp32", "a GPU, bf16"]
     assert last.computed_on("localizer") == []
 
 
 def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").mark_finished("coarse")
     other = replace(tiny_config, optim=replace(tiny_config.optim, lr_fine=0.125), seed=7)
     with pytest.raises(ValueError, match=r"optim\.lr_fine: 0\.125, was 0\.01") as error:
         RunRecord.open(Folder(tmp_path), other, "abc")
@@ -50,7 +50,7 @@ def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: T
 def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
     tmp_path: Path, tiny_config: TrainConfig
 ):
-    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").mark_finished("coarse")
     file = tmp_path / "run.json"
     content = json.loads(file.read_text())
     del content["config"]["fine"], content["config"]["optim"]["epochs_fine"]
@@ -65,7 +65,7 @@ def test_a_run_of_before_a_setting_was_there_goes_on_with_its_default(
 def test_a_run_of_before_statistics_were_kept_goes_on_as_it_was_begun(
     tmp_path: Path, tiny_config: TrainConfig
 ):
-    RunRecord.open(Folder(tmp_path), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path), tiny_config, "abc").mark_finished("coarse")
     file = tmp_path / "run.json"
     content = json.loads(file.read_text())
     del content["config"]["optim"]["freeze_pretrained_stats"]
@@ -93,13 +93,14 @@ def test_other_images_or_another_parent_are_refused(tmp_path: Path, tiny_config:
         RunRecord.open(Folder(tmp_path), tiny_config, "abc", 100, "bbbb")
 
 
-def test_what_is_noted_is_there_when_the_run_goes_on(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(Folder(tmp_path), tiny_config, "abc").note("scratch", {"epochs": {"coarse": 3}})
+def test_an_entry_is_there_when_the_run_goes_on(tmp_path: Path, tiny_config: TrainConfig):
+    record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
+    record.write_entry("scratch", {"epochs": {"coarse": 3}})
     again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert again.content["scratch"] == {"epochs": {"coarse": 3}}
 
 
 def test_runs_of_other_names_know_nothing_of_each_other(tmp_path: Path, tiny_config: TrainConfig):
-    RunRecord.open(Folder(tmp_path / "one"), tiny_config, "abc").finish("coarse")
+    RunRecord.open(Folder(tmp_path / "one"), tiny_config, "abc").mark_finished("coarse")
     other = RunRecord.open(Folder(tmp_path / "two"), replace(tiny_config, seed=1), "abc")
     assert not other.has_finished("coarse")

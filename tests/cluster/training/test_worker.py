@@ -20,9 +20,10 @@ from cluster.training.worker import TrainTask, train
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
+from cluster.workers.reports import WorkerFailure, WorkerReport
 from sharding.layouts.splits import SPLITS
 from stn_icnn.config import TrainConfig
-from stn_icnn.context import LocalContext, Metrics
+from stn_icnn.context import EpochReport, LocalContext, TrainReport
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
@@ -52,9 +53,9 @@ def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
     )
 
 
-def losses_of(reports: list[dict[str, Any]]) -> dict[int, float]:
+def losses_of(reports: list[WorkerReport]) -> dict[int, float]:
     """By epoch; of a repeated one, after a restart, the last."""
-    return {int(r["epoch"]): r["train/loss"] for r in reports if "train/loss" in r}
+    return {r.epoch: r.metrics["train/loss"] for r in reports if isinstance(r, EpochReport)}
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +91,14 @@ class InterruptedContext(RayContext):
 
     died: Path
 
-    def report(self, metrics: Metrics, checkpoint_dir: Path | None) -> None:
-        at = (metrics["epoch"], metrics["step"])
+    def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
+        (at,) = positions_of([report])
         if at == (1, 1) and self.rank == 1 and not self.died.exists():
             self.died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if at == (2, 0):
             raise RuntimeError("stopped")
-        super().report(metrics, checkpoint_dir)
+        super().report(report, checkpoint_dir)
 
 
 def train_interrupted(given: tuple[TrainTask, Path]) -> str | None:
@@ -113,9 +114,9 @@ class Interrupted:
 
     storage: Path
     died: bool
-    by_two: list[dict[str, Any]]
+    by_two: list[WorkerReport]
     """What the two reported."""
-    by_one: list[dict[str, Any]]
+    by_one: list[WorkerReport]
     returned: str | None
 
 
@@ -127,8 +128,8 @@ def interrupted(
     ray_cluster: str,
 ) -> Interrupted:
     storage = tmp_path_factory.mktemp("interrupted")
-    by_two: list[dict[str, Any]] = []
-    by_one: list[dict[str, Any]] = []
+    by_two: list[WorkerReport] = []
+    by_one: list[WorkerReport] = []
     run = partial(run_on_workers, name="stops", storage=Folder(storage))
     whole = replace(frozen_stats, checkpoint_every_steps=1)
     in_pieces = replace(whole, optim=replace(whole.optim, micro_batch=1))
@@ -151,8 +152,10 @@ def interrupted(
     return Interrupted(storage, (storage / "died").exists(), by_two, by_one, result.return_value)
 
 
-def positions_of(reports: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    return [(r["epoch"], r["step"]) for r in reports if "epoch" in r]
+def positions_of(reports: list[WorkerReport]) -> list[tuple[int, int]]:
+    """Epochs that are done and steps of the next one, by report."""
+    told = [r for r in reports if not isinstance(r, WorkerFailure)]
+    return [(r.epoch, getattr(r, "step", 0)) for r in told]
 
 
 def test_two_workers_follow_the_loss_of_one(
@@ -167,7 +170,7 @@ def test_phase_goes_on_after_a_workers_death(
 ) -> None:
     """From its last checkpoint, whose report may come again."""
     assert interrupted.died
-    killed, stopped = (r["failed"] for r in interrupted.by_two if "failed" in r)
+    killed, stopped = (r.errors for r in interrupted.by_two if isinstance(r, WorkerFailure))
     assert set(killed) == {1}
     assert all("stopped" in error for error in stopped.values())
     assert list(dict.fromkeys(positions_of(interrupted.by_two))) == [(0, 1), (1, 0), (1, 1)]
@@ -195,7 +198,7 @@ class InTurn:
 
     diverged: str | None
     scored: ScoredSplit
-    reports: list[dict[str, Any]]
+    reports: list[WorkerReport]
     model: bytes
     shards: tuple[DatasetShard, ...]
 
@@ -223,7 +226,7 @@ def in_turn(
         label_set=PAPER9,
     )
     diverging = end_to_end_task(shards, replace(tiny_config, optim=optim))
-    reports: list[dict[str, Any]] = []
+    reports: list[WorkerReport] = []
     result = run_on_workers(
         diverge_then_score,
         (diverging, scoring),
@@ -239,7 +242,7 @@ def in_turn(
 
 def test_diverging_phase_is_not_tried_again(in_turn: InTurn) -> None:
     assert "end_to_end: the loss is nan" in str(in_turn.diverged)
-    assert not any("failed" in report for report in in_turn.reports)
+    assert not any(isinstance(report, WorkerFailure) for report in in_turn.reports)
 
 
 def test_f1_from_two_workers_equals_f1_from_one(in_turn: InTurn) -> None:

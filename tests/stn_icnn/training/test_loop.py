@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stn_icnn.config import LossConfig, TrainConfig
-from stn_icnn.context import LocalContext
+from stn_icnn.context import CheckpointReport, EpochReport, LocalContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
@@ -66,8 +66,8 @@ class StoppingContext(LocalContext):
         super().__init__(folder)
         self.num_reports = num_reports
 
-    def report(self, metrics, checkpoint_dir) -> None:
-        super().report(metrics, checkpoint_dir)
+    def report(self, report, checkpoint_dir) -> None:
+        super().report(report, checkpoint_dir)
         if len(self.reports) == self.num_reports:
             raise Stop
 
@@ -84,8 +84,9 @@ class RecordedFaces(ShardedFaces):
         return super().__getitems__(requests)
 
 
-def places(context: LocalContext) -> list[tuple[float, float]]:
-    return [(report["epoch"], report["step"]) for report in context.reports]
+def places(context: LocalContext) -> list[tuple[int, int]]:
+    """Epochs that are done and steps of the next one, for each report."""
+    return [(report.epoch, getattr(report, "step", 0)) for report in context.reports]
 
 
 @pytest.mark.parametrize("phase", MODEL_PHASES)
@@ -104,8 +105,8 @@ def test_same_seed_same_bits_and_resumed_equals_straight(
     run_phase(phase_run(phase, config, tiny_faces, resumed), fresh(config))
 
     assert places(resumed) == [(2, 0)]
-    assert stopped.reports[0]["train/loss"] == straight.reports[0]["train/loss"]
-    assert resumed.reports[0]["train/loss"] == straight.reports[1]["train/loss"]
+    assert stopped.reports[0].metrics["train/loss"] == straight.reports[0].metrics["train/loss"]
+    assert resumed.reports[0].metrics["train/loss"] == straight.reports[1].metrics["train/loss"]
     one = load_checkpoint(tmp_path / "straight").model.state_dict()
     other = load_checkpoint(tmp_path / "resumed").model.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -140,7 +141,7 @@ def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     run_phase(replace(run, train_faces=faces), again)
     assert faces.requests == [request for batch in run.plan(1)[2:] for request in batch]
     assert places(resumed) == [(1, 3), (2, 0)]
-    assert resumed.reports[-1]["train/loss"] == straight.reports[-1]["train/loss"]
+    assert resumed.reports[-1].metrics["train/loss"] == straight.reports[-1].metrics["train/loss"]
     one, other = model.state_dict(), again.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -158,7 +159,8 @@ def test_checkpoints_lie_at_fixed_steps_and_hold_one_state(
     run_phase(phase_run("coarse", config, tiny_faces, context), fresh(config))
     assert places(context) == [(0, 3), (1, 0), (1, 3), (2, 0)]
     assert averaged == [0, 1, 2, 3]
-    assert ["train/loss" in report for report in context.reports] == [False, True] * 2
+    assert [type(report) for report in context.reports] == [CheckpointReport, EpochReport] * 2
+    assert ["train/loss" in report.metrics for report in context.reports[1::2]] == [True] * 2
 
 
 def test_the_schedule_counts_steps_from_the_phases_start(
@@ -200,9 +202,9 @@ def test_a_resumed_epoch_counts_the_time_of_all_its_steps(
     torch.save(saved, path)
     resumed = LocalContext(tmp_path)
     run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
-    epoch = resumed.reports[0]
-    assert epoch["train/images_per_second"] == pytest.approx(8 / 8000, rel=1e-5)
-    assert epoch["train/data_wait_fraction"] == pytest.approx(0.25, rel=1e-5)
+    metrics = resumed.reports[0].metrics
+    assert metrics["train/images_per_second"] == pytest.approx(8 / 8000, rel=1e-5)
+    assert metrics["train/data_wait_fraction"] == pytest.approx(0.25, rel=1e-5)
 
 
 @pytest.mark.usefixtures("clock")
@@ -221,11 +223,10 @@ def test_a_phase_keeps_its_epochs_metrics_and_seconds_over_a_stop(
     run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
     history = load_history(path.read_bytes())
     assert [epoch["epoch"] for epoch in history] == [1, 2]
-    assert history[0]["val/f1_overall"] == stopped.reports[3]["val/f1_overall"]
-    last = dict(resumed.reports[-1])
-    assert last.pop("step") == 0
-    assert last.pop("computed_on").endswith("1 thread, fp32")
-    assert history[1] == last
+    assert history[0]["val/f1_overall"] == stopped.reports[3].metrics["val/f1_overall"]
+    last = resumed.reports[-1]
+    assert last.computed_on.endswith("1 thread, fp32")
+    assert history[1] == {"epoch": last.epoch, **last.metrics}
     assert 3500 < history[1]["train/seconds"] < 3501
 
 
@@ -327,9 +328,10 @@ def test_overfits_two_faces(tiny_config: TrainConfig, tiny_faces) -> None:
     run = phase_run("end_to_end", config, tiny_faces, context)
     run = replace(run, train_faces=faces, val_faces=faces)
     run_phase(FourTimesAnEpoch(**vars(run)), fresh(config))
-    assert context.reports[-1]["train/loss"] < 0.1 * context.reports[0]["train/loss"]
+    first, last = context.reports[0].metrics, context.reports[-1].metrics
+    assert last["train/loss"] < 0.1 * first["train/loss"]
     # Untrained it is 0. Far from 1: batch norm's running statistics are those of two faces.
-    assert context.reports[-1]["val/f1_overall"] > 0.3
+    assert last["val/f1_overall"] > 0.3
 
 
 def test_diverging_loss_stops_and_names_step_and_samples(
@@ -383,7 +385,7 @@ def test_validation_every_few_epochs_and_at_the_end(tiny_config: TrainConfig, ti
     config = replace(epochs(tiny_config, 3), validate_every_epochs=2)
     context = LocalContext()
     run_phase(phase_run("localizer", config, tiny_faces, context), fresh(config))
-    assert ["val/loss" in report for report in context.reports] == [False, True, True]
+    assert ["val/loss" in report.metrics for report in context.reports] == [False, True, True]
 
 
 @pytest.mark.parametrize("phase", ["localizer", "end_to_end", "baseline"])

@@ -125,7 +125,7 @@ def test_only_the_fine_networks_change(
     }
     assert changed == {"fine"}, "weights and batch norm's statistics of the others stay"
     assert len(context.reports) == tiny_config.optim.epochs_end_to_end
-    assert "val/f1_overall" in context.reports[-1]
+    assert "val/f1_overall" in context.reports[-1].metrics
 
 
 def test_networks_are_taken_up_into_other_settings(tiny_config: TrainConfig) -> None:

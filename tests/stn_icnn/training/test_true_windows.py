@@ -113,7 +113,7 @@ def test_only_the_named_networks_change_and_f1_is_theirs(
     run_phase(phase_run(config, tiny_faces, context), model)
     changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
     assert {name.rpartition(".")[0].split(".")[1] for name in changed} == {"eye"}
-    last = context.reports[-1]
+    last = context.reports[-1].metrics
     assert last["val/f1_parts"] == last["val/f1_eyes"]
     assert not {"val/f1_overall", "val/f1_nose", "val/f1_mouth"} & set(last)
     kept = load_checkpoint(tmp_path)

@@ -1,0 +1,129 @@
+"""Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
+
+import json
+from dataclasses import dataclass
+
+from cluster.tracking.tracker import Run
+from cluster.training.setup import Training
+from cluster.training.worker import Start, TrainTask, train
+from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.reports import WorkerFailure, WorkerReport
+from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import to_dict
+from stn_icnn.context import CheckpointReport
+from stn_icnn.networks.checkpoint import MODEL_FILE
+from stn_icnn.training.phases import PHASES, PhaseName
+
+MODEL_ARTIFACT = "model"
+CONFIG_FILE = "config.json"
+SHOWN = {
+    "train/loss": "loss",
+    "train/images_per_second": "images/s",
+    "val/loss": "val loss",
+    "val/window_error_px": "windows off by px",
+    "val/f1_overall": "val F1",
+}
+"""The metrics of an epoch that are printed, with the names that they are printed under."""
+
+
+def train_phase(training: Training, phase: PhaseName, start: Start | None = None) -> None:
+    """Trains a phase as one Ray Train run and one child run in MLflow, unless it is finished.
+
+    Args:
+        training: the training that it belongs to.
+        phase: the phase to train.
+        start: the model that it starts from; None: that of the phase before, where it needs one.
+
+    Raises:
+        PhaseFailedError: where its loss is not finite any more, or workers failed too often.
+    """
+    record = training.record
+    if record.has_finished(phase):
+        print(f"{phase}: finished before", flush=True)
+        return
+    before = PHASES[phase].starts_from
+    if start is None and before is not None:
+        start = Start(record.model(before), PHASES[phase].required_networks)
+    task = phase_task(training, phase, start)
+    run = training.run
+    child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
+    with child.finishing():
+        result = run_on_workers(
+            train,
+            task,
+            name=phase,
+            storage=record.storage,
+            allocation=training.allocation,
+            max_failures=training.max_failures,
+            on_report=_ReportLogger(phase, training, child),
+        )
+        if result.return_value is not None:
+            raise PhaseFailedError(result.return_value)
+        log_model(child, record.model(phase))
+        record.mark_finished(phase)
+
+
+def phase_task(training: Training, phase: PhaseName, start: Start | None) -> TrainTask:
+    """Returns a phase of a training as the workers get it."""
+    return TrainTask(
+        phase=phase,
+        config=training.config,
+        data=training.data,
+        start=start,
+        loader_processes=training.allocation.loader_processes,
+        num_images=training.chosen_images,
+    )
+
+
+@dataclass
+class _ReportLogger:
+    """Logs the epochs that a phase reports to its run, and prints a line for each report."""
+
+    phase: PhaseName
+    training: Training
+    run: Run
+    machine: str = ""
+    """The machine of the last report."""
+
+    def __call__(self, report: WorkerReport) -> None:
+        if isinstance(report, WorkerFailure):
+            return
+        if report.computed_on != self.machine:
+            self.machine = report.computed_on
+            self._record_machine()
+        if isinstance(report, CheckpointReport):
+            self._print(f"epoch {report.epoch + 1}, checkpoint after step {report.step}")
+            return
+        metrics = report.metrics
+        self.run.log_metrics(metrics, step=report.epoch)
+        num_epochs = PHASES[self.phase].num_epochs(self.training.config.optim)
+        shown = ", ".join(f"{SHOWN[name]} {metrics[name]:.4g}" for name in SHOWN if name in metrics)
+        self._print(f"epoch {report.epoch} of {num_epochs}: {shown}")
+
+    def _record_machine(self) -> None:
+        """Records and tags the machine: it may choose the arithmetic, which tells runs apart."""
+        record = self.training.record
+        self._print(f"on {self.machine}")
+        try:
+            record.add_machine(self.phase, self.machine)
+        except OSError as error:  # no reason to lose a training
+            self._print(f"could not be recorded in {record.storage.url}: {error}")
+        self.run.set_tags({"computed_on": "; ".join(record.computed_on(self.phase))})
+
+    def _print(self, text: str) -> None:
+        print(f"{self.phase}: {text}", flush=True)
+
+
+def log_config(run: Run, config: TrainConfig) -> None:
+    """Stores the settings in a run as a file that `--config` takes."""
+    run.log_file(CONFIG_FILE, config_json(config))
+
+
+def config_json(config: TrainConfig) -> bytes:
+    """Returns the settings as the JSON of a file that `--config` takes."""
+    return f"{json.dumps(to_dict(config), indent=1)}\n".encode()
+
+
+def log_model(run: Run, model: bytes) -> None:
+    """Stores the content of a model file in a run as its model."""
+    run.log_file(MODEL_FILE, model, MODEL_ARTIFACT)

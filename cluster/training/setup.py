@@ -1,0 +1,205 @@
+"""The set-up of a training: its data, the checks of its settings, its workers, record and run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.config import TrainingJobConfig
+from cluster.job_setup import JobEnvironment, allocate_job_workers
+from cluster.storage.datasets import ShardedData, demo_data
+from cluster.tracking.tracker import Run, run_tags
+from cluster.tracking.tracking_uri import unavailable
+from cluster.training.run_record import RunRecord
+from cluster.workers.allocation import WorkerAllocation
+from stn_icnn.config import TrainConfig, require
+from stn_icnn.config_dict import to_dict
+from stn_icnn.data.plan import plan_epoch
+from stn_icnn.storage import StorageLocation
+
+LEAST_IMAGES_A_WORKER = 4
+"""The least images of a batch that a worker gets where the number of workers is `auto`: batch norm
+needs about as many."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is set up: its phases share settings, data, storage, workers and run."""
+
+    config: TrainConfig
+    data: ShardedData
+    record: RunRecord
+    allocation: WorkerAllocation
+    max_failures: int
+    run: Run
+    """The run whose children are the runs of its phases."""
+    chosen_images: int | None = None
+    """The number of images of the training split that it is trained on; None: all."""
+
+    @property
+    def num_images(self) -> int:
+        """The number of images that it is trained on."""
+        return self.chosen_images or self.data.manifest.num_samples["train"]
+
+
+def open_training(
+    settings: TrainingJobConfig,
+    preset: str,
+    environment: JobEnvironment,
+    *,
+    num_images: int | None = None,
+    parent_sha256: str | None = None,
+    kind: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
+) -> Training:
+    """Opens a training's data, allocates its workers, and opens its record and its run.
+
+    Args:
+        settings: the job's settings.
+        preset: the name of what they started from, for the record.
+        environment: the job's name, storage and tracking.
+        num_images: the number of images of the training split that the seed chooses; None: all.
+        parent_sha256: the digest of the model file that it goes on from; None: it starts from
+            scratch.
+        kind: the kind of job, where it is not the main one.
+        tags: the tags of the run, besides those that every run has.
+
+    Raises:
+        ValueError: for settings, data or resources that can't be used.
+        TrackingUnavailableError: where the tracking server is away.
+    """
+    data = open_data(settings, preset, environment.storage)
+    config = settings.training
+    require_canvas(config, data)
+    require_localizer(config)
+    require_images(data, num_images)
+    most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
+    allocation = allocate_job_workers(environment, data, settings.scaling, most_workers)
+    require_batches(config, data, allocation, num_images)
+    fingerprint = data.manifest.fingerprint
+    record = RunRecord.open(
+        environment.run_storage, config, fingerprint, num_images, parent_sha256, kind
+    )
+    run = environment.tracker.start_or_resume_run(
+        environment.run_name,
+        tags={**run_tags(fingerprint, preset), **(tags or {})},
+        params={**to_dict(config), "num_images": num_images or "all"},
+    )
+    max_failures = settings.scaling.max_failures
+    return Training(config, data, record, allocation, max_failures, run, num_images)
+
+
+def child_training(parent: Training, name: str, config: TrainConfig) -> Training:
+    """Opens a training with other settings within another's run and storage.
+
+    Args:
+        parent: the training whose data, images and workers it shares.
+        name: the name of its run, a child of the parent's, and of its folder.
+        config: its settings.
+
+    Raises:
+        ValueError: naming the settings in which a training of this name was started otherwise.
+        TrackingUnavailableError: where the tracking server is away: open it before training.
+    """
+    storage, fingerprint = parent.record.storage.child(name), parent.data.manifest.fingerprint
+    record = RunRecord.open(storage, config, fingerprint, parent.chosen_images)
+    run = start_child_run(parent.run, name, to_dict(config))
+    return replace(parent, config=config, record=record, run=run)
+
+
+def start_child_run(
+    parent: Run, name: str, params: Mapping[str, Any], tags: Mapping[str, str | None] | None = None
+) -> Run:
+    """Starts or resumes the run of a training within another's run.
+
+    Raises:
+        TrackingUnavailableError: where the tracking server is away: the runs of the training's
+            phases could not be put under it.
+    """
+    run = parent.tracker.start_or_resume_run(name, parent.run_id, tags=tags, params=params)
+    if run.run_id is None:
+        error = ConnectionError("it went away while the job began")
+        raise unavailable(parent.tracker.uri, error)
+    return run
+
+
+def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation) -> ShardedData:
+    """Opens the data that a job trains on; draws the demo's where it is given none.
+
+    Raises:
+        ValueError: where there are none, or a split of them is empty.
+    """
+    if settings.data is not None:
+        data = ShardedData.open(settings.data)
+    elif preset == "demo":
+        data = demo_data(storage)
+    else:
+        raise ValueError(
+            f"the preset {preset} needs --data: a folder or s3://BUCKET/PREFIX of shards, made "
+            "with: python -m sharding celebamask|helen --source RAW --out OUT"
+        )
+    for split in ("train", "val", "test"):
+        data.shards(split)
+    print(f"data {data.location.url}: {data.manifest.num_samples}", flush=True)
+    return data
+
+
+def require_localizer(config: TrainConfig) -> None:
+    """Refuses the baseline's cropper where the paper's model is trained.
+
+    Raises:
+        ValueError: saying where it belongs.
+    """
+    cropper = config.model.cropper
+    wanted = "localizer (the phase baseline, of jobs/paper.py table, has the other one)"
+    require(cropper == "localizer", "model.cropper", wanted, cropper)
+
+
+def require_canvas(config: TrainConfig, data: ShardedData) -> None:
+    """Refuses data whose images may be larger than the canvas, before workers refuse them.
+
+    Raises:
+        ValueError: with the limit.
+    """
+    side, canvas = data.manifest.scale.px, config.model.canvas_px
+    wanted = f"at least {side}, the largest side of the images of {data.location.url}"
+    require(side <= canvas, "model.canvas_px", wanted, canvas)
+
+
+def require_images(data: ShardedData, num_images: int | None) -> None:
+    """Refuses to train on more images than there are.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    most = data.manifest.num_samples["train"]
+    wanted = f"at most the {most} of the training split of {data.location.url}"
+    require(num_images is None or num_images <= most, "num_images", wanted, num_images)
+
+
+def require_batches(
+    config: TrainConfig,
+    data: ShardedData,
+    allocation: WorkerAllocation,
+    num_images: int | None = None,
+) -> None:
+    """Refuses more workers than the smallest global batch has images.
+
+    Args:
+        config: the settings of the training.
+        data: the data that it reads.
+        allocation: its workers.
+        num_images: the number of images of the training split that are used; None: all.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    num_images, optim = num_images or data.manifest.num_samples["train"], config.optim
+    plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
+    smallest = min(map(len, plan))
+    if smallest < allocation.num_workers:
+        raise ValueError(
+            f"each worker needs an image of every batch: {allocation.num_workers} workers, but "
+            f"{num_images} training images in batches of optim.global_batch = "
+            f"{optim.global_batch} leave batches of {smallest}; raise it, or lower "
+            "scaling.num_workers"
+        )

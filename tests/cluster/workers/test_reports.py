@@ -1,0 +1,25 @@
+"""Reports as Ray Train takes them, and workers' failures as they are printed."""
+
+import pytest
+
+from cluster.workers.reports import WorkerFailure, report_from_dict, report_to_dict
+from stn_icnn.context import CheckpointReport, EpochReport, TrainReport
+
+
+@pytest.mark.parametrize(
+    ("report", "values"),
+    [
+        (
+            EpochReport(2, {"train/loss": 0.5}, "a CPU"),
+            {"epoch": 2, "step": 0, "computed_on": "a CPU", "train/loss": 0.5},
+        ),
+        (CheckpointReport(1, 7, "a CPU"), {"epoch": 1, "step": 7, "computed_on": "a CPU"}),
+    ],
+)
+def test_a_report_is_a_plain_dict_and_back(report: TrainReport, values: dict) -> None:
+    assert report_to_dict(report) == values
+    assert report_from_dict(values) == report
+
+
+def test_a_failure_names_the_ranks() -> None:
+    assert str(WorkerFailure({1: "OSError()"})) == "workers failed: {1: 'OSError()'}"
