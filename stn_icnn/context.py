@@ -108,5 +108,4 @@ class LocalContext:
     @contextmanager
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """Gives the folder, if there is anything in it."""
-        kept = self.folder is not None and any(self.folder.glob("*"))
-        yield self.folder if kept else None
+        yield self.folder if self.folder and any(self.folder.glob("*")) else None

@@ -44,13 +44,12 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     before = PHASES[phase].starts_from
     if start is None and before is not None:
         start = Start(record.model(before), PHASES[phase].required_networks)
-    task = phase_task(training, phase, start)
     run = training.run
     child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
     with child.finishing():
         result = run_on_workers(
             train,
-            task,
+            phase_task(training, phase, start),
             name=phase,
             storage=record.storage,
             allocation=training.allocation,
@@ -102,13 +101,13 @@ class _ReportLogger:
 
     def _record_machine(self) -> None:
         """Records and tags the machine: it may choose the arithmetic, which tells runs apart."""
-        record = self.training.record
         self._print(f"on {self.machine}")
         try:
-            record.add_machine(self.phase, self.machine)
+            self.training.record.add_machine(self.phase, self.machine)
         except OSError as error:  # no reason to lose a training
-            self._print(f"could not be recorded in {record.storage.url}: {error}")
-        self.run.set_tags({"computed_on": "; ".join(record.computed_on(self.phase))})
+            self._print(f"could not be recorded in {self.training.record.storage.url}: {error}")
+        machines = self.training.record.computed_on(self.phase)
+        self.run.set_tags({"computed_on": "; ".join(machines)})
 
     def _print(self, text: str) -> None:
         print(f"{self.phase}: {text}", flush=True)

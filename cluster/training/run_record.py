@@ -35,7 +35,7 @@ def finished_file(run: StorageLocation, file: str) -> bytes:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a training was started with, and the phases that it has finished, as stored."""
+    """The stored record of a training: the settings it was started with, the finished phases."""
 
     storage: StorageLocation
     """The run's own location."""

@@ -117,8 +117,7 @@ def start_child_run(
     """
     run = parent.tracker.start_or_resume_run(name, parent.run_id, tags=tags, params=params)
     if run.run_id is None:
-        error = ConnectionError("it went away while the job began")
-        raise unavailable(parent.tracker.uri, error)
+        raise unavailable(parent.tracker.uri, ConnectionError("it went away while the job began"))
     return run
 
 

@@ -33,7 +33,7 @@ class TrainTask:
     config: TrainConfig
     data: ShardedData
     start: Start | None
-    """What it goes on from; None: all networks are freshly initialized."""
+    """The model that it goes on from; None: all networks are freshly initialized."""
     loader_processes: int
     """Processes that decode images for each worker."""
     num_images: int | None = None
@@ -73,10 +73,8 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
     phase = PHASES[task.phase]
     config = phase.settings(task.config)
     start = task.start
-    if start is None:
-        model = initialize_model(None, config)
-    else:
-        model = initialize_model(load_checkpoint(start.model), config, start.networks)
+    checkpoint = load_checkpoint(start.model) if start else None
+    model = initialize_model(checkpoint, config, start.networks if start else None)
     read = partial(
         read_faces,
         label_set=task.data.manifest.label_set,

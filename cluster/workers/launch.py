@@ -66,7 +66,7 @@ def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[Queue]:
         while (report := queue.get()) is not None:
             try:
                 if isinstance(report, WorkerFailure):
-                    print(f"{run.url}: {report}", flush=True)
+                    print(f"{run.url}: workers failed: {report.errors}", flush=True)
                 on_report(report)
             except Exception as error:  # raised below: the thread must go on emptying the queue
                 errors.append(error)

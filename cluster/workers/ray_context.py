@@ -1,7 +1,7 @@
 """The context by which training and scoring run in a Ray Train worker."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray.train
@@ -57,8 +57,5 @@ class RayContext:
     def latest_checkpoint(self) -> Iterator[Path | None]:
         """Yields the run's last checkpoint; of one in a bucket, a temporary copy."""
         checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            yield None
-            return
-        with checkpoint.as_directory() as folder:
-            yield Path(folder)
+        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+            yield folder and Path(folder)

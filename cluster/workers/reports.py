@@ -14,9 +14,6 @@ class WorkerFailure:
     errors: Mapping[int, str]
     """The errors by rank."""
 
-    def __str__(self) -> str:
-        return f"workers failed: {self.errors}"
-
 
 WorkerReport = TrainReport | WorkerFailure
 

@@ -283,8 +283,7 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
         run.phase.set_trained(model, run.config)
         metrics = train_epoch(run, state, module)
         metrics[SECONDS] = state.finish_epoch()
-        is_last = state.epoch == run.num_epochs
-        if is_last or state.epoch % run.config.validate_every_epochs == 0:
+        if state.epoch == run.num_epochs or state.epoch % run.config.validate_every_epochs == 0:
             validation = validate(model, run.phase, run.config, run.val_faces, run.context)
             metrics |= validation
             score = run.phase.score(validation)

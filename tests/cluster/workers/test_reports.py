@@ -1,8 +1,8 @@
-"""Reports as Ray Train takes them, and workers' failures as they are printed."""
+"""Reports as Ray Train takes them."""
 
 import pytest
 
-from cluster.workers.reports import WorkerFailure, report_from_dict, report_to_dict
+from cluster.workers.reports import report_from_dict, report_to_dict
 from stn_icnn.context import CheckpointReport, EpochReport, TrainReport
 
 
@@ -19,7 +19,3 @@ from stn_icnn.context import CheckpointReport, EpochReport, TrainReport
 def test_a_report_is_a_plain_dict_and_back(report: TrainReport, values: dict) -> None:
     assert report_to_dict(report) == values
     assert report_from_dict(values) == report
-
-
-def test_a_failure_names_the_ranks() -> None:
-    assert str(WorkerFailure({1: "OSError()"})) == "workers failed: {1: 'OSError()'}"
