@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.spaces import Values
 from cluster.sweep.sweep_record import SweepRecord, Trial
-from cluster.sweep.trial_training import TrialPlan
+from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_run import Sweep, _describe
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
@@ -97,7 +97,7 @@ class NotTracked:
     run_id = "r"
 
     def __init__(self) -> None:
-        self.tracker, self.params, self.tags = self, {}, {}
+        self.tracker, self.params, self.tags, self.metrics = self, {}, {}, {}
 
     def start_or_resume_run(self, name: str, parent: str, tags: Any, params: Any) -> "NotTracked":
         self.params[name] = params
@@ -105,6 +105,9 @@ class NotTracked:
 
     def set_tags(self, tags: Any) -> None:
         self.tags |= tags
+
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        self.metrics[step] = self.metrics.get(step, {}) | metrics
 
     def finish(self, status: str) -> None:
         self.tags["status"] = status
@@ -228,3 +231,24 @@ def test_repeats_and_the_phases_before_the_last_are_not_judged() -> None:
     assert decision(pruner(earlier), "trial-0001-seed-1", 1, 0.0) == "CONTINUE"
     assert decision(pruner(earlier), "trial-0002", 0, float("-inf")) == "CONTINUE"
     assert decision(pruner(earlier), "trial-0002", 1, 0.0) == "STOP"
+
+
+def test_a_trials_reports_are_recorded_tracked_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
+    trial = Trial("trial-0000", 0, 0, 0, {})
+    record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
+    record.add(trial)
+    callback = SweepCallback(record, plan, run)
+    tune_trial = SimpleNamespace(config={"trial": trial.name})
+    metrics = {"train/loss": 1.0, "val/f1_parts": 0.25}
+    for report in (
+        TrialReport("fine", 1, 1, metrics, 0.25),
+        TrialReport("fine", 2, 2, {}, diverged="the loss is nan"),
+    ):
+        callback.on_trial_result(0, [], tune_trial, {**asdict(report), "done": False})
+    (kept,) = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE).trials
+    assert (kept.curve, kept.state, kept.error) == ({1: 0.25}, "diverged", "the loss is nan")
+    assert run.metrics == {1: metrics | {"best_val/f1_parts": 0.25}, 2: {}}
+    assert "trial-0000: fine: epoch 1 of" in capsys.readouterr().out
