@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import DEVICE, Row, in_turn
 from benchmarks.networks import forward_flops, matrix_product, step_flops
-from benchmarks.subjects import Setup, Training, face_parser, photographs, plain_parser
+from benchmarks.subjects import PhaseBenchmark, Setup, face_parser, photographs, plain_parser
 from stn_icnn.studies.timing import Work
 from stn_icnn.training.phases import MODEL_PHASES
 
@@ -41,7 +41,7 @@ def floor(setup: Setup) -> Iterator[Row]:
         row = _row(setup, name, work, num, num * flops, parser.model.execution.bf16)
         yield replace(row, parts=time_by_part(partial(plain.parse_all, photos[:num])))
     for phase in MODEL_PHASES:
-        subject = Training(setup, phase)
+        subject = PhaseBenchmark(setup, phase)
         num = subject.batch
         needed = num * step_flops(setup.config, phase)
         row = _row(setup, f"{phase} step", subject.step, num, needed, subject.model.execution.bf16)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.measure import DEVICE, Row, in_turn
-from benchmarks.subjects import Setup, Training
+from benchmarks.subjects import PhaseBenchmark, Setup
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.execution import computes_bf16
 from stn_icnn.studies.timing import Work
@@ -45,7 +45,7 @@ def _rows(setup: Setup, name: str, one: TrainConfig, other: TrainConfig) -> Iter
 
 def _work(setup: Setup, config: TrainConfig, what: str) -> Work:
     """Returns a coarse training step, or coarse labelling, of a batch in memory."""
-    subject = Training(replace(setup, config=config), "coarse")
+    subject = PhaseBenchmark(replace(setup, config=config), "coarse")
     if what == "training":
         return subject.step
     subject.model.eval()

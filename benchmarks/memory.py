@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.subjects import Setup, Training, bench_config, face_parser, photographs
+from benchmarks.subjects import PhaseBenchmark, Setup, bench_config, face_parser, photographs
 
 TIMES = 2
 
@@ -28,7 +28,7 @@ def main() -> None:
         for _ in range(TIMES):
             model.parse_all(photos)
     else:
-        Training(setup, args.work).from_shards()
+        PhaseBenchmark(setup, args.work).from_shards()
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def plain_parser(config: TrainConfig, photos: Sequence[NDArray[np.uint8]]) -> Fa
     return parser
 
 
-class Training:
+class PhaseBenchmark:
     """A phase's training from its start, on the first few batches of the training split.
 
     Args:

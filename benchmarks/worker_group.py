@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.measure import DEVICE
-from benchmarks.subjects import Setup, Training
+from benchmarks.subjects import PhaseBenchmark, Setup
 from cluster.training.setup import LEAST_IMAGES_A_WORKER
 from cluster.workers.ray_cluster import KEEP_MEMORY
 from cluster.workers.ray_context import RayContext
@@ -112,7 +112,7 @@ def _worker(
         dist.init_process_group(
             "gloo", init_method=init_method, rank=rank, world_size=world_size, timeout=TIMEOUT
         )
-    subject = Training(setup, phase, BenchContext(rank, world_size))
+    subject = PhaseBenchmark(setup, phase, BenchContext(rank, world_size))
     while name := parent.recv():
         getattr(subject, name)()
         if DEVICE.type == "cuda":

@@ -22,7 +22,7 @@ from stn_icnn.reporting.tables import (
 )
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
-from stn_icnn.training.phases import PhaseName
+from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS
 
 HYBRID = "hybrid"
@@ -177,7 +177,7 @@ def _draw_chart(path: Path, report: HybridReport) -> None:
     for system, curves in report.curves.items():
         colour = COLOURS[system]
         for curve in curves:
-            whole = curve.phase == "end_to_end"
+            whole = PHASES[curve.phase].system is not None
             axes.plot(
                 *(zip(*curve.points, strict=True) if curve.points else ((), ())),
                 "-o" if whole else "--s",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cluster.config import ScoringJobConfig
 from cluster.job_setup import allocate_job_workers, open_job
-from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
+from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
@@ -86,7 +86,7 @@ def score_on_workers(
         models, shards, train_shards, label_set, precision, coarse, examples_per_kind
     )
     result = run_on_workers(
-        score_split,
+        score_on_worker,
         task,
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,

@@ -66,13 +66,13 @@ class ScoredSplit:
     """The first system's `best`, `median` and `worst` faces, as they were scored."""
 
 
-def score_split(task: ScoringTask) -> ScoredSplit:
+def score_on_worker(task: ScoringTask) -> ScoredSplit:
     """Scores models on a split in a worker; each rank returns the counts of all images."""
-    return score_split_in(RayContext(), task)
+    return score_task(RayContext(), task)
 
 
-def score_split_in(context: TrainContext, task: ScoringTask) -> ScoredSplit:
-    """Scores models on a split, as `score_split` does, in any context."""
+def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
+    """Scores models on a split, as `score_on_worker` does, in any context."""
     quiet = context.rank > 0
 
     def prepared(checkpoint: Checkpoint) -> STNiCNN:

@@ -94,8 +94,8 @@ class SweepJobConfig(TrainingJobConfig):
     space: Annotated[
         tuple[str, ...], UseAppendAction, arg(metavar="NAME=SPACE", help=SPACE_HELP)
     ] = ()
-    """What is searched: a space for each of some settings, `NAME=SPACE`; `spaces.parse_spaces`
-    reads them."""
+    """What is searched: a space for each of some settings, `NAME=SPACE`, as
+    `searched_settings.read_search_space` reads them."""
 
     def __post_init__(self) -> None:
         require(self.num_trials >= 1, "num_trials", "at least 1", self.num_trials)

@@ -24,6 +24,7 @@ from cluster.workers.launch import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import to_dict
 from stn_icnn.training.initialization import initialize_model
+from stn_icnn.training.phases import PHASES
 
 REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
@@ -47,7 +48,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     """
     config, sweep = settings.training, settings.sweep
     space = read_search_space(settings.space, DEFAULT_SPACES, config, sweep.phases)
-    if set(sweep.phases) & {"localizer", "frozen", "end_to_end"}:
+    if any("localizer" in PHASES[phase].trained_networks for phase in sweep.phases):
         require_localizer(config)
     num_combinations = int(min(settings.num_trials, count_combinations(space)))
     if sweep.search == "grid":

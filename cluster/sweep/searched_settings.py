@@ -142,7 +142,7 @@ def why_unused(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> s
         return "augment.operations is off"
     part = name.rpartition(".")[2]
     others = set(config.model.label_set.fine_networks) - set(config.fine.networks)
-    if set(phases) == {"fine"} and part in others:
+    if all(PHASES[phase].only_chosen_fine for phase in phases) and part in others:
         return f"fine.networks is {' '.join(config.fine.networks)}"
     return ""
 

@@ -13,7 +13,7 @@ from cluster.storage.datasets import ShardedData
 from cluster.sweep.searched_settings import replace_settings
 from cluster.sweep.trial_storage import TrialStorage
 from cluster.training.run_record import finished_file
-from cluster.training.worker import Start, TrainTask, train, train_in
+from cluster.training.worker import Start, TrainTask, train_on_worker, train_task
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_internals import silence_ray_logs
@@ -183,7 +183,7 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_epoch: OnEpoch) -> s
     """Trains a phase in this process, or on further workers; returns why it diverged, if it did."""
     storage = plan.storage_of(trial, task.phase)
     if plan.allocation.num_workers == 1:
-        return train_in(TrialContext(storage, on_epoch), task, log=lambda line: None)
+        return train_task(TrialContext(storage, on_epoch), task, log=lambda line: None)
 
     def handle(report: WorkerReport) -> None:
         if isinstance(report, EpochReport):
@@ -191,7 +191,7 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_epoch: OnEpoch) -> s
             on_epoch(report)
 
     result = run_on_workers(
-        train,
+        train_on_worker,
         task,
         name=task.phase,
         storage=plan.storage.child(trial),

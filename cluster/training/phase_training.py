@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
-from cluster.training.worker import Start, TrainTask, train
+from cluster.training.worker import Start, TrainTask, train_on_worker
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
@@ -48,7 +48,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
     with child.finishing():
         result = run_on_workers(
-            train,
+            train_on_worker,
             phase_task(training, phase, start),
             name=phase,
             storage=record.storage,

@@ -40,12 +40,12 @@ class TrainTask:
     """How many images of the training split it is trained on, chosen by the seed; None: all."""
 
 
-def train(task: TrainTask) -> str | None:
-    """Trains a phase in a Ray Train worker; see `train_in`."""
-    return train_in(RayContext(), task)
+def train_on_worker(task: TrainTask) -> str | None:
+    """Trains a phase in a Ray Train worker; see `train_task`."""
+    return train_task(RayContext(), task)
 
 
-def train_in(context: TrainContext, task: TrainTask, log: Log = print) -> str | None:
+def train_task(context: TrainContext, task: TrainTask, log: Log = print) -> str | None:
     """Trains a phase.
 
     Args:
@@ -68,7 +68,7 @@ def train_in(context: TrainContext, task: TrainTask, log: Log = print) -> str | 
 def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseRun, STNiCNN]:
     """Opens a phase's faces and returns the run with the model that it starts from.
 
-    The arguments are those of `train_in`.
+    The arguments are those of `train_task`.
     """
     phase = PHASES[task.phase]
     config = phase.settings(task.config)

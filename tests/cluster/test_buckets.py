@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage.datasets import ShardedData
 from cluster.training.run_record import RunRecord
-from cluster.training.worker import TrainTask, train
+from cluster.training.worker import TrainTask, train_on_worker
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from sharding.storage.location import open_location
@@ -45,7 +45,7 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
     )
     reports: list[TrainReport] = []
     result = run_on_workers(
-        train,
+        train_on_worker,
         task,
         name="coarse",
         storage=record.storage,

@@ -8,12 +8,12 @@ import tyro
 
 from cluster.config import ParsingJobConfig, ScoringJobConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig
-from cluster.paper.coarse_size import CoarseSizeConfig
-from cluster.paper.occlusion import OcclusionConfig
-from cluster.paper.parity import ParityConfig
-from cluster.paper.table import TableConfig
-from cluster.paper.timing import TimingConfig
-from cluster.paper.windows import WindowsConfig
+from cluster.paper.coarse_size_job import CoarseSizeConfig
+from cluster.paper.occlusion_job import OcclusionConfig
+from cluster.paper.parity_job import ParityConfig
+from cluster.paper.table_job import TableConfig
+from cluster.paper.timing_job import TimingConfig
+from cluster.paper.windows_job import WindowsConfig
 from cluster.sweep.config import SweepJobConfig
 
 TRAINING = """

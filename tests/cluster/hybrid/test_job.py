@@ -127,7 +127,7 @@ def test_both_curves_are_there(done: Done) -> None:
         assert all(row["val/f1_overall"] for row in own if row["phase"] != "localizer")
 
 
-def test_scratch_has_the_epochs_that_were_noted_before_it_began(done: Done) -> None:
+def test_scratch_has_the_epochs_that_were_recorded_before_it_began(done: Done) -> None:
     noted = json.loads((done.storage / FILE).read_text())["scratch"]
     record = json.loads((done.storage / "scratch" / FILE).read_text())
     assert record["finished"] == list(MODEL_PHASES)

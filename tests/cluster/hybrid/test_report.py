@@ -122,7 +122,7 @@ def model_file(folder: Path, phase: PhaseName, config: TrainConfig) -> Path:
     return path
 
 
-def test_all_networks_of_a_finished_model_are_taken_up(
+def test_all_networks_of_a_finished_model_are_resumed(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     parent = Parent.open(str(model_file(tmp_path, "frozen", tiny_config)))

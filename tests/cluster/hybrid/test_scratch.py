@@ -78,7 +78,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> l
     return asked
 
 
-def test_epochs_are_chosen_once_and_noted(
+def test_epochs_are_chosen_once_and_recorded(
     fine_tuning: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(

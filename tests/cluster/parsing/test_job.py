@@ -218,7 +218,7 @@ def test_an_output_that_is_not_the_job_s_is_refused(tiny_model: Path, tmp_path: 
     assert {path.name for path in out.iterdir()} == {"a.png", "parse.json"}
 
 
-def test_photographs_of_another_place_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_photographs_of_another_location_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     """Theirs would be taken for done, where the names are the same."""
     out = tmp_path / "out"
     for name in ("first", "second"):

@@ -11,7 +11,7 @@ from stn_icnn.config import FineConfig, TrainConfig
 from stn_icnn.storage import Folder
 
 
-def test_the_same_run_is_taken_up_where_it_stopped(tmp_path: Path, tiny_config: TrainConfig):
+def test_the_same_run_is_resumed_where_it_stopped(tmp_path: Path, tiny_config: TrainConfig):
     record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
     assert not record.has_finished("coarse")
     record.mark_finished("coarse")

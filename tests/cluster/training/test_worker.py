@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import cluster.training.worker
-from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_split
+from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.storage.shard_cache import DatasetShard
-from cluster.training.worker import TrainTask, train
+from cluster.training.worker import TrainTask, train_on_worker
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
@@ -86,110 +86,114 @@ def losses_of_one(shards: Path, frozen_stats: TrainConfig, tiny_faces) -> dict[i
 
 
 class InterruptedContext(RayContext):
-    """Kills rank 1's process, once, after the second epoch's first step, when rank 0 may have
-    stored its checkpoint; raises where that epoch would end."""
+    """After the second epoch's first step, when rank 0 may have stored its checkpoint, kills rank
+    1's process once, which the file `killed` records; without such a file, raises where that epoch
+    would end."""
 
-    died: Path
+    killed: Path | None
 
     def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
         (at,) = positions_of([report])
-        if at == (1, 1) and self.rank == 1 and not self.died.exists():
-            self.died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if at == (2, 0):
+        if self.killed is None and at == (2, 0):
             raise RuntimeError("stopped")
+        dies = self.killed is not None and at == (1, 1) and self.rank == 1
+        if dies and not self.killed.exists():
+            self.killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         super().report(report, checkpoint_dir)
 
 
-def train_interrupted(given: tuple[TrainTask, Path]) -> str | None:
-    task, InterruptedContext.died = given
+def train_interrupted(given: tuple[TrainTask, Path | None]) -> str | None:
+    task, InterruptedContext.killed = given
     cluster.training.worker.RayContext = InterruptedContext  # type: ignore[misc]
-    return train(task)
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """A phase that two workers train until one was killed and both have raised, then one to the
-    end. The two take their shares of a batch an image at a time, the one takes batches whole."""
-
-    storage: Path
-    died: bool
-    by_two: list[WorkerReport]
-    """What the two reported."""
-    by_one: list[WorkerReport]
-    returned: str | None
-
-
-@pytest.fixture(scope="module")
-def interrupted(
-    shards: Path,
-    frozen_stats: TrainConfig,
-    tmp_path_factory: pytest.TempPathFactory,
-    ray_cluster: str,
-) -> Interrupted:
-    storage = tmp_path_factory.mktemp("interrupted")
-    by_two: list[WorkerReport] = []
-    by_one: list[WorkerReport] = []
-    run = partial(run_on_workers, name="stops", storage=Folder(storage))
-    whole = replace(frozen_stats, checkpoint_every_steps=1)
-    in_pieces = replace(whole, optim=replace(whole.optim, micro_batch=1))
-    with pytest.raises(PhaseFailedError, match="stopped"):
-        run(
-            train_interrupted,
-            (end_to_end_task(shards, in_pieces), storage / "died"),
-            allocation=TWO_WORKERS,
-            max_failures=1,
-            on_report=by_two.append,
-        )
-    assert (storage / "stops" / "epoch_0001_step_00001").is_dir()
-    result = run(
-        train,
-        end_to_end_task(shards, whole),
-        allocation=replace(TWO_WORKERS, num_workers=1),
-        max_failures=0,
-        on_report=by_one.append,
-    )
-    return Interrupted(storage, (storage / "died").exists(), by_two, by_one, result.return_value)
+    return train_on_worker(task)
 
 
 def positions_of(reports: list[WorkerReport]) -> list[tuple[int, int]]:
     """Epochs that are done and steps of the next one, by report."""
-    told = [r for r in reports if not isinstance(r, WorkerFailure)]
-    return [(r.epoch, getattr(r, "step", 0)) for r in told]
+    of_training = [r for r in reports if not isinstance(r, WorkerFailure)]
+    return [(r.epoch, getattr(r, "step", 0)) for r in of_training]
+
+
+@pytest.fixture(scope="module")
+def in_pieces(frozen_stats: TrainConfig) -> TrainConfig:
+    """With a checkpoint at each step; each worker takes its share of a batch an image at a time."""
+    optim = replace(frozen_stats.optim, micro_batch=1)
+    return replace(frozen_stats, checkpoint_every_steps=1, optim=optim)
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A phase that two workers have trained to its end, though one of them was killed once."""
+
+    reports: list[WorkerReport]
+    returned: str | None
+
+
+@pytest.fixture(scope="module")
+def killed(
+    shards: Path,
+    in_pieces: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_cluster: str,
+) -> Killed:
+    storage, reports = tmp_path_factory.mktemp("killed"), list[WorkerReport]()
+    result = run_on_workers(
+        train_interrupted,
+        (end_to_end_task(shards, in_pieces), storage / "died"),
+        name="killed",
+        storage=Folder(storage),
+        allocation=TWO_WORKERS,
+        max_failures=1,
+        on_report=reports.append,
+    )
+    assert (storage / "died").exists()
+    return Killed(reports, result.return_value)
 
 
 def test_two_workers_follow_the_loss_of_one(
-    interrupted: Interrupted, losses_of_one: dict[int, float]
+    killed: Killed, losses_of_one: dict[int, float]
 ) -> None:
     """Same global batches and seed: the sums over two shares in pieces are those of the whole."""
-    assert losses_of(interrupted.by_two) == pytest.approx({1: losses_of_one[1]}, abs=1e-5)
+    assert losses_of(killed.reports) == pytest.approx(losses_of_one, abs=1e-5)
 
 
-def test_phase_goes_on_after_a_workers_death(
-    interrupted: Interrupted, losses_of_one: dict[int, float]
-) -> None:
-    """From its last checkpoint, whose report may come again."""
-    assert interrupted.died
-    killed, stopped = (r.errors for r in interrupted.by_two if isinstance(r, WorkerFailure))
-    assert set(killed) == {1}
-    assert all("stopped" in error for error in stopped.values())
-    assert list(dict.fromkeys(positions_of(interrupted.by_two))) == [(0, 1), (1, 0), (1, 1)]
-    assert interrupted.returned is None
-    losses = losses_of(interrupted.by_two + interrupted.by_one)
-    assert losses == pytest.approx(losses_of_one, abs=1e-5)
+def test_phase_goes_on_after_a_workers_death(killed: Killed) -> None:
+    """From its last checkpoint, whose report may come again, to its end."""
+    (failure,) = (r for r in killed.reports if isinstance(r, WorkerFailure))
+    assert set(failure.errors) == {1}
+    assert killed.returned is None
+    expected = [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    assert list(dict.fromkeys(positions_of(killed.reports))) == expected
 
 
 def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
-    interrupted: Interrupted, losses_of_one: dict[int, float]
+    shards: Path,
+    in_pieces: TrainConfig,
+    losses_of_one: dict[int, float],
+    tmp_path: Path,
+    ray_cluster: str,
 ) -> None:
-    assert positions_of(interrupted.by_one) == [(2, 0), (2, 1), (3, 0)]
-    expected = {epoch: losses_of_one[epoch] for epoch in (2, 3)}
-    assert losses_of(interrupted.by_one) == pytest.approx(expected, abs=1e-5)
+    reports: list[WorkerReport] = []
+    task = end_to_end_task(shards, in_pieces)
+    run = partial(
+        run_on_workers,
+        name="stops",
+        storage=Folder(tmp_path),
+        max_failures=0,
+        on_report=reports.append,
+    )
+    with pytest.raises(PhaseFailedError, match="stopped"):
+        run(train_interrupted, (task, None), allocation=TWO_WORKERS)
+    assert (tmp_path / "stops" / "epoch_0001_step_00001").is_dir()
+    run(train_on_worker, task, allocation=replace(TWO_WORKERS, num_workers=1))
+    assert positions_of(reports) == [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    assert losses_of(reports) == pytest.approx(losses_of_one, abs=1e-5)
 
 
 def diverge_then_score(tasks: tuple[TrainTask, ScoringTask]) -> tuple[Any, Any]:
     """Two things in one run of workers, whose start costs more than both."""
-    return train(tasks[0]), score_split(tasks[1])
+    return train_on_worker(tasks[0]), score_on_worker(tasks[1])
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}]
         ),
     ],
 )
-def test_auto_is_settled_for_what_there_is(
+def test_auto_is_resolved_for_what_there_is(
     nodes: list[dict[str, float]], scaling: ScalingConfig, allocation: WorkerAllocation
 ) -> None:
     assert resolve_allocation(scaling, nodes, most_workers=4) == allocation

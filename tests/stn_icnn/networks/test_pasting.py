@@ -43,7 +43,7 @@ def test_parts_are_pasted_where_their_windows_lie() -> None:
     assert int((labels != 0).sum()) == 8 * 10 + 6 * 12
 
 
-def test_overlapping_parts_are_settled_by_the_surer() -> None:
+def test_overlapping_parts_are_resolved_by_the_surer() -> None:
     windows = torch.full((1, 6, 4), 20.0)
     nose = torch.zeros(1, 1, 2, 9, 9)
     nose[:, :, 1] = 1.0

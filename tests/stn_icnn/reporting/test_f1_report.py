@@ -239,7 +239,7 @@ def test_report_refuses_what_would_mislead(tmp_path: Path) -> None:
     assert not (tmp_path / "refused").exists()
 
 
-def test_ties_are_settled_by_key() -> None:
+def test_ties_are_resolved_by_key() -> None:
     same = faces(num_missed=1)[1][:1].expand(3, -1, -1)
     picked = pick_examples(same, ["b", "c", "a"], PAPER9, num=1)
     assert picked == {"best": [2], "median": [0], "worst": [1]}

@@ -35,7 +35,7 @@ def test_both_pipelines_have_the_same_networks_but_for_the_cropper(
     assert torch.equal(parsing.locations[..., :2], shares)
 
 
-def test_works_are_time_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_work_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     def taking(work: Callable[[], object]) -> float:

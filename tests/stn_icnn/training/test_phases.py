@@ -128,7 +128,7 @@ def test_only_the_fine_networks_change(
     assert "val/f1_overall" in context.reports[-1].metrics
 
 
-def test_networks_are_taken_up_into_other_settings(tiny_config: TrainConfig) -> None:
+def test_networks_are_resumed_into_other_settings(tiny_config: TrainConfig) -> None:
     """Windows of other sizes fit the same networks; they are those of the new settings."""
     start = trained_model(tiny_config, "end_to_end")
     model = replace(tiny_config.model, window_px=same_size(61))

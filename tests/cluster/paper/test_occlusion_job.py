@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.occlusion import OcclusionConfig, run_occlusion
+from cluster.paper.occlusion_job import OcclusionConfig, run_occlusion
 
 ModelOf = Callable[[str], Path]
 
