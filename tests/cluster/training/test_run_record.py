@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.training.run_record import RunRecord
-from stn_icnn.config import FineConfig, TrainConfig
+from stn_icnn.config import PRESETS, FineConfig, TrainConfig
 from stn_icnn.storage import Folder
 
 
@@ -104,3 +104,34 @@ def test_runs_of_other_names_know_nothing_of_each_other(tmp_path: Path, tiny_con
     RunRecord.open(Folder(tmp_path / "one"), tiny_config, "abc").mark_finished("coarse")
     other = RunRecord.open(Folder(tmp_path / "two"), replace(tiny_config, seed=1), "abc")
     assert not other.has_finished("coarse")
+
+
+STORED_BY_0_1 = """
+{"config": {"model": {"coarse_px": 64, "kernel_size": 3, "window_px": {"brow": 65, "eye": 57,
+"nose": 97, "mouth": 97}, "patch_px": {"brow": 37, "eye": 37, "nose": 37, "mouth": 49},
+"learn_scale": true, "cropper": "localizer", "canvas_px": 1024}, "augment": {"copies": 1,
+"operations": false, "rotation_deg": 15.0, "shift": 0.2, "scale_min": 0.8, "scale_max": 1.2,
+"noise_std": 0.05, "mirror": 0.5, "colour": 0.0, "window_shift": 0.05, "window_scale": 0.0},
+"optim": {"lr_coarse": 0.005, "lr_localizer": 0.002, "lr_coarse_end_to_end": 0.0001,
+"lr_localizer_end_to_end": 0.0001, "lr_fine": 0.01, "epochs_coarse": 13, "epochs_localizer": 6,
+"epochs_end_to_end": 11, "epochs_fine": 10, "global_batch": 8, "micro_batch": 0, "schedule":
+"one_cycle", "halve_every_epochs": 5, "max_grad_norm": 0.0, "freeze_pretrained_stats": true,
+"freeze_batch_stats": false}, "loss": {"coarse_weight": 1.0, "localizer_weight": 10.0}, "fine":
+{"networks": ["brow", "eye", "nose", "mouth"], "window_error": 0.01}, "seed": 0, "precision":
+"auto", "channels_last": true, "validate_every_epochs": 8, "checkpoint_every_steps": 200},
+"data_fingerprint": "abc", "num_images": null, "parent_sha256": null, "kind": null, "finished":
+["coarse", "localizer"], "computed_on": {"coarse": ["a CPU, fp32"]}}
+"""
+"""The record of a demo run as version 0.1.0 wrote it."""
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path):
+    config = PRESETS["demo"]()
+    (tmp_path / "run.json").write_text(STORED_BY_0_1)
+    record = RunRecord.open(Folder(tmp_path), config, "abc")
+    assert record.has_finished("localizer")
+    assert not record.has_finished("end_to_end")
+    assert record.computed_on("coarse") == ["a CPU, fp32"]
+    other = replace(config.model, window_px={**config.model.window_px, "eye": 59})
+    with pytest.raises(ValueError, match=r"config\.model\.window_px\.eye: 59, was 57"):
+        RunRecord.open(Folder(tmp_path), replace(config, model=other), "abc")
