@@ -1,17 +1,16 @@
 """Runs a function on workers with Ray Train, and passes their reports on as they come."""
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Listener
 from typing import Any
 
-import ray
-import ray.exceptions
 import ray.train
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.ray_internals import silence_ray_logs
@@ -29,58 +28,74 @@ class PhaseFailedError(RuntimeError):
     """A phase failed: its workers died too often, or its loss is not finite."""
 
 
-class _ReportQueue(ray.train.UserCallback):
-    """Puts what Ray Train's controller is told into a queue.
+class _ReportSender(ray.train.UserCallback):
+    """Sends what Ray Train's controller is told to the driver, over a local connection each.
 
-    Its methods must not raise: an error would end the run.
+    The controller runs on the driver's node. The methods must not raise: an error would end the
+    run.
     """
 
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
+    def __init__(self, port: int, key: bytes) -> None:
+        self.port, self.key = port, key
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
-        """Passes on the first rank's report: every rank reports the same sums."""
+        """Sends the first rank's report: every rank reports the same sums."""
         self._send(report_from_dict(metrics[0]))
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Passes on that workers died or raised; Ray decides whether the phase is restarted."""
+        """Sends that workers died or raised; Ray decides whether the phase is restarted."""
         self._send(WorkerFailure({rank: repr(e) for rank, e in worker_exceptions.items()}))
 
     def _send(self, report: WorkerReport) -> None:
         try:
-            self.queue.put(report)
-        except ray.exceptions.RayError:
+            self.send(report)
+        except (OSError, EOFError, AuthenticationError):
             logging.getLogger(__name__).exception("a report was lost on its way to the driver")
+
+    def send(self, report: WorkerReport | None) -> None:
+        """Sends a report, or None: there will be no more."""
+        with Client(("127.0.0.1", self.port), authkey=self.key) as connection:
+            connection.send(report)
 
 
 @contextmanager
-def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[Queue]:
-    """Yields a queue; a thread calls `on_report` with all of it, and prints the failures in it."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[_ReportSender]:
+    """Yields a sender; a thread calls `on_report` with what it sends, and prints the failures."""
+    key = secrets.token_bytes(32)
     errors: list[Exception] = []
+    with Listener(("127.0.0.1", 0), backlog=16, authkey=key) as listener:
 
-    def listen() -> None:
-        while (report := queue.get()) is not None:
-            try:
-                if isinstance(report, WorkerFailure):
-                    print(f"{run.url}: workers failed: {report.errors}", flush=True)
-                on_report(report)
-            except Exception as error:  # raised below: the thread must go on emptying the queue
-                errors.append(error)
+        def listen() -> None:
+            while (report := _receive(listener)) is not None:
+                try:
+                    if isinstance(report, WorkerFailure):
+                        print(f"{run.url}: workers failed: {report.errors}", flush=True)
+                    on_report(report)
+                except Exception as error:  # raised below: the thread must go on receiving
+                    errors.append(error)
 
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield queue
-    finally:
-        queue.put(None)
-        thread.join()
-        queue.shutdown()
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        sender = _ReportSender(listener.address[1], key)
+        try:
+            yield sender
+        finally:
+            sender.send(None)
+            thread.join()
     if errors:
         raise errors[0]
+
+
+def _receive(listener: Listener) -> WorkerReport | None:
+    while True:
+        try:
+            with listener.accept() as connection:
+                report: WorkerReport | None = connection.recv()
+                return report
+        except (OSError, EOFError, AuthenticationError):  # another process tried the port
+            continue
 
 
 def run_on_workers(
@@ -108,7 +123,7 @@ def run_on_workers(
         PhaseFailedError: where it failed once more than that.
     """
     silence_ray_logs()
-    with _listening(storage.child(name), on_report) as queue:
+    with _listening(storage.child(name), on_report) as sender:
         trainer = TorchTrainer(
             _call,
             train_loop_config={"function": function, "task": task},
@@ -124,7 +139,7 @@ def run_on_workers(
                 failure_config=ray.train.FailureConfig(
                     max_failures=max_failures, controller_failure_limit=START_ATTEMPTS
                 ),
-                callbacks=[_ReportQueue(queue)],
+                callbacks=[sender],
             ),
         )
         try:

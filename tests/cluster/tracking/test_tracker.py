@@ -408,14 +408,14 @@ def server(server_of_module):
 
 @pytest.fixture
 def tried(monkeypatch):
-    """The port of each connection that MLflow has tried."""
-    connect, found = HTTPConnection.connect, []
+    """The port of each request that MLflow has tried, over a new connection or a kept one."""
+    request, found = HTTPConnection.request, []
 
-    def noted(connection):
+    def noted(connection, *args, **options):
         found.append(connection.port)
-        connect(connection)
+        return request(connection, *args, **options)
 
-    monkeypatch.setattr(HTTPConnection, "connect", noted)
+    monkeypatch.setattr(HTTPConnection, "request", noted)
     return found
 
 
