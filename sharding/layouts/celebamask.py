@@ -20,10 +20,9 @@ from sharding.layouts.raw import (
     RawSample,
     fetched,
     listed,
-    read_grey,
+    read_mask,
     read_photo,
     read_text,
-    require_size,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.manifest import Rejection, Scale
@@ -184,10 +183,9 @@ def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> ND
     num_masks = 0
     for part, path in masks.items():
         try:
-            mask = read_grey(files, path, part)
+            mask = read_mask(files, path, part, (SIZE_PX, SIZE_PX))
         except MissingFileError:  # a part that is not seen has no file
             continue
-        require_size(mask, (SIZE_PX, SIZE_PX), part)
         labels[mask > 0] = PAINTED[part]
         num_masks += 1
     if not num_masks:
@@ -203,14 +201,13 @@ def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejectio
     for path in sorted(paths, key=lambda path: (len(path), path)):  # 7.jpg before 00007.jpg
         name = PurePosixPath(path)
         if str(name.parent) != IMAGES or not _NUMBER.fullmatch(name.stem):
-            expected = f"expected {IMAGES}/NUMBER.jpg"
-            rejected.append(Rejection(path, f"name not usable: {expected}"))
+            rejected.append(Rejection(path, f"name not usable: expected {IMAGES}/NUMBER.jpg"))
             continue
         key = f"{int(name.stem):05d}"
         if key in found:
             rejected.append(Rejection(path, f"same id twice: as {found[key]}"))
-            continue
-        found[key] = path
+        else:
+            found[key] = path
     if not found:
         raise ValueError(
             f"no images at {source.url_of(IMAGES)}: --source must hold {IMAGES}/0.jpg ... "
@@ -252,21 +249,17 @@ def _official_split(
 
     The partition goes by `orig_file`; `orig_idx` beside it counts from 0 and is off by one.
     """
-    try:
-        lines = read_text(source, MAPPING).splitlines()
-    except FileNotFoundError as error:
-        raise ValueError(f"--split official needs {source.url_of(MAPPING)}") from error
+    where = source.url_of(MAPPING)
+    lines = read_text(source, MAPPING, f"--split official needs {where}").splitlines()
     original: dict[str, int] = {}
     for line in filter(str.strip, lines[1:]):
         row = re.fullmatch(r"\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*", line)
         if not row:
-            raise ValueError(
-                f"{source.url_of(MAPPING)}: expected '<idx> <orig_idx> <orig_file>', got {line!r}"
-            )
+            raise ValueError(f"{where}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
         original[f"{int(row[1]):05d}"] = int(row[2])
     if original.keys().isdisjoint(sources):
         raise ValueError(
-            f"{source.url_of(MAPPING)} has a line for none of the {len(sources)} images, expected "
+            f"{where} has a line for none of the {len(sources)} images, expected "
             f"'<idx> <orig_idx> <orig_file>' with the number of {next(iter(sources.values()))} "
             "as idx: take the mapping file of this archive"
         )

@@ -19,10 +19,9 @@ from sharding.layouts.raw import (
     RawSample,
     fetched,
     listed,
-    read_grey,
+    read_mask,
     read_photo,
     read_text,
-    require_size,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
@@ -116,10 +115,9 @@ def _read_soft_map(
 ) -> NDArray[np.uint8]:
     """Reads a soft map (255 = certain) and reduces it to (width, height) `size`: uint8 [H, W]."""
     try:
-        soft = read_grey(files, path, part)
+        soft = read_mask(files, path, part, image_size, " as its image")
     except MissingFileError as error:
         raise RejectedError(f"mask missing: {part}") from error
-    require_size(soft, image_size, part, " as its image")
     if size == image_size:
         return soft
     return np.asarray(Image.fromarray(soft).resize(size, _MAP_FILTER))
@@ -133,19 +131,14 @@ def _fitted(width: int, height: int) -> tuple[int, int]:
 
 def _read_list(source: StorageLocation, name: str) -> list[str]:
     """Reads the names in a list's lines `<index> , <name>`, some of which are blank."""
-    try:
-        lines = read_text(source, name).splitlines()
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no list at {source.url_of(name)}: --source must hold "
-            f"{', '.join(LISTS.values())}, images/ and labels/"
-        ) from error
+    where, must_hold = source.url_of(name), f"{', '.join(LISTS.values())}, images/ and labels/"
+    text = read_text(source, name, f"no list at {where}: --source must hold {must_hold}")
     names = []
-    for line in filter(str.strip, lines):
-        _, comma, key = line.partition(",")
-        if not comma or not key.strip():
-            raise ValueError(f"{source.url_of(name)}: expected '<index> , <name>', got {line!r}")
-        names.append(key.strip())
+    for line in filter(str.strip, text.splitlines()):
+        key = line.partition(",")[2].strip()
+        if not key:
+            raise ValueError(f"{where}: expected '<index> , <name>', got {line!r}")
+        names.append(key)
     return names
 
 

@@ -70,13 +70,13 @@ class Listing:
     rejected: tuple[Rejection, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawPhoto:
     """A decoded photograph.
 
     Attributes:
         image: upright, RGB.
-        jpeg: the file where it is an RGB JPEG that is upright as it stands, else None.
+        jpeg: the file where it is an RGB JPEG that needed no change, else None.
         sha256: the digest of the file.
     """
 
@@ -94,26 +94,20 @@ class RawPhoto:
         image, jpeg = self.image, self.jpeg
         if image.size != (width, height):
             image, jpeg = image.resize((width, height), IMAGE_FILTER), None
-        return RawSample(image, jpeg, labels, self.image.size, self.sha256)
+        return RawSample(image, jpeg, self.sha256, labels, self.image.size)
 
 
 @dataclass(frozen=True, eq=False)
-class RawSample:
-    """One decoded image with its labels, at the working scale.
+class RawSample(RawPhoto):
+    """A photograph with its labels, at the working scale.
 
     Attributes:
-        image: RGB, [H, W].
-        jpeg: the original file where it is an RGB JPEG that needed no change, else None.
-        labels: uint8 [H, W], ids of the layout's label set.
-        original_size: (width, height) of the raw image, upright.
-        sha256: the digest of the raw image's file.
+        labels: uint8 [H, W], of the photograph's size, ids of the layout's label set.
+        original_size: (width, height) of the photograph before it was reduced, upright.
     """
 
-    image: Image.Image
-    jpeg: bytes | None
     labels: NDArray[np.uint8]
     original_size: tuple[int, int]
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -171,15 +165,17 @@ def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = (""
     ]
 
 
-def read_text(source: StorageLocation, path: str) -> str:
+def read_text(source: StorageLocation, path: str, if_missing: str) -> str:
     """Reads a text file that goes with the images, with or without a byte order mark.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8.
+        ValueError: there is no such file, for which `if_missing` is the message, or it is not
+            UTF-8.
     """
     try:
         return source.read(path).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(if_missing) from error
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{source.url_of(path)} must be UTF-8, got byte 0x{error.object[error.start]:02x} "
@@ -199,8 +195,17 @@ def read_photo(files: FileReader, path: str) -> RawPhoto:
     return RawPhoto(image, data if untouched else None, hashlib.sha256(data).hexdigest())
 
 
-def read_grey(files: FileReader, path: str, part: str) -> NDArray[np.uint8]:
+def read_mask(
+    files: FileReader, path: str, part: str, size: tuple[int, int], remark: str = ""
+) -> NDArray[np.uint8]:
     """Decodes a part's mask or soft label map, of any mode, as greyscale, uint8 [H, W].
+
+    Args:
+        files: where its file lies.
+        path: the file's path there.
+        part: its name in the reason of a rejection.
+        size: the (width, height) that it must have.
+        remark: follows that size in the reason of a rejection.
 
     Raises:
         MissingFileError: the file is missing.
@@ -215,22 +220,12 @@ def read_grey(files: FileReader, path: str, part: str) -> NDArray[np.uint8]:
                 raise RejectedError(
                     f"mask with alpha: {part} must be opaque, save it in grey without alpha"
                 )
-        return np.asarray(opened.convert("L"))
+        grey = opened.convert("L")
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {first_line(error)}") from error
-
-
-def require_size(
-    mask: NDArray[np.uint8], size: tuple[int, int], part: str, remark: str = ""
-) -> None:
-    """Refuses a part's mask [H, W] that is not of (width, height) `size`.
-
-    Raises:
-        RejectedError: naming part and sizes, with the remark behind the expected one.
-    """
-    height, width = mask.shape
-    if (width, height) != size:
+    if grey.size != size:
         raise RejectedError(
             f"mask of another size: {part} must be {size[0]} x {size[1]}{remark}, "
-            f"got {width} x {height}"
+            f"got {grey.width} x {grey.height}"
         )
+    return np.asarray(grey)

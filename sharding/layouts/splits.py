@@ -36,12 +36,8 @@ def read_split_file(url: str) -> dict[str, list[str]]:
         ValueError: there is no such file, or it holds something else.
     """
     location, name = split_url(url)
-    try:
-        text = read_text(location, name)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no split file at {url}: --split takes {', '.join(RULES)} or a JSON file"
-        ) from error
+    if_missing = f"no split file at {url}: --split takes {', '.join(RULES)} or a JSON file"
+    text = read_text(location, name, if_missing)
     try:
         found = json.loads(text)
     except ValueError as error:

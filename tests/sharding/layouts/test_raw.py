@@ -4,13 +4,14 @@ import io
 import random
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sharding.layouts.raw import RawPhoto, read_grey, read_photo
+from sharding.layouts.raw import RawPhoto, read_mask, read_photo
 from sharding.storage.location import open_location
 from stn_icnn.decoding import RejectedError
 
@@ -148,7 +149,7 @@ def test_16_bits_are_refused_in_any_colour(tmp_path: Path, data: bytes):
     with pytest.raises(RejectedError, match=r"image of 16 bits: mode .*, convert it to 8 bits"):
         read_bytes(tmp_path, data)
     with pytest.raises(RejectedError, match=r"mask of 16 bits: mode .*, convert it to 8 bits"):
-        read_grey(open_location(tmp_path), "x.jpg", "nose")
+        read_mask(open_location(tmp_path), "x.jpg", "nose", (8, 8))
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
@@ -165,11 +166,12 @@ def test_a_mask_s_shape_is_not_taken_from_its_alpha(tmp_path: Path, mode: str):
         mask.putalpha(Image.fromarray(shape))
         data = encode(mask, "PNG")
     (tmp_path / "x.png").write_bytes(data)
+    location = open_location(tmp_path)
     with pytest.raises(RejectedError, match="mask with alpha: nose must be opaque, save it in"):
-        read_grey(open_location(tmp_path), "x.png", "nose")
+        read_mask(location, "x.png", "nose", (8, 8))
     grey = Image.fromarray(shape)
     (tmp_path / "x.png").write_bytes(encode(grey.convert("LA" if mode == "P" else mode), "PNG"))
-    np.testing.assert_array_equal(read_grey(open_location(tmp_path), "x.png", "nose"), shape)
+    np.testing.assert_array_equal(read_mask(location, "x.png", "nose", (8, 8)), shape)
 
 
 def test_a_program_is_not_run(tmp_path: Path):
@@ -205,7 +207,7 @@ def test_any_damage_is_a_reason_and_no_crash(tmp_path: Path, file_format: str):
         if rng.random() < 0.2:
             del damaged[rng.randrange(len(damaged)) :]
         (tmp_path / "x.jpg").write_bytes(damaged)
-        for read in (read_photo, lambda location, path: read_grey(location, path, "nose")):
+        for read in (read_photo, partial(read_mask, part="nose", size=(96, 64))):
             try:
                 read(location, "x.jpg")
             except RejectedError as error:
@@ -220,4 +222,4 @@ def test_mask_that_lacks_its_palette_is_rejected(tmp_path: Path):
     end = at + 4 + int.from_bytes(data[at - 4 : at]) + 4
     (tmp_path / "x.png").write_bytes(data[: at - 4] + data[end:])
     with pytest.raises(RejectedError, match="mask does not decode: nose"):
-        read_grey(open_location(tmp_path), "x.png", "nose")
+        read_mask(open_location(tmp_path), "x.png", "nose", (8, 8))
