@@ -26,7 +26,7 @@ class StorageLocation(Protocol):
         """Returns the location of this name below it; nothing is touched."""
 
     def url_of(self, path: str) -> str:
-        """Returns the full address of `path`, as `open_shard` takes it."""
+        """Returns the full address of `path`."""
 
     def read(self, path: str) -> bytes:
         """Returns the whole file; raises FileNotFoundError where there is none."""

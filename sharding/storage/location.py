@@ -1,7 +1,6 @@
 """Opens storage locations by their addresses: a folder, or `s3://bucket/prefix`."""
 
 from pathlib import Path
-from typing import BinaryIO
 
 from sharding.storage.s3 import Bucket
 from stn_icnn.storage import Folder, StorageLocation
@@ -42,9 +41,3 @@ def split_url(url: str | Path) -> tuple[StorageLocation, str]:
         raise ValueError(f"{text!r} names no file, expected s3://bucket/key")
     parent, _, name = text.rpartition("/")
     return open_location(parent or ("/" if text.startswith("/") else ".")), name
-
-
-def open_shard(url: str) -> BinaryIO:
-    """Opens a seekable reader of a file in a folder or bucket."""
-    location, name = split_url(url)
-    return location.open(name)

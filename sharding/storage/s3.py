@@ -197,9 +197,6 @@ class _RangeReader(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
     def readinto(self, buffer: Any) -> int:
         if self._position >= self._size:
             return 0

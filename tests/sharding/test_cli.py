@@ -12,7 +12,7 @@ from PIL import Image
 from sharding.cli import main
 from sharding.manifest import Rejection
 from sharding.packing.building import shown_rejections
-from sharding.storage.location import open_shard
+from sharding.storage.location import open_location
 
 
 def run(*args: object) -> int:
@@ -91,7 +91,7 @@ def test_swapped_sides_are_noticed(helen: Path, tmp_path: Path, capsys: pytest.C
 def test_contact_sheet_may_go_to_a_bucket(helen: Path, tmp_path: Path, bucket: str):
     run_helen(helen, tmp_path / "out")
     assert run("inspect", tmp_path / "out", "--sheet", f"{bucket}/sheets/sheet.png") == 0
-    with open_shard(f"{bucket}/sheets/sheet.png") as sheet:
+    with open_location(bucket).open("sheets/sheet.png") as sheet:
         assert Image.open(sheet).mode == "RGB"
 
 
