@@ -22,6 +22,10 @@ _KEYS: Final = (
 )  # fmt: skip
 """The file's keys in their order, but for the fingerprint behind them."""
 
+_RESTORE: Final = "restore it, or shard the data again"
+_RESHARD: Final = "shard the data again, or use the version of this software that wrote it"
+"""The ways out of a manifest that cannot be used."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -136,54 +140,27 @@ def load_manifest(address: Address) -> Manifest:
         ValueError: there is no finished data set there, or not one that this version can read.
     """
     location = open_location(address)
-    return parse_manifest(read_manifest(location), location.url_of(MANIFEST))
-
-
-def read_manifest(location: StorageLocation) -> bytes:
-    """Reads the manifest's bytes.
-
-    Raises:
-        ValueError: there is no manifest; the message says what is there instead.
-    """
+    where = location.url_of(MANIFEST)
     try:
-        return location.read(MANIFEST)
+        content = json.loads(location.read(MANIFEST))
+        version = content["format_version"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(_why_missing(location)) from error
-
-
-def parse_manifest(data: bytes, where: str) -> Manifest:
-    """Parses and checks a manifest's bytes.
-
-    Args:
-        data: the bytes.
-        where: the file's address, for messages.
-
-    Raises:
-        ValueError: it is no manifest, of another version, incomplete or changed.
-    """
-    try:
-        content = json.loads(data)
-        version = content["format_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{where} is not a manifest ({error}): restore it, or shard the data again"
-        ) from error
+        raise ValueError(f"{where} is not a manifest ({error}): {_RESTORE}") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{where} must have format_version {FORMAT_VERSION}, got {version}: "
-            "shard the data again, or use the version of this software that wrote it"
+            f"{where} must have format_version {FORMAT_VERSION}, got {version}: {_RESHARD}"
         )
     try:
         manifest = _from_content(content, where)
         fingerprint = manifest.fingerprint
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{where} is incomplete or malformed ({error}): restore it, or shard the data again"
-        ) from error
+        raise ValueError(f"{where} is incomplete or malformed ({error}): {_RESTORE}") from error
     if fingerprint != content.get("fingerprint"):
         raise ValueError(
             f"{where} has been changed: its fingerprint must be {fingerprint}, "
-            f"got {content.get('fingerprint')}; restore it, or shard the data again"
+            f"got {content.get('fingerprint')}; {_RESTORE}"
         )
     return manifest
 
@@ -193,7 +170,7 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def find_label_set(classes: tuple[str, ...], where: str) -> LabelSet:
+def _find_label_set(classes: tuple[str, ...], where: str) -> LabelSet:
     """Returns the label set of some classes, in the order of their ids.
 
     Raises:
@@ -202,8 +179,7 @@ def find_label_set(classes: tuple[str, ...], where: str) -> LabelSet:
     if classes != PAPER9.class_names:
         raise ValueError(
             f"{where}: classes must be {', '.join(PAPER9.class_names)}, got "
-            f"{', '.join(map(str, classes))}: shard the data again, or use the version of this "
-            "software that wrote it"
+            f"{', '.join(map(str, classes))}: {_RESHARD}"
         )
     return PAPER9
 
@@ -212,7 +188,7 @@ def _from_content(content: dict[str, Any], where: str) -> Manifest:
     return Manifest(
         dataset=content["dataset"],
         scale=Scale(**content["scale"]),
-        label_set=find_label_set(tuple(content["classes"]), where),
+        label_set=_find_label_set(tuple(content["classes"]), where),
         split_rule=content["split_rule"],
         plan=content["plan"],
         splits={

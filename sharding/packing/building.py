@@ -282,7 +282,7 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
             split: tuple(sum(record.class_pixels[i] for record in done) for i in classes)
             for split, done in of_split.items()
         },
-        sides=added_sides((record.sides for record in in_order), layout.label_set),
+        sides=added_sides([record.sides for record in in_order], layout.label_set),
         rejected=sum((record.rejected for record in in_order), plan.rejected),
         label_set=layout.label_set,
     )

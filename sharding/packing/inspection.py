@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from sharding.manifest import Manifest, load_manifest
 from sharding.packing.building import counted_by_kind
-from sharding.packing.sample import read_samples
+from sharding.packing.sample import encode_image, read_samples
 from sharding.storage.location import Address, open_location, split_url
 from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
@@ -46,9 +46,7 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
     num_samples = sum(manifest.num_samples.values())
     if not num_samples:
         raise ValueError(f"{location.url} holds no samples, {len(manifest.rejected)} were rejected")
-    wanted = set(
-        np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int).tolist()
-    )
+    wanted = np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int)
     cells = []
     sizes_px: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
     read = progress(_iterate(location, manifest), num_samples, "image")
@@ -57,7 +55,7 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
             cells.append(_draw_cell(key, sample, manifest.label_set))
-    _write_sheet(_draw_sheet(cells, manifest.label_set), str(sheet))
+    _write_sheet(_draw_sheet(cells, manifest.label_set), sheet)
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
@@ -68,11 +66,9 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def _write_sheet(image: Image.Image, sheet: str) -> None:
-    png = io.BytesIO()
-    image.save(png, "PNG")
+def _write_sheet(image: Image.Image, sheet: str | Path) -> None:
     location, name = split_url(sheet)
-    location.write(name, png.getvalue())
+    location.write(name, encode_image(image, "PNG"))
 
 
 def _iterate(

@@ -9,7 +9,9 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +45,11 @@ def encode_sample(
         "original_height": raw.original_size[1],
         "parts": parts,
     }
+    jpeg = raw.jpeg or encode_image(raw.image, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
     return {
-        "jpg": raw.jpeg if raw.jpeg is not None else _encode_jpeg(raw.image),
+        "jpg": jpeg,
         "json": json.dumps(info).encode(),
-        "png": _encode_png(raw.labels),
+        "png": encode_image(Image.fromarray(raw.labels), "PNG"),
     }
 
 
@@ -94,15 +97,12 @@ def count_sides(
     return {pair: Sides(sum(are_right), len(are_right)) for pair, are_right in seen.items()}
 
 
-def added_sides(counts: Iterable[Mapping[str, Sides]], label_set: LabelSet) -> dict[str, Sides]:
+def added_sides(counts: Sequence[Mapping[str, Sides]], label_set: LabelSet) -> dict[str, Sides]:
     """Adds up several results of `count_sides`."""
-    total = count_sides((), label_set)
-    for sides in counts:
-        total = {
-            pair: Sides(total[pair].right + more.right, total[pair].both + more.both)
-            for pair, more in sides.items()
-        }
-    return total
+    return {
+        pair: Sides(sum(one[pair].right for one in counts), sum(one[pair].both for one in counts))
+        for pair in label_set.part_pairs
+    }
 
 
 def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
@@ -120,21 +120,12 @@ def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
 
 def read_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yields (key, members by extension) of every sample of a sound shard, in order."""
-    sample: dict[str, bytes] = {}
-    for key, extension, data in read_members(file):
-        sample[extension] = data
-        if len(sample) == len(MEMBERS):
-            yield key, sample
-            sample = {}
+    for key, members in groupby(read_members(file), itemgetter(0)):
+        yield key, {extension: data for _, extension, data in members}
 
 
-def _encode_jpeg(image: Image.Image) -> bytes:
+def encode_image(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """Returns the bytes of an image's file; format and options as Pillow takes them."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
-    return buffer.getvalue()
-
-
-def _encode_png(labels: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, "PNG")
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()

@@ -12,14 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharding.manifest import (
-    MANIFEST,
-    Manifest,
-    Shard,
-    Sides,
-    parse_manifest,
-    read_manifest,
-)
+from sharding.manifest import MANIFEST, Manifest, Shard, Sides, load_manifest
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.storage.location import Address, open_location
 from stn_icnn.decoding import DECODE_ERRORS, STRICT
@@ -61,14 +54,15 @@ def verify(address: Address) -> list[str]:
     """
     location = open_location(address)
     try:
-        data = read_manifest(location)
-        manifest = parse_manifest(data, location.url_of(MANIFEST))
+        manifest = load_manifest(location)
     except ValueError as error:
         return [str(error)]
     found = _Findings()
-    if data != manifest.to_json():
+    if location.read(MANIFEST) != manifest.to_json():
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
-    _check_files(location, manifest, found)
+    named = {shard.path for shards in manifest.splits.values() for shard in shards}
+    extra = set(location.list()) - named - {MANIFEST}
+    found.problems += [f"{path}: not in the manifest" for path in sorted(extra)]
     checked = _check_shards(location, manifest, found)
     num_samples = sum(manifest.num_samples.values())
     for _ in progress(checked, num_samples, "image", lambda shard: shard.samples):
@@ -87,7 +81,8 @@ def _check_shards(
         found.class_pixels[split] = np.zeros(manifest.label_set.num_classes, np.int64)
         num_before = len(found.problems)
         for shard in shards:
-            _check_shard(location, manifest, split, shard, found)
+            problems = _check_shard(location, manifest, split, shard, found)
+            found.problems += [f"{shard.path}: {problem}" for problem in problems]
             yield shard
         counted = tuple(found.class_pixels[split].tolist())
         # With a faulty sample the counts differ anyway, and the sample has been named.
@@ -98,45 +93,38 @@ def _check_shards(
             )
 
 
-def _check_files(location: StorageLocation, manifest: Manifest, found: _Findings) -> None:
-    named = {shard.path for shards in manifest.splits.values() for shard in shards}
-    extra = set(location.list()) - named - {MANIFEST}
-    found.problems += [f"{path}: not in the manifest" for path in sorted(extra)]
-
-
 def _check_shard(
     location: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: _Findings
-) -> None:
+) -> Iterator[str]:
+    """Yields a shard's problems, and adds what it holds to the findings."""
     try:
         data = location.read(shard.path)
     except FileNotFoundError:
-        found.problems.append(f"{shard.path}: missing")
+        yield "missing"
         return
     if len(data) != shard.bytes:
-        found.problems.append(f"{shard.path}: must be {shard.bytes} bytes, got {len(data)}")
+        yield f"must be {shard.bytes} bytes, got {len(data)}"
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != shard.sha256:
-        found.problems.append(f"{shard.path}: sha256 must be {shard.sha256}, got {sha256}")
+        yield f"sha256 must be {shard.sha256}, got {sha256}"
     samples: dict[str, list[tuple[str, bytes]]] = collections.defaultdict(list)
     try:
         for key, extension, member in read_members(io.BytesIO(data)):
             samples[key].append((extension, member))
     except tarfile.TarError as error:
-        found.problems.append(f"{shard.path}: not a readable tar: {error}")
+        yield f"not a readable tar: {error}"
         return
     if len(samples) != shard.samples:
-        found.problems.append(
-            f"{shard.path}: must hold {shard.samples} samples, got {len(samples)}"
-        )
+        yield f"must hold {shard.samples} samples, got {len(samples)}"
     faces, label_set = [], manifest.label_set
     for key, members in samples.items():
         if key in found.shard_of_key:
-            found.problems.append(f"{shard.path}: {key}: also in {found.shard_of_key[key]}")
+            yield f"{key}: also in {found.shard_of_key[key]}"
         found.shard_of_key[key] = shard.path
         try:
             labels, parts = _check_sample(members, manifest.dataset, label_set)
         except _FaultError as fault:
-            found.problems.append(f"{shard.path}: {key}: {fault}")
+            yield f"{key}: {fault}"
             continue
         found.class_pixels[split] += np.bincount(labels.ravel(), minlength=label_set.num_classes)
         faces.append(parts)
