@@ -49,9 +49,9 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     """
     if rule not in RULES:
         _list_images(source)
-        return listed_items(read_split_file(rule), _image_path)
+        return listed_items(read_split_file(rule), image_path)
     names = {split: _read_list(source, name) for split, name in LISTS.items()}
-    listing = listed_items(names, _image_path, where=LISTS)
+    listing = listed_items(names, image_path, where=LISTS)
     images = _list_images(source)
     named = {name for some in names.values() for name in some}
     stray = _stray_labels(source, named.union(PurePosixPath(path).stem for path in images))
@@ -73,8 +73,8 @@ def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Reject
         if name not in named:
             reason = f"image in no list: not in {', '.join(LISTS.values())}"
             rejected.append(Rejection(path, reason))
-        elif path != _image_path(name):
-            rejected.append(Rejection(path, f"name not usable: expected {_image_path(name)}"))
+        elif path != image_path(name):
+            rejected.append(Rejection(path, f"name not usable: expected {image_path(name)}"))
     return rejected
 
 
@@ -83,19 +83,25 @@ def _stray_labels(source: StorageLocation, names: set[str]) -> list[Rejection]:
     paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
     folders = {parts[1] for parts in paths if len(parts) > 2}
     return [
-        Rejection(f"labels/{name}", f"labels without an image: no {_image_path(name)}")
+        Rejection(f"labels/{name}", f"labels without an image: no {image_path(name)}")
         for name in sorted(folders - names)
     ]
 
 
-def _image_path(name: str) -> str:
+def image_path(name: str) -> str:
+    """Returns the path of the photograph of a name."""
     return f"images/{name}.jpg"
+
+
+def map_path(name: str, part: str) -> str:
+    """Returns the path of a label map, `lbl00` to `lbl10`, for the face of a name."""
+    return f"labels/{name}/{name}_{part}.png"
 
 
 def read(source: StorageLocation, item: Item) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
     parts = [f"lbl{index:02d}" for index in range(len(MAPS))]
-    maps = {part: f"labels/{item.key}/{item.key}_{part}.png" for part in parts}
+    maps = {part: map_path(item.key, part) for part in parts}
     with fetched(source, [item.source, *maps.values()]) as files:
         photo = read_photo(files, item.source)
         original_size = photo.image.size

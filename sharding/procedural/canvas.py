@@ -100,11 +100,9 @@ class Canvas:
             within: [K, 2], a second outline; nothing is painted outside it.
         """
         outline, blur_px = self.pose.to_image(outline), blur * self.pose.scale_px
-        height, width = self.shade.shape
-        low = np.floor(outline.min(axis=0) - 3 * blur_px - 1).astype(int)
-        high = np.ceil(outline.max(axis=0) + 3 * blur_px + 1).astype(int)
-        x0, y0 = max(0, low[0]), max(0, low[1])
-        x1, y1 = min(width, high[0]), min(height, high[1])
+        low = np.floor(outline.min(axis=0) - 3 * blur_px - 1)
+        high = np.ceil(outline.max(axis=0) + 3 * blur_px + 1)
+        x0, y0, x1, y1 = np.clip([low, high], 0, self.shade.shape[::-1]).astype(int).ravel()
         if x0 >= x1 or y0 >= y1:
             return
         mask = _polygon(outline, x0, y0, x1, y1)
@@ -112,8 +110,8 @@ class Canvas:
             inside = _polygon(self.pose.to_image(within), x0, y0, x1, y1)
             mask = ImageChops.darker(mask, inside)
         if part is not None:
-            box = [edge * SUPERSAMPLING for edge in (x0, y0, x1, y1)]
-            self.parts.paste(FACE_PARTS.index(part) + 1, (box[0], box[1], box[2], box[3]), mask)
+            corner = (x0 * SUPERSAMPLING, y0 * SUPERSAMPLING)
+            self.parts.paste(FACE_PARTS.index(part) + 1, corner, mask)
         alpha = mask.reduce(SUPERSAMPLING)
         if blur_px > MIN_BLUR_PX:
             alpha = alpha.filter(ImageFilter.GaussianBlur(blur_px))
@@ -190,9 +188,8 @@ def light_on_head(face: Face) -> Floats:
     x, y = face.pose.to_face((xs + 0.5) * step, (ys + 0.5) * step)
     surface = np.sqrt(np.maximum(0.02, 1.35 - x**2 - (0.62 * (y - 0.2)) ** 2))
     for bump_x, bump_y, rx, ry, rise in bumps(face):
-        centre_x, centre_y = map(
-            float, face.pose.turn(np.array([[bump_x, bump_y]]), max(0.0, rise))[0]
-        )
+        centre = face.pose.turn(np.array([[bump_x, bump_y]]), max(0.0, rise))
+        centre_x, centre_y = centre[0].tolist()
         surface += rise * np.exp(-(((x - centre_x) / rx) ** 2) - ((y - centre_y) / ry) ** 2)
     unit = step / face.pose.scale_px
     down, across = np.gradient(surface, unit)

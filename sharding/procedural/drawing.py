@@ -143,10 +143,11 @@ def mouth_curves(shape: Shape) -> tuple[Points, Points, Points, Points]:
     inner_low = middle + 0.65 * shape.mouth_open * bulge**0.8
     top = inner_top - shape.upper_lip * (1 - np.abs(t) ** 1.6) * bow
     low = inner_low + shape.lower_lip * (1 - np.abs(t) ** 2.4)
-    top, inner_top, inner_low, low = (
-        np.stack([shape.mouth_width * t, y], axis=1) for y in (top, inner_top, inner_low, low)
-    )
-    return top, inner_top, inner_low, low
+
+    def edge(y: Points) -> Points:
+        return np.stack([shape.mouth_width * t, y], axis=1)
+
+    return edge(top), edge(inner_top), edge(inner_low), edge(low)
 
 
 def draw_mouth(canvas: Canvas, face: Face) -> None:
@@ -207,7 +208,7 @@ def draw_eye(canvas: Canvas, face: Face, side: int) -> None:
     name = "l_eye" if side > 0 else "r_eye"
     canvas.fill(ball, (222.0, 216.0, 212.0), name, blur=0.006, lit=0.8)
     centre = np.array([(side * shape.eye_apart + shape.gaze[0], shape.gaze[1] - 0.02)])
-    iris_x, iris_y = map(float, turn(centre)[0])
+    iris_x, iris_y = turn(centre)[0].tolist()
     rings = ((0.105, darker(look.iris, 0.55)), (0.085, look.iris), (0.044, (12.0, 10.0, 10.0)))
     for radius, colour in rings:
         round_iris = ellipse(iris_x, iris_y, radius, radius / face.pose.stretch)
@@ -226,11 +227,11 @@ def draw_brow(canvas: Canvas, face: Face, side: int) -> None:
     arch = shape.brow_arch * np.sin(np.pi * np.minimum(1.0, 0.85 * t + 0.05))
     y = height - arch + shape.brow_tilt * (0.5 - t)
     half_width = shape.brow_thick * (0.55 + 0.75 * t) * (1 - 0.9 * t**2.5)
-    outline = face.pose.turn(ribbon(np.stack([x, y], axis=1), half_width))
+    line = np.stack([x, y], axis=1)
+    outline, core = (face.pose.turn(ribbon(line, share * half_width)) for share in (1.0, 0.55))
     name = "l_brow" if side > 0 else "r_brow"
     colour = mix(look.skin, look.brow, look.brow_opacity)
     canvas.fill(outline, colour, name, blur=0.022, texture=canvas.grain)
-    core = face.pose.turn(ribbon(np.stack([x, y], axis=1), half_width * 0.55))
     canvas.fill(core, look.brow, blur=0.02, opacity=0.6 * look.brow_opacity, texture=canvas.strands)
 
 

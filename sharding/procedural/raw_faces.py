@@ -134,17 +134,16 @@ def _write_helen(out: Path, index: int, drawing: Drawing, jpeg_quality: int) -> 
     border = ImageFilter.GaussianBlur(HELEN_SOFTNESS_PX)
     soft = [np.asarray(soft_mask(drawing.parts, [part]).filter(border)) for part in HELEN_LABELS]
     rest = np.clip(255 - np.sum(soft, axis=0, dtype=np.int64), 0, 255).astype(np.uint8)
-    folder = out / "labels" / path.stem
-    folder.mkdir(parents=True, exist_ok=True)
     for label, probability in enumerate([rest, *soft]):
-        file = folder / f"{path.stem}_lbl{label:02d}.png"
+        file = out / helen.map_path(path.stem, f"lbl{label:02d}")
+        file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(probability).save(file, compress_level=1)
 
 
 def _image_path(layout: Layout, out: Path, index: int) -> Path:
     if layout == "celebamask":
         return out / celebamask.IMAGES / f"{index}.jpg"
-    return out / "images" / f"{index:06d}_1.jpg"
+    return out / helen.image_path(f"{index:06d}_1")
 
 
 def _prepare(layout: Layout, count: int, out: Path) -> None:
@@ -194,6 +193,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs `python -m sharding faces`."""
-    size = {"size_px": args.size_px, "workers": args.workers}
-    write_faces(args.layout, args.count, args.out, seed=args.seed, **size)
+    options = {"seed": args.seed, "size_px": args.size_px, "workers": args.workers}
+    write_faces(args.layout, args.count, args.out, **options)
     print(f"{args.count} faces in {args.layout} layout under {args.out}")
