@@ -170,25 +170,17 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _find_label_set(classes: tuple[str, ...], where: str) -> LabelSet:
-    """Returns the label set of some classes, in the order of their ids.
-
-    Raises:
-        ValueError: naming `where` they are stored, if no label set has them.
-    """
+def _from_content(content: dict[str, Any], where: str) -> Manifest:
+    classes = tuple(content["classes"])
     if classes != PAPER9.class_names:
         raise ValueError(
             f"{where}: classes must be {', '.join(PAPER9.class_names)}, got "
             f"{', '.join(map(str, classes))}: {_RESHARD}"
         )
-    return PAPER9
-
-
-def _from_content(content: dict[str, Any], where: str) -> Manifest:
     return Manifest(
         dataset=content["dataset"],
         scale=Scale(**content["scale"]),
-        label_set=_find_label_set(tuple(content["classes"]), where),
+        label_set=PAPER9,
         split_rule=content["split_rule"],
         plan=content["plan"],
         splits={

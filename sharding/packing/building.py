@@ -252,12 +252,11 @@ def _leave_out_copies(
             first.setdefault(sha256, (task.split, key))
     changed = []
     for task in tasks:
-        found = ((key, first[sha256]) for key, sha256 in records[task.path].sha256.items())
-        copies = [
-            (key, f"same file in two splits: as {other} of {split}")
-            for key, (split, other) in found
-            if split != task.split
-        ]
+        copies = []
+        for key, sha256 in records[task.path].sha256.items():
+            split, other = first[sha256]
+            if split != task.split:
+                copies.append((key, f"same file in two splits: as {other} of {split}"))
         changed.append(dataclasses.replace(task, left_out=tuple(copies)))
     return changed
 

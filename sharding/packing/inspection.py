@@ -60,7 +60,7 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         _report_counts(manifest),
         _report_classes(manifest),
         _report_parts(sizes_px, num_samples, manifest.label_set),
-        report_sides(manifest),
+        _report_sides(manifest),
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -124,7 +124,7 @@ def _report_parts(
     return lines
 
 
-def report_sides(manifest: Manifest) -> list[str]:
+def _report_sides(manifest: Manifest) -> list[str]:
     """Tells whether `left` is the subject's left, which lies to the right in the image."""
     lines = []
     for pair, sides in manifest.sides.items():
