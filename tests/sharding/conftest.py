@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.register_assert_rewrite("tests.sharding.rejects.spoiled_data")
+
 Box = tuple[int, int, int, int]  # x0, y0 inclusive, x1, y1 exclusive
 
 # A frontal face of 512 px in CelebAMask-HQ's parts: the subject's left eye is on the right.
