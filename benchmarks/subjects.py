@@ -18,7 +18,6 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
@@ -151,7 +150,7 @@ class PhaseBenchmark:
         )
         torch.manual_seed(config.seed)
         self.model: STNiCNN = build_model(config.model)
-        self.state, self.module = start_training(self.run, self.model)
+        self.state = start_training(self.run, self.model)
         self.wait_shares: list[float] = []
         self.steps = setup.steps
         self.memory = replace(next(self._load()).to(context.device), augmentation=None)
@@ -160,12 +159,11 @@ class PhaseBenchmark:
         """Loads this process's part of the batches."""
         starts = range(0, self.num_images, self.batch)
         plan = [[Request(i) for i in range(at, at + self.batch)] for at in starts]
-        context = self.run.context
-        return load_batches(self.run.train_faces, plan, context.rank, context.world_size)
+        return self.run.batches(plan)
 
     def from_shards(self) -> None:
         """Trains for an epoch of a few batches, read and augmented as training does it."""
-        metrics = train_epoch(self.run, self.state, self.module)
+        metrics = train_epoch(self.run, self.state)
         self.wait_shares.append(metrics["train/data_wait_fraction"])
         self.state.epoch, self.state.progress = self.state.epoch + 1, Progress()
 
@@ -176,8 +174,7 @@ class PhaseBenchmark:
 
     def step(self) -> None:
         """Trains for a step on the batch in memory, not augmented."""
-        world_size, optim = self.run.context.world_size, self.run.config.optim
-        train_step(self.module, self.state.optimizer, self.memory, self.batch, world_size, optim)
+        train_step(self.run, self.state, self.memory, self.batch)
 
     def from_memory(self) -> None:
         """Trains for as many steps as `from_shards`, on the batch in memory."""

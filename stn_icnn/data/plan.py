@@ -4,6 +4,7 @@ Seed and epoch alone decide, so a number of steps says where an epoch stands: no
 to be kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,10 @@ class Request:
     epoch: int = 0
     copy: int = 0
     """Number of the look among the epoch's `augment.copies` of the sample, from 0."""
+
+
+Plan = Sequence[list[Request]]
+"""Batches of samples, one after another."""
 
 
 def plan_epoch(
@@ -35,6 +40,11 @@ def plan_epoch(
         [Request(int(i) % num_samples, epoch, int(i) // num_samples) for i in part]
         for part in np.array_split(order, num_batches)
     ]
+
+
+def rank_share(plan: Plan, rank: int, world_size: int) -> Plan:
+    """Returns a rank's share of each global batch, which must have a sample for every rank."""
+    return [batch[rank::world_size] for batch in plan]
 
 
 def plan_evaluation(

@@ -21,7 +21,7 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stn_icnn.config import AugmentConfig
+from stn_icnn.config import AugmentConfig, require
 from stn_icnn.data.augmentation import Augmentation, draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
@@ -126,10 +126,8 @@ class ShardedFaces(Dataset[Batch]):
         Raises:
             ValueError: with both numbers, where there are not so many.
         """
-        if not 1 <= num_images <= len(self):
-            raise ValueError(
-                f"num_images must be from 1 to the {len(self)} faces, got {num_images}"
-            )
+        there = 1 <= num_images <= len(self)
+        require(there, "num_images", f"from 1 to the {len(self)} faces", num_images)
         order = np.random.default_rng([SELECTION, seed]).permutation(len(self))
         self.samples = [self.samples[i] for i in sorted(order[:num_images].tolist())]
 
@@ -239,8 +237,7 @@ def _decode_jpeg(data: memoryview, out: NDArray[np.uint8]) -> None:
     """Decodes an RGB image into `out`, `[H, W, 3]`."""
     buffer = out if out.flags.c_contiguous else np.empty_like(out)
     pixels = decode_jpeg(data, buffer=buffer)
-    if pixels.shape != out.shape:
-        raise ValueError(f"image must be {list(out.shape)}, got {list(pixels.shape)}")
+    require(pixels.shape == out.shape, "image", f"{list(out.shape)}", list(pixels.shape))
     if buffer is not out:
         out[:] = pixels
 
@@ -253,8 +250,7 @@ def _decode_png(data: memoryview) -> NDArray[np.uint8]:
 def _decode_labels(data: memoryview, out: NDArray[np.uint8], num_classes: int) -> None:
     """Decodes a label map into `out`, `[H, W]`."""
     labels = _decode_png(data)
-    if labels.shape != out.shape:
-        raise ValueError(f"labels must be {list(out.shape)}, got {list(labels.shape)}")
-    if int(labels.max()) >= num_classes:
-        raise ValueError(f"class ids must be under {num_classes}, got {int(labels.max())}")
+    require(labels.shape == out.shape, "labels", f"{list(out.shape)}", list(labels.shape))
+    highest = int(labels.max())
+    require(highest < num_classes, "class ids", f"under {num_classes}", highest)
     out[:] = labels

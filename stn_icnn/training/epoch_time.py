@@ -1,6 +1,5 @@
 """The time that an epoch of a phase takes, measured on a few of its steps."""
 
-from stn_icnn.data.loading import load_batches
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.loop import PhaseRun, start_training, train_until
 from stn_icnn.training.state import Progress
@@ -23,18 +22,15 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
     Raises:
         DivergedError: on all ranks.
     """
-    context = run.context
-    state, module = start_training(run, model)
+    state = start_training(run, model)
     for group in state.optimizer.param_groups:
         group["peak_lr"] = 0.0  # as much work, and fresh networks can't diverge in it
     one_epoch, num_steps = run.plan(0), WARM_UP_STEPS + TIMED_STEPS
     epochs = range(-(-num_steps // len(one_epoch)))  # a small data set has few steps in each
     steps = [batch for epoch in epochs for batch in run.plan(epoch)][:num_steps]
-    batches = load_batches(
-        run.train_faces, steps, context.rank, context.world_size, run.loader_processes
-    )
-    train_until(run, state, module, steps, batches, WARM_UP_STEPS)
+    batches = run.batches(steps)
+    train_until(run, state, steps, batches, WARM_UP_STEPS)
     state.progress = Progress(step=WARM_UP_STEPS)
-    train_until(run, state, module, steps, batches, num_steps)
+    train_until(run, state, steps, batches, num_steps)
     num_timed = sum(map(len, steps[WARM_UP_STEPS:]))
     return state.progress.train_s / num_timed * sum(map(len, one_epoch))

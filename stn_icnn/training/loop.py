@@ -3,18 +3,18 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from stn_icnn.config import OptimConfig, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport, EpochReport, TrainContext, TrainReport
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
-from stn_icnn.data.plan import Request, plan_epoch
+from stn_icnn.data.plan import Plan, Request, plan_epoch, rank_share
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
@@ -62,6 +62,11 @@ class PhaseRun:
         copies, batch = self.config.augment.copies, self.config.optim.global_batch
         return plan_epoch(len(self.train_faces), copies, batch, self.config.seed, epoch)
 
+    def batches(self, plan: Plan) -> Iterator[Batch]:
+        """Reads this rank's share of each global batch."""
+        share = rank_share(plan, self.context.rank, self.context.world_size)
+        return load_batches(self.train_faces, share, self.loader_processes)
+
     def snapshot(self, model: STNiCNN, metrics: dict[str, float] | None = None) -> Checkpoint:
         """Returns a checkpoint with a copy of the model, and the metrics that it has reached."""
         copy = build_model(self.config.model)
@@ -69,54 +74,43 @@ class PhaseRun:
         return Checkpoint(copy, self.config, self.data, self.phase.name, metrics or {})
 
 
-def start_training(run: PhaseRun, model: STNiCNN) -> tuple[TrainState, nn.Module]:
+def start_training(run: PhaseRun, model: STNiCNN) -> TrainState:
     """Readies a model for the first step of a phase.
 
     Args:
         run: the phase.
         model: the model that the phase starts from, changed in place.
-
-    Returns:
-        The state of the training, and the `PhaseLoss` whose gradients are averaged over ranks.
     """
     prepare_model(model, run.config, run.context.device)
     run.phase.set_trained(model, run.config)
     rates = run.phase.learning_rates(run.config.optim)
     module = run.context.wrap(PhaseLoss(model, run.phase.objective, run.config))
-    return TrainState(model, build_optimizer(model, rates)), module
+    return TrainState(model, module, build_optimizer(model, rates))
 
 
-def train_step(
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    num_global: int,
-    world_size: int,
-    optim: OptimConfig,
-) -> Tensor:
+def train_step(run: PhaseRun, state: TrainState, batch: Batch, num_global: int) -> Tensor:
     """Trains one step. The loss is a sum here; the wrapper averages gradients over ranks.
 
     Args:
-        module: the wrapped `PhaseLoss`.
-        optimizer: the optimizer of the trained networks.
+        run: the phase.
+        state: the state of the training, whose model is changed.
         batch: this rank's share of the global batch.
         num_global: the number of samples in the global batch.
-        world_size: the number of ranks.
-        optim: the settings, of which `micro_batch` and `max_grad_norm` are used.
 
     Returns:
         The sum of the losses of this rank's samples, a detached scalar.
     """
-    optimizer.zero_grad(set_to_none=True)
+    optim, world_size = run.config.optim, run.context.world_size
+    state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=batch.images.device)
     for piece in batch.split(num_pieces(num_global, world_size, optim.micro_batch)):
-        loss: Tensor = module(piece)
+        loss: Tensor = state.module(piece)
         (loss * (world_size / num_global)).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     if optim.max_grad_norm:
-        for group in optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], optim.max_grad_norm)
-    optimizer.step()
+    state.optimizer.step()
     return total
 
 
@@ -133,19 +127,13 @@ def num_pieces(num_global: int, world_size: int, micro_batch: int) -> int:
 
 
 def train_until(
-    run: PhaseRun,
-    state: TrainState,
-    module: nn.Module,
-    plan: Sequence[Sequence[Request]],
-    batches: Iterator[Batch],
-    stop: int,
+    run: PhaseRun, state: TrainState, plan: Plan, batches: Iterator[Batch], stop: int
 ) -> None:
     """Trains an epoch up to a step.
 
     Args:
         run: the phase.
         state: the state of the training, which is brought to `stop`.
-        module: the wrapped `PhaseLoss`.
         plan: the epoch's global batches.
         batches: this rank's shares of the global batches that are not done.
         stop: the number of the epoch's steps that are done in the end.
@@ -153,18 +141,18 @@ def train_until(
     Raises:
         DivergedError: on all ranks, naming phase, step and samples.
     """
-    optim, world_size, progress = run.config.optim, run.context.world_size, state.progress
+    progress = state.progress
     losses: list[Tensor] = []
     started = logged = time.monotonic()
     for step in range(progress.step, stop):
-        factor = lr_factor(optim, state.epoch * len(plan) + step, len(plan), run.num_epochs)
+        num_done = state.epoch * len(plan) + step
+        factor = lr_factor(run.config.optim, num_done, len(plan), run.num_epochs)
         for group in state.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         waited_from = time.monotonic()
         batch = next(batches).to(run.context.device)
         progress.wait_s += time.monotonic() - waited_from
-        num_global = len(plan[step])
-        losses.append(train_step(module, state.optimizer, batch, num_global, world_size, optim))
+        losses.append(train_step(run, state, batch, len(plan[step])))
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
             _count_steps(run, state, losses, plan)
             losses = []
@@ -174,9 +162,7 @@ def train_until(
     progress.train_s += time.monotonic() - started
 
 
-def _count_steps(
-    run: PhaseRun, state: TrainState, losses: list[Tensor], plan: Sequence[Sequence[Request]]
-) -> None:
+def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], plan: Plan) -> None:
     """Counts steps as done where their losses, summed over ranks, are finite."""
     for value in run.context.sum_(torch.stack(losses)).tolist():
         step = state.progress.step
@@ -191,7 +177,7 @@ def _count_steps(
         state.progress.step += 1
 
 
-def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str, float]:
+def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
     """Trains what is left of an epoch, and reports a checkpoint at every stop before its end.
 
     Stops lie at fixed steps, and at each all ranks come to hold one state: a phase that goes on
@@ -205,15 +191,12 @@ def train_epoch(run: PhaseRun, state: TrainState, module: nn.Module) -> dict[str
     """
     plan = run.plan(state.epoch)
     every = run.config.checkpoint_every_steps or len(plan)
-    rest, context = plan[state.progress.step :], run.context
-    batches = load_batches(
-        run.train_faces, rest, context.rank, context.world_size, run.loader_processes
-    )
+    batches = run.batches(plan[state.progress.step :])
     while state.progress.step < len(plan):
         stop = min(state.progress.step + every, len(plan))
-        train_until(run, state, module, plan, batches, stop)
+        train_until(run, state, plan, batches, stop)
         require_finite(run, state)
-        average_buffers(state.model, context)
+        average_buffers(state.model, run.context)
         if stop < len(plan):
             _report(run, state)
     return state.progress.metrics(sum(map(len, plan)))
@@ -275,13 +258,13 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     Raises:
         DivergedError: on all ranks.
     """
-    state, module = start_training(run, model)
+    state = start_training(run, model)
     with run.context.latest_checkpoint() as folder:
         if folder is not None:
             restore_state(folder, state, run.context.device)
     while state.epoch < run.num_epochs:
         run.phase.set_trained(model, run.config)
-        metrics = train_epoch(run, state, module)
+        metrics = train_epoch(run, state)
         metrics[SECONDS] = state.finish_epoch()
         if state.epoch == run.num_epochs or state.epoch % run.config.validate_every_epochs == 0:
             validation = validate(model, run.phase, run.config, run.val_faces, run.context)

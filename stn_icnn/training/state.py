@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.model import STNiCNN
@@ -52,6 +53,8 @@ class TrainState:
     """The state of a phase's training: all that a resumed one needs."""
 
     model: STNiCNN
+    module: nn.Module
+    """The model's `PhaseLoss`, whose gradients are averaged over ranks."""
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     """Number of epochs that are done."""

@@ -18,7 +18,7 @@ from webdataset.writer import TarWriter
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
-from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation
+from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation, rank_share
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
 
@@ -216,7 +216,8 @@ def together(
 ) -> Iterator[Counter[Look]]:
     """The looks of each global batch, as the readers' shares of it have them."""
     readers = [
-        load_batches(faces, plan, rank, num_readers, num_processes) for rank in range(num_readers)
+        load_batches(faces, rank_share(plan, rank, num_readers), num_processes)
+        for rank in range(num_readers)
     ]
     for shares in zip(*readers, strict=True):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -27,7 +27,7 @@ from stn_icnn.training.loop import (
 from stn_icnn.training.objectives import PhaseLoss
 from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
 from stn_icnn.training.schedule import lr_factor
-from stn_icnn.training.state import STATE_FILE, load_history
+from stn_icnn.training.state import STATE_FILE, TrainState, load_history
 from stn_icnn.training.validation import validate
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
@@ -284,11 +284,13 @@ def test_a_step_in_pieces_is_the_step(
     for size in (0, micro_batch):
         model = fresh(tiny_config)
         optim = replace(tiny_config.optim, freeze_batch_stats=True, micro_batch=size)
-        PHASES["end_to_end"].set_trained(model, replace(tiny_config, optim=optim))
+        config = replace(tiny_config, optim=optim)
+        run = phase_run("end_to_end", config, tiny_faces, LocalContext())
+        run.phase.set_trained(model, config)
         # Adam would divide rounding errors by gradients that are next to none.
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        module = PhaseLoss(model, PHASES["end_to_end"].objective, tiny_config)
-        loss = train_step(module, optimizer, batch, len(batch), 1, optim)
+        module = PhaseLoss(model, run.phase.objective, config)
+        loss = train_step(run, TrainState(model, module, optimizer), batch, len(batch))
         weights.append((loss, torch.nn.utils.parameters_to_vector(model.parameters())))
     (loss, whole), (loss_of_pieces, in_pieces) = weights
     assert loss_of_pieces.item() == pytest.approx(loss.item(), rel=1e-5)
@@ -354,9 +356,9 @@ def test_spoilt_weights_are_not_saved(
 ) -> None:
     """A step can spoil the weights though its own loss is finite."""
 
-    def spoil_at_the_second(module, optimizer, *_) -> torch.Tensor:
+    def spoil_at_the_second(run, state, *_) -> torch.Tensor:
         if places(context):
-            optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
+            state.optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
         return torch.zeros(())
 
     monkeypatch.setattr("stn_icnn.training.loop.train_step", spoil_at_the_second)
