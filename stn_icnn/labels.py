@@ -4,10 +4,10 @@ Imports no torch, so that sharding needs none. Left and right are the *subject's
 in the right half of a frontal photograph.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 Value = TypeVar("Value")
 
@@ -148,6 +148,13 @@ class LabelSet:
     def per_part(self, of_network: Mapping[str, Value]) -> tuple[Value, ...]:
         """Returns what each part's fine network has in a mapping by fine network."""
         return tuple(of_network[part.network] for part in self.parts)
+
+    def labelling(self, names: Collection[str]) -> Self:
+        """Returns the label set of a model that labels background and these classes alone."""
+        classes = tuple(
+            replace(one, labelled=i == 0 or one.name in names) for i, one in enumerate(self.classes)
+        )
+        return replace(self, classes=classes)
 
     def _ids(self, names: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(self.class_id[name] for name in names)

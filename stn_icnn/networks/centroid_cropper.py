@@ -39,6 +39,11 @@ def centroids(probs: Tensor, label_set: LabelSet) -> tuple[Tensor, Tensor]:
     return torch.where(present[..., None], shares, shares.new_tensor(0.5)), present
 
 
+def at_set_size(centres: Tensor) -> Tensor:
+    """Adds a log factor of 0 on the window's size to centres, `[N, P, 2]` to `[N, P, 3]`."""
+    return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
+
+
 class CentroidCropper(nn.Module):
     """Takes the localizer's place in the two-stage iCNN; it has nothing to learn, and no gradient.
 
@@ -55,4 +60,4 @@ class CentroidCropper(nn.Module):
     def forward(self, probs: Tensor) -> Tensor:
         """Locates the parts as `Localizer.forward` does; the log factors are 0."""
         shares, _ = centroids(probs, self.label_set)
-        return torch.cat([shares, torch.zeros_like(shares[..., :1])], dim=-1)
+        return at_set_size(shares)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stn_icnn.config import require
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
 from stn_icnn.reporting.overlay import side_by_side
@@ -25,11 +26,17 @@ from stn_icnn.reporting.tables import (
     write_markdown,
 )
 from stn_icnn.scoring.examples import ScoredFace
-from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, f1_tensors, none_if_undefined
+from stn_icnn.scoring.f1 import (
+    LEVEL,
+    NUM_RESAMPLES,
+    bootstrap_interval,
+    f1_rows,
+    f1_tensors,
+    none_if_undefined,
+)
 
-LEVEL: Final = 0.95
-NUM_RESAMPLES: Final = 1000
 SEED: Final = 0
+"""The seed of the bootstrap intervals."""
 
 
 def write_f1_report(
@@ -109,13 +116,10 @@ def _check(
         raise ValueError(f"each image must be scored once, got {twice!r} twice")
     if unknown := sorted(set(example_keys) - set(keys)):
         raise ValueError(f"examples must be among the images scored, got {', '.join(unknown)}")
-    expected = (len(keys), label_set.num_classes, label_set.num_classes)
+    expected = [len(keys), label_set.num_classes, label_set.num_classes]
     for name, counts in systems.items():
-        if tuple(counts.shape) != expected:
-            raise ValueError(
-                f"counts of {name} must be {list(expected)}, a matrix a key, "
-                f"got {list(counts.shape)}"
-            )
+        shape = list(counts.shape)
+        require(shape == expected, f"counts of {name}", f"{expected}, a matrix a key", shape)
 
 
 def _numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -> dict[str, Any]:
@@ -124,7 +128,7 @@ def _numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -
     intervals = {
         name: None
         if rows[name]["overall"] is None
-        else list(bootstrap_interval(counts, label_set, "overall", NUM_RESAMPLES, SEED, LEVEL))
+        else list(bootstrap_interval(counts, label_set, seed=SEED))
         for name, counts in systems.items()
     }
     paper = PAPER_TABLES.get(dataset)

@@ -30,6 +30,13 @@ def true_labels(batch: Batch, index: int) -> Tensor:
     return batch.labels[index, :height, :width]
 
 
+def count_batch(predicted: Sequence[Tensor], batch: Batch, num_classes: int) -> Tensor:
+    """Counts how a batch is labelled, int64 `[N, C, C]`, by `confusion` of each image."""
+    images = enumerate(predicted)
+    counts = [confusion(true_labels(batch, i), labels, num_classes) for i, labels in images]
+    return torch.stack(counts)
+
+
 def parse_batch(model: STNiCNN, batch: Batch) -> list[Tensor]:
     """Labels a batch with the whole model: `[H, W]` uint8 class ids for each image."""
     return label_maps(model(batch), batch.host_sizes)
@@ -85,12 +92,9 @@ def count_confusions(
     counts = {name: torch.zeros(shape, dtype=torch.int64) for name in labellers}
     scored = torch.zeros(len(faces), dtype=torch.int64)
     for indices, batch in evaluation_batches(faces, context):
-        predicted = {name: labeller(batch) for name, labeller in labellers.items()}
-        for i, index in enumerate(indices):
-            truth = true_labels(batch, i)
-            for name, maps in predicted.items():
-                counts[name][index] = confusion(truth, maps[i], num_classes).cpu()
-            scored[index] += 1
+        for name, labeller in labellers.items():
+            counts[name][indices] = count_batch(labeller(batch), batch, num_classes).cpu()
+        scored[indices] += 1
     for name in counts:
         counts[name] = context.sum_(counts[name].to(context.device)).cpu()
     scored = context.sum_(scored.to(context.device)).cpu()

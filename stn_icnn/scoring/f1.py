@@ -6,6 +6,7 @@ F1 of batches or ranks is another number.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,12 @@ from stn_icnn.labels import LabelSet
 
 F1Rows = Mapping[str, float | None]
 """F1 in [0, 1] by row, as `f1_rows` returns it; None where it is undefined."""
+
+NUM_RESAMPLES: Final = 1000
+"""The number of sets of images that are drawn for a bootstrap interval, each as large as the set
+that they are drawn from."""
+LEVEL: Final = 0.95
+"""The coverage of intervals."""
 
 
 def confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
@@ -51,22 +58,18 @@ def none_if_undefined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def f1_tensors(
-    counts: Tensor, label_set: LabelSet, model_classes: Sequence[int] | None = None
-) -> dict[str, Tensor]:
+def f1_tensors(counts: Tensor, label_set: LabelSet) -> dict[str, Tensor]:
     """Computes F1 of every row of a report, for many confusion matrices at once.
 
     Args:
         counts: int64 `[..., C, C]`, rows truth, columns prediction.
-        label_set: the C classes, and the rows.
-        model_classes: ids of the classes that the model can predict; those of the label set if
-            None.
+        label_set: the C classes, which of them the model labels, and the rows.
 
     Returns:
         The rows of `label_set.f1_rows` and `mean`, each float64 `[...]` in [0, 1], NaN where it is
         undefined.
     """
-    predicted = label_set.model_classes if model_classes is None else model_classes
+    predicted = label_set.model_classes
     undefined = torch.full(counts.shape[:-2], math.nan, dtype=torch.float64, device=counts.device)
     rows = {
         row: _f1(counts, classes) if set(classes) <= set(predicted) else undefined
@@ -77,16 +80,12 @@ def f1_tensors(
     return rows
 
 
-def f1_rows(
-    counts: Tensor, label_set: LabelSet, model_classes: Sequence[int] | None = None
-) -> dict[str, float | None]:
+def f1_rows(counts: Tensor, label_set: LabelSet) -> dict[str, float | None]:
     """Computes F1 of every row of a report, from counts summed over the whole set of images.
 
     Args:
         counts: int64 `[C, C]`, rows truth, columns prediction.
-        label_set: the C classes, and the rows.
-        model_classes: ids of the classes that the model can predict; those of the label set if
-            None.
+        label_set: the C classes, which of them the model labels, and the rows.
 
     Returns:
         The rows of `label_set.f1_rows`, in [0, 1], and `mean`: the mean F1 of the inner classes,
@@ -98,29 +97,12 @@ def f1_rows(
         raise ValueError(
             f"counts must be {expected}, got {list(counts.shape)}: sum over the images first"
         )
-    rows = f1_tensors(counts, label_set, model_classes)
+    rows = f1_tensors(counts, label_set)
     return {row: none_if_undefined(float(f1)) for row, f1 in rows.items()}
 
 
-def f1_of_classes(counts: Tensor, classes: Sequence[int]) -> float | None:
-    """Computes F1 of a group of classes; confusion inside the group costs nothing.
-
-    Args:
-        counts: int64 `[C, C]`, rows truth, columns prediction.
-        classes: their ids.
-
-    Returns:
-        In [0, 1]; None where the classes are in neither truth nor prediction.
-    """
-    return none_if_undefined(float(_f1(counts, classes)))
-
-
 def bootstrap_f1(
-    counts_per_image: Tensor,
-    label_set: LabelSet,
-    row: str = "overall",
-    num_resamples: int = 1000,
-    seed: int = 0,
+    counts_per_image: Tensor, label_set: LabelSet, row: str = "overall", seed: int = 0
 ) -> Tensor:
     """Computes a row's F1 over test sets drawn, with replacement, from this one.
 
@@ -131,11 +113,10 @@ def bootstrap_f1(
         counts_per_image: int64 `[..., M, C, C]`, rows truth, columns prediction.
         label_set: the C classes, and the rows.
         row: a key of `label_set.f1_rows`.
-        num_resamples: number of test sets drawn, of M images each.
         seed: seed of the draw.
 
     Returns:
-        float64 `[..., num_resamples]`; NaN where a drawn set has none of the row's classes.
+        float64 `[..., NUM_RESAMPLES]`; NaN where a drawn set has none of the row's classes.
     """
     if row not in label_set.f1_rows:
         raise ValueError(f"row must be one of {', '.join(label_set.f1_rows)}, got {row!r}")
@@ -144,7 +125,7 @@ def bootstrap_f1(
     # F1 needs two sums of the counts alone, so these are resampled, not the matrices.
     agreement_and_size = _agreement_and_size(counts_per_image, label_set.f1_rows[row])
     sums = torch.stack(agreement_and_size, dim=-1).double().cpu()
-    agreement, size = resampled_sums(sums, num_resamples, seed).unbind(dim=-1)
+    agreement, size = resampled_sums(sums, seed).unbind(dim=-1)
     return agreement / size
 
 
@@ -152,9 +133,8 @@ def bootstrap_interval(
     counts_per_image: Tensor,
     label_set: LabelSet,
     row: str = "overall",
-    num_resamples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
     """Computes the percentile interval of `bootstrap_f1`.
 
@@ -162,40 +142,38 @@ def bootstrap_interval(
         counts_per_image: int64 `[M, C, C]`, rows truth, columns prediction.
         label_set: the C classes, and the rows.
         row: a key of `label_set.f1_rows`.
-        num_resamples: number of test sets drawn, of M images each.
         seed: seed of the draw.
         level: the interval's coverage, in (0, 1).
 
     Returns:
         Lower and upper end, in [0, 1].
     """
-    f1 = bootstrap_f1(counts_per_image, label_set, row, num_resamples, seed)
+    f1 = bootstrap_f1(counts_per_image, label_set, row, seed)
     if f1.isnan().all():
         raise ValueError(f"row {row!r} is undefined: its classes are in no truth and no prediction")
     low, high = percentile_interval(f1, level).tolist()
     return low, high
 
 
-def resampled_sums(per_image: Tensor, num_resamples: int, seed: int) -> Tensor:
+def resampled_sums(per_image: Tensor, seed: int) -> Tensor:
     """Adds up numbers over sets of images drawn, with replacement, from these.
 
     Args:
         per_image: float64 `[..., M, K]`, on the CPU, the numbers of each image.
-        num_resamples: number of sets drawn, of M images each.
         seed: seed of the draw.
 
     Returns:
-        float64 `[..., num_resamples, K]`.
+        float64 `[..., NUM_RESAMPLES, K]`.
     """
     num_images = per_image.shape[-2]
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(num_images, (num_resamples, num_images), generator=generator)
-    weights = torch.zeros(num_resamples, num_images, dtype=torch.float64)
+    drawn = torch.randint(num_images, (NUM_RESAMPLES, num_images), generator=generator)
+    weights = torch.zeros(NUM_RESAMPLES, num_images, dtype=torch.float64)
     weights.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand_as(weights))
     return weights @ per_image
 
 
-def percentile_interval(drawn: Tensor, level: float = 0.95) -> Tensor:
+def percentile_interval(drawn: Tensor, level: float = LEVEL) -> Tensor:
     """Returns the ends of the range that the middle `level` of resampled values lie in.
 
     Args:

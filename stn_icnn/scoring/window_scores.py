@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import pixels_inside
 from stn_icnn.labels import LabelSet
-from stn_icnn.scoring.f1 import none_if_undefined, percentile_interval, resampled_sums
+from stn_icnn.scoring.f1 import LEVEL, none_if_undefined, percentile_interval, resampled_sums
 
 FOUND = 0.95
 """A part is found where its window holds at least this share of it."""
@@ -125,12 +125,7 @@ class WindowSummary:
 
 
 def summarise_windows(
-    scores: WindowScores,
-    group: Tensor,
-    label_set: LabelSet,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    scores: WindowScores, group: Tensor, label_set: LabelSet, seed: int = 0, level: float = LEVEL
 ) -> WindowSummary:
     """Computes the means of the measures over the parts of a group.
 
@@ -140,7 +135,6 @@ def summarise_windows(
         scores: the scores of M faces.
         group: `[M, P]` bool: the parts that belong to the group; absent parts must not.
         label_set: the label set, which has P parts.
-        num_resamples: number of sets drawn for the interval, of M faces each.
         seed: seed of the draw.
         level: the interval's coverage, in (0, 1).
     """
@@ -150,7 +144,7 @@ def summarise_windows(
     of_parts = torch.cat([values, group[:, None].double()], dim=1)
     of_rows = torch.cat([of_parts.sum(dim=-1, keepdim=True), of_parts], dim=-1)
     sums = of_rows.sum(dim=0)
-    drawn = resampled_sums(of_rows.flatten(1), num_resamples, seed).view(-1, *of_rows.shape[1:])
+    drawn = resampled_sums(of_rows.flatten(1), seed).view(-1, *of_rows.shape[1:])
     low, high = percentile_interval(drawn[:, :-1] / drawn[:, -1:], level)
     names = (ALL_PARTS, *(part.name for part in label_set.parts))
     return WindowSummary(sums[:-1] / sums[-1:], low, high, sums[-1].long(), names)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch
-from stn_icnn.networks.centroid_cropper import centroids
+from stn_icnn.networks.centroid_cropper import at_set_size, centroids
 from stn_icnn.networks.model import STNiCNN
 
 ICNN: Final = "iCNN"
@@ -49,14 +48,9 @@ def locate_by_cropper(model: STNiCNN, batch: Batch, system: str) -> CropperLocat
     locations = model.locate(coarse_logits)
     average = locations.new_tensor([part.centre for part in model.label_set.parts])
     by_cropper = {
-        ICNN: _at_set_size(centres),
+        ICNN: at_set_size(centres),
         system: locations,
-        system + SET_SIZE: _at_set_size(locations[..., :2]),
-        AVERAGE_FACE: _at_set_size(average.expand_as(centres)),
+        system + SET_SIZE: at_set_size(locations[..., :2]),
+        AVERAGE_FACE: at_set_size(average.expand_as(centres)),
     }
     return CropperLocations(coarse_logits, found, by_cropper)
-
-
-def _at_set_size(centres: Tensor) -> Tensor:
-    """Adds a log factor of 0 on the window's size to centres, `[N, P, 2]` to `[N, P, 3]`."""
-    return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)

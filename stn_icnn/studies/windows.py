@@ -24,8 +24,8 @@ from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.tables import format_f1, markdown_table, write_csv, write_markdown
-from stn_icnn.scoring.confusion import batches_with_progress, true_labels
-from stn_icnn.scoring.f1 import F1Rows, confusion, f1_rows
+from stn_icnn.scoring.confusion import batches_with_progress, count_batch
+from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.window_scores import WindowScores, score_windows
 from stn_icnn.studies.croppers import locate_by_cropper
@@ -109,12 +109,10 @@ def _label(
         windows = model.windows(locations, on_device)
         theta, part_logits = model.label_parts(on_device, windows)
         parsing = Parsing(located.coarse_logits, locations, windows, theta, part_logits, label_set)
-        counts = [
-            confusion(true_labels(batch, i), labels.cpu(), label_set.num_classes)
-            for i, labels in enumerate(label_maps(parsing, batch.host_sizes))
-        ]
+        predicted = label_maps(parsing, batch.host_sizes)
+        counts = count_batch(predicted, on_device, label_set.num_classes).cpu()
         scores = score_windows(windows.cpu(), batch, label_set)
-        labelled[name] = LabelledFaces(torch.stack(counts), scores, label_set)
+        labelled[name] = LabelledFaces(counts, scores, label_set)
     return labelled
 
 

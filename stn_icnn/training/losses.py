@@ -12,6 +12,7 @@ from stn_icnn.config import LossConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop_labels, theta_from_windows, whole_image
 from stn_icnn.labels import LabelSet
+from stn_icnn.networks.centroid_cropper import at_set_size
 from stn_icnn.networks.model import Parsing
 
 
@@ -60,7 +61,7 @@ def localizer_loss(locations: Tensor, batch: Batch) -> Tensor:
         Scalar float32, summed over samples, mean over parts and outputs.
     """
     centres, present = batch.target_centres()
-    target = torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
+    target = at_set_size(centres)
     units = locations.new_tensor([2.0, 2.0, 1.0])
     errors = F.smooth_l1_loss(locations * units, target * units, reduction="none")
     return (errors * present[..., None]).sum() / (errors.shape[-2] * errors.shape[-1])

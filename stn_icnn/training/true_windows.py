@@ -16,6 +16,7 @@ localizer whose error is known, in which three things are as they would be there
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Batch
 from stn_icnn.labels import LabelSet
+from stn_icnn.networks.centroid_cropper import at_set_size
 from stn_icnn.networks.model import Parsing, STNiCNN
-from stn_icnn.scoring.f1 import f1_of_classes, f1_rows
+from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.training.losses import fine_loss
 
 
@@ -48,7 +50,7 @@ def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
         else:
             seeds = batch.augmentation.noise_seed.tolist()
         centres = centres + window_error * _errors(seeds, centres.shape[1]).to(centres.device)
-    return torch.cat([centres, torch.zeros_like(centres[..., :1])], dim=-1)
+    return at_set_size(centres)
 
 
 def _errors(seeds: Sequence[int], num_parts: int) -> Tensor:
@@ -103,7 +105,7 @@ def f1_of_parts(
         `parts`, of all their classes together (as `overall` is of all inner classes: confusion
         among them costs nothing), and the rows of `f1_rows`, None where they need other classes.
     """
-    parts = [i for name in networks for i in label_set.parts_of_network[name]]
-    classes = [class_id for part in parts for class_id in label_set.part_classes[part]]
-    rows = f1_rows(counts, label_set, model_classes=(0, *classes))
-    return {"parts": f1_of_classes(counts, classes), **rows}
+    parts = [part for part in label_set.parts if part.network in networks]
+    names = tuple(name for part in parts for name in part.classes)
+    groups = {"parts": names, **label_set.report_groups}
+    return f1_rows(counts, replace(label_set.labelling(names), report_groups=groups))

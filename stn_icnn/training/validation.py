@@ -6,8 +6,8 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.scoring.confusion import evaluation_batches, true_labels
-from stn_icnn.scoring.f1 import confusion, f1_rows
+from stn_icnn.scoring.confusion import count_batch, evaluation_batches
+from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.scoring.window_scores import centre_errors
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.true_windows import f1_of_parts
@@ -41,8 +41,7 @@ def validate(
         result = phase.objective(model, batch, config)
         loss += result.loss
         if result.label_maps is not None:
-            for i, labels in enumerate(result.label_maps()):
-                counts += confusion(true_labels(batch, i), labels, num_classes)
+            counts += count_batch(result.label_maps(), batch, num_classes).sum(dim=0)
         if result.windows is not None:
             of_batch = centre_errors(result.windows, batch).double()
             errors += torch.stack([of_batch.nansum(), (~of_batch.isnan()).sum()])

@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +196,6 @@ def test_system_that_finds_nothing_where_nothing_is_has_null_rows(tmp_path: Path
 def test_model_with_skin_reports_it(tmp_path: Path) -> None:
     counts = torch.diag(torch.arange(1, PAPER9.num_classes + 1)).expand(2, -1, -1).clone()
     counts[:, 0, SKIN] = 2
-    every_class = tuple(replace(one, labelled=True) for one in PAPER9.classes)
     report = write_f1_report(
         tmp_path,
         systems={"eleven classes": counts},
@@ -206,7 +204,7 @@ def test_model_with_skin_reports_it(tmp_path: Path) -> None:
         title="Skin",
         metadata={},
         examples={},
-        label_set=replace(PAPER9, classes=every_class),
+        label_set=PAPER9.labelling(PAPER9.class_names),
     )
     assert report["systems"]["eleven classes"]["skin"] == pytest.approx(4 / 6)
 

@@ -127,9 +127,10 @@ def test_missed_class_is_zero_not_none() -> None:
 def test_skin_is_none_for_a_model_without_it() -> None:
     counts = counts_of((SKIN, SKIN, 30), (SKIN, 0, 10), (NOSE, NOSE, 5))
     assert f1_rows(counts, PAPER9)["skin"] is None
-    assert f1_rows(counts, PAPER9, range(PAPER9.num_classes))["skin"] == pytest.approx(60 / 70)
-    without_nose = [i for i in PAPER9.model_classes if i != NOSE]
-    assert f1_rows(counts, PAPER9, without_nose)["nose"] is None
+    every_class = PAPER9.labelling(PAPER9.class_names)
+    assert f1_rows(counts, every_class)["skin"] == pytest.approx(60 / 70)
+    without_nose = PAPER9.labelling([name for name in PAPER9.class_names if name != "nose"])
+    assert f1_rows(counts, without_nose)["nose"] is None
 
 
 def test_f1_of_summed_counts_is_not_the_mean_of_f1() -> None:
