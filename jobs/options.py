@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from cluster.hybrid.parent import Parent
 from cluster.workers.launch import PhaseFailedError
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig, require
-from stn_icnn.config_dict import from_dict, merge_settings, to_dict
+from stn_icnn.config_dict import from_dict, merge_settings
 
 DEFAULT_PRESET = "demo"
 
@@ -138,7 +139,7 @@ def _read_config_file(url: str) -> Any:
 def _replace_settings(job: Job, values: Any) -> Job:
     """Replaces some of a job's settings by others that are nested as their options are named."""
     require(isinstance(values, Mapping), "settings", "names with values", values)
-    own = to_dict(job)
+    own = asdict(job)
     training, locations = own.pop("training"), own.pop("locations")
     known = {**training, **locations, **own}
     if unknown := sorted(values.keys() - known.keys()):

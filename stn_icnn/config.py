@@ -22,7 +22,7 @@ Sizes = Mapping[str, int]
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Refuses a setting.
+    """Refuses a setting, or an argument.
 
     Raises:
         ValueError: naming the field, what is allowed and what was given, unless `holds`.

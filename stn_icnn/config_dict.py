@@ -1,8 +1,8 @@
 """Settings as nested dicts of plain types: written, read back with checks, compared."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
-from typing import Any, Final, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from dataclasses import is_dataclass
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from stn_icnn.config import TrainConfig, require
 
@@ -14,13 +14,8 @@ LEGACY_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
 """Settings that a training had before they could be set, where that is not their default."""
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a config dataclass as nested dicts of plain types, for JSON and checkpoints."""
-    return asdict(config)
-
-
 def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
-    """Builds a config dataclass from what `to_dict` returned; missing fields keep their defaults.
+    """Builds a config dataclass from what `asdict` returned; missing fields keep their defaults.
 
     Args:
         kind: the class of the config.
@@ -32,20 +27,12 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> 
             that is of another type or that the config refuses.
     """
     require(isinstance(values, Mapping), path[:-1] or "settings", "names with values", values)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind)
     arguments = {}
     for name, value in values.items():
-        if name not in known:
-            raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(known))}")
-        hint = hints[name]
-        if is_dataclass(hint) and isinstance(hint, type) and not isinstance(value, hint):
-            value = from_dict(hint, value, f"{path}{name}.")
-        else:
-            if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
-                value = tuple(value)
-            _require_fit(value, hint, f"{path}{name}")
-        arguments[name] = value
+        if name not in hints:
+            raise ValueError(f"no such setting: {path}{name}; there are {', '.join(sorted(hints))}")
+        arguments[name] = _checked(value, hints[name], f"{path}{name}")
     return kind(**arguments)
 
 
@@ -66,14 +53,18 @@ def merge_settings(base: Any, values: Any) -> Any:
     return {**base, **changed}
 
 
-def _require_fit(value: object, hint: Any, name: str) -> None:
-    """Refuses a plain value that is not of a field's type, and one within a mapping by its name."""
+def _checked(value: Any, hint: Any, name: str) -> Any:
+    """Returns a setting as its field holds it; refuses one that is not of the field's type."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else from_dict(hint, value, f"{name}.")
     if get_origin(hint) is Mapping:
         require(isinstance(value, Mapping), name, "names with values", value)
-        for key, one in cast(Mapping[str, object], value).items():
-            _require_fit(one, get_args(hint)[1], f"{name}.{key}")
-    else:
-        require(_fits(value, hint), name, _described(hint), value)
+        of_key = get_args(hint)[1]
+        return {key: _checked(one, of_key, f"{name}.{key}") for key, one in value.items()}
+    if get_origin(hint) is tuple and isinstance(value, list):  # as JSON has it
+        value = tuple(value)
+    require(_fits(value, hint), name, _described(hint), value)
+    return value
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -101,7 +92,7 @@ def _described(hint: Any) -> str:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
-    """Lists the settings that differ between two `to_dict`s, as `name: ours, was theirs`."""
+    """Lists the settings that differ between two configs as dicts: `name: ours, was theirs`."""
     found = []
     for name in sorted({*ours, *theirs}):
         a, b = ours.get(name), theirs.get(name)

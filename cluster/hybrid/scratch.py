@@ -8,7 +8,7 @@ seconds that they took in the end.
 import itertools
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cluster.storage.records import read_record, require_same_settings
@@ -20,7 +20,7 @@ from cluster.training.worker import TrainTask, open_phase
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import from_stored, to_dict
+from stn_icnn.config_dict import from_stored
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.epoch_time import seconds_per_epoch
 from stn_icnn.training.loop import DivergedError
@@ -72,7 +72,7 @@ class ScratchTraining:
             optim = self.config.optim
             proportions = {phase: PHASES[phase].num_epochs(optim) for phase in MODEL_PHASES}
             noted = {
-                "config": to_dict(self.config),
+                "config": asdict(self.config),
                 "budget_s": budget_s,
                 "seconds_per_epoch": seconds,
                 "epochs": choose_epochs(seconds, proportions, budget_s),
@@ -122,7 +122,7 @@ def require_same_scratch_settings(storage: StorageLocation, config: TrainConfig)
     noted = read_record(storage, FILE).get(NAME) if storage.exists(FILE) else None
     if noted is None:
         return
-    ours, theirs = to_dict(config), to_dict(from_stored(noted["config"]))
+    ours, theirs = asdict(config), asdict(from_stored(noted["config"]))
     require_same_settings(
         f"the training from scratch of {storage.url}",
         {name: ours[name] for name in OWN_SETTINGS},
@@ -146,7 +146,7 @@ def open_scratch(
         TrackingUnavailableError: where the tracking server has gone away since the job's start.
     """
     require_batches(config, fine_tuning.data, fine_tuning.allocation, fine_tuning.chosen_images)
-    params = {**to_dict(config), "num_images": fine_tuning.chosen_images or "all"}
+    params = {**asdict(config), "num_images": fine_tuning.chosen_images or "all"}
     for phase in MODEL_PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(PHASES[phase].epochs)
     run = start_child_run(fine_tuning.run, NAME, params, tags)

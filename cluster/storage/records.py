@@ -6,9 +6,10 @@ refused.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from stn_icnn.config_dict import differences, from_stored, to_dict
+from stn_icnn.config_dict import differences, from_stored
 from stn_icnn.storage import StorageLocation
 
 
@@ -92,4 +93,4 @@ def require_same_settings(
 
 def _with_all_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a record whose `config` has all fields, whichever version wrote it."""
-    return {**content, "config": to_dict(from_stored(content["config"]))}
+    return {**content, "config": asdict(from_stored(content["config"]))}

@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from cluster.training.phase_training import config_json, log_model
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.launch import PhaseFailedError
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import to_dict
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import PHASES
 
@@ -76,7 +75,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     record = SweepRecord.open(plan.storage, _content(settings, plan), space)
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}
     run = environment.tracker.start_or_resume_run(
-        environment.run_name, tags=tags, params={**_params(settings, record), **to_dict(config)}
+        environment.run_name, tags=tags, params={**_params(settings, record), **asdict(config)}
     )
     with run.finishing():
         ready = Sweep(settings, num_combinations, plan, record, run)
@@ -123,10 +122,10 @@ def _with_values(space: SearchSpace, config: TrainConfig, *names: str) -> Iterat
 
 def _content(settings: SweepJobConfig, plan: TrialPlan) -> dict[str, Any]:
     """Returns the settings that must be the same when a sweep goes on; `num_trials` may grow."""
-    sweep = to_dict(settings.sweep)
+    sweep = asdict(settings.sweep)
     del sweep["start"], sweep["max_concurrent"]
     return {
-        "config": to_dict(plan.config),
+        "config": asdict(plan.config),
         "sweep": sweep,
         "start_sha256": plan.start and hashlib.sha256(plan.start).hexdigest(),
         "seeds": settings.seeds,
@@ -139,7 +138,7 @@ def _params(settings: SweepJobConfig, record: SweepRecord) -> dict[str, Any]:
     return {
         "num_trials": settings.num_trials,
         "seeds": settings.seeds,
-        "sweep": to_dict(settings.sweep),
+        "sweep": asdict(settings.sweep),
         "space": record.content["space"],
     }
 

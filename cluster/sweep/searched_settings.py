@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cluster.sweep.spaces import (
@@ -16,7 +17,7 @@ from cluster.sweep.spaces import (
     split_spaces,
 )
 from stn_icnn.config import TrainConfig, require
-from stn_icnn.config_dict import from_dict, to_dict
+from stn_icnn.config_dict import from_dict
 from stn_icnn.labels import LabelSet
 from stn_icnn.training.phases import PHASES, PhaseName
 
@@ -45,7 +46,7 @@ def replace_settings(config: TrainConfig, values: Mapping[str, Value]) -> TrainC
     Raises:
         ValueError: where the config refuses a value, in its words.
     """
-    changed = to_dict(config)
+    changed = asdict(config)
     for name, value in values.items():
         *path, last = name.split(".")
         group = changed
@@ -62,7 +63,7 @@ def find_setting(config: TrainConfig, name: str) -> Any:
     Raises:
         ValueError: where there is no such setting.
     """
-    value: Any = to_dict(config)
+    value: Any = asdict(config)
     for step in name.split("."):
         require(isinstance(value, Mapping) and step in value, "space", "of a setting", name)
         value = value[step]

@@ -1,6 +1,6 @@
 """The callback by which a sweep's driver records, tracks and prints the reports of trials."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ from cluster.sweep.spaces import format_value
 from cluster.sweep.sweep_record import State, SweepRecord, Trial
 from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.tracking.tracker import Run, Status
-from stn_icnn.config_dict import to_dict
 from stn_icnn.training.phases import PHASES
 
 STATUS: dict[State, Status] = {
@@ -108,7 +107,7 @@ class SweepCallback(tune.Callback):
         """
         if trial.name not in self._runs:
             try:
-                params = to_dict(self._plan.config_of(trial.values, trial.seed))
+                params = asdict(self._plan.config_of(trial.values, trial.seed))
             except ValueError:
                 params = dict(trial.values)
             self._runs[trial.name] = self._run.tracker.start_or_resume_run(

@@ -1,7 +1,7 @@
 """Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
@@ -9,7 +9,6 @@ from cluster.training.worker import Start, TrainTask, train_on_worker
 from cluster.workers.launch import PhaseFailedError, run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import to_dict
 from stn_icnn.context import CheckpointReport
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -120,7 +119,7 @@ def log_config(run: Run, config: TrainConfig) -> None:
 
 def config_json(config: TrainConfig) -> bytes:
     """Returns the settings as the JSON of a file that `--config` takes."""
-    return f"{json.dumps(to_dict(config), indent=1)}\n".encode()
+    return f"{json.dumps(asdict(config), indent=1)}\n".encode()
 
 
 def log_model(run: Run, model: bytes) -> None:

@@ -1,6 +1,6 @@
 """The record of a training in its storage, by which the same command goes on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,7 +8,6 @@ import ray.train
 
 from cluster.storage.records import create_or_load, write_record
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PhaseName
@@ -67,7 +66,7 @@ class RunRecord:
             ValueError: naming the settings in which the run of this name was started otherwise.
         """
         content = {
-            "config": to_dict(config),
+            "config": asdict(config),
             "data_fingerprint": data_fingerprint,
             "num_images": num_images,
             "parent_sha256": parent_sha256,

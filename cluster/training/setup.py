@@ -1,7 +1,7 @@
 """The set-up of a training: its data, the checks of its settings, its workers, record and run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cluster.config import TrainingJobConfig
@@ -12,7 +12,6 @@ from cluster.tracking.tracking_uri import unavailable
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig, require
-from stn_icnn.config_dict import to_dict
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.storage import StorageLocation
 
@@ -82,7 +81,7 @@ def open_training(
     run = environment.tracker.start_or_resume_run(
         environment.run_name,
         tags={**run_tags(fingerprint, preset), **(tags or {})},
-        params={**to_dict(config), "num_images": num_images or "all"},
+        params={**asdict(config), "num_images": num_images or "all"},
     )
     max_failures = settings.scaling.max_failures
     return Training(config, data, record, allocation, max_failures, run, num_images)
@@ -102,7 +101,7 @@ def child_training(parent: Training, name: str, config: TrainConfig) -> Training
     """
     storage, fingerprint = parent.record.storage.child(name), parent.data.manifest.fingerprint
     record = RunRecord.open(storage, config, fingerprint, parent.chosen_images)
-    run = start_child_run(parent.run, name, to_dict(config))
+    run = start_child_run(parent.run, name, asdict(config))
     return replace(parent, config=config, record=record, run=run)
 
 

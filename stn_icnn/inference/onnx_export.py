@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.config_dict import to_dict
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import interpolation, reduce_images
 from stn_icnn.inference.face_parser import FaceParser
@@ -184,7 +183,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "centre x, y, width, height in px of each of `parts`",
         "classes": json.dumps(label_set.class_names),
         "parts": json.dumps([part.name for part in label_set.parts]),
-        "config": json.dumps(to_dict(checkpoint.config)),
+        "config": json.dumps(asdict(checkpoint.config)),
         **{name: str(value) for name, value in asdict(checkpoint.data).items()},
     }
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import from_stored, to_dict
+from stn_icnn.config_dict import from_stored
 from stn_icnn.networks.model import STNiCNN, build_model
 
 FORMAT = "stn-icnn"
@@ -52,7 +52,7 @@ def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
             "format": FORMAT,
             "version": VERSION,
             "phase": checkpoint.phase,
-            "config": to_dict(checkpoint.config),
+            "config": asdict(checkpoint.config),
             "data": asdict(checkpoint.data),
             "metrics": dict(checkpoint.metrics),
             "weights": checkpoint.model.state_dict(),

@@ -1,7 +1,7 @@
 """The jobs' command line: presets, settings, config files, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from cluster.tracking.tracking_uri import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job, run_job
 from sharding.storage.location import open_location
 from stn_icnn.config import PRESETS, TrainConfig
-from stn_icnn.config_dict import to_dict
 
 
 def parse(*arguments: str) -> tuple[TrainingJobConfig, str]:
@@ -63,7 +62,7 @@ def test_a_config_file_goes_over_the_preset(tmp_path: Path):
 
 def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_path: Path):
     config, _ = parse("celebamask", "--optim.lr-fine", "0.5", "--seed", "3")
-    (tmp_path / "config.json").write_text(json.dumps(to_dict(config.training)))
+    (tmp_path / "config.json").write_text(json.dumps(asdict(config.training)))
     again, _ = parse("--config", str(tmp_path / "config.json"))
     assert again == config
     over, _ = parse("--config", str(tmp_path / "config.json"), "--seed", "4")

@@ -1,7 +1,7 @@
 """Settings: the paper's, what is refused, and the way to JSON and back."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -13,7 +13,7 @@ from stn_icnn.config import (
     TrainConfig,
     same_size,
 )
-from stn_icnn.config_dict import differences, from_dict, to_dict
+from stn_icnn.config_dict import differences, from_dict
 from stn_icnn.training.phases import MODEL_PHASES, PHASES
 
 # Table 1: Lr1, Lr2 of the pre-training; Lr1, Lr2, Lr3 of end-to-end; batch; patch of section 3.
@@ -51,7 +51,7 @@ def test_the_paper_s_presets_add_nothing_of_our_own(preset: str):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_config_survives_json(preset: str):
     config = PRESETS[preset]()
-    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(TrainConfig, json.loads(json.dumps(asdict(config)))) == config
 
 
 def test_fields_that_are_not_given_keep_their_defaults():
@@ -140,9 +140,9 @@ def test_sizes_per_part_follow_the_part_s_network():
 def test_differences_name_the_settings_and_both_values():
     ours = TrainConfig(optim=OptimConfig(lr_fine=0.5), seed=1)
     theirs = replace(ours, optim=OptimConfig(lr_fine=0.25), seed=2)
-    found = differences(to_dict(ours), to_dict(theirs))
+    found = differences(asdict(ours), asdict(theirs))
     assert found == ["optim.lr_fine: 0.5, was 0.25", "seed: 1, was 2"]
-    assert differences(to_dict(ours), to_dict(ours)) == []
+    assert differences(asdict(ours), asdict(ours)) == []
 
 
 def test_differences_show_a_setting_that_only_one_has():

@@ -1,20 +1,20 @@
 """Records in storage: the same settings go on, others are refused by name."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cluster.storage.records import create_or_load, require_same_settings
 from stn_icnn.config import FineConfig, TrainConfig
-from stn_icnn.config_dict import to_dict
 from stn_icnn.storage import Folder
 
 EYE = TrainConfig(fine=FineConfig(networks=("eye",)))
 
 
 def content(config: TrainConfig = EYE, **others: object) -> dict[str, object]:
-    return {"config": to_dict(config), "kind": "sweep", **others}
+    return {"config": asdict(config), "kind": "sweep", **others}
 
 
 def test_a_record_is_created_once_and_loaded_as_it_was_returned(tmp_path: Path) -> None:

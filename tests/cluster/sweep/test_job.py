@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from cluster.sweep.trial_training import TrialPlan, run_trial
 from jobs.options import parse_job, run_job
 from jobs.tune import job
 from stn_icnn.config import FineConfig, TrainConfig
-from stn_icnn.config_dict import to_dict
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.storage import Folder
 
@@ -310,7 +309,7 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
 ) -> None:
     """Twice, at whatever moment it is when a first and a third trial have reported."""
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(to_dict(settings.training)))
+    config.write_text(json.dumps(asdict(settings.training)))
     arguments = [
         *("--config", str(config), "--data", str(settings.data), "--run-name", "killed"),
         *(

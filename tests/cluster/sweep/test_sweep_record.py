@@ -1,6 +1,7 @@
 """A sweep's record goes on, also that of an earlier version, or is refused with the reason."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cluster.sweep.searched_settings import read_search_space
 from cluster.sweep.spaces import SearchSpace
 from cluster.sweep.sweep_record import SweepRecord, Trial
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import from_stored, to_dict
+from stn_icnn.config_dict import from_stored
 from stn_icnn.storage import Folder
 
 STORED_SWEEP = """{
@@ -126,7 +127,7 @@ def content() -> dict[str, Any]:
     """Settings that the stored sweep was started with, as a driver of now has them."""
     given = json.loads(STORED_SWEEP)
     del given["space"]
-    return given | {"config": json.loads(json.dumps(to_dict(config())))}
+    return given | {"config": json.loads(json.dumps(asdict(config())))}
 
 
 def space_of(*texts: str) -> SearchSpace:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from stn_icnn.config import (
     TrainConfig,
     same_size,
 )
-from stn_icnn.config_dict import from_dict, to_dict
+from stn_icnn.config_dict import from_dict
 from stn_icnn.context import LocalContext
 from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
@@ -258,6 +258,6 @@ def test_settings_that_mean_nothing_are_refused(values: dict, message: str) -> N
 
 
 def test_settings_come_back_from_json(tiny_config: TrainConfig) -> None:
-    values = to_dict(fine_only(tiny_config, "eye", "mouth"))
+    values = asdict(fine_only(tiny_config, "eye", "mouth"))
     values["fine"]["networks"] = ["eye", "mouth"]
     assert from_dict(TrainConfig, values) == fine_only(tiny_config, "eye", "mouth")
