@@ -8,7 +8,7 @@ from cluster.job_setup import open_job
 from cluster.paper.face_samples import SamplesConfig, load_face_samples
 from cluster.paper.measuring_experiment import run_experiment
 from stn_icnn.config import require
-from stn_icnn.studies.parity_report import report_parity
+from stn_icnn.studies.parity import report_parity
 
 NAME: Final = "parity"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
 from stn_icnn.labels import LabelSet
@@ -121,10 +122,9 @@ class FaceParser:
         Raises:
             ValueError: the tensor has another shape or type.
         """
-        if images.dim() != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
-            raise ValueError(
-                f"images must be [N, 3, H, W] uint8 RGB, got {list(images.shape)} {images.dtype}"
-            )
+        fits = images.dim() == 4 and images.shape[1] == 3 and images.dtype == torch.uint8
+        got = f"{list(images.shape)} {images.dtype}"
+        require(fits, "images", "[N, 3, H, W] uint8 RGB", got)
         num, _, height, width = images.shape
         images = images.to(self.device)
         fitted_width, fitted_height = fitted_size((width, height), self.data)
@@ -166,10 +166,9 @@ def load_photo(photo: PhotoLike) -> NDArray[np.uint8]:
         ValueError: Pillow cannot read it, or an array has another shape or type.
     """
     if isinstance(photo, np.ndarray):
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-            raise ValueError(
-                f"a photograph must be [H, W, 3] uint8 RGB, got {list(photo.shape)} {photo.dtype}"
-            )
+        fits = photo.ndim == 3 and photo.shape[2] == 3 and photo.dtype == np.uint8
+        got = f"{list(photo.shape)} {photo.dtype}"
+        require(fits, "a photograph", "[H, W, 3] uint8 RGB", got)
         return np.require(photo, requirements=["C", "W"])  # as torch wants it
     try:
         return np.array(decode_photo(photo, LENIENT))

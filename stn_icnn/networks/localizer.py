@@ -14,11 +14,6 @@ average face has its parts; not 0, so that a gradient reaches the convolutions f
 """
 
 
-def _pooled(px: int) -> int:
-    """Returns a map's side after one average pooling, kernel 3 and stride 2."""
-    return (px - 3) // 2 + 1
-
-
 class Localizer(nn.Module):
     """Eight 3 x 3 convolutions, average pooling after every two, and a linear head.
 
@@ -39,7 +34,7 @@ class Localizer(nn.Module):
         for channels in CHANNELS:
             blocks += [conv_bn_relu(in_channels, channels, 3), conv_bn_relu(channels, channels, 3)]
             blocks.append(nn.AvgPool2d(kernel_size=3, stride=2))
-            in_channels, px = channels, _pooled(px)
+            in_channels, px = channels, (px - 3) // 2 + 1  # the side after the pooling
         self.features = nn.Sequential(*blocks, nn.Flatten())
         self.num_parts = label_set.num_parts
         self.learn_scale = learn_scale

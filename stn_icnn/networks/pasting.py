@@ -1,6 +1,6 @@
 """Pasting labelled patches into label maps (paper equations 5 and 6)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,26 +34,18 @@ def label_maps(
         N label maps, `[H, W]` uint8, ids of the label set's classes.
     """
     probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
+    label_set = parsing.label_set
     windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
     maps = []
     for i, (size, scale) in enumerate(zip(sizes, scales or [1.0] * len(sizes), strict=True)):
         scaled = [[scale * value for value in window] for window in windows[i]]
-        patches = {name: of_batch[i] for name, of_batch in probs.items()}
-        pasted = list(_pasted(patches, scaled, size, parsing.label_set))
+        pasted = [
+            (*paste(patch, scaled[part], *size), label_set.part_classes[part])
+            for name, of_batch in probs.items()
+            for part, patch in zip(label_set.parts_of_network[name], of_batch[i], strict=True)
+        ]
         maps.append(_label_face(pasted, size))
     return maps
-
-
-def _pasted(
-    patches: dict[str, Tensor],
-    windows: Sequence[Sequence[float]],
-    size: tuple[int, int],
-    label_set: LabelSet,
-) -> Iterator[Pasted]:
-    """Yields the parts of a face as they lie on its label map, in the order of their classes."""
-    for name, probs in patches.items():
-        for part, patch in zip(label_set.parts_of_network[name], probs, strict=True):
-            yield *paste(patch, windows[part], *size), label_set.part_classes[part]
 
 
 def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
