@@ -84,9 +84,8 @@ def test_workers_with_gpus_are_joined_by_nccl(tmp_path: Path) -> None:
         name="nccl",
         storage=Folder(tmp_path),
         allocation=WorkerAllocation(
-            num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1
+            num_workers=1, cpus_per_worker=1, use_gpu=True, loader_processes=1, max_failures=0
         ),
-        max_failures=0,
         on_report=lambda report: None,
     )
     assert result.return_value == ("cuda", "nccl")

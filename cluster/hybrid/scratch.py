@@ -97,7 +97,6 @@ class ScratchTraining:
             name=f"timing-{uuid.uuid4().hex[:8]}",
             storage=self.fine_tuning.record.storage,
             allocation=self.fine_tuning.allocation,
-            max_failures=self.fine_tuning.max_failures,
         )
         if isinstance(result.return_value, str):
             raise PhaseFailedError(

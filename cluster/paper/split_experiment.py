@@ -58,14 +58,13 @@ def run_split_experiment(
     """
     environment = open_job(config.locations, config.run_name, name)
     data = ShardedData.open(config.data)
-    shards = data.shards(config.split)
+    data.shards(config.split)  # refuses an empty split before the model is fetched
     model = StudiedModel.fetch_trained(
         config.model, environment.tracker.uri, "the experiment", needed
     )
 
     def measure_split(folder: Path) -> ExperimentResult:
-        canvas = unlimited_canvas(model.checkpoint.config)
-        faces = read_faces(shards, data.manifest.label_set, canvas)
+        faces = read_faces(data, config.split, unlimited_canvas(model.checkpoint.config))
         faces.samples = faces.samples[: config.num_faces]
         subject = f"{len(faces)} faces of the {config.split} split of {data.name}"
         return measure(model, faces, subject, folder)

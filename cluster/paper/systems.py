@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.scoring.job import score_on_workers
-from cluster.scoring.worker import COARSE, MEAN_MAP
+from cluster.scoring.worker import COARSE, MEAN_MAP, ScoringTask
 from cluster.training.phase_training import train_phase
 from cluster.training.setup import Training
 from stn_icnn.scoring.f1 import f1_rows
@@ -56,15 +56,13 @@ def phases_of(systems: Sequence[System]) -> list[PhaseName]:
 
 
 def _score(training: Training, systems: Sequence[System]) -> Mapping[str, Tensor]:
-    return score_on_workers(
+    task = ScoringTask(
         {system: training.record.model(SYSTEMS[system]) for system in systems},
         training.data,
         "test",
-        storage=training.record.storage,
-        allocation=training.allocation,
-        max_failures=training.max_failures,
         coarse=training.record.model("coarse"),
-    ).counts
+    )
+    return score_on_workers(task, training.record.storage, training.allocation).counts
 
 
 def _to_npz(counts: Mapping[str, Tensor]) -> bytes:

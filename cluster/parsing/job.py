@@ -208,7 +208,7 @@ def _parse(
             num_cpus=allocation.cpus_per_worker,
             num_gpus=1 if allocation.use_gpu else None,
             # For ever by default: a photograph that ends its worker would end the next as well.
-            max_task_retries=scaling.max_failures,
+            max_task_retries=allocation.max_failures,
         )
     try:
         for row in rows.iter_rows():

@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ from torch import Tensor
 
 from cluster.config import ScoringJobConfig
 from cluster.job_setup import allocate_job_workers, open_job
-from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_on_worker
+from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
-from stn_icnn.config import Precision
 from stn_icnn.reporting.f1_report import write_f1_report
 from stn_icnn.reporting.tables import text_table
 from stn_icnn.scoring.f1 import F1Rows
@@ -53,95 +52,50 @@ class Scores:
 
 
 def score_on_workers(
-    models: Mapping[str, bytes],
-    data: ShardedData,
-    split: str,
-    *,
-    storage: StorageLocation,
-    allocation: WorkerAllocation,
-    max_failures: int,
-    precision: Precision | None = None,
-    coarse: bytes | None = None,
-    examples_per_kind: int = 0,
+    task: ScoringTask, storage: StorageLocation, allocation: WorkerAllocation
 ) -> ScoredSplit:
     """Scores models, a coarse network alone and the mean label map on a split.
 
     Args:
-        models: contents of the model files, by the names of the systems.
-        data: the data set.
-        split: the split that is scored.
+        task: the models and the split.
         storage: the storage of the Ray run.
         allocation: the workers.
-        max_failures: number of restarts after a worker's death.
-        precision: arithmetic to label in; None: each model's own setting.
-        coarse: content of the model file whose coarse network is scored; None: the first model's.
-        examples_per_kind: number of the first model's best, median and worst faces to return.
 
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
     """
-    shards, train_shards = data.shards(split), data.shards_or_none("train")
-    label_set = data.manifest.label_set
-    task = ScoringTask(
-        models, shards, train_shards, label_set, precision, coarse, examples_per_kind
-    )
     result = run_on_workers(
         score_on_worker,
         task,
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
         allocation=allocation,
-        max_failures=max_failures,
     )
     scored: ScoredSplit = result.return_value
     return scored
 
 
 def score_model(
-    model: bytes,
-    data: ShardedData,
-    split: str,
-    *,
-    run: Run,
-    storage: StorageLocation,
-    allocation: WorkerAllocation,
-    max_failures: int,
-    precision: Precision | None = None,
-    system: str = MODEL,
-    others: Mapping[str, bytes] | None = None,
+    task: ScoringTask, run: Run, storage: StorageLocation, allocation: WorkerAllocation
 ) -> Scores:
     """Scores a model, its coarse network and the training faces' mean label map on a split.
 
     Prints the table, and logs the report and the model's F1 to MLflow.
 
     Args:
-        model: content of the model file.
-        data: the data set.
-        split: the split that is scored.
+        task: the model, those that it is compared with, and the split.
         run: the run that the report and the metrics are logged to.
         storage: the storage of the Ray run.
         allocation: the workers.
-        max_failures: number of restarts after a worker's death.
-        precision: arithmetic to score in; None: the model's own setting.
-        system: the model's name in the report.
-        others: contents of the model files that it is compared with, by the names of the systems.
 
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
     """
-    scored = score_on_workers(
-        {system: model, **(others or {})},
-        data,
-        split,
-        storage=storage,
-        allocation=allocation,
-        max_failures=max_failures,
-        precision=precision,
-        examples_per_kind=EXAMPLES_PER_KIND,
-    )
-    scores = Scores(_report(scored, data, split, run), scored.counts)
-    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    print(text_table(scores.systems, data.manifest.label_set), flush=True)
+    task = replace(task, examples_per_kind=EXAMPLES_PER_KIND)
+    scored = score_on_workers(task, storage, allocation)
+    scores = Scores(_report(scored, task.data, task.split, run), scored.counts)
+    run.log_metrics({f"{task.split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
+    print(text_table(scores.systems, task.data.manifest.label_set), flush=True)
     return scores
 
 
@@ -185,17 +139,9 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         tags["precision"] = job.precision
     run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags)
     with run.finishing():
-        scores = score_model(
-            model.content,
-            data,
-            job.split,
-            run=run,
-            storage=environment.storage,
-            allocation=allocation,
-            max_failures=job.scaling.max_failures,
-            precision=job.precision,
-            system=system_of(model.checkpoint.phase),
-        )
+        system = system_of(model.checkpoint.phase)
+        task = ScoringTask({system: model.content}, data, job.split, job.precision)
+        scores = score_model(task, run, environment.storage, allocation)
     return environment.tracker.last_line(
         {
             "run_id": run.run_id,

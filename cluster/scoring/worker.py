@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cluster.storage.shard_cache import DatasetShard
+from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import Precision
@@ -40,12 +40,10 @@ class ScoringTask:
     models: Mapping[str, bytes]
     """Contents of the model files by the names of the systems. Contents, since a worker may not see
     the driver's disk. The first one is the model that the report is about."""
-    shards: tuple[DatasetShard, ...]
-    """The shards of the split that is scored."""
-    train_shards: tuple[DatasetShard, ...]
-    """The shards that the mean label map is computed from; without any, it is not scored."""
-    label_set: LabelSet
-    """The classes and parts of the faces, as the shards' manifest names them."""
+    data: ShardedData
+    """The data set; where its split `train` is empty, no mean label map is scored."""
+    split: str
+    """The split that is scored."""
     precision: Precision | None = None
     """Arithmetic to score in; None: each model's own setting."""
     coarse: bytes | None = None
@@ -88,11 +86,11 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     coarse = first if task.coarse is None else load_checkpoint(task.coarse)
     labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
     config = unlimited_canvas(first.config)
-    if task.train_shards:
-        train_faces = read_faces(task.train_shards, task.label_set, config, quiet=quiet)
+    if task.data.shards_or_none("train"):
+        train_faces = read_faces(task.data, "train", config, quiet=quiet)
         mean_map = mean_map_of(train_faces, first.model.label_set, context)
         labellers[MEAN_MAP] = partial(_same_labels, mean_map)
-    faces = read_faces(task.shards, task.label_set, config, quiet=quiet)
+    faces = read_faces(task.data, task.split, config, quiet=quiet)
     counts = count_confusions(labellers, faces, context)
     examples = label_examples(labellers[main], faces, counts[main], context, task.examples_per_kind)
     return ScoredSplit(tuple(face.key for face in faces.samples), counts, examples)

@@ -3,41 +3,42 @@
 from collections import Counter
 from dataclasses import replace
 
-from cluster.storage.shard_cache import DatasetShard, fetch_shards, require_samples
+from cluster.storage.datasets import ShardedData
+from cluster.storage.shard_cache import fetch_shards, require_samples
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import LabelSet
 
 UNLIMITED_PX = 2**16
 
 
 def read_faces(
-    shards: tuple[DatasetShard, ...],
-    label_set: LabelSet,
+    data: ShardedData,
+    split: str,
     config: TrainConfig,
     *,
     augmented: bool = False,
     with_labels: bool = True,
     quiet: bool = False,
 ) -> ShardedFaces:
-    """Fetches shards to this node and opens their faces as training or scoring reads them.
+    """Fetches a split to this node and opens its faces as training or scoring reads them.
 
     Args:
-        shards: the shards of one split.
-        label_set: the classes and parts of the faces, as the shards' manifest names them.
+        data: the data set.
+        split: which split of it.
         config: gives the seed, the limit of the canvas and, where asked for, the augmentation.
         augmented: whether faces are augmented as `config` says.
         with_labels: whether their label maps are read too.
         quiet: whether no progress is printed.
 
     Raises:
-        ValueError: a shard is not as its manifest says; the message names it.
+        ValueError: the split is empty; or naming the shard that is not as its manifest says.
         OSError: shards cannot be fetched to this node.
     """
+    shards = data.shards(split)
     paths = fetch_shards(shards, quiet=quiet)
     faces = ShardedFaces(
         paths,
-        label_set,
+        data.manifest.label_set,
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,

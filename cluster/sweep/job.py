@@ -70,7 +70,6 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         start=start,
         storage=environment.run_storage,
         allocation=allocation,
-        max_failures=scaling.max_failures,
     )
     record = SweepRecord.open(plan.storage, _content(settings, plan), space)
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}

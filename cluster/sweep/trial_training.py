@@ -42,8 +42,7 @@ class TrialPlan:
     storage: StorageLocation
     """The location of the sweep in the storage."""
     allocation: WorkerAllocation
-    """The workers of one trial."""
-    max_failures: int
+    """The workers of one trial; `max_failures` is how often Tune tries it again."""
 
     def config_of(self, values: dict[str, Any], seed: int) -> TrainConfig:
         """Returns the settings of a trial, which is validated after every epoch."""
@@ -195,8 +194,8 @@ def _train(plan: TrialPlan, trial: str, task: TrainTask, on_epoch: OnEpoch) -> s
         task,
         name=task.phase,
         storage=plan.storage.child(trial),
-        allocation=plan.allocation,
-        max_failures=0,  # Tune tries the trial again, from the same checkpoint
+        # Tune tries the trial again, from the same checkpoint.
+        allocation=replace(plan.allocation, max_failures=0),
         on_report=handle,
     )
     if result.return_value is None:

@@ -74,7 +74,7 @@ def run_trials(sweep: Sweep) -> None:
             name=TUNE_FOLDER,
             storage_path=record.storage.url,
             callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+            failure_config=tune.FailureConfig(max_failures=plan.allocation.max_failures),
             verbose=0,
         ),
     )

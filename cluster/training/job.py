@@ -6,7 +6,7 @@ from typing import Any
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score_model
-from cluster.scoring.worker import MODEL
+from cluster.scoring.worker import MODEL, ScoringTask
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
 from cluster.training.phase_training import MODEL_ARTIFACT, log_config, log_model, train_phase
@@ -55,17 +55,9 @@ def score_phase(
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
-    return score_model(
-        training.record.model(phase),
-        training.data,
-        "test",
-        run=training.run,
-        storage=training.record.storage,
-        allocation=training.allocation,
-        max_failures=training.max_failures,
-        system=system,
-        others=others,
-    )
+    models = {system: training.record.model(phase), **(others or {})}
+    task = ScoringTask(models, training.data, "test")
+    return score_model(task, training.run, training.record.storage, training.allocation)
 
 
 def register_result(

@@ -52,7 +52,6 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
             name=phase,
             storage=record.storage,
             allocation=training.allocation,
-            max_failures=training.max_failures,
             on_report=_ReportLogger(phase, training, child),
         )
         if result.return_value is not None:

@@ -28,7 +28,6 @@ class Training:
     data: ShardedData
     record: RunRecord
     allocation: WorkerAllocation
-    max_failures: int
     run: Run
     """The run whose children are the runs of its phases."""
     chosen_images: int | None = None
@@ -83,8 +82,7 @@ def open_training(
         tags={**run_tags(fingerprint, preset), **(tags or {})},
         params={**asdict(config), "num_images": num_images or "all"},
     )
-    max_failures = settings.scaling.max_failures
-    return Training(config, data, record, allocation, max_failures, run, num_images)
+    return Training(config, data, record, allocation, run, num_images)
 
 
 def child_training(parent: Training, name: str, config: TrainConfig) -> Training:

@@ -77,19 +77,19 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
     model = initialize_model(checkpoint, config, start.networks if start else None)
     read = partial(
         read_faces,
-        label_set=task.data.manifest.label_set,
+        task.data,
         config=config,
         with_labels=phase.needs_labels,
         quiet=context.rank > 0,
     )
-    train_faces = read(task.data.shards("train"), augmented=True)
+    train_faces = read("train", augmented=True)
     if task.num_images is not None:
         train_faces.select(task.num_images, config.seed)
     run = PhaseRun(
         phase=phase,
         config=config,
         train_faces=train_faces,
-        val_faces=read(task.data.shards("val")),
+        val_faces=read("val"),
         data=task.data.facts,
         context=context,
         log=log,

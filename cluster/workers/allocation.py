@@ -20,6 +20,8 @@ class WorkerAllocation:
     """Whether each worker has a GPU."""
     loader_processes: int
     """Processes that decode images for each worker."""
+    max_failures: int
+    """How often a run on them is restarted after a worker's death or exception."""
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
@@ -95,7 +97,7 @@ def resolve_allocation(
         processes = scaling.loader_processes
     else:
         processes = max(1, cpus - 1) if use_gpu else 0
-    return WorkerAllocation(workers, cpus, use_gpu, processes)
+    return WorkerAllocation(workers, cpus, use_gpu, processes, scaling.max_failures)
 
 
 def num_concurrent(allocation: WorkerAllocation) -> int:

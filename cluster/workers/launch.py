@@ -105,7 +105,6 @@ def run_on_workers(
     name: str,
     storage: StorageLocation,
     allocation: WorkerAllocation,
-    max_failures: int,
     on_report: OnReport = lambda report: None,
 ) -> ray.train.Result:
     """Runs a worker function as one Ray Train run, and prints the failures of workers.
@@ -115,8 +114,7 @@ def run_on_workers(
         task: its argument, which is pickled.
         name: the run's name; with the same name and storage it goes on from its last checkpoint.
         storage: the location that its checkpoints are stored in.
-        allocation: the workers.
-        max_failures: how often it is restarted after a worker's death or exception.
+        allocation: the workers, and how often the run is restarted after a failure of theirs.
         on_report: called in a thread with each report of the first rank and each failure.
 
     Raises:
@@ -137,7 +135,8 @@ def run_on_workers(
                 storage_path=storage.url,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(
-                    max_failures=max_failures, controller_failure_limit=START_ATTEMPTS
+                    max_failures=allocation.max_failures,
+                    controller_failure_limit=START_ATTEMPTS,
                 ),
                 callbacks=[sender],
             ),

@@ -19,7 +19,9 @@ from stn_icnn.networks.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+TWO_WORKERS = WorkerAllocation(
+    num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0, max_failures=0
+)
 
 
 def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
@@ -50,7 +52,6 @@ def test_a_phase_is_trained_from_a_bucket_into_a_bucket(
         name="coarse",
         storage=record.storage,
         allocation=TWO_WORKERS,
-        max_failures=0,
         on_report=reports.append,
     )
     assert result.return_value is None

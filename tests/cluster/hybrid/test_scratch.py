@@ -24,7 +24,9 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.storage import Folder
 
-SHARE = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+SHARE = WorkerAllocation(
+    num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0, max_failures=0
+)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def fine_tuning(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Train
     """A training on five of eight images."""
     record = RunRecord.open(Folder(tmp_path / "run"), tiny_config, "abc", 5)
     data = ShardedData.open(str(shards))
-    return Training(tiny_config, data, record, SHARE, 0, run=None, chosen_images=5)  # type: ignore[arg-type]
+    return Training(tiny_config, data, record, SHARE, run=None, chosen_images=5)  # type: ignore[arg-type]
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> list[Any]:

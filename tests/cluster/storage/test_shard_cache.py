@@ -18,7 +18,6 @@ from cluster.storage.shard_cache import DatasetShard, fetch_shards
 from cluster.storage.sharded_faces import read_faces
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
 
 Answered = Callable[[], list[tuple[str, str]]]
 
@@ -196,8 +195,11 @@ def test_shards_must_hold_their_manifest_s_samples(
 ):
     in_bucket = where == "bucket"
     data = request.getfixturevalue("data") if in_bucket else ShardedData.open(str(shards))
-    first, *others = data.shards("train")
-    assert len(read_faces((first, *others), PAPER9, tiny_config)) == 8
-    expected = f"shard {first.url} must hold 4 samples, as its manifest says, got 3: "
+    first, *others = data.manifest.splits["train"]
+    assert len(read_faces(data, "train", tiny_config)) == 8
+    splits = {"train": (replace(first, samples=4), *others)}
+    wrong = replace(data, manifest=replace(data.manifest, splits=splits))
+    shard = data.location.url_of(first.path)
+    expected = f"shard {shard} must hold 4 samples, as its manifest says, got 3: "
     with pytest.raises(ValueError, match=expected):
-        read_faces((replace(first, samples=4), *others), PAPER9, tiny_config)
+        read_faces(wrong, "train", tiny_config)

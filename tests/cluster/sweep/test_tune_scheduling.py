@@ -116,7 +116,7 @@ class NotTracked:
 def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
     trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
     record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
@@ -158,7 +158,7 @@ def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: P
     record = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE)
     for number, state in enumerate(("finished", "failed", "running")):
         record.add(replace(done(number, 0.5), state=state))
-    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
     assert "1 trials are done" in _describe(Sweep(SweepJobConfig(), 3, plan, record, None), 1)
 
 
@@ -236,7 +236,7 @@ def test_repeats_and_the_phases_before_the_last_are_not_judged() -> None:
 def test_a_trials_reports_are_recorded_tracked_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None, max_failures=0)
+    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
     trial = Trial("trial-0000", 0, 0, 0, {})
     record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)

@@ -38,7 +38,9 @@ from stn_icnn.training.phases import PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
-TWO_WORKERS = WorkerAllocation(num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0)
+TWO_WORKERS = WorkerAllocation(
+    num_workers=2, cpus_per_worker=1, use_gpu=False, loader_processes=0, max_failures=0
+)
 
 
 def end_to_end_task(shards: Path, config: TrainConfig) -> TrainTask:
@@ -143,8 +145,7 @@ def killed(
         (end_to_end_task(shards, in_pieces), storage / "died"),
         name="killed",
         storage=Folder(storage),
-        allocation=TWO_WORKERS,
-        max_failures=1,
+        allocation=replace(TWO_WORKERS, max_failures=1),
         on_report=reports.append,
     )
     assert (storage / "died").exists()
@@ -180,7 +181,6 @@ def test_phase_stopped_in_an_epoch_goes_on_with_other_workers_at_the_next_batch(
         run_on_workers,
         name="stops",
         storage=Folder(tmp_path),
-        max_failures=0,
         on_report=reports.append,
     )
     with pytest.raises(PhaseFailedError, match="stopped"):
@@ -222,13 +222,9 @@ def in_turn(
     every_shard = tuple(shard for split in SPLITS for shard in data.shards(split))
     file = io.BytesIO()
     save_checkpoint(file, Checkpoint(sure_model, tiny_config, data.facts, "end_to_end"))
-    scoring = ScoringTask(
-        {MODEL: file.getvalue()},
-        every_shard,
-        data.shards("val"),
-        examples_per_kind=3,
-        label_set=PAPER9,
-    )
+    splits = {"train": data.shards("val"), "test": every_shard}
+    joined = replace(data, manifest=replace(data.manifest, splits=splits))
+    scoring = ScoringTask({MODEL: file.getvalue()}, joined, "test", examples_per_kind=3)
     diverging = end_to_end_task(shards, replace(tiny_config, optim=optim))
     reports: list[WorkerReport] = []
     result = run_on_workers(
@@ -236,8 +232,7 @@ def in_turn(
         (diverging, scoring),
         name="in-turn",
         storage=Folder(tmp_path_factory.mktemp("in-turn")),
-        allocation=TWO_WORKERS,
-        max_failures=3,
+        allocation=replace(TWO_WORKERS, max_failures=3),
         on_report=reports.append,
     )
     diverged, scored = result.return_value

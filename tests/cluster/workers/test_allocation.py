@@ -14,20 +14,20 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}]
 @pytest.mark.parametrize(
     ("nodes", "scaling", "allocation"),
     [
-        (LAPTOP, ScalingConfig(), WorkerAllocation(4, 2, False, 0)),
-        (LAPTOP, ScalingConfig(cpus_per_worker=4), WorkerAllocation(2, 4, False, 0)),
-        (LAPTOP, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0)),
-        (LAPTOP, ScalingConfig(num_workers=3), WorkerAllocation(3, 2, False, 0)),
+        (LAPTOP, ScalingConfig(), WorkerAllocation(4, 2, False, 0, 2)),
+        (LAPTOP, ScalingConfig(cpus_per_worker=4), WorkerAllocation(2, 4, False, 0, 2)),
+        (LAPTOP, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0, 2)),
+        (LAPTOP, ScalingConfig(num_workers=3), WorkerAllocation(3, 2, False, 0, 2)),
         # A worker lies on one node: the cluster's twelve CPUs are of no use to it.
-        (TWO_NODES, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0)),
-        (TWO_NODES, ScalingConfig(num_workers=2), WorkerAllocation(2, 4, False, 0)),
-        (TWO_NODES, ScalingConfig(num_workers=4), WorkerAllocation(4, 2, False, 0)),
-        (GPU_NODES, ScalingConfig(), WorkerAllocation(3, 4, True, 3)),
-        (GPU_NODES, ScalingConfig(use_gpu=False), WorkerAllocation(4, 4, False, 0)),
+        (TWO_NODES, ScalingConfig(num_workers=1), WorkerAllocation(1, 8, False, 0, 2)),
+        (TWO_NODES, ScalingConfig(num_workers=2), WorkerAllocation(2, 4, False, 0, 2)),
+        (TWO_NODES, ScalingConfig(num_workers=4), WorkerAllocation(4, 2, False, 0, 2)),
+        (GPU_NODES, ScalingConfig(), WorkerAllocation(3, 4, True, 3, 2)),
+        (GPU_NODES, ScalingConfig(use_gpu=False), WorkerAllocation(4, 4, False, 0, 2)),
         (
             GPU_NODES,
-            ScalingConfig(loader_processes=0, cpus_per_worker=2),
-            WorkerAllocation(3, 2, True, 0),
+            ScalingConfig(loader_processes=0, cpus_per_worker=2, max_failures=5),
+            WorkerAllocation(3, 2, True, 0, 5),
         ),
     ],
 )
