@@ -1,5 +1,6 @@
 """The settings of the jobs: dataclasses whose fields are the options of a command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
@@ -11,6 +12,20 @@ from stn_icnn.inference.output_files import ALL_KINDS
 UNPREFIXED: Final = tyro.conf.arg(name="")
 """Marks settings whose options do not bear the name of the field that holds them: `--storage`, not
 `--locations.storage`. In a `--config` file they lie at the top as well."""
+
+
+def require_in_order(name: str, given: Sequence[str], allowed: Sequence[str]) -> None:
+    """Refuses a list other than one or more of some words, in their order, each once.
+
+    Raises:
+        ValueError: naming the setting, the words and what was given.
+    """
+    require(
+        len(given) > 0 and tuple(given) == tuple(word for word in allowed if word in given),
+        name,
+        f"one or more of {', '.join(allowed)}, in this order, each once",
+        " ".join(given) or "none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

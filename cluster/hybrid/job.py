@@ -70,7 +70,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
             (own,) = curves_of(training, [PHASE])
             others[SCRATCH] = scratch.train(own.seconds)
         result = _conclude(training, others, parent)
-    return environment.tracker.last_line(result)
+    return training.run.last_line(result)
 
 
 def _conclude(training: Training, others: Mapping[str, Training], parent: Parent) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
         parent: the model that was fine-tuned.
 
     Returns:
-        The job's last line.
+        The result, for the job's last line.
     """
     scores = _score(training, others, parent)
     report = HybridReport(
@@ -121,6 +121,5 @@ def _publish(training: Training, report: HybridReport) -> None:
     """Writes the report to MLflow and storage, and logs the seconds of training to MLflow."""
     with publishing(training.run, training.record.storage) as folder:
         write_hybrid_report(folder, report)
-    training.run.log_metrics(
-        {f"seconds/{system}": value for system, value in report.seconds.items()}, step=0
-    )
+    seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
+    training.run.log_metrics(seconds, step=0)

@@ -78,15 +78,10 @@ class ScratchTraining:
                 "epochs": choose_epochs(seconds, proportions, budget_s),
             }
             self.fine_tuning.record.write_entry(NAME, noted)
-        print(
-            f"from scratch for {noted['budget_s']:.0f} s: "
-            + ", ".join(
-                f"{phase} {number} x {noted['seconds_per_epoch'][phase]:.3g} s"
-                for phase, number in noted["epochs"].items()
-            ),
-            flush=True,
-        )
         epochs: Epochs = noted["epochs"]
+        seconds = noted["seconds_per_epoch"]
+        each = ", ".join(f"{phase} {num} x {seconds[phase]:.3g} s" for phase, num in epochs.items())
+        print(f"from scratch for {noted['budget_s']:.0f} s: {each}", flush=True)
         return epochs
 
     def _seconds_per_epoch(self) -> dict[PhaseName, float]:

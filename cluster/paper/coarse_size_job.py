@@ -54,19 +54,14 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
     """
     counts: dict[int, Mapping[str, Tensor]] = {}
     with training_experiment("coarse-size", settings, preset) as experiment:
-        model = experiment.config.model
-        trainings = {
-            px: child_training(
-                experiment,
-                f"coarse-{px}",
-                replace(experiment.config, model=replace(model, coarse_px=px)),
-            )
-            for px in settings.sizes
-        }
+        config, trainings = experiment.config, {}
+        for px in settings.sizes:
+            sized = replace(config, model=replace(config.model, coarse_px=px))
+            trainings[px] = child_training(experiment, f"coarse-{px}", sized)
         for px, training in trainings.items():
             print(f"coarse input of {px} px", flush=True)
             counts[px] = train_and_score(training, SYSTEMS)
         title = f"{experiment.run.name}: size of the coarse input, {experiment.data.name}"
         with publishing(experiment.run, experiment.record.storage) as folder:
-            result = write_coarse_size(folder, title, SYSTEMS, counts, model.label_set)
+            result = write_coarse_size(folder, title, SYSTEMS, counts, config.model.label_set)
     return last_line(experiment, result)

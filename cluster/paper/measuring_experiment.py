@@ -90,8 +90,7 @@ def run_experiment(
         write_record(storage, RECORD, record)  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
     print("\n".join(record["table"]), flush=True)
-    line = {"run_id": run.run_id, "run_name": environment.run_name, "experiment": name}
-    return environment.tracker.last_line({**line, **record["result"]})
+    return run.last_line({"experiment": name, **record["result"]})
 
 
 def _settings(

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from cluster.config import TrainingJobConfig
+from cluster.config import TrainingJobConfig, require_in_order
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
@@ -34,13 +34,7 @@ class TableConfig(TrainingJobConfig):
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
-        in_order = tuple(system for system in ALL if system in self.systems)
-        require(
-            len(in_order) > 0 and in_order == self.systems,
-            "systems",
-            f"one or more of {', '.join(ALL)}, in this order, each once",
-            " ".join(self.systems) or "none",
-        )
+        require_in_order("systems", self.systems, ALL)
 
 
 def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:

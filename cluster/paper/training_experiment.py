@@ -33,10 +33,8 @@ def training_experiment(name: str, settings: TrainingJobConfig, preset: str) -> 
 
 def last_line(experiment: Training, result: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the job's last line: the run, its storage, its data, and the result."""
-    return experiment.run.tracker.last_line(
+    return experiment.run.last_line(
         {
-            "run_id": experiment.run.run_id,
-            "run_name": experiment.run.name,
             "storage": experiment.record.storage.url,
             "data_fingerprint": experiment.data.manifest.fingerprint,
             **result,

@@ -196,15 +196,14 @@ def _parse(
     print(f"working on {allocation}", flush=True)
     _silence_ray_data()
     tasks = _tasks(photos, allocation.num_workers)
+    size = min(allocation.num_workers, len(tasks))
     with warnings.catch_warnings():
         # Ray warns of `max_task_retries`, for which it has no other name yet (2.60).
         warnings.simplefilter("ignore", RayDeprecationWarning)
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             ParseTask,
             fn_constructor_args=(ray.put(model), source, out, kinds, allocation),
-            compute=ray.data.ActorPoolStrategy(
-                size=min(allocation.num_workers, len(tasks)), max_tasks_in_flight_per_actor=2
-            ),
+            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             num_cpus=allocation.cpus_per_worker,
             num_gpus=1 if allocation.use_gpu else None,
             # For ever by default: a photograph that ends its worker would end the next as well.

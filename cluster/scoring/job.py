@@ -92,15 +92,8 @@ def score_model(
         PhaseFailedError: where workers failed more often than allowed.
     """
     task = replace(task, examples_per_kind=EXAMPLES_PER_KIND)
+    data, split = task.data, task.split
     scored = score_on_workers(task, storage, allocation)
-    scores = Scores(_report(scored, task.data, task.split, run), scored.counts)
-    run.log_metrics({f"{task.split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    print(text_table(scores.systems, task.data.manifest.label_set), flush=True)
-    return scores
-
-
-def _report(scored: ScoredSplit, data: ShardedData, split: str, run: Run) -> dict[str, F1Rows]:
-    """Writes the report of a split, logs it to MLflow, and returns F1 by system and row."""
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         report = write_f1_report(
             Path(folder),
@@ -113,8 +106,10 @@ def _report(scored: ScoredSplit, data: ShardedData, split: str, run: Run) -> dic
             label_set=data.manifest.label_set,
         )
         run.log_artifacts(folder, REPORT)
-    systems: dict[str, F1Rows] = report["systems"]
-    return systems
+    scores = Scores(report["systems"], scored.counts)
+    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
+    print(text_table(scores.systems, data.manifest.label_set), flush=True)
+    return scores
 
 
 def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
@@ -142,10 +137,8 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         system = system_of(model.checkpoint.phase)
         task = ScoringTask({system: model.content}, data, job.split, job.precision)
         scores = score_model(task, run, environment.storage, allocation)
-    return environment.tracker.last_line(
+    return run.last_line(
         {
-            "run_id": run.run_id,
-            "run_name": environment.run_name,
             "model": job.model,
             "data_fingerprint": data.manifest.fingerprint,
             job.split: scores.model,

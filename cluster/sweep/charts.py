@@ -1,9 +1,11 @@
 """Charts of a sweep: the curve of each trial, and the metric against each searched setting."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from cluster.sweep.spaces import Distribution, all_values, is_number
@@ -20,7 +22,7 @@ MIN_TRIALS_PER_GROUP = 3
 def curves_chart(title: str, metric: SelectionMetric, trials: Sequence[Trial]) -> Figure:
     """Draws the metric by epoch, a line for each trial; that of a stopped one ends in a cross."""
     figure, (axes,) = open_figure(title)
-    axes.set_ylabel(metric.name)
+    axes.set(xlabel="epoch", ylabel=metric.name)
     scores = {t.name: t.score for t in trials if t.state == "finished" and t.score is not None}
     best = max(scores, key=scores.__getitem__, default=None)
     for trial in sorted(trials, key=lambda t: (t.name == best, t.state == "finished")):
@@ -33,7 +35,6 @@ def curves_chart(title: str, metric: SelectionMetric, trials: Sequence[Trial]) -
         colour = Colour.COMPARED if trial.name == best else ordinary
         axes.plot(epochs, values, color=colour, linewidth=2 if trial.name == best else 1)
         axes.plot(epochs[-1], values[-1], "o" if finished else "x", color=colour, markersize=4)
-    axes.set_xlabel("epoch")
     axes.locator_params(axis="x", integer=True)
     meanings = {"best": Colour.COMPARED, "finished": Colour.MODEL, "stopped": Colour.MUTED}
     for label, colour in meanings.items():
@@ -60,13 +61,14 @@ def setting_chart(
         trials: all trials of the sweep.
     """
     figure, (axes,) = open_figure(f"{metric.name} against {name}")
-    axes.set_ylabel(metric.name)
-    axes.set_xlabel(name)
+    axes.set(xlabel=name, ylabel=metric.name)
     values = all_values(space)
     is_ordered = all(is_number(value) for value in values[:1])
     position = None if is_ordered else {value: float(i) for i, value in enumerate(values)}
 
-    def points(chosen: Sequence[Trial], epochs: int) -> tuple[list[float], list[float]]:
+    def points(
+        chosen: Sequence[Trial], epochs: float = math.inf
+    ) -> tuple[list[float], list[float]]:
         xs = [t.values[name] for t in chosen]
         best = [max(score for epoch, score in t.curve.items() if epoch <= epochs) for t in chosen]
         return [position[x] if position else float(x) for x in xs], [*map(metric.score, best)]
@@ -74,22 +76,14 @@ def setting_chart(
     compared = [t for t in trials if t.curve and t.state in ("finished", "pruned")]
     finished = [t for t in compared if t.state == "finished"]
     pruned = [t for t in compared if t.state == "pruned"]
-    to_the_end = max((t.epochs for t in compared), default=0)
     if pruned:
-        crosses = points(pruned, to_the_end)
-        axes.plot(*crosses, "x", color=Colour.MUTED, markersize=5, label="stopped")
+        axes.plot(*points(pruned), "x", color=Colour.MUTED, markersize=5, label="stopped")
         compared = [t for t in compared if t.repeat == 0]  # no pruned combination is repeated
-    dots = points(finished, to_the_end)
-    axes.plot(*dots, "o", color=Colour.MODEL, markersize=5, alpha=0.6, label="finished")
+    axes.plot(*points(finished), "o", color=Colour.MODEL, markersize=5, alpha=0.6, label="finished")
     shared = min((t.epochs for t in compared), default=0)
     in_groups = position is None and not 0 < len(values) <= MAX_BARS
     xs, ys = map(np.array, points(compared, shared))
-    bars = _mean_and_deviation(xs, ys, in_groups)
-    if bars:
-        style: dict[str, Any] = {"color": Colour.COMPARED, "capsize": 4, "marker": "_"}
-        label = f"mean, sd of all up to epoch {shared}"
-        at, means, deviations = zip(*bars, strict=True)
-        axes.errorbar(at, means, deviations, label=label, linewidth=1, **style)
+    _draw_bars(axes, xs, ys, in_groups, f"mean, sd of all up to epoch {shared}")
     if position is not None:
         axes.set_xticks(list(position.values()), [str(value) for value in position])
     elif isinstance(space, IntDistribution | FloatDistribution) and space.log:
@@ -100,10 +94,8 @@ def setting_chart(
     return figure
 
 
-def _mean_and_deviation(
-    xs: np.ndarray, ys: np.ndarray, in_groups: bool
-) -> list[tuple[float, float, float]]:
-    """Returns position, mean and standard deviation of the points at each value or in each group.
+def _draw_bars(axes: Axes, xs: np.ndarray, ys: np.ndarray, in_groups: bool, label: str) -> None:
+    """Draws mean and standard deviation of the points at each value, or in each group.
 
     The deviation of a single point is 0.
     """
@@ -113,11 +105,9 @@ def _mean_and_deviation(
         groups = np.array_split(order, num_groups) if num_groups > 1 else []
     else:
         groups = [np.flatnonzero(xs == x) for x in np.unique(xs)]
-    return [
-        (
-            float(np.median(xs[group])),
-            float(ys[group].mean()),
-            float(ys[group].std(ddof=1)) if len(group) > 1 else 0.0,
-        )
-        for group in groups
-    ]
+    if groups:
+        at = [np.median(xs[group]) for group in groups]
+        means = [ys[group].mean() for group in groups]
+        deviations = [ys[group].std(ddof=1) if len(group) > 1 else 0.0 for group in groups]
+        style: dict[str, Any] = {"color": Colour.COMPARED, "capsize": 4, "marker": "_"}
+        axes.errorbar(at, means, deviations, label=label, linewidth=1, **style)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from cluster.config import TrainingJobConfig
+from cluster.config import TrainingJobConfig, require_in_order
 from stn_icnn.config import require
 from stn_icnn.labels import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -57,21 +57,11 @@ class SweepConfig:
     """Trials at a time, at most. `auto`: as many as the cluster holds."""
 
     def __post_init__(self) -> None:
-        in_order = tuple(phase for phase in PHASE_ORDER if phase in self.phases)
-        require(
-            len(in_order) > 0 and in_order == self.phases,
-            "sweep.phases",
-            f"one or more of {', '.join(PHASE_ORDER)}, in this order, each once",
-            " ".join(self.phases) or "none",
-        )
-        for name, least in (
-            ("grace_epochs", 1),
-            ("reduction_factor", 2),
-            ("random_trials", 1),
-            ("search_seed", 0),
-        ):
+        require_in_order("sweep.phases", self.phases, PHASE_ORDER)
+        least = {"grace_epochs": 1, "reduction_factor": 2, "random_trials": 1, "search_seed": 0}
+        for name, lowest in least.items():
             value = getattr(self, name)
-            require(value >= least, f"sweep.{name}", f"at least {least}", value)
+            require(value >= lowest, f"sweep.{name}", f"at least {lowest}", value)
         most = self.max_concurrent
         require(most == "auto" or most >= 1, "sweep.max_concurrent", "auto or at least 1", most)
 

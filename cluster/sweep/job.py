@@ -45,6 +45,15 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where no trial came to its end.
     """
+    sweep = _open_sweep(settings, preset)
+    with sweep.run.finishing():
+        run_trials(sweep)
+        result = _conclude(sweep)
+    return sweep.run.last_line(result)
+
+
+def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
+    """Checks a sweep's settings, and opens its data, workers, record and run."""
     config, sweep = settings.training, settings.sweep
     space = read_search_space(settings.space, DEFAULT_SPACES, config, sweep.phases)
     if any("localizer" in PHASES[phase].trained_networks for phase in sweep.phases):
@@ -76,11 +85,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     run = environment.tracker.start_or_resume_run(
         environment.run_name, tags=tags, params={**_params(settings, record), **asdict(config)}
     )
-    with run.finishing():
-        ready = Sweep(settings, num_combinations, plan, record, run)
-        run_trials(ready)
-        result = _conclude(ready)
-    return environment.tracker.last_line(result)
+    return Sweep(settings, num_combinations, plan, record, run)
 
 
 def _start_model(
@@ -167,8 +172,6 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     sweep.run.log_metrics(numbers, step=sum(trial.epochs for trial in report.trials))
     trial = best.trials[0].name
     return {
-        "run_id": sweep.run.run_id,
-        "run_name": sweep.run.name,
         "best": {"trial": trial, report.metric.name: best.metric.mean, "values": best.values},
         "config": sweep.record.storage.url_of(BEST_FILE),
         "trials": report.states,

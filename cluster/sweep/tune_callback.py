@@ -1,6 +1,6 @@
 """The callback by which a sweep's driver records, tracks and prints the reports of trials."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,18 @@ MAX_ERROR_LENGTH = 200
 """The most characters of an error: Ray's message about a process that died is a paragraph."""
 
 
+@dataclass(eq=False)
 class SweepCallback(tune.Callback):
-    """Records every report before anything else is done with it, then tracks it in MLflow.
+    """Records every report before anything else is done with it, then tracks it in MLflow."""
 
-    Args:
-        record: the record of the sweep.
-        plan: what its trials have in common.
-        run: the sweep's run in MLflow; each trial has a child run.
-    """
-
-    def __init__(self, record: SweepRecord, plan: TrialPlan, run: Run) -> None:
-        self._record = record
-        self._plan = plan
-        self._run = run
-        self._runs: dict[str, Run] = {}
+    record: SweepRecord
+    """The record of the sweep."""
+    plan: TrialPlan
+    """What its trials have in common."""
+    run: Run
+    """The sweep's run in MLflow; each trial has a child run."""
+    _runs: dict[str, Run] = field(default_factory=dict, init=False)
+    """The runs of the trials, by name."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves it, and nothing reads it
@@ -45,10 +43,10 @@ class SweepCallback(tune.Callback):
     def start(self, trial: Trial) -> None:
         """Tracks a trial that is to start or to go on; one with impossible settings has failed."""
         try:
-            self._plan.config_of(trial.values, trial.seed)
+            self.plan.config_of(trial.values, trial.seed)
         except ValueError as error:
             trial.state, trial.error = "failed", str(error)
-            self._record.save(trial)
+            self.record.save(trial)
             self._track_end(trial)
             return
         self._run_of(trial)
@@ -58,8 +56,8 @@ class SweepCallback(tune.Callback):
 
     def track_ends(self) -> None:
         """Tracks the trials whose end an earlier driver did not live to track."""
-        metric = self._plan.metric
-        for trial in self._record.trials:
+        metric = self.plan.metric
+        for trial in self.record.trials:
             if trial.state != "running" and not trial.tracked:
                 for epoch, score in trial.curve.items():
                     values = {metric.name: metric.score(score)}
@@ -70,20 +68,20 @@ class SweepCallback(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Takes a report of a trial; it has `done` where the pruner has just stopped the trial."""
-        recorded = self._record.named(trial.config["trial"])
+        recorded = self.record.named(trial.config["trial"])
         if recorded.state != "running":
             return  # it has ended, and its process is being stopped
-        report = TrialReport(**{field.name: result[field.name] for field in fields(TrialReport)})
+        report = TrialReport(**{one.name: result[one.name] for one in fields(TrialReport)})
         is_new = report.epoch not in recorded.curve
         if report.diverged is not None:
             recorded.state, recorded.error = "diverged", report.diverged
         elif report.epoch > 0:
             recorded.curve[report.epoch] = report.score
-            if report.epoch == self._plan.num_epochs:
+            if report.epoch == self.plan.num_epochs:
                 recorded.state = "finished"
             elif result.get("done"):
                 recorded.state = "pruned"
-        self._record.save(recorded)
+        self.record.save(recorded)
         self._handle_report(recorded, report, is_new)
         if recorded.state != "running":
             self._track_end(recorded)
@@ -94,10 +92,10 @@ class SweepCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records that a trial failed more often than allowed; the others go on."""
-        recorded = self._record.named(trial.config["trial"])
+        recorded = self.record.named(trial.config["trial"])
         if recorded.state == "running":
             recorded.state, recorded.error = "failed", _last_error(trial)
-            self._record.save(recorded)
+            self.record.save(recorded)
             self._track_end(recorded)
 
     def _run_of(self, trial: Trial) -> Run:
@@ -107,13 +105,13 @@ class SweepCallback(tune.Callback):
         """
         if trial.name not in self._runs:
             try:
-                params = asdict(self._plan.config_of(trial.values, trial.seed))
+                params = asdict(self.plan.config_of(trial.values, trial.seed))
             except ValueError:
                 params = dict(trial.values)
-            self._runs[trial.name] = self._run.tracker.start_or_resume_run(
+            self._runs[trial.name] = self.run.tracker.start_or_resume_run(
                 trial.name,
-                self._run.run_id,
-                tags={"trial_state": trial.state, "phases": " ".join(self._plan.phases)},
+                self.run.run_id,
+                tags={"trial_state": trial.state, "phases": " ".join(self.plan.phases)},
                 params=params,
             )
         return self._runs[trial.name]
@@ -121,12 +119,12 @@ class SweepCallback(tune.Callback):
     def _handle_report(self, trial: Trial, report: TrialReport, is_new: bool) -> None:
         """Tracks the report of an epoch, and prints it where it has not come before."""
         phase, epoch = PHASES[report.phase], report.phase_epoch
-        before = "" if phase.name == self._plan.phases[-1] else f"{phase.name}/"
+        before = "" if phase.name == self.plan.phases[-1] else f"{phase.name}/"
         values = {f"{before}{name}": value for name, value in report.metrics.items()}
         self._run_of(trial).log_metrics(values, step=epoch)
         metric = phase.selected_by.name
         if is_new and metric in report.metrics:
-            progress = f"epoch {epoch} of {phase.num_epochs(self._plan.config.optim)}"
+            progress = f"epoch {epoch} of {phase.num_epochs(self.plan.config.optim)}"
             value = f"{metric} {report.metrics[metric]:.4f}"
             print(f"{trial.name}: {phase.name}: {progress}: {value}", flush=True)
 
@@ -135,13 +133,13 @@ class SweepCallback(tune.Callback):
         print(f"{trial.name}: {trial.state} after {trial.epochs} epochs{error}", flush=True)
         run = self._run_of(trial)
         if trial.score is not None:
-            metric = self._plan.metric
+            metric = self.plan.metric
             run.log_metrics({f"best_{metric.name}": metric.score(trial.score)}, step=trial.epochs)
         # Empty where there is none: an earlier driver may have set one.
         run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
         run.finish(STATUS[trial.state])
         trial.tracked = True
-        self._record.save(trial)
+        self.record.save(trial)
 
 
 def _last_error(trial: Any) -> str:

@@ -41,9 +41,27 @@ def run_trials(sweep: Sweep) -> None:
     Raises:
         PhaseFailedError: where Tune ends before they do.
     """
-    settings, plan, record = sweep.settings, sweep.plan, sweep.record
-    callback = SweepCallback(record, plan, sweep.run)
+    callback = SweepCallback(sweep.record, sweep.plan, sweep.run)
     callback.track_ends()
+    concurrent, most = num_concurrent(sweep.plan.allocation), sweep.settings.sweep.max_concurrent
+    concurrent = concurrent if most == "auto" else min(most, concurrent)
+    print(_describe(sweep, concurrent), flush=True)
+    _set_up_tune()
+    try:
+        _tuner(sweep, callback, concurrent).fit()
+    except tune.TuneError as error:
+        raise PhaseFailedError(f"{sweep.run.name}: {error}") from error
+    unfinished = [trial.name for trial in sweep.record.trials if trial.state == "running"]
+    if unfinished:
+        raise PhaseFailedError(
+            f"the sweep ended before {', '.join(unfinished)} did: the same command with --run-name "
+            f"{sweep.run.name} goes on with it"
+        )
+
+
+def _tuner(sweep: Sweep, callback: SweepCallback, concurrent: int) -> tune.Tuner:
+    """Returns Tune's runner of the trials that have not ended, so many at a time."""
+    settings, plan, record = sweep.settings, sweep.plan, sweep.record
     search = SweepSearch(
         record,
         partial(propose, settings.sweep, record.space, plan.config),
@@ -55,12 +73,8 @@ def run_trials(sweep: Sweep) -> None:
     pruner = None
     if settings.sweep.scheduler == "asha":
         pruner = Pruner(settings.sweep, plan.num_epochs, record.trials)
-    concurrent, most = num_concurrent(plan.allocation), settings.sweep.max_concurrent
-    concurrent = concurrent if most == "auto" else min(most, concurrent)
-    print(_describe(sweep, concurrent), flush=True)
-    _set_up_tune()
     trainable = tune.with_parameters(run_trial, plan=plan)
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(trainable, _resources(plan.allocation)),
         tune_config=tune.TuneConfig(
             search_alg=search,
@@ -78,16 +92,6 @@ def run_trials(sweep: Sweep) -> None:
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    except tune.TuneError as error:
-        raise PhaseFailedError(f"{sweep.run.name}: {error}") from error
-    unfinished = [trial.name for trial in record.trials if trial.state == "running"]
-    if unfinished:
-        raise PhaseFailedError(
-            f"the sweep ended before {', '.join(unfinished)} did: the same command with --run-name "
-            f"{sweep.run.name} goes on with it"
-        )
 
 
 def _set_up_tune() -> None:

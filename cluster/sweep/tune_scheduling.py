@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,45 +20,35 @@ Propose = Callable[[int, Sequence[Trial]], Values]
 """Returns new values to try, from the number of proposals before and all trials so far."""
 
 
+@dataclass(eq=False)
 class SweepSearch(Searcher):
-    """Hands out trials: those that an earlier driver left, repeats that are due, then new ones.
+    """Hands out trials: those that an earlier driver left, repeats that are due, then new ones."""
 
-    Args:
-        record: the record of the sweep. A trial is in it before Tune gets it.
-        propose: gives the values of new trials.
-        num_combinations: how many combinations of values are tried in all.
-        seeds: how often each combination is trained whose first training was not stopped.
-        first_seed: the seed of a combination's first training.
-        on_start: called with each trial before it starts. Where it leaves the trial's state other
-            than `running`, the next one is handed out.
-    """
+    record: SweepRecord
+    """The record of the sweep. A trial is in it before Tune gets it."""
+    propose: Propose
+    """Gives the values of new trials."""
+    num_combinations: int
+    """How many combinations of values are tried in all."""
+    seeds: int
+    """How often each combination is trained whose first training was not stopped."""
+    first_seed: int
+    """The seed of a combination's first training."""
+    on_start: Callable[[Trial], None]
+    """Called with each trial before it starts. Where it leaves the trial's state other than
+    `running`, the next one is handed out."""
 
-    def __init__(
-        self,
-        record: SweepRecord,
-        propose: Propose,
-        *,
-        num_combinations: int,
-        seeds: int,
-        first_seed: int,
-        on_start: Callable[[Trial], None],
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self._record = record
-        self._propose = propose
-        self._num_combinations = num_combinations
-        self._seeds = seeds
-        self._first_seed = first_seed
-        self._on_start = on_start
-        self._left = [trial for trial in record.trials if trial.state in ("running", "failed")]
+        self._left = [trial for trial in self.record.trials if trial.state in ("running", "failed")]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next trial, `FINISHED`, or None where that depends on running ones."""
         while trial := self._next_trial():
-            self._on_start(trial)
+            self.on_start(trial)
             if trial.state == "running":
                 return {"trial": trial.name, "values": trial.values, "seed": trial.seed}
-        waits = self._seeds > 1 and any(t.state == "running" for t in self._record.trials)
+        waits = self.seeds > 1 and any(t.state == "running" for t in self.record.trials)
         return None if waits else Searcher.FINISHED
 
     def on_trial_complete(
@@ -75,30 +66,30 @@ class SweepSearch(Searcher):
         if self._left:
             trial = self._left.pop(0)
             trial.state, trial.error, trial.tracked = "running", None, False
-            self._record.save(trial)
+            self.record.save(trial)
             return trial
         new = self._due_repeat() or self._new_combination()
         if new is not None:
-            self._record.add(new)
+            self.record.add(new)
         return new
 
     def _due_repeat(self) -> Trial | None:
-        for first in self._record.trials:
+        for first in self.record.trials:
             if first.repeat == 0 and first.state == "finished":
-                repeat = len(self._record.of_combination(first.combination))
-                if repeat < self._seeds:
+                repeat = len(self.record.of_combination(first.combination))
+                if repeat < self.seeds:
                     return self._trial(first.combination, repeat, first.values)
         return None
 
     def _new_combination(self) -> Trial | None:
-        number = self._record.num_combinations
-        if number >= self._num_combinations:
+        number = self.record.num_combinations
+        if number >= self.num_combinations:
             return None
-        return self._trial(number, 0, self._propose(number, self._record.trials))
+        return self._trial(number, 0, self.propose(number, self.record.trials))
 
     def _trial(self, combination: int, repeat: int, values: Values) -> Trial:
         name = trial_name(combination, repeat)
-        return Trial(name, combination, repeat, self._first_seed + repeat, values)
+        return Trial(name, combination, repeat, self.first_seed + repeat, values)
 
 
 class Pruner(ASHAScheduler):

@@ -32,6 +32,9 @@ class Outbox:
     """Delivers records to a store in order, and holds those that must wait.
 
     It is not safe for threads by itself.
+
+    Attributes:
+        refused: the records that the store refused.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Outbox:
         self._deliver = deliver
         self._file = OutboxFile(folder, job_id)
         self._pending = deque(filter(wanted, self._file.read()))
-        self._refused: list[Record] = []
+        self.refused: list[Record] = []
         self._retry_at = 0.0
 
     @property
@@ -61,16 +64,11 @@ class Outbox:
         """The file that holds what was not delivered; None where nothing is left."""
         return self._file.path if self._file.path.exists() else None
 
-    @property
-    def refused(self) -> Sequence[Record]:
-        """The records that the store refused."""
-        return self._refused
-
     def add(self, record: Record) -> None:
         """Delivers the record after those before it, or holds it until the store takes it."""
         self._pending.append(record)
         self.flush()
-        waits = any(other is record for other in (*self._refused, *self._pending))
+        waits = any(other is record for other in (*self.refused, *self._pending))
         if waits and record["op"] == "artifacts":
             try:
                 self._file.copy_artifacts(record)
@@ -85,8 +83,8 @@ class Outbox:
             force: whether it is also tried shortly after a failure, and with what was refused.
         """
         if force:
-            self._pending.extendleft(reversed(self._refused))
-            self._refused.clear()
+            self._pending.extendleft(reversed(self.refused))
+            self.refused.clear()
         if force or time.monotonic() >= self._retry_at:
             self._deliver_pending()
         self._save()
@@ -98,7 +96,7 @@ class Outbox:
                 self._deliver(record)
             except RefusedError as error:
                 record["refused"] = str(error)
-                self._refused.append(record)
+                self.refused.append(record)
                 _logger.warning("refused, and kept in a file: %s: %s", record["op"], error)
             except OSError as error:
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
@@ -110,7 +108,7 @@ class Outbox:
 
     def _save(self) -> None:
         try:
-            self._file.write([*self._refused, *self._pending])
+            self._file.write([*self.refused, *self._pending])
         except OSError as error:
             _logger.error("what waits cannot be kept in %s: %s", self._file.path, error)
 

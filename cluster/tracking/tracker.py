@@ -53,14 +53,12 @@ class Tracker:
     def connect(
         cls,
         uri: str | None = None,
-        experiment: str = EXPERIMENT,
         outbox_folder: Path | None = None,
     ) -> Self:
         """Reaches the tracking store and finds or makes the experiment.
 
         Args:
             uri: the store's address, as `resolve_tracking_uri` takes it.
-            experiment: the experiment's name.
             outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
@@ -70,7 +68,7 @@ class Tracker:
         """
         uri = resolve_tracking_uri(uri)
         with connect(uri) as client:
-            experiment_id = find_or_make_experiment(client, uri, experiment)
+            experiment_id = find_or_make_experiment(client, uri, EXPERIMENT)
         return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
 
     @property
@@ -132,39 +130,6 @@ class Tracker:
 
         self._outbox = self._outbox or Outbox(self._deliver, self._folder, run_id, still_holds)
         self._outbox.flush()
-
-    def register_model(
-        self,
-        name: str,
-        run: "Run",
-        artifact_path: str,
-        *,
-        card: str,
-        metrics: Mapping[str, float | None],
-        data_fingerprint: str,
-        tags: Mapping[str, str | None] | None = None,
-    ) -> str | None:
-        """Registers a run's checkpoint; `registry.register` says which model becomes champion.
-
-        Returns:
-            The version; None where it waits for the server, or for the checkpoint's upload.
-        """
-        record: dict[str, Any] = {
-            "op": "register",
-            "model": name,
-            "artifact_path": artifact_path,
-            "card": card,
-            "values": _numbers(metrics),
-            "data_fingerprint": data_fingerprint,
-            "tags": _present(tags),
-        }
-        self.send(run, record)
-        return record.get("version")
-
-    def last_line(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a job's result, with the file of what MLflow has not got, if there is one."""
-        left = self.undelivered
-        return {**result, "undelivered": str(left)} if left else dict(result)
 
     def flush(self, force: bool = False) -> None:
         """Delivers what waits, with `force` also shortly after a failure."""
@@ -245,6 +210,42 @@ class Run:
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Sets tags, but those whose value is None."""
         self.tracker.send(self, {"op": "tags", "tags": _present(tags)})
+
+    def register_model(
+        self,
+        name: str,
+        artifact_path: str,
+        *,
+        card: str,
+        metrics: Mapping[str, float | None],
+        data_fingerprint: str,
+        tags: Mapping[str, str | None],
+    ) -> str | None:
+        """Registers the run's checkpoint; `registry.register` says which model becomes champion.
+
+        Returns:
+            The version; None where it waits for the server, or for the checkpoint's upload.
+        """
+        record: Record = {
+            "op": "register",
+            "model": name,
+            "artifact_path": artifact_path,
+            "card": card,
+            "values": _numbers(metrics),
+            "data_fingerprint": data_fingerprint,
+            "tags": _present(tags),
+        }
+        self.tracker.send(self, record)
+        return record.get("version")
+
+    def last_line(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the last line of the run's job: `run_id`, `run_name`, and the result.
+
+        Where there are records that MLflow has not got, `undelivered` names their file.
+        """
+        line = {"run_id": self.run_id, "run_name": self.name, **result}
+        left = self.tracker.undelivered
+        return {**line, "undelivered": str(left)} if left else line
 
     def finish(self, status: Status) -> None:
         """Ends the run. At the end of a job's own run, all that waits is tried a last time."""

@@ -38,7 +38,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
             train_phase(training, phase)
         scores = score_phase(training, MODEL_PHASES[-1])
         result = register_result(training, MODEL_PHASES[-1], preset, scores)
-    return environment.tracker.last_line(result)
+    return training.run.last_line(result)
 
 
 def score_phase(
@@ -77,17 +77,22 @@ def register_result(
         parent: the tags that name the model that it was fine-tuned from.
 
     Returns:
-        The job's last line.
+        The result, for the job's last line.
     """
     model, run, data = training.record.model(phase), training.run, training.data
     val = load_checkpoint(model).metrics
     run.log_metrics(val, step=0)
     log_model(run, model)
     name = f"stn-icnn-{data.name}"
-    version = _register(training, name, preset, val, scores, parent or {})
+    version = run.register_model(
+        name,
+        MODEL_ARTIFACT,
+        card=_card(training, name, preset, val, scores, parent),
+        metrics=val,
+        data_fingerprint=data.manifest.fingerprint,
+        tags={"preset": preset, **(parent or {})},
+    )
     return {
-        "run_id": run.run_id,
-        "run_name": run.name,
         "model": f"models:/{name}/{version}" if version else None,
         "storage": training.record.storage.url,
         "data_fingerprint": data.manifest.fingerprint,
@@ -96,36 +101,26 @@ def register_result(
     }
 
 
-def _register(
+def _card(
     training: Training,
     name: str,
     preset: str,
     val: dict[str, float],
     scores: Scores,
-    parent: Mapping[str, str | None],
-) -> str | None:
-    """Makes a version of the registered model, with its card."""
-    run, manifest = training.run, training.data.manifest
+    parent: Mapping[str, str | None] | None,
+) -> str:
+    """Returns the card of a registered model."""
     prefix = "val/f1_"
-    card = model_card(
+    return model_card(
         name=name,
         dataset=training.data.name,
-        data_fingerprint=manifest.fingerprint,
+        data_fingerprint=training.data.manifest.fingerprint,
         num_images=training.num_images,
         preset=preset,
         config=training.config,
         val_f1={k.removeprefix(prefix): v for k, v in val.items() if k.startswith(prefix)},
         test_f1=scores.model,
-        run_id=run.run_id,
+        run_id=training.run.run_id,
         commit=git_commit(),
         parent="{parent_model}, trained on {parent_dataset}".format(**parent) if parent else None,
-    )
-    return run.tracker.register_model(
-        name,
-        run,
-        MODEL_ARTIFACT,
-        card=card,
-        metrics=val,
-        data_fingerprint=manifest.fingerprint,
-        tags={"preset": preset, **parent},
     )

@@ -72,9 +72,8 @@ class RunRecord:
             "parent_sha256": parent_sha256,
             "kind": kind,
         }
-        return cls(
-            storage, create_or_load(storage, FILE, {**content, "finished": []}, tuple(content))
-        )
+        new: dict[str, Any] = {**content, "finished": []}
+        return cls(storage, create_or_load(storage, FILE, new, tuple(content)))
 
     def has_finished(self, phase: PhaseName) -> bool:
         """Tells whether a phase has been trained to its end."""

@@ -238,8 +238,8 @@ def test_an_artifact_store_that_is_away_holds_up_no_metrics(tracker, job, tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(tracker.client, "log_artifacts", fail)
         job.log_artifacts(tmp_path / "checkpoint", "checkpoint")
-        version = tracker.register_model(
-            "held-up", job, "checkpoint", card="", metrics={}, data_fingerprint="d"
+        version = job.register_model(
+            "held-up", "checkpoint", card="", metrics={}, data_fingerprint="d", tags={}
         )
         job.log_metrics({"val/loss": 1.0}, step=0)
     assert version is None, "a version without its checkpoint"
@@ -452,8 +452,8 @@ def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_
     assert [step for step, _ in logged(localizer, "val/loss")] == [0, 1]
     assert data(localizer).params == {"lr": "0.1"}
     metrics = {"val/f1_overall": 0.5}
-    version = tracker.register_model(
-        "outage", coarse, "checkpoint", card="# Card", metrics=metrics, data_fingerprint="d"
+    version = coarse.register_model(
+        "outage", "checkpoint", card="# Card", metrics=metrics, data_fingerprint="d", tags={}
     )
     assert version == "1"
     job.finish("FINISHED")
@@ -475,8 +475,8 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(
     phase.log_artifacts(tmp_path / "model.pt", "checkpoint")
     phase.finish("FINISHED")
     metrics = {"val/f1_overall": 0.7}
-    assert not tracker.register_model(
-        "stays-away", phase, "checkpoint", card="", metrics=metrics, data_fingerprint="d"
+    assert not phase.register_model(
+        "stays-away", "checkpoint", card="", metrics=metrics, data_fingerprint="d", tags={}
     )
     assert tried == [server.port] * 2
     job.finish("FAILED")
