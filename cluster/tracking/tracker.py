@@ -53,12 +53,14 @@ class Tracker:
     def connect(
         cls,
         uri: str | None = None,
+        experiment: str = EXPERIMENT,
         outbox_folder: Path | None = None,
     ) -> Self:
         """Reaches the tracking store and finds or makes the experiment.
 
         Args:
             uri: the store's address, as `resolve_tracking_uri` takes it.
+            experiment: the experiment's name.
             outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
@@ -68,7 +70,7 @@ class Tracker:
         """
         uri = resolve_tracking_uri(uri)
         with connect(uri) as client:
-            experiment_id = find_or_make_experiment(client, uri, EXPERIMENT)
+            experiment_id = find_or_make_experiment(client, uri, experiment)
         return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
 
     @property

@@ -219,11 +219,12 @@ def in_turn(
     each worker."""
     optim = replace(tiny_config.optim, lr_fine=1e30)
     data = ShardedData.open(str(shards))
-    every_shard = tuple(shard for split in SPLITS for shard in data.shards(split))
+    splits = data.manifest.splits
+    every_shard = tuple(shard for split in SPLITS for shard in splits[split])
+    manifest = replace(data.manifest, splits={"train": splits["val"], "test": every_shard})
+    joined = replace(data, manifest=manifest)
     file = io.BytesIO()
     save_checkpoint(file, Checkpoint(sure_model, tiny_config, data.facts, "end_to_end"))
-    splits = {"train": data.shards("val"), "test": every_shard}
-    joined = replace(data, manifest=replace(data.manifest, splits=splits))
     scoring = ScoringTask({MODEL: file.getvalue()}, joined, "test", examples_per_kind=3)
     diverging = end_to_end_task(shards, replace(tiny_config, optim=optim))
     reports: list[WorkerReport] = []
@@ -236,7 +237,7 @@ def in_turn(
         on_report=reports.append,
     )
     diverged, scored = result.return_value
-    return InTurn(diverged, scored, reports, file.getvalue(), every_shard)
+    return InTurn(diverged, scored, reports, file.getvalue(), joined.shards("test"))
 
 
 def test_diverging_phase_is_not_tried_again(in_turn: InTurn) -> None:
