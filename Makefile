@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install lint format type layers test demo ui bench check clean
+.PHONY: install lint format type layers test tests demo ui bench check clean
 
 install: $(READY)
 
@@ -29,7 +29,11 @@ type: $(READY)
 layers: $(READY)
 	lint-imports
 
-test: lint type layers
+# The checks of the source run beside the tests.
+test: $(READY)
+	$(MAKE) --no-print-directory --jobs=2 lint type layers tests
+
+tests: $(READY)
 	pytest
 
 demo: $(READY)

@@ -27,6 +27,7 @@ def setup(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Setup:
     )
 
 
+@pytest.mark.slow
 def test_a_result_holds_facts_and_rows_and_says_what_was_not_given(
     setup: Setup,
     exported: Path,

@@ -49,6 +49,7 @@ def spoil(root: Path, draw: Callable[..., None]) -> None:
     (nose.parent / "03002_beard.png").write_bytes(b"of no known part")
 
 
+@pytest.mark.slow
 def test_same_bytes_as_from_a_folder(
     celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
 ):

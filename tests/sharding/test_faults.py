@@ -259,6 +259,7 @@ def test_lasting_fault_is_an_error_that_names_the_object(
     assert location.read("a") == b"old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["late", "lost", "half answer", "no body"])
 def test_lasting_loss_of_answers(
     fault: str, location: StorageLocation, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch

@@ -250,6 +250,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_parsing_needs_none_of_what_a_cluster_needs(photos: Path, model: str, tmp_path: Path):
     """Where Ray, MLflow, boto3 and the packages over the model library can't be imported."""
     out = tmp_path / "out"

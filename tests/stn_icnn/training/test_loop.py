@@ -89,6 +89,7 @@ def places(context: LocalContext) -> list[tuple[int, int]]:
     return [(report.epoch, getattr(report, "step", 0)) for report in context.reports]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", MODEL_PHASES)
 def test_same_seed_same_bits_and_resumed_equals_straight(
     phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
@@ -119,6 +120,7 @@ def four_steps(tiny_config: TrainConfig) -> TrainConfig:
     return replace(config, optim=replace(config.optim, global_batch=2, schedule="one_cycle"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", MODEL_PHASES)
 def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     phase, four_steps: TrainConfig, tiny_faces, tmp_path: Path
