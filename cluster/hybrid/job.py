@@ -98,7 +98,10 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
         counts=scores.counts,
         label_set=training.config.model.label_set,
     )
-    _publish(training, report)
+    with publishing(training.run, training.record.storage) as folder:
+        write_hybrid_report(folder, report)
+    seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
+    training.run.log_metrics(seconds, step=0)
     return {
         **register_result(training, PHASE, HYBRID, scores, parent.tags),
         "parent": parent.given,
@@ -115,11 +118,3 @@ def _score(training: Training, others: Mapping[str, Training], parent: Parent) -
         rows = scores.systems[name]
         other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)
     return scores
-
-
-def _publish(training: Training, report: HybridReport) -> None:
-    """Writes the report to MLflow and storage, and logs the seconds of training to MLflow."""
-    with publishing(training.run, training.record.storage) as folder:
-        write_hybrid_report(folder, report)
-    seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
-    training.run.log_metrics(seconds, step=0)

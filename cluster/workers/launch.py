@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
-from typing import Any
+from typing import Any, cast
 
 import ray.train
 from ray.train.torch import TorchTrainer
@@ -42,22 +42,19 @@ class _ReportSender(ray.train.UserCallback):
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
         """Sends the first rank's report: every rank reports the same sums."""
-        self._send(report_from_dict(metrics[0]))
+        self.send(report_from_dict(metrics[0]))
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Sends that workers died or raised; Ray decides whether the phase is restarted."""
-        self._send(WorkerFailure({rank: repr(e) for rank, e in worker_exceptions.items()}))
-
-    def _send(self, report: WorkerReport) -> None:
-        try:
-            self.send(report)
-        except (OSError, EOFError, AuthenticationError):
-            logging.getLogger(__name__).exception("a report was lost on its way to the driver")
+        self.send(WorkerFailure({rank: repr(e) for rank, e in worker_exceptions.items()}))
 
     def send(self, report: WorkerReport | None) -> None:
         """Sends a report, or None: there will be no more."""
-        with Client(("127.0.0.1", self.port), authkey=self.key) as connection:
-            connection.send(report)
+        try:
+            with Client(("127.0.0.1", self.port), authkey=self.key) as connection:
+                connection.send(report)
+        except (OSError, EOFError, AuthenticationError):
+            logging.getLogger(__name__).exception("a report was lost on its way to the driver")
 
 
 @contextmanager
@@ -92,8 +89,7 @@ def _receive(listener: Listener) -> WorkerReport | None:
     while True:
         try:
             with listener.accept() as connection:
-                report: WorkerReport | None = connection.recv()
-                return report
+                return cast(WorkerReport | None, connection.recv())
         except (OSError, EOFError, AuthenticationError):  # another process tried the port
             continue
 

@@ -55,7 +55,8 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
         if number in wanted:
             cells.append(_draw_cell(key, sample, manifest.label_set))
-    _write_sheet(_draw_sheet(cells, manifest.label_set), sheet)
+    folder, name = split_url(sheet)
+    folder.write(name, encode_image(_draw_sheet(cells, manifest.label_set), "PNG"))
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
@@ -64,11 +65,6 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)
-
-
-def _write_sheet(image: Image.Image, sheet: str | Path) -> None:
-    location, name = split_url(sheet)
-    location.write(name, encode_image(image, "PNG"))
 
 
 def _iterate(
