@@ -281,5 +281,47 @@ def celebamask() -> TrainConfig:
     )
 
 
-PRESETS: Final = {"demo": demo, "helen": helen, "celebamask": celebamask}
+def celebamask_tuned() -> TrainConfig:
+    """Returns our own settings for CelebAMask-HQ, those of the model in `models/celebamask`.
+
+    Windows and patches fit their parts. The coarse network and the localizer keep losses of their
+    own in the end-to-end phase, whose training windows are jittered.
+    """
+    return TrainConfig(
+        model=ModelConfig(
+            window_px={"brow": 129, "eye": 73, "nose": 145, "mouth": 175},
+            patch_px={"brow": 81, "eye": 73, "nose": 73, "mouth": 95},
+        ),
+        augment=AugmentConfig(
+            rotation_deg=10.0,
+            shift=0.05,
+            scale_min=0.9,
+            scale_max=1.1,
+            noise_std=0.02,
+            mirror=0.5,
+            colour=0.2,
+            window_shift=0.03,
+            window_scale=0.05,
+        ),
+        optim=OptimConfig(
+            lr_coarse=5e-3,
+            lr_localizer=2e-3,
+            lr_fine=2e-3,
+            epochs_coarse=10,
+            epochs_localizer=10,
+            epochs_end_to_end=12,
+            global_batch=8,
+            schedule="one_cycle",
+        ),
+        loss=LossConfig(coarse_weight=1.0, localizer_weight=300.0),
+        validate_every_epochs=4,
+    )
+
+
+PRESETS: Final = {
+    "demo": demo,
+    "helen": helen,
+    "celebamask": celebamask,
+    "celebamask-tuned": celebamask_tuned,
+}
 """The functions that make the presets, by name."""

@@ -16,6 +16,8 @@ from PIL import Image
 from sharding.layouts.splits import shuffled_split
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
+from stn_icnn.config import PRESETS
+from stn_icnn.config_dict import from_stored
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
@@ -47,6 +49,11 @@ def test_it_is_small_and_says_what_it_is(shipped: Checkpoint) -> None:
         scored = next(csv.DictReader(file))
     rows = [row for row in f1_headings(PAPER9) if scored[row]]
     assert f"| {' | '.join(f'{float(scored[row]):.3f}' for row in rows)} |" in card
+
+
+def test_the_preset_celebamask_tuned_holds_its_settings() -> None:
+    stored = json.loads((SHIPPED / "config.json").read_text())
+    assert PRESETS["celebamask-tuned"]() == from_stored(stored)
 
 
 def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
