@@ -13,7 +13,7 @@ import tyro
 from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.parent import Parent
-from cluster.workers.launch import PhaseFailedError
+from cluster.workers.errors import PhaseFailedError
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig, require
 from stn_icnn.config_dict import from_dict, merge_settings

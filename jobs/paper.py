@@ -19,13 +19,21 @@ from typing import Any, TypeVar
 import tyro
 
 from cluster.config import TrainingJobConfig
-from cluster.paper.coarse_size_job import CoarseSizeConfig, run_coarse_size
-from cluster.paper.measuring_experiment import ExperimentConfig
-from cluster.paper.occlusion_job import OcclusionConfig, run_occlusion
-from cluster.paper.parity_job import ParityConfig, run_parity
-from cluster.paper.table_job import TableConfig, run_table
-from cluster.paper.timing_job import TimingConfig, run_timing
-from cluster.paper.windows_job import WindowsConfig, run_windows
+from cluster.paper.coarse_size_job import run_coarse_size
+from cluster.paper.config import (
+    CoarseSizeConfig,
+    ExperimentConfig,
+    OcclusionConfig,
+    ParityConfig,
+    TableConfig,
+    TimingConfig,
+    WindowsConfig,
+)
+from cluster.paper.occlusion_job import run_occlusion
+from cluster.paper.parity_job import run_parity
+from cluster.paper.table_job import run_table
+from cluster.paper.timing_job import run_timing
+from cluster.paper.windows_job import run_windows
 from jobs.options import parse_job, run_job
 
 Result = dict[str, Any]

@@ -17,7 +17,8 @@ from cluster.training.phase_training import log_config, phase_task, train_phase
 from cluster.training.run_record import FILE
 from cluster.training.setup import Training, child_training, require_batches, start_child_run
 from cluster.training.worker import TrainTask, open_phase
-from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.errors import PhaseFailedError
+from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import from_stored

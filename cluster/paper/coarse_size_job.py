@@ -1,39 +1,20 @@
 """The job of Figure 6, which compares both pipelines by the size of the coarse network's input."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from cluster.config import TrainingJobConfig
+from cluster.paper.config import CoarseSizeConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.setup import child_training
-from stn_icnn.config import ModelConfig, require
 from stn_icnn.studies.coarse_size_report import write_coarse_size
 from stn_icnn.training.phases import System
 
 SYSTEMS: tuple[System, ...] = ("iCNN", "STN-iCNN")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CoarseSizeConfig(TrainingJobConfig):
-    """The paper's Figure 6, with a training job's settings, for all sizes alike.
-
-    python jobs/paper.py coarse-size helen --data OUT --run-name NAME
-    """
-
-    sizes: tuple[int, ...] = (64, 128)
-    """Sides of the coarse network's input, px (the paper: 64 and 128); they replace
-    `model.coarse_px`. More may be asked for when a run goes on."""
-
-    def __post_init__(self) -> None:
-        distinct = len(set(self.sizes)) == len(self.sizes) > 0
-        require(distinct, "sizes", "one or more, each once", list(self.sizes))
-        for px in self.sizes:
-            ModelConfig(coarse_px=px)  # refuses what can't be
 
 
 def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:

@@ -4,9 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from cluster.paper.measuring_experiment import ExperimentConfig
 from cluster.storage.datasets import DEMO_NAME, ShardedData
 from cluster.storage.shard_cache import DatasetShard, fetch_shards
 from cluster.storage.sharded_faces import UNLIMITED_PX
@@ -17,16 +15,6 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplesConfig(ExperimentConfig):
-    """The settings of an experiment with a few faces."""
-
-    data: str | None = None
-    """Shards with photographs: a folder or s3://BUCKET/PREFIX. None: faces are drawn."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split of them."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ A result is kept in storage with the settings that it came from. So the same com
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from cluster.config import UNPREFIXED, LocationsConfig
 from cluster.job_setup import JobEnvironment
+from cluster.paper.config import ExperimentConfig
 from cluster.storage.records import as_stored, read_record, require_same_settings, write_record
 from cluster.tracking.result_files import publish
 from cluster.tracking.stored_models import FetchedModel
@@ -22,16 +22,6 @@ from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.phases import system_of
 
 RECORD: Final = "experiment.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
-    """The settings of every measuring experiment."""
-
-    run_name: str | None = None
-    """Names the run; the same command with the same name gives the same result again."""
-    locations: Annotated[LocationsConfig, UNPREFIXED] = field(default_factory=LocationsConfig)
-    """Where results are stored and the run is tracked."""
 
 
 Measurement = Callable[[Path], ExperimentResult]

@@ -1,40 +1,21 @@
 """The measuring experiments that try one model on all faces of a split."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cluster.job_setup import open_job
-from cluster.paper.measuring_experiment import ExperimentConfig, StudiedModel, run_experiment
+from cluster.paper.config import SplitConfig
+from cluster.paper.measuring_experiment import StudiedModel, run_experiment
 from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
-from stn_icnn.config import Network, require
+from stn_icnn.config import Network
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.studies.experiment_result import ExperimentResult
 
 SplitMeasurement = Callable[[StudiedModel, ShardedFaces, str, Path], ExperimentResult]
 """A function that measures a model on faces, which the third argument names for a sentence to begin
 with, and writes its files into a folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig(ExperimentConfig):
-    """The settings of an experiment that tries a model on the faces of a split."""
-
-    model: str
-    """A model with a trained localization network (`windows` needs its fine networks too): a
-    checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
-    data: str
-    """Shards: a folder or s3://BUCKET/PREFIX."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which split of them."""
-    num_faces: int | None = None
-    """Faces of the split that are taken, from its start. None: all."""
-
-    def __post_init__(self) -> None:
-        allowed = self.num_faces is None or self.num_faces >= 1
-        require(allowed, "num_faces", "at least 1, or none for all", self.num_faces)
 
 
 def run_split_experiment(

@@ -1,40 +1,18 @@
 """The job of Tables 2 and 3, which compares iCNN, STN-iCNN* and STN-iCNN over some seeds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from cluster.config import TrainingJobConfig, require_in_order
+from cluster.paper.config import TableConfig
 from cluster.paper.systems import train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.setup import Training, child_training
-from stn_icnn.config import require
 from stn_icnn.studies.table_report import TableReport, write_table
-from stn_icnn.training.phases import SYSTEMS, System
-
-ALL: tuple[System, ...] = get_args(System)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableConfig(TrainingJobConfig):
-    """The paper's Tables 2 and 3, with a training job's settings, for all systems alike.
-
-    python jobs/paper.py table celebamask --data OUT --run-name NAME --seeds 2
-    """
-
-    seeds: int = 2
-    """Trainings of each system, with seeds one apart from `seed`. More may be asked for when a run
-    goes on."""
-    systems: tuple[System, ...] = ALL
-    """Which of the paper's systems: iCNN (two stages), STN-iCNN* (before end-to-end training),
-    STN-iCNN."""
-
-    def __post_init__(self) -> None:
-        require(self.seeds >= 1, "seeds", "at least 1", self.seeds)
-        require_in_order("systems", self.systems, ALL)
+from stn_icnn.training.phases import SYSTEMS
 
 
 def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:

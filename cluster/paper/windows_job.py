@@ -1,12 +1,11 @@
 """The job that measures what better windows would be worth to a model's fine networks."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cluster.paper.config import WindowsConfig
 from cluster.paper.measuring_experiment import StudiedModel
-from cluster.paper.split_experiment import SplitConfig, run_split_experiment
-from stn_icnn.config import require
+from cluster.paper.split_experiment import run_split_experiment
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.reporting.tables import escape_markdown
 from stn_icnn.studies.experiment_result import ExperimentResult
@@ -14,23 +13,6 @@ from stn_icnn.studies.windows import label_faces, report_windows
 from stn_icnn.training.phases import PHASES
 
 NAME: Final = "windows"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowsConfig(SplitConfig):
-    """What better windows would be worth: labels the same faces in windows found in several ways.
-
-    python jobs/paper.py windows --model MODEL --data OUT
-    """
-
-    errors: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)
-    """How far off the true centres windows are laid: standard deviations as shares of the image's
-    sides. Windows that lie exactly on them are always tried."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allowed = len(set(self.errors)) == len(self.errors) and all(0 < e < 1 for e in self.errors)
-        require(allowed, "errors", "shares above 0 and below 1, each once", list(self.errors))
 
 
 def run_windows(config: WindowsConfig) -> dict[str, Any]:

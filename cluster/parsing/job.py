@@ -19,7 +19,7 @@ from cluster.storage.job_locations import writable_location
 from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
-from cluster.workers.launch import PhaseFailedError
+from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser

@@ -20,7 +20,7 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.phase_training import config_json, log_model
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
-from cluster.workers.launch import PhaseFailedError
+from cluster.workers.errors import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import PHASES

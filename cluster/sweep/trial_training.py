@@ -15,7 +15,8 @@ from cluster.sweep.trial_storage import TrialStorage
 from cluster.training.run_record import finished_file
 from cluster.training.worker import Start, TrainTask, train_on_worker, train_task
 from cluster.workers.allocation import WorkerAllocation
-from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.errors import PhaseFailedError
+from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_internals import silence_ray_logs
 from cluster.workers.reports import WorkerReport, report_from_dict
 from stn_icnn.config import TrainConfig

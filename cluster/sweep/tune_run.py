@@ -17,7 +17,7 @@ from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from cluster.tracking.tracker import Run
 from cluster.workers.allocation import WorkerAllocation, num_concurrent
-from cluster.workers.launch import PhaseFailedError
+from cluster.workers.errors import PhaseFailedError
 
 TUNE_FOLDER = "tune"
 

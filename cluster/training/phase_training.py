@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
 from cluster.training.worker import Start, TrainTask, train_on_worker
-from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.errors import PhaseFailedError
+from cluster.workers.launch import run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport

@@ -13,6 +13,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 
 from cluster.workers.allocation import WorkerAllocation
+from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_internals import silence_ray_logs
 from cluster.workers.reports import WorkerFailure, WorkerReport, report_from_dict
 from stn_icnn.storage import StorageLocation
@@ -22,10 +23,6 @@ OnReport = Callable[[WorkerReport], None]
 START_ATTEMPTS = 60
 """Attempts to get the workers, of a minute each: jobs that share a cluster wait for one another's
 phases to end."""
-
-
-class PhaseFailedError(RuntimeError):
-    """A phase failed: its workers died too often, or its loss is not finite."""
 
 
 class _ReportSender(ray.train.UserCallback):

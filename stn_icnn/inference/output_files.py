@@ -4,12 +4,14 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from stn_icnn.inference.face_parser import ParsedFace
 from stn_icnn.reporting.overlay import overlay, palette_image
+
+if TYPE_CHECKING:
+    from stn_icnn.inference.face_parser import ParsedFace
 
 ENDINGS: Final = {"labels": ".png", "overlay": "_overlay.jpg", "windows": "_windows.json"}
 """The end of a file's name, by its kind: class ids as an indexed picture, colours over the
@@ -37,7 +39,7 @@ def output_paths(photo: str, kinds: Sequence[str]) -> list[str]:
     return [stem + ENDINGS[kind] for kind in kinds]
 
 
-def encode_output(face: ParsedFace, kind: str) -> bytes:
+def encode_output(face: "ParsedFace", kind: str) -> bytes:
     """Returns the content of a parsed photograph's file of one kind."""
     windows = [tuple(window) for window in face.windows.tolist()]
     if kind == "windows":

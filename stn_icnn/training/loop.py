@@ -19,7 +19,7 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
-from stn_icnn.training.objectives import PhaseLoss
+from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.schedule import build_optimizer, lr_factor
 from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
@@ -84,7 +84,7 @@ def start_training(run: PhaseRun, model: STNiCNN) -> TrainState:
     prepare_model(model, run.config, run.context.device)
     run.phase.set_trained(model, run.config)
     rates = run.phase.learning_rates(run.config.optim)
-    module = run.context.wrap(PhaseLoss(model, run.phase.objective, run.config))
+    module = run.context.wrap(PhaseLoss(model, OBJECTIVES[run.phase.objective], run.config))
     return TrainState(model, module, build_optimizer(model, rates))
 
 

@@ -1,7 +1,8 @@
 """The objective of each phase: its loss on a batch, and the results that are validated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.training.losses import coarse_loss, end_to_end_loss, localizer_loss
+from stn_icnn.training.phases import ObjectiveName
 from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
 
 
@@ -67,6 +69,15 @@ def end_to_end_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> B
         lambda: label_maps(parsing, batch.host_sizes),
         parsing.windows,
     )
+
+
+OBJECTIVES: Final[Mapping[ObjectiveName, Objective]] = {
+    "coarse": coarse_objective,
+    "localizer": localizer_objective,
+    "fine": fine_objective,
+    "end_to_end": end_to_end_objective,
+}
+"""The objectives by the names that the table of phases has for them."""
 
 
 class PhaseLoss(nn.Module):

@@ -3,24 +3,21 @@
 A phase trains some of the model's networks on one loss and selects its best epoch by one metric.
 All that tells the phases apart is in their rows, and everything else asks these. To add a phase,
 add its name to `PhaseName`, its row to `_ROWS` and what it makes of a batch to `objectives`; its
-learning rates and its number of epochs are settings of `config.OptimConfig`.
+learning rates and its number of epochs are settings of `config.OptimConfig`. Imports no torch, so
+that the options of a job can be shown without it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stn_icnn.config import Network, OptimConfig, TrainConfig
-from stn_icnn.networks.model import STNiCNN
-from stn_icnn.training.objectives import (
-    Objective,
-    coarse_objective,
-    end_to_end_objective,
-    fine_objective,
-    localizer_objective,
-)
+
+if TYPE_CHECKING:
+    from stn_icnn.networks.model import STNiCNN
 
 PhaseName = Literal["coarse", "localizer", "fine", "baseline", "frozen", "end_to_end"]
+ObjectiveName = Literal["coarse", "localizer", "fine", "end_to_end"]
 System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
 """The paper's names of its systems, each said to be better than the one before."""
 
@@ -54,8 +51,9 @@ class Phase:
     """The networks that it trains, and the setting of `optim` that is the learning rate of each."""
     epochs: str
     """The setting of `optim` that is its number of epochs."""
-    objective: Objective
-    """Computes its loss on a batch and, for validation, label maps and windows."""
+    objective: ObjectiveName
+    """The name, in `objectives.OBJECTIVES`, of the function that computes its loss on a batch and,
+    for validation, label maps and windows."""
     needs_labels: bool = True
     """Whether its objective takes label maps; else the parts' centres are enough."""
     only_chosen_fine: bool = False
@@ -103,7 +101,7 @@ class Phase:
         """The networks that are trained when it ends, by it or by the phases before it."""
         return tuple(dict.fromkeys((*self.required_networks, *self.rates)))
 
-    def set_trained(self, model: STNiCNN, config: TrainConfig) -> None:
+    def set_trained(self, model: "STNiCNN", config: TrainConfig) -> None:
         """Readies the networks of a model that it trains, and freezes the others.
 
         A frozen network gets no gradient and is in `eval()`. One that is trained is in `train()`,
@@ -152,7 +150,7 @@ _ROWS = (
         name="coarse",
         rates={"coarse": "lr_coarse"},
         epochs="epochs_coarse",
-        objective=coarse_objective,
+        objective="coarse",
     ),
     # The localizer alone, on the parts' centres, from what the coarse network labels.
     Phase(
@@ -160,7 +158,7 @@ _ROWS = (
         starts_from="coarse",
         rates={"localizer": "lr_localizer"},
         epochs="epochs_localizer",
-        objective=localizer_objective,
+        objective="localizer",
         needs_labels=False,
         selected_by=LOSS,
     ),
@@ -169,7 +167,7 @@ _ROWS = (
         name="fine",
         rates={"fine": "lr_fine"},
         epochs="epochs_fine",
-        objective=fine_objective,
+        objective="fine",
         only_chosen_fine=True,
         selected_by=F1_OF_PARTS,
     ),
@@ -179,7 +177,7 @@ _ROWS = (
         starts_from="coarse",
         rates={"fine": "lr_fine"},
         epochs="epochs_end_to_end",
-        objective=end_to_end_objective,
+        objective="end_to_end",
         overrides={**_NO_OTHER_LOSS, "model": {"cropper": "centroid"}},
         in_sweeps=False,
         system="iCNN",
@@ -190,7 +188,7 @@ _ROWS = (
         starts_from="localizer",
         rates={"fine": "lr_fine"},
         epochs="epochs_end_to_end",
-        objective=end_to_end_objective,
+        objective="end_to_end",
         overrides=_NO_OTHER_LOSS,
         system="STN-iCNN*",
     ),
@@ -204,7 +202,7 @@ _ROWS = (
             "fine": "lr_fine",
         },
         epochs="epochs_end_to_end",
-        objective=end_to_end_objective,
+        objective="end_to_end",
         system="STN-iCNN",
     ),
 )

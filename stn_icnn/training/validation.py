@@ -9,6 +9,7 @@ from stn_icnn.networks.model import STNiCNN
 from stn_icnn.scoring.confusion import count_batch, evaluation_batches
 from stn_icnn.scoring.f1 import f1_rows
 from stn_icnn.scoring.window_scores import centre_errors
+from stn_icnn.training.objectives import OBJECTIVES
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.true_windows import f1_of_parts
 
@@ -38,7 +39,7 @@ def validate(
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     errors = torch.zeros(2, dtype=torch.float64, device=device)  # their sum and their number
     for _, batch in evaluation_batches(faces, context):
-        result = phase.objective(model, batch, config)
+        result = OBJECTIVES[phase.objective](model, batch, config)
         loss += result.loss
         if result.label_maps is not None:
             counts += count_batch(result.label_maps(), batch, num_classes).sum(dim=0)

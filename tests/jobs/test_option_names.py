@@ -8,12 +8,14 @@ import tyro
 
 from cluster.config import ParsingJobConfig, ScoringJobConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig
-from cluster.paper.coarse_size_job import CoarseSizeConfig
-from cluster.paper.occlusion_job import OcclusionConfig
-from cluster.paper.parity_job import ParityConfig
-from cluster.paper.table_job import TableConfig
-from cluster.paper.timing_job import TimingConfig
-from cluster.paper.windows_job import WindowsConfig
+from cluster.paper.config import (
+    CoarseSizeConfig,
+    OcclusionConfig,
+    ParityConfig,
+    TableConfig,
+    TimingConfig,
+    WindowsConfig,
+)
 from cluster.sweep.config import SweepJobConfig
 
 TRAINING = """

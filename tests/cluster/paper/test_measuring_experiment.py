@@ -10,7 +10,8 @@ import pytest
 
 from cluster.config import LocationsConfig
 from cluster.job_setup import open_job
-from cluster.paper.measuring_experiment import ExperimentConfig, StudiedModel, run_experiment
+from cluster.paper.config import ExperimentConfig
+from cluster.paper.measuring_experiment import StudiedModel, run_experiment
 from stn_icnn.config import Network
 from stn_icnn.studies.experiment_result import ExperimentResult
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.occlusion_job import OcclusionConfig, run_occlusion
+from cluster.paper.config import OcclusionConfig
+from cluster.paper.occlusion_job import run_occlusion
 
 ModelOf = Callable[[str], Path]
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
+from cluster.paper.config import ParityConfig
 from cluster.paper.face_samples import load_face_samples
-from cluster.paper.parity_job import ParityConfig, run_parity
+from cluster.paper.parity_job import run_parity
 
 
 def test_odd_sizes_are_exact_and_even_ones_are_not(

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
-from cluster.paper.coarse_size_job import CoarseSizeConfig, run_coarse_size
-from cluster.paper.parity_job import ParityConfig, run_parity
+from cluster.paper.coarse_size_job import run_coarse_size
+from cluster.paper.config import CoarseSizeConfig, ParityConfig, TableConfig
+from cluster.paper.parity_job import run_parity
 from cluster.paper.systems import COUNTS_FILE, phases_of
-from cluster.paper.table_job import TableConfig, run_table
+from cluster.paper.table_job import run_table
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.job import run_end_to_end
 from stn_icnn.config import TrainConfig

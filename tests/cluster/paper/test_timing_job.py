@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.timing_job import TimingConfig, run_timing
+from cluster.paper.config import TimingConfig
+from cluster.paper.timing_job import run_timing
 from stn_icnn.training.phases import PhaseName
 
 ModelOf = Callable[[str], Path]

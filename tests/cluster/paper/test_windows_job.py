@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cluster.config import LocationsConfig
-from cluster.paper.windows_job import WindowsConfig, run_windows
+from cluster.paper.config import WindowsConfig
+from cluster.paper.windows_job import run_windows
 
 ModelOf = Callable[[str], Path]
 CROPPERS = ["iCNN", "STN-iCNN", "STN-iCNN, set size", "average face", "true centres"]

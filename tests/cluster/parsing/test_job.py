@@ -20,7 +20,7 @@ from PIL import Image
 import cluster.parsing.job
 from cluster.config import ParsingJobConfig, ScalingConfig
 from cluster.parsing.job import ParseTask, run_parsing
-from cluster.workers.launch import PhaseFailedError
+from cluster.workers.errors import PhaseFailedError
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -18,7 +18,8 @@ from cluster.storage.datasets import ShardedData
 from cluster.storage.shard_cache import DatasetShard
 from cluster.training.worker import TrainTask, train_on_worker
 from cluster.workers.allocation import WorkerAllocation
-from cluster.workers.launch import PhaseFailedError, run_on_workers
+from cluster.workers.errors import PhaseFailedError
+from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_context import RayContext
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from sharding.layouts.splits import SPLITS

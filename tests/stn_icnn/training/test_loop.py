@@ -24,7 +24,7 @@ from stn_icnn.training.loop import (
     run_phase,
     train_step,
 )
-from stn_icnn.training.objectives import PhaseLoss
+from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
 from stn_icnn.training.schedule import lr_factor
 from stn_icnn.training.state import STATE_FILE, TrainState, load_history
@@ -291,7 +291,7 @@ def test_a_step_in_pieces_is_the_step(
         run.phase.set_trained(model, config)
         # Adam would divide rounding errors by gradients that are next to none.
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        module = PhaseLoss(model, run.phase.objective, config)
+        module = PhaseLoss(model, OBJECTIVES[run.phase.objective], config)
         loss = train_step(run, TrainState(model, module, optimizer), batch, len(batch))
         weights.append((loss, torch.nn.utils.parameters_to_vector(model.parameters())))
     (loss, whole), (loss_of_pieces, in_pieces) = weights

@@ -29,7 +29,7 @@ from stn_icnn.networks.pasting import label_maps
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import confusion
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.objectives import PhaseLoss
+from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import PHASES
 from stn_icnn.training.true_windows import (
     f1_of_parts,
@@ -94,7 +94,7 @@ def test_a_gradient_reaches_each_trained_parameter_and_no_other(
     config = fine_only(tiny_config, "eye", "mouth")
     PHASES["fine"].set_trained(model, config)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    module = PhaseLoss(model, PHASES["fine"].objective, config)
+    module = PhaseLoss(model, OBJECTIVES[PHASES["fine"].objective], config)
     module(faces.__getitems__([Request(i) for i in range(4)])).backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None}
     assert all(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
@@ -202,7 +202,7 @@ def test_training_s_windows_lie_off_as_far_as_validation_s_and_elsewhere_in_each
         lambda *args: cut.append(args) or parse_true_windows(*args),
     )
     config = replace(tiny_config, fine=FineConfig(networks=("eye",), window_error=0.07))
-    PHASES["fine"].objective(build_model(config.model), batches[0], config)
+    OBJECTIVES[PHASES["fine"].objective](build_model(config.model), batches[0], config)
     assert cut[0][2:] == (("eye",), 0.07)
 
 
