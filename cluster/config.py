@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import tyro
 
@@ -12,6 +12,13 @@ from stn_icnn.inference.output_files import ALL_KINDS
 UNPREFIXED: Final = tyro.conf.arg(name="")
 """Marks settings whose options do not bear the name of the field that holds them: `--storage`, not
 `--locations.storage`. In a `--config` file they lie at the top as well."""
+
+
+VERBOSE_ENV: Final = "STN_ICNN_VERBOSE"
+"""The environment variable that is set where a job shows what Ray itself says."""
+
+PLACE: Final = ("data", "run_name", "storage", "tracking_uri")
+"""The options that say on what a job works, and where it leaves what comes of it."""
 
 
 def require_in_order(name: str, given: Sequence[str], allowed: Sequence[str]) -> None:
@@ -69,6 +76,14 @@ class LocationsConfig:
 class TrainingJobConfig:
     """The settings of a job that trains."""
 
+    COMMON_OPTIONS: ClassVar[tuple[str, ...]] = (
+        *PLACE,
+        "optim.lr_fine",
+        "optim.epochs_end_to_end",
+        "scaling.num_workers",
+    )
+    """The options that `--help` shows; `--help-all` shows all."""
+
     data: str | None = None
     """Shards: a folder or s3://BUCKET/PREFIX. The preset `demo` makes its own where none is
     given."""
@@ -85,6 +100,8 @@ class TrainingJobConfig:
 @dataclass(frozen=True, kw_only=True)
 class ScoringJobConfig:
     """The settings of a job that scores a model."""
+
+    COMMON_OPTIONS: ClassVar = (*PLACE, "model", "split", "precision", "scaling.num_workers")
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
@@ -105,6 +122,10 @@ class ScoringJobConfig:
 @dataclass(frozen=True, kw_only=True)
 class ParsingJobConfig:
     """The settings of a job that parses photographs."""
+
+    COMMON_OPTIONS: ClassVar = (
+        "model", "input", "out", "write", "tracking_uri", "scaling.num_workers"
+    )  # fmt: skip
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""

@@ -1,21 +1,23 @@
-"""Trains and scores a face parser: coarse -> localizer -> end-to-end -> evaluate -> report.
+"""Trains and scores a face parser: coarse -> localizer -> end-to-end -> report.
 
-    ray job submit --working-dir . -- python jobs/e2e.py [demo|helen|celebamask] --data OUT
+    python jobs/e2e.py celebamask-tuned --data SHARDS --run-name first
+    ray job submit --working-dir . -- python jobs/e2e.py …  # on a cluster
 
-Without arguments it draws procedural faces, shards them and trains on them. The same command with
-the same --run-name goes on where it was stopped.
+The same command goes on where it was stopped. Without any arguments, a demo.
 """
 
 import sys
 
 from cluster.config import TrainingJobConfig
-from cluster.training.job import run_end_to_end
 from jobs.options import parse_job, run_job
 
 
 def job() -> dict[str, object]:
     """Runs the training that the command line describes."""
-    return run_end_to_end(*parse_job(TrainingJobConfig, __doc__))
+    settings, preset = parse_job(TrainingJobConfig, __doc__)
+    from cluster.training.job import run_end_to_end  # after help, which needs no Ray
+
+    return run_end_to_end(settings, preset)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
-"""Scores a model on a split of any shards: F1 report beside the paper's rows, tracked in MLflow.
+"""Scores a model on a split of any shards, and reports its F1 in MLflow.
 
-ray job submit --working-dir . -- python jobs/evaluate.py --model models:/NAME@champion --data OUT
+    python jobs/evaluate.py --model models/celebamask --data SHARDS
+    ray job submit --working-dir . -- python jobs/evaluate.py …  # on a cluster
+
+Each scoring is a run of its own.
 """
 
 import sys
 
-import tyro
-
 from cluster.config import ScoringJobConfig
-from cluster.scoring.job import run_evaluation
+from jobs.command_line import parse_settings
 from jobs.options import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the scoring that the command line describes."""
-    return run_evaluation(tyro.cli(ScoringJobConfig, description=__doc__))
+    settings = parse_settings(ScoringJobConfig, __doc__, sys.argv[1:])
+    from cluster.scoring.job import run_evaluation  # after help, which needs no Ray
+
+    return run_evaluation(settings)
 
 
 if __name__ == "__main__":

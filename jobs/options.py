@@ -5,20 +5,39 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-
-import tyro
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
-from cluster.hybrid.parent import Parent
 from cluster.workers.errors import PhaseFailedError
+from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig, require
 from stn_icnn.config_dict import from_dict, merge_settings
 
+if TYPE_CHECKING:
+    from cluster.hybrid.parent import Parent
+
 DEFAULT_PRESET = "demo"
+
+_VALUES = {
+    "--config": "a JSON file, as a run's artifacts hold one",
+    "--from": "a model: a checkpoint file or folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS",
+    "--tracking-uri": "an address",
+}
+"""The values of the options that are read before the others, whose defaults depend on them."""
+
+PRESET: Final = described_word(
+    "preset", f"The settings to start from: {', '.join(PRESETS)}; by default {DEFAULT_PRESET}."
+)
+CONFIG: Final = described_option("config", "A JSON file of settings that go over these.", "FILE")
+FROM: Final = described_option(
+    "from",
+    f"The model to fine-tune: {_VALUES['--from'].partition(': ')[2]}.",
+    "MODEL",
+    "(required)",
+)
 
 Job = TypeVar("Job", bound=TrainingJobConfig)
 
@@ -47,15 +66,15 @@ def parse_job(
     file = given["--config"]
     if file is None:
         preset = preset or DEFAULT_PRESET
-    default = kind(training=PRESETS[preset]() if preset else TrainConfig())
-    usage = f"[{'|'.join(PRESETS)}] [--config FILE]"
-    name = preset or PurePosixPath(str(file)).stem
-    return _parse_settings(default, file, usage, description, rest), name
+    default = _with_file(kind(training=PRESETS[preset]() if preset else TrainConfig()), file)
+    described = (PRESET, CONFIG)
+    job = parse_settings(kind, description, rest, default=default, described=described)
+    return job, preset or PurePosixPath(str(file)).stem
 
 
 def parse_fine_tuning(
     description: str | None, argv: Sequence[str] | None = None
-) -> tuple[HybridJobConfig, Parent]:
+) -> tuple[HybridJobConfig, "Parent"]:
     """Parses `--from MODEL [--config FILE] [--SETTING VALUE ...]`, each over what comes before it.
 
     Args:
@@ -75,24 +94,19 @@ def parse_fine_tuning(
     given, rest = _take_options(rest, "--from", "--config", "--tracking-uri")
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
-    parent, default = None, HybridJobConfig()
-    if given["--from"] is not None:
-        parent = Parent.open(given["--from"], given["--tracking-uri"])
-        default = fine_tuning_settings(parent.checkpoint.config)
-    elif not {"-h", "--help"} & set(rest):
+    described = (FROM, CONFIG)
+    if asks_for_help(rest):
+        parse_settings(HybridJobConfig, description, rest, described=described)
+    if given["--from"] is None:
         raise ValueError(f"--from needs {_VALUES['--from']}")
-    usage = "--from MODEL [--config FILE]"
-    settings = _parse_settings(default, given["--config"], usage, description, rest)
-    assert parent is not None  # or else the help was shown
+    from cluster.hybrid.parent import Parent  # which brings PyTorch and MLflow along
+
+    parent = Parent.open(given["--from"], given["--tracking-uri"])
+    default = _with_file(fine_tuning_settings(parent.checkpoint.config), given["--config"])
+    settings = parse_settings(
+        HybridJobConfig, description, rest, default=default, described=described
+    )
     return settings, parent
-
-
-_VALUES = {
-    "--config": "a JSON file, as a run's artifacts hold one",
-    "--from": "a model: a checkpoint file or folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS",
-    "--tracking-uri": "an address",
-}
-"""The values of the options that are read before the others, whose defaults depend on them."""
 
 
 def _take_options(arguments: Sequence[str], *names: str) -> tuple[dict[str, str | None], list[str]]:
@@ -115,16 +129,9 @@ def _take_options(arguments: Sequence[str], *names: str) -> tuple[dict[str, str 
     return vars(given), rest
 
 
-def _parse_settings(
-    default: Job, file: str | None, usage: str, description: str | None, arguments: Sequence[str]
-) -> Job:
-    """Replaces settings by those of a config file, and these by those of a command line."""
-    if file is not None:
-        default = _replace_settings(default, _read_config_file(file))
-    prog = f"{Path(sys.argv[0]).name} {usage}"
-    return tyro.cli(
-        type(default), prog=prog, description=description, default=default, args=arguments
-    )
+def _with_file(settings: Job, file: str | None) -> Job:
+    """Replaces settings by those of a config file, where one is given."""
+    return settings if file is None else _replace_settings(settings, _read_config_file(file))
 
 
 def _read_config_file(url: str) -> Any:

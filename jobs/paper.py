@@ -1,6 +1,7 @@
-"""The paper's experiments, a command a table or figure; each goes on under its --run-name.
+"""The paper's experiments, a command a table or figure.
 
-    ray job submit --working-dir . -- python jobs/paper.py table PRESET --data OUT --seeds 2
+    python jobs/paper.py table celebamask-tuned --data SHARDS --seeds 2
+    ray job submit --working-dir . -- python jobs/paper.py table …  # on a cluster
 
 table        Tables 2 and 3: iCNN, STN-iCNN* and STN-iCNN over some seeds
 coarse-size  Figure 6: 64 px against 128 px for the coarse network
@@ -8,73 +9,65 @@ occlusion    Figure 5: both croppers on faces of which parts are covered
 parity       Figures 7 and 8: even and odd patches beside integer slicing
 timing       section 3.1: milliseconds a face of both pipelines
 windows      not in the paper: what better windows would be worth
+
+The same command goes on after a stop. --help after a name shows its options.
 """
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
-
-import tyro
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
 
 from cluster.config import TrainingJobConfig
-from cluster.paper.coarse_size_job import run_coarse_size
 from cluster.paper.config import (
     CoarseSizeConfig,
-    ExperimentConfig,
     OcclusionConfig,
     ParityConfig,
     TableConfig,
     TimingConfig,
     WindowsConfig,
 )
-from cluster.paper.occlusion_job import run_occlusion
-from cluster.paper.parity_job import run_parity
-from cluster.paper.table_job import run_table
-from cluster.paper.timing_job import run_timing
-from cluster.paper.windows_job import run_windows
+from jobs.command_line import asks_for_help, parse_settings
 from jobs.options import parse_job, run_job
 
-Result = dict[str, Any]
-TrainingJob = TypeVar("TrainingJob", bound=TrainingJobConfig)
-MeasuringJob = TypeVar("MeasuringJob", bound=ExperimentConfig)
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment's settings, and where the function is that runs it: only then is it loaded."""
+
+    settings: type[Any]
+    function: str
 
 
-def train(
-    run: Callable[[TrainingJob, str], Result], kind: type[TrainingJob], arguments: Sequence[str]
-) -> Result:
-    """Runs an experiment that has a training job's presets and settings."""
-    return run(*parse_job(kind, inspect.getdoc(kind), arguments))
-
-
-def measure(
-    run: Callable[[MeasuringJob], Result], kind: type[MeasuringJob], arguments: Sequence[str]
-) -> Result:
-    """Runs an experiment that trains nothing."""
-    return run(tyro.cli(kind, description=inspect.getdoc(kind), args=arguments))
-
-
-EXPERIMENTS: Mapping[str, Callable[[Sequence[str]], Result]] = {
-    "table": partial(train, run_table, TableConfig),
-    "coarse-size": partial(train, run_coarse_size, CoarseSizeConfig),
-    "occlusion": partial(measure, run_occlusion, OcclusionConfig),
-    "parity": partial(measure, run_parity, ParityConfig),
-    "timing": partial(measure, run_timing, TimingConfig),
-    "windows": partial(measure, run_windows, WindowsConfig),
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "table": Experiment(TableConfig, "cluster.paper.table_job:run_table"),
+    "coarse-size": Experiment(CoarseSizeConfig, "cluster.paper.coarse_size_job:run_coarse_size"),
+    "occlusion": Experiment(OcclusionConfig, "cluster.paper.occlusion_job:run_occlusion"),
+    "parity": Experiment(ParityConfig, "cluster.paper.parity_job:run_parity"),
+    "timing": Experiment(TimingConfig, "cluster.paper.timing_job:run_timing"),
+    "windows": Experiment(WindowsConfig, "cluster.paper.windows_job:run_windows"),
 }
 
 
-def job() -> Result:
+def job() -> dict[str, Any]:
     """Runs the experiment that the command line names."""
     name, *arguments = sys.argv[1:] or [""]
-    if name in ("-h", "--help"):
+    if asks_for_help([name]):
         print(__doc__)
         sys.exit(0)
     if name not in EXPERIMENTS:
         raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name!r}")
     sys.argv[0] += f" {name}"  # as --help calls the program
-    return EXPERIMENTS[name](arguments)
+    experiment = EXPERIMENTS[name]
+    kind, description = experiment.settings, inspect.getdoc(experiment.settings)
+    if issubclass(kind, TrainingJobConfig):
+        settings: tuple[Any, ...] = parse_job(kind, description, arguments)
+    else:
+        settings = (parse_settings(kind, description, arguments),)
+    result: dict[str, Any] = resolve_name(experiment.function)(*settings)
+    return result
 
 
 if __name__ == "__main__":

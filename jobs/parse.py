@@ -1,23 +1,24 @@
-"""Parses the photographs of a folder or bucket over the cluster: labels, overlays, windows.
+"""Parses the photographs of a folder or bucket over the cluster.
 
-    ray job submit --working-dir . -- python jobs/parse.py --model MODEL --input IN --out OUT
+    python jobs/parse.py --model models/celebamask --input PHOTOS --out LABELS
+    ray job submit --working-dir . -- python jobs/parse.py …  # on a cluster
 
-IN and OUT are folders that all nodes mount, or s3://bucket/prefix. Interrupted, the same command
-goes on where it stopped.
+The same command goes on where it was stopped.
 """
 
 import sys
 
-import tyro
-
 from cluster.config import ParsingJobConfig
-from cluster.parsing.job import run_parsing
+from jobs.command_line import parse_settings
 from jobs.options import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the parsing that the command line describes."""
-    return run_parsing(tyro.cli(ParsingJobConfig, description=__doc__))
+    settings = parse_settings(ParsingJobConfig, __doc__, sys.argv[1:])
+    from cluster.parsing.job import run_parsing  # after help, which needs no Ray
+
+    return run_parsing(settings)
 
 
 if __name__ == "__main__":

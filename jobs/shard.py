@@ -1,15 +1,16 @@
-"""Shards a raw data set over the cluster: what `python -m sharding` does on one machine.
+"""Shards a raw data set on the cluster: `python -m sharding` does it without one.
 
-    ray job submit --working-dir . -- python jobs/shard.py celebamask|helen --source RAW --out OUT
+    python jobs/shard.py celebamask --source CelebAMask-HQ --out SHARDS
+    ray job submit --working-dir . -- python jobs/shard.py …  # on a cluster
 
-RAW and OUT are folders that all nodes mount, or s3://bucket/prefix. Interrupted, the same command
-goes on where it stopped.
+The same command goes on after a stop. --verbose shows what Ray says, too.
+--help after celebamask or helen shows the options.
 """
 
 import argparse
 import sys
 
-from cluster.sharding_job import run_sharding
+from jobs.command_line import HELP_ALL, take_verbose
 from jobs.options import run_job
 from sharding.cli import add_build_commands
 
@@ -20,7 +21,12 @@ def job() -> dict[str, object]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_build_commands(parser)
-    return run_sharding(parser.parse_args())
+    arguments = take_verbose(sys.argv[1:])
+    # There are few options: `--help` shows all.
+    args = parser.parse_args(["--help" if word == HELP_ALL else word for word in arguments])
+    from cluster.sharding_job import run_sharding  # after help, which needs no Ray
+
+    return run_sharding(args)
 
 
 if __name__ == "__main__":

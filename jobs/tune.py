@@ -1,10 +1,10 @@
-"""Sweeps settings: trials under Ray Tune, a report in MLflow, the best setting as a file.
+"""Searches settings by trials, reports on them, and keeps the best as a file.
 
-    ray job submit --working-dir . -- python jobs/tune.py PRESET --data OUT --num-trials N
+    python jobs/tune.py celebamask-tuned --data SHARDS --num-trials 24 \\
+        --space 'optim.lr_fine=log 1e-4 1e-1' --space 'model.patch_px.eye=49 73'
+    ray job submit --working-dir . -- python jobs/tune.py …  # on a cluster
 
-What is searched is given by setting: `--space 'optim.lr_fine=log 1e-4 1e-1'
---space 'model.patch_px.eye=33 49 65 81 97'`; without any, a default space is searched. The same
-command with the same --run-name goes on where it was stopped.
+The same command goes on where it was stopped.
 """
 
 import re
@@ -13,14 +13,16 @@ import sys
 from collections.abc import Sequence
 
 from cluster.sweep.config import SweepJobConfig
-from cluster.sweep.job import run_sweep
 from jobs.options import parse_job, run_job
 
 
 def job() -> dict[str, object]:
     """Runs the sweep that the command line describes."""
     require_no_old_spaces(sys.argv[1:])
-    return run_sweep(*parse_job(SweepJobConfig, __doc__))
+    settings, preset = parse_job(SweepJobConfig, __doc__)
+    from cluster.sweep.job import run_sweep  # after help, which needs no Ray
+
+    return run_sweep(settings, preset)
 
 
 def require_no_old_spaces(arguments: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ of HELEN, and no settings.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
-from cluster.config import TrainingJobConfig
+from cluster.config import PLACE, TrainingJobConfig
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
 from stn_icnn.training.phases import PHASES
 
@@ -36,6 +36,8 @@ class HybridJobConfig(TrainingJobConfig):
     All of MODEL's networks are trained further, so the coarse network's size must stay as it is;
     windows, patches, losses and augmentation may change.
     """
+
+    COMMON_OPTIONS: ClassVar = ("num_images", "compare", *PLACE, "scaling.num_workers")
 
     num_images: int | None = None
     """Images of the training split to train on, chosen by the seed; those of a smaller number are

@@ -1,9 +1,15 @@
 """The settings of the paper's experiments, which train or measure."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from cluster.config import UNPREFIXED, LocationsConfig, TrainingJobConfig, require_in_order
+from cluster.config import (
+    PLACE,
+    UNPREFIXED,
+    LocationsConfig,
+    TrainingJobConfig,
+    require_in_order,
+)
 from stn_icnn.config import ModelConfig, require
 from stn_icnn.labels import PAPER9
 from stn_icnn.training.phases import System
@@ -52,10 +58,12 @@ class SplitConfig(ExperimentConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig(TrainingJobConfig):
-    """The paper's Tables 2 and 3, with a training job's settings, for all systems alike.
+    """The paper's Tables 2 and 3: trains its systems, with the same settings.
 
-    python jobs/paper.py table celebamask --data OUT --run-name NAME --seeds 2
+    python jobs/paper.py table celebamask --data SHARDS --seeds 2
     """
+
+    COMMON_OPTIONS: ClassVar = ("seeds", "systems", *PLACE, "scaling.num_workers")
 
     seeds: int = 2
     """Trainings of each system, with seeds one apart from `seed`. More may be asked for when a run
@@ -71,10 +79,12 @@ class TableConfig(TrainingJobConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseSizeConfig(TrainingJobConfig):
-    """The paper's Figure 6, with a training job's settings, for all sizes alike.
+    """The paper's Figure 6: trains with small and large inputs of the coarse network.
 
-    python jobs/paper.py coarse-size helen --data OUT --run-name NAME
+    python jobs/paper.py coarse-size helen --data SHARDS
     """
+
+    COMMON_OPTIONS: ClassVar = ("sizes", *PLACE, "scaling.num_workers")
 
     sizes: tuple[int, ...] = (64, 128)
     """Sides of the coarse network's input, px (the paper: 64 and 128); they replace
@@ -89,10 +99,9 @@ class CoarseSizeConfig(TrainingJobConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class OcclusionConfig(SplitConfig):
-    """The paper's Figure 5: covers parts of faces and compares how both croppers then cut, the
-    model's localizer and the centroid cropper, on the rough labels of its coarse network.
+    """The paper's Figure 5: how both croppers cut where parts are covered.
 
-    python jobs/paper.py occlusion --model MODEL --data OUT
+    python jobs/paper.py occlusion --model MODEL --data SHARDS
     """
 
     num_covered: int = 2
@@ -114,7 +123,7 @@ class OcclusionConfig(SplitConfig):
 class ParityConfig(SamplesConfig):
     """The paper's Figures 7 and 8: compares the model's cropper with integer slicing.
 
-    python jobs/paper.py parity --data OUT
+    python jobs/paper.py parity --data SHARDS
     """
 
     num_faces: int = 16
@@ -130,10 +139,9 @@ class ParityConfig(SamplesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TimingConfig(SamplesConfig):
-    """The paper's section 3.1: times a model's pipeline, and its networks with the centroid
-    cropper, one face and many at a time.
+    """The paper's section 3.1: times both pipelines, one face and many at a time.
 
-    python jobs/paper.py timing --model MODEL --data OUT
+    python jobs/paper.py timing --model MODEL --data SHARDS
     """
 
     model: str
@@ -150,9 +158,9 @@ class TimingConfig(SamplesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowsConfig(SplitConfig):
-    """What better windows would be worth: labels the same faces in windows found in several ways.
+    """What better windows would be worth: labels faces in windows of several kinds.
 
-    python jobs/paper.py windows --model MODEL --data OUT
+    python jobs/paper.py windows --model MODEL --data SHARDS
     """
 
     errors: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04)

@@ -1,11 +1,11 @@
 """Settings of a sweep beyond those of a training job: what is searched, how, and by what trials."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from cluster.config import TrainingJobConfig, require_in_order
+from cluster.config import PLACE, TrainingJobConfig, require_in_order
 from stn_icnn.config import require
 from stn_icnn.labels import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -73,6 +73,8 @@ class SweepJobConfig(TrainingJobConfig):
     `scaling` is what one trial takes. Its `auto` is one worker with one CPU, and a GPU where there
     are any; `scaling.max_failures` is how often a trial is tried again.
     """
+
+    COMMON_OPTIONS: ClassVar = ("num_trials", "seeds", "space", "sweep.phases", *PLACE)
 
     num_trials: int = 20
     """Combinations of searched values that are tried: all that there are, where those are fewer."""

@@ -1,8 +1,12 @@
-"""The `stn-icnn` command, which parses photographs and exports models without a cluster.
+"""The `stn-icnn` command: parses photographs and exports models without a cluster.
 
-stn-icnn parse PHOTO… --model MODEL --out DIR
-stn-icnn export --model MODEL --out FILE.onnx
+    stn-icnn parse photo.jpg folder/ --model models/celebamask --out labels/
+    stn-icnn export --model models/celebamask --out model.onnx
+
+--help after parse or export shows the options.
 """
+
+# What brings PyTorch along is imported where it is needed, so that help comes at once.
 
 import argparse
 import json
@@ -12,25 +16,17 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.model_sources import find_model
-from stn_icnn.inference.onnx_export import export_onnx
 from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
-from stn_icnn.inference.photographs import (
-    RECORD,
-    StoredPhoto,
-    list_photos,
-    parse_photos,
-    pending_photos,
-    require_distinct_outputs,
-    summarize,
-)
-from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from stn_icnn.inference.photographs import StoredPhoto
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stn-icnn", description="Face parsing with STN-iCNN.")
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="stn-icnn", description=__doc__, formatter_class=as_written
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     parse = commands.add_parser("parse", help="label photographs of faces")
     add = parse.add_argument
@@ -75,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
+    from stn_icnn.inference.face_parser import FaceParser
+    from stn_icnn.inference.photographs import (
+        RECORD,
+        parse_photos,
+        pending_photos,
+        require_distinct_outputs,
+        summarize,
+    )
+
     kinds = parse_kinds(args.write)
     out = Folder(args.out.resolve())
     photos = _photos(args.photos, out)
@@ -96,6 +104,9 @@ def _parse(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     """Exports the model, checks that the file computes what the model does, and writes it."""
+    from stn_icnn.inference.onnx_export import export_onnx
+    from stn_icnn.networks.checkpoint import load_checkpoint
+
     out = args.out.resolve()
     if out.exists():
         raise ValueError(f"{args.out} is there already: name another --out, or remove it")
@@ -109,12 +120,14 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _photos(given: Sequence[Path], out: Folder) -> list[StoredPhoto]:
+def _photos(given: Sequence[Path], out: Folder) -> list["StoredPhoto"]:
     """Returns the photographs that files and folders name, each once.
 
     Raises:
         ValueError: a file does not exist, or a folder holds no photographs.
     """
+    from stn_icnn.inference.photographs import StoredPhoto, list_photos
+
     photos: list[StoredPhoto] = []
     for path in given:
         if path.is_dir():
@@ -126,7 +139,7 @@ def _photos(given: Sequence[Path], out: Folder) -> list[StoredPhoto]:
     return list(dict.fromkeys(photos))
 
 
-def _device(name: str | None) -> torch.device | None:
+def _device(name: str | None) -> "torch.device | None":
     """Returns the device of a name; None, for the parser to choose, where there is no name.
 
     Raises:
@@ -134,6 +147,8 @@ def _device(name: str | None) -> torch.device | None:
     """
     if name is None:
         return None
+    import torch
+
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -131,7 +131,7 @@ def test_a_refused_value_is_refused_in_the_config_s_words(capsys):
 
 def test_help_explains_every_setting(capsys):
     with pytest.raises(SystemExit) as exit_:
-        parse("--help")
+        parse("--help-all")
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
     for setting in ("--optim.lr-coarse", "--model.window-px.eye", "--scaling.wait-s", "--data"):
@@ -192,7 +192,7 @@ def test_fine_tuning_from_nothing_is_refused(
 
 def test_help_of_fine_tuning_needs_no_model(capsys):
     with pytest.raises(SystemExit) as exit_:
-        parse_fine_tuning("A job.", ["--help"])
+        parse_fine_tuning("A job.", ["--help-all"])
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
     for words in ("--from MODEL", "--num-images", "--compare", "--scratch.optim.lr-coarse"):
