@@ -1,7 +1,7 @@
 """The paper's experiments, a command a table or figure.
 
     python jobs/paper.py table celebamask-tuned --data SHARDS --seeds 2
-    ray job submit --working-dir . -- python jobs/paper.py table …  # on a cluster
+    ray job submit --working-dir . -- python jobs/paper.py …  # on a cluster
 
 table        Tables 2 and 3: iCNN, STN-iCNN* and STN-iCNN over some seeds
 coarse-size  Figure 6: 64 px against 128 px for the coarse network
