@@ -1,5 +1,6 @@
 """The settings of the jobs: dataclasses whose fields are the options of a command line."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
@@ -13,12 +14,16 @@ UNPREFIXED: Final = tyro.conf.arg(name="")
 """Marks settings whose options do not bear the name of the field that holds them: `--storage`, not
 `--locations.storage`. In a `--config` file they lie at the top as well."""
 
-
 VERBOSE_ENV: Final = "STN_ICNN_VERBOSE"
-"""The environment variable that is set where a job shows what Ray itself says."""
+"""The environment variable by which the processes of a job know of its option `--verbose`."""
 
 PLACE: Final = ("data", "run_name", "storage", "tracking_uri")
 """The options that say on what a job works, and where it leaves what comes of it."""
+
+
+def is_verbose() -> bool:
+    """Tells whether the job of this process shows what Ray and MLflow say, too."""
+    return bool(os.environ.get(VERBOSE_ENV))
 
 
 def require_in_order(name: str, given: Sequence[str], allowed: Sequence[str]) -> None:

@@ -95,9 +95,9 @@ def parse_fine_tuning(
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
     described = (FROM, CONFIG)
-    if asks_for_help(rest):
-        parse_settings(HybridJobConfig, description, rest, described=described)
     if given["--from"] is None:
+        if asks_for_help(rest):
+            parse_settings(HybridJobConfig, description, rest, described=described)
         raise ValueError(f"--from needs {_VALUES['--from']}")
     from cluster.hybrid.parent import Parent  # which brings PyTorch and MLflow along
 

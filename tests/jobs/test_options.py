@@ -1,6 +1,7 @@
 """The jobs' command line: presets, settings, config files, and what is refused."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -197,6 +198,15 @@ def test_help_of_fine_tuning_needs_no_model(capsys):
     shown = capsys.readouterr().out
     for words in ("--from MODEL", "--num-images", "--compare", "--scratch.optim.lr-coarse"):
         assert words in shown
+
+
+def test_help_of_fine_tuning_a_model_shows_its_settings(tiny_parent: Path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse_fine_tuning("A job.", ["--from", str(tiny_parent), "--help-all"])
+    assert exit_.value.code == 0
+    assert re.search(
+        r"--optim\.lr-fine FLOAT\W+Learning [^(]*\(default: 0\.003\)", capsys.readouterr().out
+    )
 
 
 def test_the_result_is_the_last_line(capsys):

@@ -221,7 +221,7 @@ def test_a_space_is_one_option_for_any_setting_and_explained_in_help(
     }
     assert (job.num_trials, job.sweep.phases) == (7, ("coarse", "localizer"))
     with pytest.raises(SystemExit):
-        parse_job(SweepJobConfig, "A sweep.", ["--help"])
+        parse_job(SweepJobConfig, "A sweep.", ["--help-all"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for text in (
         "steps LOW HIGH STEP",
