@@ -10,10 +10,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 install: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
-	$(BIN)/python -m compileall -q $(VENV)/lib || true
-	touch $@
+	@echo "installing STN-iCNN, PyTorch, Ray and MLflow into $(VENV), 2.4 GB: about two to five minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
+	@echo "compiling all of it, so that jobs start sooner"
+	@$(BIN)/python -m compileall -qq $(VENV)/lib || true  # packages hold templates that are no Python
+	@touch $@
+	@echo "installed: make demo shows it at work"
 
 lint: $(READY)
 	ruff check .

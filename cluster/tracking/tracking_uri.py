@@ -1,6 +1,7 @@
 """Resolves the address of the MLflow tracking store, and connects to it."""
 
 import contextlib
+import logging
 import os
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ import sqlalchemy
 from filelock import FileLock
 from mlflow import MlflowClient
 
+from cluster.config import is_verbose
 from cluster.storage.job_locations import data_home, writable_folder
 
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
@@ -44,7 +46,7 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
         ValueError: where MLflow could not track into it, or only into the working directory, or
             where a database's driver is not installed.
     """
-    given = uri or os.environ.get(TRACKING_ENV) or f"sqlite:///{data_home() / 'mlflow.db'}"
+    given = uri or os.environ.get(TRACKING_ENV) or default_tracking_uri()
     scheme, _, rest = given.partition("://")
     kind = _kind(given)
     if kind == "sqlite" and rest.strip("/"):
@@ -62,6 +64,11 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
         f"database ({', '.join(DATABASE_PORTS)}), got {without_password(given, given)!r}; "
         f"give --tracking-uri or set {TRACKING_ENV}"
     )
+
+
+def default_tracking_uri() -> str:
+    """Returns the address of the store that is used where none is given."""
+    return f"sqlite:///{data_home() / 'mlflow.db'}"
 
 
 def artifact_location(tracking_uri: str) -> str | None:
@@ -111,13 +118,15 @@ def connect(uri: str) -> Iterator[MlflowClient]:
 
 
 def set_client_defaults() -> None:
-    """Keeps MLflow's http clients in this process from blocking for minutes a call.
+    """Keeps MLflow's http clients in this process from blocking for minutes a call, and quiet.
 
     Variables that the user has set stay. The outbox retries over a longer time.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    if not is_verbose():
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 def probe_tracking(uri: str) -> None:

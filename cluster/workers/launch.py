@@ -12,6 +12,7 @@ from typing import Any, cast
 import ray.train
 from ray.train.torch import TorchTrainer
 
+from cluster.config import is_verbose
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_internals import silence_ray_logs
@@ -132,6 +133,7 @@ def run_on_workers(
                     controller_failure_limit=START_ATTEMPTS,
                 ),
                 callbacks=[sender],
+                logging_config=ray.train.LoggingConfig("INFO" if is_verbose() else "WARNING"),
             ),
         )
         try:

@@ -1,7 +1,9 @@
 """Joins or starts a Ray cluster, and checks that every node of it sees a job's files."""
 
+import logging
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +11,13 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.config import VERBOSE_ENV, is_verbose
 from cluster.workers.process_setup import SETUP_HOOK
-from cluster.workers.ray_internals import recorded_head_address
+from cluster.workers.ray_internals import (
+    hide_harmless_lines,
+    recorded_head_address,
+    silence_ray_start,
+)
 from stn_icnn.storage import Folder, StorageLocation
 
 HEAD_TIMEOUT_S = 5.0
@@ -40,6 +47,10 @@ def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",  # some servers store the framing
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line appears twice
     }
+    if not is_verbose():
+        wanted["PYTHONWARNINGS"] = "ignore::FutureWarning,ignore::DeprecationWarning"
+    if not sys.stderr.isatty():
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     # Those that the job was submitted with stay: Ray refuses a variable that is given twice.
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(missing)
@@ -47,8 +58,13 @@ def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
         return True
     address = "auto" if os.environ.get("RAY_ADDRESS") else _head_of_this_machine()
     missing |= {k: v for k, v in (worker_env or {}).items() if k not in os.environ}
+    if is_verbose():
+        missing[VERBOSE_ENV] = "1"
     runtime_env = {"env_vars": missing, "worker_process_setup_hook": SETUP_HOOK}
-    ray.init(address=address or "local", runtime_env=runtime_env)
+    silence_ray_start()
+    level = logging.INFO if is_verbose() else logging.WARNING
+    ray.init(address=address or "local", runtime_env=runtime_env, logging_level=level)
+    hide_harmless_lines()
     return address is not None
 
 

@@ -27,7 +27,7 @@ from stn_icnn.training.validation import validate
 
 STEPS_PER_CHECK = 10
 """Steps between looks at their losses, for which a GPU must be waited for."""
-SECONDS_PER_LINE = 15.0
+SECONDS_PER_LINE = 60.0
 """Time between lines in the log that say how far an epoch is."""
 
 Log = Callable[[str], None]
