@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cluster.paper.config import CoarseSizeConfig
-from cluster.paper.systems import train_and_score
+from cluster.paper.systems import phases_of, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.setup import child_training
@@ -39,6 +39,7 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
         for px in settings.sizes:
             sized = replace(config, model=replace(config.model, coarse_px=px))
             trainings[px] = child_training(experiment, f"coarse-{px}", sized)
+            trainings[px].plan(phases_of(SYSTEMS))
         for px, training in trainings.items():
             print(f"coarse input of {px} px", flush=True)
             counts[px] = train_and_score(training, SYSTEMS)

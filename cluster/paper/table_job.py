@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cluster.paper.config import TableConfig
-from cluster.paper.systems import train_and_score
+from cluster.paper.systems import phases_of, train_and_score
 from cluster.paper.training_experiment import last_line, training_experiment
 from cluster.tracking.result_files import publishing
 from cluster.training.setup import Training, child_training
@@ -39,6 +39,8 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
             for seed in range(config.seed, config.seed + settings.seeds)
         }
         title = f"{experiment.run.name}: the paper's systems on {dataset}"
+        for training in trainings.values():
+            training.plan(phases_of(settings.systems))
         for seed, training in trainings.items():
             print(f"seed {seed}", flush=True)
             counts[seed] = train_and_score(training, settings.systems)

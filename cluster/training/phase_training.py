@@ -13,17 +13,17 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.phases import PHASES, PhaseName
+from stn_icnn.training.state import SECONDS
 
 MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
 SHOWN = {
     "train/loss": "loss",
-    "train/images_per_second": "images/s",
     "val/loss": "val loss",
-    "val/window_error_px": "windows off by px",
     "val/f1_overall": "val F1",
+    "val/f1_parts": "val F1 of parts",
 }
-"""The metrics of an epoch that are printed, with the names that they are printed under."""
+"""The names that metrics of an epoch are shown under: its loss, and what its phase is judged by."""
 
 
 def train_phase(training: Training, phase: PhaseName, start: Start | None = None) -> None:
@@ -46,7 +46,8 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
         start = Start(record.model(before), PHASES[phase].required_networks)
     run = training.run
     child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
-    with child.finishing():
+    training.plan([phase])
+    with child.finishing(), training.progress.showing(phase, training.num_epochs(phase)):
         result = run_on_workers(
             train_on_worker,
             phase_task(training, phase, start),
@@ -94,13 +95,23 @@ class _ReportLogger:
             return
         metrics = report.metrics
         self.run.log_metrics(metrics, step=report.epoch)
-        num_epochs = PHASES[self.phase].num_epochs(self.training.config.optim)
-        shown = ", ".join(f"{SHOWN[name]} {metrics[name]:.4g}" for name in SHOWN if name in metrics)
-        self._print(f"epoch {report.epoch} of {num_epochs}: {shown}")
+        judged_by = PHASES[self.phase].selected_by.name
+        said = ", ".join(
+            f"{SHOWN[name]} {metrics[name]:.3g}"
+            for name in ("train/loss", judged_by)
+            if name in metrics
+        )
+        self.training.progress.count(
+            (self.training.run.name, self.phase),
+            report.epoch,
+            self.training.num_epochs(self.phase),
+            metrics[SECONDS],
+            said,
+        )
 
     def _record_machine(self) -> None:
         """Records and tags the machine: it may choose the arithmetic, which tells runs apart."""
-        self._print(f"on {self.machine}")
+        self.training.progress.show_machine(self.phase, self.machine)
         try:
             self.training.record.add_machine(self.phase, self.machine)
         except OSError as error:  # no reason to lose a training
@@ -109,7 +120,7 @@ class _ReportLogger:
         self.run.set_tags({"computed_on": "; ".join(machines)})
 
     def _print(self, text: str) -> None:
-        print(f"{self.phase}: {text}", flush=True)
+        self.training.progress.show(self.phase, text)
 
 
 def log_config(run: Run, config: TrainConfig) -> None:

@@ -1,7 +1,7 @@
 """The set-up of a training: its data, the checks of its settings, its workers, record and run."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cluster.config import TrainingJobConfig
@@ -9,11 +9,13 @@ from cluster.job_setup import JobEnvironment, allocate_job_workers
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.tracking.tracker import Run, run_tags
 from cluster.tracking.tracking_uri import unavailable
+from cluster.training.epoch_progress import EpochProgress
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig, require
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.storage import StorageLocation
+from stn_icnn.training.phases import PHASES, PhaseName
 
 LEAST_IMAGES_A_WORKER = 4
 """The least images of a batch that a worker gets where the number of workers is `auto`: batch norm
@@ -32,6 +34,17 @@ class Training:
     """The run whose children are the runs of its phases."""
     chosen_images: int | None = None
     """The number of images of the training split that it is trained on; None: all."""
+    progress: EpochProgress = field(default_factory=EpochProgress)
+    """Shows the epochs of all trainings of the job."""
+
+    def plan(self, phases: Iterable[PhaseName]) -> None:
+        """Takes phases, but those that are finished, into what the job shows as to be done."""
+        left = [phase for phase in phases if not self.record.has_finished(phase)]
+        self.progress.plan(self.run.name, [(phase, self.num_epochs(phase)) for phase in left])
+
+    def num_epochs(self, phase: PhaseName) -> int:
+        """Returns the number of epochs of a phase."""
+        return PHASES[phase].num_epochs(self.config.optim)
 
     @property
     def num_images(self) -> int:
@@ -135,7 +148,8 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
         )
     for split in ("train", "val", "test"):
         data.shards(split)
-    print(f"data {data.location.url}: {data.manifest.num_samples}", flush=True)
+    numbers = ", ".join(f"{num} {split}" for split, num in data.manifest.num_samples.items())
+    print(f"data {data.location.url}: {numbers}", flush=True)
     return data
 
 
