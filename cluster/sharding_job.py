@@ -66,6 +66,8 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         return map_on_cluster(write, tasks)
 
     manifest = run_build(args, spread)
+    preset = {"celebamask": "celebamask-tuned"}.get(args.command, args.command)
+    print(f"\nto train on them: python jobs/e2e.py {preset} --data {out.url}\n", flush=True)
     return {
         "out": out.url,
         "num_samples": manifest.num_samples,

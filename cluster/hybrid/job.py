@@ -18,7 +18,7 @@ from cluster.hybrid.scratch import open_scratch, require_same_scratch_settings
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
-from cluster.training.job import register_result, score_phase
+from cluster.training.job import end_training, register_result, score_phase
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from stn_icnn.config import require
@@ -69,11 +69,14 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         if scratch is not None:
             (own,) = curves_of(training, [PHASE])
             others[SCRATCH] = scratch.train(own.seconds)
-        result = _conclude(training, others, parent)
+        scores, result = _conclude(training, others, parent)
+    end_training(training, scores, result)
     return training.run.last_line(result)
 
 
-def _conclude(training: Training, others: Mapping[str, Training], parent: Parent) -> dict[str, Any]:
+def _conclude(
+    training: Training, others: Mapping[str, Training], parent: Parent
+) -> tuple[Scores, dict[str, Any]]:
     """Scores, reports and registers the fine-tuned model.
 
     Args:
@@ -82,7 +85,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
         parent: the model that was fine-tuned.
 
     Returns:
-        The result, for the job's last line.
+        The scores, and the result for the job's last line.
     """
     scores = _score(training, others, parent)
     report = HybridReport(
@@ -102,7 +105,7 @@ def _conclude(training: Training, others: Mapping[str, Training], parent: Parent
         write_hybrid_report(folder, report)
     seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
     training.run.log_metrics(seconds, step=0)
-    return {
+    return scores, {
         **register_result(training, PHASE, HYBRID, scores, parent.tags),
         "parent": parent.given,
         "num_images": training.num_images,

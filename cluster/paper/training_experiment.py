@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.config import TrainingJobConfig
+from cluster.job_ending import print_ending
 from cluster.job_setup import open_job
+from cluster.tracking.result_files import REPORT
 from cluster.training.phase_training import log_config
 from cluster.training.setup import Training, open_training
 
@@ -32,7 +34,11 @@ def training_experiment(name: str, settings: TrainingJobConfig, preset: str) -> 
 
 
 def last_line(experiment: Training, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the job's last line: the run, its storage, its data, and the result."""
+    """Returns the job's last line: the run, its storage, its data, and the result.
+
+    Before it, the end of the job is printed for people.
+    """
+    print_ending(experiment.run, f"{experiment.run.name} is done", {}, REPORT)
     return experiment.run.last_line(
         {
             "storage": experiment.record.storage.url,

@@ -127,6 +127,7 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
         raise PhaseFailedError(
             f"none of the {len(photos)} photographs can be parsed; why: {out.url_of(FAILED)}"
         )
+    print(f"\nresults of {len(photos) - len(failures)} photographs: {out.url}\n", flush=True)
     return summarize(out, outcomes, num_skipped, time.monotonic() - started)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import ScoringJobConfig
+from cluster.job_ending import f1_headline, print_ending, steps_with
 from cluster.job_setup import allocate_job_workers, open_job
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
@@ -93,6 +94,7 @@ def score_model(
     """
     task = replace(task, examples_per_kind=EXAMPLES_PER_KIND)
     data, split = task.data, task.split
+    print(f"scoring {data.manifest.num_samples[split]} images ({split})", flush=True)
     scored = score_on_workers(task, storage, allocation)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         report = write_f1_report(
@@ -133,10 +135,12 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
     if job.precision is not None:
         tags["precision"] = job.precision
     run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags)
+    system = system_of(model.checkpoint.phase)
     with run.finishing():
-        system = system_of(model.checkpoint.phase)
         task = ScoringTask({system: model.content}, data, job.split, job.precision)
         scores = score_model(task, run, environment.storage, allocation)
+    headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
+    print_ending(run, headline, steps_with(run, job.model))
     return run.last_line(
         {
             "model": job.model,

@@ -2,11 +2,12 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.job_ending import print_ending
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
@@ -49,6 +50,7 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     with sweep.run.finishing():
         run_trials(sweep)
         result = _conclude(sweep)
+    _print_ending(sweep, result)
     return sweep.run.last_line(result)
 
 
@@ -179,6 +181,15 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
         "storage": sweep.record.storage.url,
         "data_fingerprint": sweep.plan.data.manifest.fingerprint,
     }
+
+
+def _print_ending(sweep: Sweep, result: Mapping[str, Any]) -> None:
+    best, metric = result["best"], sweep.plan.metric.name
+    trials = f"best of {len(sweep.record.trials)} trials"
+    data = sweep.plan.data.location.url
+    train = f"python jobs/e2e.py --config {result['config']} --data {data}"
+    headline = f"{trials}: {best['trial']}, {metric} {best[metric]:.3f}"
+    print_ending(sweep.run, headline, {"train": train})
 
 
 def _store_best(sweep: Sweep, best: RankedCombination) -> None:

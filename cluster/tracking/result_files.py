@@ -9,6 +9,7 @@ from cluster.tracking.tracker import Run
 from stn_icnn.storage import StorageLocation
 
 ARTIFACT = "paper"
+REPORT = f"{ARTIFACT}/report.html"
 
 
 def publish(folder: Path, run: Run, storage: StorageLocation) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.config import TrainingJobConfig
+from cluster.job_ending import f1_headline, print_ending, steps_with
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL, ScoringTask
@@ -34,10 +35,12 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)
+        training.plan(MODEL_PHASES)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
         scores = score_phase(training, MODEL_PHASES[-1])
         result = register_result(training, MODEL_PHASES[-1], preset, scores)
+    end_training(training, scores, result)
     return training.run.last_line(result)
 
 
@@ -58,6 +61,20 @@ def score_phase(
     models = {system: training.record.model(phase), **(others or {})}
     task = ScoringTask(models, training.data, "test")
     return score_model(task, training.run, training.record.storage, training.allocation)
+
+
+def end_training(training: Training, scores: Scores, result: Mapping[str, Any]) -> None:
+    """Prints the end of a job for people: the model's F1 on the test split, what to do with it.
+
+    Args:
+        training: the finished training.
+        scores: the scores on the test split, the model's first.
+        result: the job's last line.
+    """
+    system, f1 = next(iter(scores.systems.items()))
+    label_set = training.config.model.label_set
+    headline = f1_headline(system, f1, "test", training.data.name, label_set)
+    print_ending(training.run, headline, steps_with(training.run, result["model"]))
 
 
 def register_result(

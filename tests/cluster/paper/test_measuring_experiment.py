@@ -47,7 +47,9 @@ def test_it_is_tracked_kept_and_printed(
 ) -> None:
     line = run(job_locations, "tracked", work)
     assert (line["run_name"], line["experiment"], line["answer"]) == ("tracked", "trial", 42)
-    assert capsys.readouterr().out.endswith("| a |\n|---|\n")
+    ending = capsys.readouterr().out.partition("| a |\n|---|\n")[2]
+    assert ending.startswith("\ntracked is done\n")
+    assert "paper/report.html" in ending
     found = client.get_run(str(line["run_id"]))
     assert found.info.status == "FINISHED"
     tags = found.data.tags

@@ -1,0 +1,70 @@
+"""What a job tells people at its end, before the line that programs read."""
+
+from collections.abc import Mapping
+
+from cluster.tracking.run_pages import artifact_path, run_page, ui_command
+from cluster.tracking.tracker import Run
+from stn_icnn.labels import LabelSet
+from stn_icnn.reporting.tables import f1_headings, format_f1
+from stn_icnn.scoring.f1 import F1Rows
+
+REPORT = "report/report.html"
+"""The report among the artifacts of a run that scores a model, or of a sweep."""
+
+
+def print_ending(
+    run: Run, headline: str, next_steps: Mapping[str, str], report: str = REPORT
+) -> None:
+    """Prints what came of a job, where it is to be seen, and what to type next.
+
+    Args:
+        run: the job's run.
+        headline: what came of it, in a line.
+        next_steps: commands by what they do, in a word.
+        report: its report among its artifacts.
+    """
+    lines = {
+        "report": artifact_path(run, report) or f"{report}, among the run's artifacts",
+        "in MLflow": run_page(run),
+        **({"start it": start} if (start := ui_command(run.tracker.uri)) else {}),
+        **next_steps,
+    }
+    width = max(map(len, lines))
+    print(f"\n{headline}")
+    for word, line in lines.items():
+        print(f"  {word:{width}}  {line}")
+    print(flush=True)
+
+
+def f1_headline(system: str, f1: F1Rows, split: str, dataset: str, label_set: LabelSet) -> str:
+    """Returns a line with a system's F1 on a split, and the part that it labels worst."""
+    groups = label_set.f1_rows
+    single = [
+        row
+        for row, classes in groups.items()
+        if not any(set(other) < set(classes) for other in groups.values())
+    ]
+    names = f1_headings(label_set)
+    values = {names[row]: value for row in single if (value := f1[row]) is not None}
+    name, overall = f"{system} on the {split} split of {dataset}", format_f1(f1["overall"])
+    if not values:
+        return f"{name}: it has no part of a face"
+    worst = min(values, key=values.__getitem__)
+    return f"{name}: F1 {overall}, weakest {worst} {format_f1(values[worst])}"
+
+
+def steps_with(run: Run, model: str | None) -> dict[str, str]:
+    """Returns commands that go on from a run that scored a model, for `print_ending`.
+
+    Args:
+        run: the run.
+        model: the model's name; None while it waits for the tracking server.
+    """
+    compare = {"compare": f"stn-icnn compare {run.name} OTHER_RUN"}
+    if model is None:
+        return compare
+    return {
+        "parse": f"stn-icnn parse PHOTO --model {model} --out labels/",
+        **compare,
+        "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS",
+    }

@@ -1,0 +1,51 @@
+"""Where people look at a run: its page in MLflow's UI, and the files that it has left."""
+
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow.exceptions import MlflowException
+
+from cluster.tracking.tracker import Run
+from cluster.tracking.tracking_uri import TRACKING_ENV, default_tracking_uri, without_password
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""The address at which `make ui` shows a store that has no server of its own."""
+
+
+def ui_command(tracking_uri: str) -> str | None:
+    """Returns the command that starts MLflow's UI on a store; None where a server has it."""
+    if _is_server(tracking_uri):
+        return None
+    if tracking_uri == default_tracking_uri():
+        return "make ui"
+    return f"make ui {TRACKING_ENV}={without_password(tracking_uri, tracking_uri)}"
+
+
+def run_page(run: Run) -> str:
+    """Returns the address of a run's page, in the view of MLflow for training.
+
+    It otherwise opens the view for language models.
+    """
+    tracker = run.tracker
+    address = tracker.uri if _is_server(tracker.uri) else LOCAL_UI
+    return (
+        f"{address}/#/experiments/{tracker.experiment_id}/runs/{run.run_id}"
+        "?workflowType=machine_learning"
+    )
+
+
+def artifact_path(run: Run, artifact: str) -> str | None:
+    """Returns the local path of a run's artifact; None where a server keeps it, or is away."""
+    run_id = run.run_id
+    if run_id is None:
+        return None
+    try:
+        uri = run.tracker.client.get_run(run_id).info.artifact_uri
+    except (MlflowException, OSError):
+        return None
+    parts = urlsplit(uri)
+    return f"{url2pathname(parts.path)}/{artifact}" if parts.scheme in ("", "file") else None
+
+
+def _is_server(tracking_uri: str) -> bool:
+    return tracking_uri.startswith(("http://", "https://"))

@@ -1,0 +1,79 @@
+"""The end of a job for people: what came of it, where it is to be seen, what to type next."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster.job_ending import f1_headline, print_ending, steps_with
+from cluster.tracking.run_pages import run_page, ui_command
+from cluster.tracking.tracker import Run, Tracker
+from stn_icnn.labels import PAPER9
+
+F1 = {
+    "eyes": 0.873, "brows": 0.745, "nose": 0.929, "inner_mouth": 0.569, "upper_lip": 0.775,
+    "lower_lip": 0.759, "mouth": 0.4, "skin": None, "overall": 0.889, "mean": 0.3,
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, new_store: Callable[[Path], str]) -> Run:
+    tracker = Tracker.connect(new_store(tmp_path), outbox_folder=tmp_path / "outbox")
+    run = tracker.start_or_resume_run("mine")
+    (tmp_path / "report.html").write_text("a report")
+    run.log_artifacts(tmp_path / "report.html", "report")
+    return run
+
+
+def test_the_headline_names_the_part_that_is_labelled_worst() -> None:
+    headline = f1_headline("STN-iCNN", F1, "test", "helen", PAPER9)
+    assert headline == "STN-iCNN on the test split of helen: F1 0.889, weakest in-mouth 0.569"
+
+
+def test_a_headline_of_faces_without_parts() -> None:
+    headline = f1_headline("STN-iCNN", dict.fromkeys(F1), "val", "helen", PAPER9)
+    assert headline.endswith("no part of a face")
+
+
+def test_the_report_is_named_where_it_lies_and_the_commands_hold_the_model(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_ending(run, "F1 0.889", steps_with(run, "models:/stn-icnn-helen/3"))
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) <= 10
+    assert lines[0] == "F1 0.889"
+    (report,) = [line.split()[-1] for line in lines if line.strip().startswith("report")]
+    assert Path(report).read_text() == "a report"
+    said = "\n".join(lines)
+    assert "stn-icnn parse PHOTO --model models:/stn-icnn-helen/3 --out" in said
+    assert "python jobs/hybrid.py --from models:/stn-icnn-helen/3 --data" in said
+    assert "stn-icnn compare mine" in said
+    assert f"/runs/{run.run_id}?workflowType=machine_learning" in said
+
+
+def test_a_model_that_waits_for_the_server_is_not_named(run: Run) -> None:
+    assert list(steps_with(run, None)) == ["compare"]
+
+
+def test_a_server_s_pages_are_on_it_and_a_file_s_where_make_ui_shows_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = run.tracker.uri
+    assert run_page(run).startswith("http://127.0.0.1:5000/#/experiments/")
+    assert ui_command(uri) == f"make ui MLFLOW_TRACKING_URI={uri}"
+    monkeypatch.setattr("cluster.tracking.run_pages.default_tracking_uri", lambda: uri)
+    assert ui_command(uri) == "make ui"
+    run.tracker.uri = "https://mlflow.example/tracking"
+    assert run_page(run).startswith("https://mlflow.example/tracking/#/experiments/")
+    assert ui_command(run.tracker.uri) is None
+
+
+def test_the_report_of_a_server_that_is_away_is_named_by_its_place(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(run_id: str) -> None:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(run.tracker.client, "get_run", away)
+    print_ending(run, "F1 0.889", {})
+    assert "report/report.html, among the run's artifacts" in capsys.readouterr().out
