@@ -1,4 +1,4 @@
-"""The part of scoring that runs in a Ray Train worker: it counts, and picks faces to show."""
+"""The part of scoring that runs in a Ray Train worker: it counts, and makes pictures of faces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN
+from stn_icnn.reporting.small_faces import SmallFace, SmallFaces
 from stn_icnn.scoring.confusion import (
     Labeller,
     count_confusions,
@@ -49,7 +50,8 @@ class ScoringTask:
     coarse: bytes | None = None
     """Content of the model file whose coarse network is scored; None: the first model's."""
     examples_per_kind: int = 0
-    """Number of the best, of the median and of the worst faces that are returned with labels."""
+    """Number of the best, of the median and of the worst faces that are returned with labels; where
+    there are any, small pictures of all faces are returned too."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class ScoredSplit:
     """Confusion counts of each image, by system, int64 `[M, C, C]`."""
     examples: Mapping[str, Sequence[ScoredFace]]
     """The first system's `best`, `median` and `worst` faces, as they were scored."""
+    faces: Sequence[SmallFace]
+    """Small pictures of the images with the first system's labels; none where no examples are."""
 
 
 def score_on_worker(task: ScoringTask) -> ScoredSplit:
@@ -80,8 +84,9 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
 
     checkpoints = {name: load_checkpoint(model) for name, model in task.models.items()}
     main, first = next(iter(checkpoints.items()))
+    models = {name: prepared(checkpoint) for name, checkpoint in checkpoints.items()}
     labellers: dict[str, Labeller] = {
-        name: partial(parse_batch, prepared(checkpoint)) for name, checkpoint in checkpoints.items()
+        name: partial(parse_batch, model) for name, model in models.items()
     }
     coarse = first if task.coarse is None else load_checkpoint(task.coarse)
     labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
@@ -91,9 +96,11 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
         mean_map = mean_map_of(train_faces, first.model.label_set, context)
         labellers[MEAN_MAP] = partial(_same_labels, mean_map)
     faces = read_faces(task.data, task.split, config, quiet=quiet)
-    counts = count_confusions(labellers, faces, context)
-    examples = label_examples(labellers[main], faces, counts[main], context, task.examples_per_kind)
-    return ScoredSplit(tuple(face.key for face in faces.samples), counts, examples)
+    shown, small = task.examples_per_kind, SmallFaces(faces.label_set, main)
+    counts = count_confusions(labellers, faces, context, small.add_batch if shown else None)
+    examples = label_examples(models[main], faces, counts[main], context, shown)
+    keys = tuple(face.key for face in faces.samples)
+    return ScoredSplit(keys, counts, examples, small.gather(len(keys), context) if shown else [])
 
 
 @torch.inference_mode()

@@ -1,6 +1,8 @@
-"""Lays pictures out in named rows, as in the paper's Figures 5 and 8."""
+"""Lays pictures out in named rows, as in the paper's Figures 5 and 8; resizes and encodes them."""
 
+import io
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -60,6 +62,13 @@ def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:
     scale = side_px / max(picture.shape[:2])
     height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], quality: int = 88) -> bytes:
+    """Returns the content of an image file; the quality is a JPEG's."""
+    content = io.BytesIO()
+    image.save(content, kind, quality=quality)
+    return content.getvalue()
 
 
 def framed(picture: Uint8Array, colour: tuple[int, int, int], width_px: int = 3) -> Uint8Array:

@@ -19,6 +19,10 @@ Labeller = Callable[[Batch], Sequence[Tensor]]
 """A function that labels a batch: it returns a label map, `[H, W]` uint8 class ids, for each image,
 at the image's size."""
 
+OnLabelled = Callable[[Sequence[int], Batch, Mapping[str, Sequence[Tensor]]], None]
+"""A function that is given a batch while it is scored: its faces' indices, the batch, and the label
+map of each image by system."""
+
 EVALUATION_BATCH = 8
 """Faces that a rank labels at a time."""
 
@@ -72,7 +76,10 @@ def batches_with_progress(faces: ShardedFaces) -> Iterator[Batch]:
 
 @torch.inference_mode()
 def count_confusions(
-    labellers: Mapping[str, Labeller], faces: ShardedFaces, context: TrainContext
+    labellers: Mapping[str, Labeller],
+    faces: ShardedFaces,
+    context: TrainContext,
+    on_labelled: OnLabelled | None = None,
 ) -> dict[str, Tensor]:
     """Counts how some systems label each image of a split.
 
@@ -82,6 +89,7 @@ def count_confusions(
         labellers: the systems, by name.
         faces: the M faces of the split, not augmented.
         context: the context whose ranks divide the split among them.
+        on_labelled: called with each batch that this rank scores.
 
     Returns:
         Confusion counts by system, int64 `[M, C, C]` on the CPU, rows truth, columns prediction, in
@@ -92,8 +100,11 @@ def count_confusions(
     counts = {name: torch.zeros(shape, dtype=torch.int64) for name in labellers}
     scored = torch.zeros(len(faces), dtype=torch.int64)
     for indices, batch in evaluation_batches(faces, context):
-        for name, labeller in labellers.items():
-            counts[name][indices] = count_batch(labeller(batch), batch, num_classes).cpu()
+        labelled = {name: labeller(batch) for name, labeller in labellers.items()}
+        for name, maps in labelled.items():
+            counts[name][indices] = count_batch(maps, batch, num_classes).cpu()
+        if on_labelled is not None:
+            on_labelled(indices, batch, labelled)
         scored[indices] += 1
     for name in counts:
         counts[name] = context.sum_(counts[name].to(context.device)).cpu()

@@ -1,4 +1,4 @@
-"""The best, the median and the worst faces of a split, with the labels that were scored."""
+"""The best, the median and the worst faces of a split, with labels and windows as scored."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,28 @@ from torch import Tensor
 from stn_icnn.context import TrainContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
-from stn_icnn.scoring.confusion import Labeller, evaluation_batches, true_labels
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.networks.pasting import label_maps
+from stn_icnn.scoring.confusion import evaluation_batches, true_labels
 from stn_icnn.scoring.f1 import f1_tensors
 
 
 class ScoredFace(NamedTuple):
-    """A face with its true and its predicted labels.
+    """A face with its true and its predicted labels, and the windows that it was labelled in.
 
     Attributes:
         key: the image's key.
         image: uint8 `[H, W, 3]`, RGB.
         truth: uint8 `[H, W]`, class ids.
         predicted: uint8 `[H, W]`, class ids.
+        windows: float32 `[P, 4]`, centre (x, y), width and height of each part's window, px.
     """
 
     key: str
     image: npt.NDArray[np.uint8]
     truth: npt.NDArray[np.uint8]
     predicted: npt.NDArray[np.uint8]
+    windows: npt.NDArray[np.float32]
 
 
 def pick_examples(
@@ -61,7 +65,7 @@ def pick_examples(
 
 @torch.inference_mode()
 def label_examples(
-    labeller: Labeller, faces: ShardedFaces, counts: Tensor, context: TrainContext, num: int
+    model: STNiCNN, faces: ShardedFaces, counts: Tensor, context: TrainContext, num: int
 ) -> dict[str, list[ScoredFace]]:
     """Labels the best, the median and the worst faces again, just as they were scored.
 
@@ -69,9 +73,9 @@ def label_examples(
     face labels it again in the same batch, and its labels are those that were counted.
 
     Args:
-        labeller: the system whose faces are labelled.
+        model: the model whose faces are labelled.
         faces: the M faces of the split, not augmented.
-        counts: the system's counts, int64 `[M, C, C]`, as `count_confusions` returned them.
+        counts: the model's counts, int64 `[M, C, C]`, as `count_confusions` returned them.
         context: the context that the split was scored in.
         num: number of faces of each kind.
 
@@ -82,16 +86,22 @@ def label_examples(
     picked = pick_examples(counts, keys, faces.label_set, num)
     indices = sorted(set(chain.from_iterable(picked.values())))
     of_rank = {}
+    windows = torch.zeros(len(indices), faces.label_set.num_parts, 4, device=context.device)
     for batch_indices, batch in evaluation_batches(faces, context, indices):
-        predicted = labeller(batch)
+        parsing = model(batch)
+        predicted = label_maps(parsing, batch.host_sizes)
         for i, index in enumerate(batch_indices):
             if index in indices:
                 width, height = batch.host_sizes[i]
                 layers = (true_labels(batch, i)[None], predicted[i][None])
                 of_rank[index] = torch.cat([batch.images[i, :, :height, :width], *layers])
+                windows[indices.index(index)] = parsing.windows[i]
+    layers_of = _gather(of_rank, indices, context)
     examples = {
-        index: ScoredFace(keys[index], layers[..., :3], layers[..., 3], layers[..., 4])
-        for index, layers in _gather(of_rank, indices, context).items()
+        index: ScoredFace(keys[index], layers[..., :3], layers[..., 3], layers[..., 4], of_face)
+        for (index, layers), of_face in zip(
+            layers_of.items(), context.sum_(windows).cpu().numpy(), strict=True
+        )
     }
     return {kind: [examples[index] for index in of_kind] for kind, of_kind in picked.items()}
 

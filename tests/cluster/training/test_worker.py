@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cluster.training.worker
 from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_on_worker
@@ -262,3 +263,7 @@ def test_f1_from_two_workers_equals_f1_from_one(in_turn: InTurn) -> None:
         truth, predicted = map(torch.from_numpy, (face.truth, face.predicted))
         assert torch.equal(confusion(truth, predicted, PAPER9.num_classes), from_two[index])
         assert np.array_equal(face.image, faces[Request(index)].images[0].permute(1, 2, 0))
+    assert len(in_turn.scored.faces) == len(faces)
+    for index, small in enumerate(in_turn.scored.faces):
+        truth = np.asarray(Image.open(io.BytesIO(small.truth)))
+        assert np.array_equal(truth, faces[Request(index)].labels[0])

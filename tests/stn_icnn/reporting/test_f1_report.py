@@ -29,12 +29,13 @@ def faces(num_missed: int) -> tuple[list[ScoredFace], Tensor]:
     """Seven faces of bars, face i with i + `num_missed` columns of its parts missed."""
     truth = np.full((22, 30), SKIN, dtype=np.uint8)
     truth[2:20, 5:25] = np.arange(1, 10, dtype=np.uint8).repeat(2)[:, None]
+    windows = np.full((PAPER9.num_parts, 4), 9, dtype=np.float32)
     examples = []
     for i, key in enumerate(KEYS):
         predicted = np.where(truth == SKIN, 0, truth).astype(np.uint8)
         predicted[:, 5 : 5 + i + num_missed] = 0
         photo = np.full((22, 30, 3), 10 * i, dtype=np.uint8)
-        examples.append(ScoredFace(key, photo, truth, predicted))
+        examples.append(ScoredFace(key, photo, truth, predicted, windows))
     counts = [
         confusion(torch.from_numpy(e.truth), torch.from_numpy(e.predicted), PAPER9.num_classes)
         for e in examples
@@ -156,9 +157,9 @@ def test_overlays_show_the_example_they_name(tmp_path: Path) -> None:
         "worst_2.png": "face_5",
     }
     assert report["examples"]["worst_1.png"]["overall"] == pytest.approx(26 / 33)
-    _, image, truth, predicted = examples[6]
+    face = examples[6]
     picture = np.asarray(Image.open(tmp_path / "worst_1.png"))
-    assert np.array_equal(picture, side_by_side(image, truth, predicted, PAPER9))
+    assert np.array_equal(picture, side_by_side(face.image, face.truth, face.predicted, PAPER9))
 
 
 def test_chart_is_a_picture_and_leaves_pyplot_alone(tmp_path: Path) -> None:
