@@ -10,16 +10,9 @@ from torch import Tensor
 from cluster.training.setup import Training
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
+from stn_icnn.reporting.documents import Items, Picture, write_document
 from stn_icnn.reporting.published import beside_published
-from stn_icnn.reporting.tables import (
-    F1Line,
-    f1_table,
-    format_f1,
-    markdown_table,
-    write_csv,
-    write_f1_csv,
-    write_markdown,
-)
+from stn_icnn.reporting.tables import F1Line, Table, f1_table, format_f1, write_csv, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -109,12 +102,17 @@ class HybridReport:
 
 
 def write_hybrid_report(folder: Path, report: HybridReport) -> None:
-    """Writes `hybrid.md`, `hybrid.csv` (test F1), `hybrid_curves.csv` and `hybrid_curves.png`."""
+    """Writes the report into an existing folder.
+
+    Its files are `hybrid.md`, `report.html`, `hybrid.csv` (test F1), `hybrid_curves.csv` and
+    `hybrid_curves.png`.
+    """
     lines = beside_published(report.test, report.dataset)
     with_sources: list[F1Line] = [([line.system, line.source], line.rows) for line in lines]
     write_f1_csv(folder / "hybrid.csv", ["system", "source"], with_sources, report.label_set)
     table = f1_table(["system"], [([line.system], line.rows) for line in lines], report.label_set)
-    _write_markdown(folder / "hybrid.md", report, table)
+    _draw_chart(folder / "hybrid_curves.png", report)
+    _write_document(folder, report, table)
     write_csv(
         folder / "hybrid_curves.csv",
         ["system", "phase", "epoch", "seconds", *CURVE_FIELDS],
@@ -126,10 +124,9 @@ def write_hybrid_report(folder: Path, report: HybridReport) -> None:
             for epoch in curve.history
         ],
     )
-    _draw_chart(folder / "hybrid_curves.png", report)
 
 
-def _write_markdown(path: Path, report: HybridReport, table: Sequence[str]) -> None:
+def _write_document(folder: Path, report: HybridReport, table: Table) -> None:
     parent = report.parent
     about = [
         f"A model of {parent['parent_dataset']} ({parent['parent_model']}), fine-tuned on "
@@ -140,22 +137,23 @@ def _write_markdown(path: Path, report: HybridReport, table: Sequence[str]) -> N
             f"`{SCRATCH}` was trained on the same images for about the same time: whole epochs, "
             "chosen from the seconds that an epoch of each phase took beforehand."
         )
-    write_markdown(
-        path,
+    write_document(
+        folder,
+        "hybrid",
         report.title,
-        about,
+        " ".join(about),
         "F1 on the test split:",
         table,
         "Difference of `overall`, paired, 95 % over images in brackets:",
-        [f"- {difference.name}: {difference}" for difference in report.differences],
+        Items([f"{difference.name}: {difference}" for difference in report.differences]),
         "Training (steps alone; neither validation, checkpoints nor the workers' start):",
-        markdown_table(*_training_table(report)),
-        "![validation F1 against minutes of training](hybrid_curves.png)",
-        [f"- {name}: {value}" for name, value in parent.items() if value],
+        _training_table(report),
+        Picture("hybrid_curves.png", "validation F1 against minutes of training"),
+        Items([f"{name}: {value}" for name, value in parent.items() if value]),
     )
 
 
-def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]]:
+def _training_table(report: HybridReport) -> Table:
     heading = ["system", "phase", "epochs", "seconds", "images/s", "best validation F1", "on"]
     rows: list[list[object]] = []
     for system, curves in report.curves.items():
@@ -168,7 +166,7 @@ def _training_table(report: HybridReport) -> tuple[list[str], list[list[object]]
             rows.append([system, curve.phase, *numbers, "; ".join(curve.computed_on) or None])
         if len(curves) > 1:
             rows.append([system, "all", None, f"{report.seconds[system]:.1f}", *[None] * 3])
-    return heading, rows
+    return Table(heading, rows)
 
 
 def _draw_chart(path: Path, report: HybridReport) -> None:

@@ -7,7 +7,6 @@ from cluster.paper.config import WindowsConfig
 from cluster.paper.measuring_experiment import StudiedModel
 from cluster.paper.split_experiment import run_split_experiment
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.reporting.tables import escape_markdown
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.windows import label_faces, report_windows
 from stn_icnn.training.phases import PHASES
@@ -33,8 +32,7 @@ def run_windows(config: WindowsConfig) -> dict[str, Any]:
         labelled = label_faces(model.checkpoint, model.system, faces, config.errors)
         subject = (
             f"{subject}, labelled by the fine networks of {model.given} "
-            f"({escape_markdown(model.system)}), which were trained on windows of its own "
-            "localizer."
+            f"({model.system}), which were trained on windows of its own localizer."
         )
         return report_windows(folder, labelled, model.system, subject)
 

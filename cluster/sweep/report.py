@@ -10,7 +10,8 @@ from typing import Any
 from cluster.sweep.charts import curves_chart, setting_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
-from stn_icnn.reporting.tables import markdown_table, write_csv, write_markdown
+from stn_icnn.reporting.documents import Block, Items, Picture, write_document
+from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 from stn_icnn.training.phases import SelectionMetric
 
@@ -90,7 +91,9 @@ class SweepReport:
 
 
 def write_sweep_report(folder: Path, report: SweepReport) -> None:
-    """Writes `sweep.md`, `sweep.csv`, `curves.png` and, for each setting, `field_NAME.png`."""
+    """Writes `sweep.md`, `report.html`, `sweep.csv`, `curves.png` and, for each setting,
+    `field_NAME.png`.
+    """
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
     metric, trials = report.metric, report.trials
@@ -99,8 +102,9 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
         charts[f"field_{name}.png"] = setting_chart(name, space, metric, trials)
     for picture, chart in charts.items():
         chart.savefig(folder / picture)
-    blocks = [*_summary(report), _markdown(heading, rows), *(f"![{p}]({p})" for p in charts)]
-    write_markdown(folder / "sweep.md", report.title, *blocks)
+    pictures = [Picture(file, file.removesuffix(".png")) for file in charts]
+    blocks = [*_summary(report), _table(heading, rows), *pictures]
+    write_document(folder, "sweep", report.title, *blocks)
 
 
 def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
@@ -120,8 +124,8 @@ def _trial_table(report: SweepReport) -> tuple[list[str], list[list[Any]]]:
     return ["trial", *names, "seed", "state", "epochs", report.metric.name, "error"], rows
 
 
-def _summary(report: SweepReport) -> list[str | list[str]]:
-    """Returns the blocks of Markdown that stand before the trials and the charts."""
+def _summary(report: SweepReport) -> list[Block]:
+    """Returns the blocks that stand before the trials and the charts."""
     epochs, best = report.epochs, report.best
     counts = [
         ", ".join(f"{number} {state}" for state, number in report.states.items()) + ".",
@@ -133,16 +137,17 @@ def _summary(report: SweepReport) -> list[str | list[str]]:
         "charts of settings, bars are of all trials after as many epochs as each of them has had, "
         "without those that failed or diverged and, where any was pruned, without repeats.",
     ]
-    blocks: list[str | list[str]] = [counts]
+    blocks: list[Block] = [" ".join(counts)]
     if best is not None:
         blocks.append(f"Best combination ({best.trials[0].name}): {best.metric}")
-        blocks.append([f"- `{name}`: {_cell(value) or '-'}" for name, value in best.values.items()])
+        values = [f"`{name}`: {_cell(value) or '-'}" for name, value in best.values.items()]
+        blocks.append(Items(values))
     if report.seeds > 1:
         blocks.append(_combinations_table(report))
     return blocks
 
 
-def _combinations_table(report: SweepReport) -> list[str]:
+def _combinations_table(report: SweepReport) -> Table:
     """Returns mean, deviation and interval of each combination's trainings, best first."""
     names = list(report.space)
     rows = []
@@ -150,11 +155,11 @@ def _combinations_table(report: SweepReport) -> list[str]:
         metric = combination.metric
         numbers = (metric.num, metric.mean, metric.deviation, *(metric.interval or (None, None)))
         rows.append([*(combination.values[name] for name in names), *numbers])
-    return _markdown([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
+    return _table([*names, "runs", "mean", "deviation", "95 % from", "to"], rows)
 
 
-def _markdown(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    return markdown_table(heading, [[_cell(value) for value in row] for row in rows])
+def _table(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    return Table(heading, [[_cell(value) for value in row] for row in rows])
 
 
 def _cell(value: object) -> str | None:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from cluster.tracking.provenance import flatten
-from stn_icnn.reporting.tables import markdown_table
+from stn_icnn.reporting.tables import Table
 from stn_icnn.scoring.f1 import F1Rows
 
 _ABOUT: Final = """\
@@ -90,4 +90,4 @@ def _f1_table(val: F1Rows, test: F1Rows) -> str:
         [row, *(None if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))]
         for row in dict.fromkeys((*val, *test))
     ]
-    return "\n".join(markdown_table(["F1", "validation", "test"], rows))
+    return "\n".join(Table(["F1", "validation", "test"], rows).markdown)

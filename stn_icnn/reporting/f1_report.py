@@ -14,17 +14,11 @@ from torch import Tensor
 
 from stn_icnn.config import require
 from stn_icnn.labels import LabelSet
-from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
+from stn_icnn.reporting.charts import Colour, Figure, add_legend, draw_grouped_bars, open_figure
+from stn_icnn.reporting.documents import Items, write_markdown
 from stn_icnn.reporting.overlay import side_by_side
 from stn_icnn.reporting.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
-from stn_icnn.reporting.tables import (
-    f1_headings,
-    f1_table,
-    f1_values,
-    format_f1,
-    write_csv,
-    write_markdown,
-)
+from stn_icnn.reporting.tables import f1_headings, f1_table, f1_values, format_f1, write_csv
 from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import (
     LEVEL,
@@ -37,6 +31,8 @@ from stn_icnn.scoring.f1 import (
 
 SEED: Final = 0
 """The seed of the bootstrap intervals."""
+F1_NUMBERS: Final = ("main", "systems", "overall_interval", "interval", "paper")
+"""The keys of what `f1_numbers` returns, among those of `f1.json`."""
 
 
 def write_f1_report(
@@ -80,7 +76,7 @@ def write_f1_report(
         "title": title,
         "dataset": dataset,
         "num_images": len(keys),
-        **_numbers(systems, dataset, label_set),
+        **f1_numbers(systems, dataset, label_set),
         "per_image_overall": {name: _summary(rows["overall"]) for name, rows in per_image.items()},
         "examples": {
             file: {"key": example.key, "overall": none_if_undefined(overall[example.key])}
@@ -94,9 +90,9 @@ def write_f1_report(
     _write_markdown(folder / "f1.md", report, label_set)
     _write_csv(folder / "f1.csv", report, label_set)
     _write_per_image_csv(folder / "per_image.csv", per_image, keys, label_set)
-    _draw_chart(folder / "f1.png", report, f1_headings(label_set))
-    for file, (_, image, truth, predicted) in shown.items():
-        picture = side_by_side(image, truth, predicted, label_set)
+    draw_f1_chart(title, report, label_set).savefig(folder / "f1.png")
+    for file, face in shown.items():
+        picture = side_by_side(face.image, face.truth, face.predicted, label_set)
         Image.fromarray(picture).save(folder / file)
     return report
 
@@ -122,8 +118,14 @@ def _check(
         require(shape == expected, f"counts of {name}", f"{expected}, a matrix a key", shape)
 
 
-def _numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -> dict[str, Any]:
-    """Computes F1 of the summed counts and its interval, and adds the paper's rows."""
+def f1_numbers(systems: Mapping[str, Tensor], dataset: str, label_set: LabelSet) -> dict[str, Any]:
+    """Computes F1 of the summed counts and its interval, and adds the paper's rows.
+
+    Returns:
+        `main`, the first system's name; `systems`, F1 by system and row; `overall_interval` by
+        system, None where it is undefined; `interval`, how these were drawn; `paper`, the rows and
+        their source, or None.
+    """
     rows = {name: f1_rows(counts.sum(dim=0), label_set) for name, counts in systems.items()}
     intervals = {
         name: None
@@ -161,25 +163,26 @@ def _write_markdown(path: Path, report: Mapping[str, Any], label_set: LabelSet) 
     ]
     if paper:
         about.append(
-            f"The paper's rows are from its {paper['source']}; \\*: before end-to-end training."
+            f"The paper's rows are from its {paper['source']}; *: before end-to-end training."
         )
     overall = []
     for name, interval in report["overall_interval"].items():
         ends = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-        overall.append(f"- {name}: {format_f1(measured[name]['overall']) or '-'}{ends}")
-    examples = ["Photograph, truth and prediction, with the image's own overall F1:"]
-    for file, example in report["examples"].items():
-        f1 = format_f1(example["overall"]) or "-"
-        examples += [f"{example['key']}: {f1}", f"![{file}]({file})"]
+        overall.append(f"{name}: {format_f1(measured[name]['overall']) or '-'}{ends}")
+    examples = [
+        f"`{file}`, {example['key']}: {format_f1(example['overall']) or '-'}"
+        for file, example in report["examples"].items()
+    ]
     write_markdown(
         path,
         report["title"],
         f1_table(["F1"], [([line.system], line.rows) for line in lines], label_set),
-        about,
+        " ".join(about),
         f"Overall F1, {LEVEL:.0%} bootstrap interval over images:",
-        overall,
-        *(examples if report["examples"] else []),
-        [f"- {name}: {value}" for name, value in report["metadata"].items()],
+        Items(overall),
+        "Images with their own overall F1, which files of these names show:" if examples else "",
+        Items(examples),
+        Items([f"{name}: {value}" for name, value in report["metadata"].items()]),
     )
 
 
@@ -208,13 +211,20 @@ def _write_per_image_csv(
     write_csv(path, ["key", "system", *f1_headings(label_set)], rows)
 
 
-def _draw_chart(path: Path, report: dict[str, Any], headings: Mapping[str, str]) -> None:
-    """Draws F1 of the main system and of the paper's STN-iCNN, a pair of bars for each row."""
-    systems = {report["main"]: report["systems"][report["main"]]}
-    if report["paper"]:
-        systems[PAPER_STN_ICNN] = report["paper"]["systems"][PAPER_STN_ICNN]
+def draw_f1_chart(title: str, numbers: Mapping[str, Any], label_set: LabelSet) -> Figure:
+    """Draws F1 of the main system and of the paper's STN-iCNN, a pair of bars for each row.
+
+    Args:
+        title: the chart's heading.
+        numbers: what `f1_numbers` returned.
+        label_set: the label set whose rows are drawn.
+    """
+    headings = f1_headings(label_set)
+    systems = {numbers["main"]: numbers["systems"][numbers["main"]]}
+    if numbers["paper"]:
+        systems[PAPER_STN_ICNN] = numbers["paper"]["systems"][PAPER_STN_ICNN]
     shown = [row for row in headings if any(rows[row] is not None for rows in systems.values())]
-    figure, (axes,) = open_figure(report["title"], width=9)
+    figure, (axes,) = open_figure(title, width=9)
     draw_grouped_bars(
         axes,
         [headings[row] for row in shown],
@@ -224,4 +234,5 @@ def _draw_chart(path: Path, report: dict[str, Any], headings: Mapping[str, str])
     )
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("F1")
-    save_with_legend(figure, path)
+    add_legend(figure)
+    return figure

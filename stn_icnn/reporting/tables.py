@@ -1,7 +1,8 @@
-"""Reports in Markdown, tables as CSV and plain text, and the columns of those that hold F1."""
+"""Tables of reports: in Markdown, CSV and plain text, and the columns of those that hold F1."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,26 +35,33 @@ def format_f1(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of a report. A cell that is None is printed as `-`."""
+
+    heading: Sequence[object]
+    rows: Sequence[Sequence[object]]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The texts of the rows' cells."""
+        return [["-" if cell is None else str(cell) for cell in row] for row in self.rows]
+
+    @property
+    def markdown(self) -> list[str]:
+        """The table's lines in Markdown."""
+        lines = [list(map(str, self.heading)), *self.cells]
+        texts = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in lines]
+        return [texts[0], "|---" * len(self.heading) + "|", *texts[1:]]
+
+
 def escape_markdown(text: str) -> str:
-    """Returns a name such as `STN-iCNN*` with its asterisk escaped, so that it is printed."""
+    """Returns a text with its asterisks escaped, as in `STN-iCNN*`, so that they are printed."""
     return text.replace("*", r"\*")
 
 
-def markdown_table(heading: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Returns the lines of a Markdown table.
-
-    Asterisks are escaped; a cell that is None is printed as `-`.
-    """
-
-    def line(cells: Sequence[object]) -> str:
-        texts = ("-" if cell is None else escape_markdown(str(cell)) for cell in cells)
-        return "| " + " | ".join(texts) + " |"
-
-    return [line(heading), "|---" * len(heading) + "|", *map(line, rows)]
-
-
-def f1_table(heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSet) -> list[str]:
-    """Returns the lines of a Markdown table of F1.
+def f1_table(heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSet) -> Table:
+    """Returns a table of F1.
 
     Args:
         heading: the headings of the columns before those of F1.
@@ -61,20 +69,7 @@ def f1_table(heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSe
         label_set: the label set whose report groups, and `mean`, are the columns of F1.
     """
     rows = [[*cells, *map(format_f1, f1_values(rows, label_set))] for cells, rows in lines]
-    return markdown_table([*heading, *f1_headings(label_set).values()], rows)
-
-
-def write_markdown(path: Path, title: str, *blocks: str | Sequence[str]) -> None:
-    """Writes a report in Markdown as a UTF-8 file.
-
-    Args:
-        path: the file.
-        title: its heading.
-        blocks: what follows, with an empty line before each: paragraphs, and tables or lists as
-            their lines. Empty ones are left out.
-    """
-    texts = (block if isinstance(block, str) else "\n".join(block) for block in blocks if block)
-    path.write_text("\n\n".join([f"# {title}", *texts]) + "\n", encoding="utf-8")
+    return Table([*heading, *f1_headings(label_set).values()], rows)
 
 
 def write_csv(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

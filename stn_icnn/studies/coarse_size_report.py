@@ -8,13 +8,8 @@ from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.tables import (
-    F1Line,
-    f1_table,
-    markdown_table,
-    write_f1_csv,
-    write_markdown,
-)
+from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.tables import F1Line, Table, f1_table, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
 
@@ -31,7 +26,7 @@ def write_coarse_size(
     counts: Mapping[int, Mapping[str, Tensor]],
     label_set: LabelSet,
 ) -> dict[str, Any]:
-    """Writes `coarse_size.md`, `coarse_size.csv` and `coarse_size.png`.
+    """Writes `coarse_size.md`, `report.html`, `coarse_size.csv` and `coarse_size.png`.
 
     Args:
         folder: an existing folder for the files.
@@ -54,16 +49,17 @@ def write_coarse_size(
         ([px, name], rows) for px, by_system in f1.items() for name, rows in by_system.items()
     ]
     heading = ["difference of `overall`, paired", "95 % over images in brackets"]
-    write_markdown(
-        folder / "coarse_size.md",
+    _draw_chart(folder / "coarse_size.png", title, systems, f1)
+    write_document(
+        folder,
+        "coarse_size",
         title,
         f1_table(["px", "F1"], lines, label_set),
-        markdown_table(heading, list(differences.items())),
+        Table(heading, list(differences.items())),
         PAPER,
-        "![coarse_size.png](coarse_size.png)",
+        Picture("coarse_size.png", "F1 by input size"),
     )
     write_f1_csv(folder / "coarse_size.csv", ["coarse_px", "system"], lines, label_set)
-    _draw_chart(folder / "coarse_size.png", title, systems, f1)
     return {
         "overall": {
             px: {name: rows["overall"] for name, rows in by_system.items()}

@@ -14,7 +14,8 @@ from PIL import Image
 
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_markdown
+from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress
 from stn_icnn.scoring.window_scores import (
     ALL_PARTS,
@@ -46,7 +47,7 @@ def report_occlusion(
     num_examples: int,
 ) -> ExperimentResult:
     """Compares the croppers on faces and writes `occlusion.md`, `.csv`, `.png`,
-    `occlusion_per_face.csv` and `occlusion_examples.png`.
+    `occlusion_per_face.csv`, `occlusion_examples.png` and `report.html`.
 
     Args:
         folder: an existing folder for the files.
@@ -67,10 +68,10 @@ def report_occlusion(
         for name, of_name in scores.scores.items()
     }
     table, whole_by = _table(summaries, scores), count_whole(scores, croppers)
-    _write_markdown(folder / "occlusion.md", subject, table, whole_by, summaries, croppers)
+    _draw_chart(folder / "occlusion.png", summaries, croppers)
+    _write_document(folder, subject, table, whole_by, summaries, croppers)
     _write_csv(folder / "occlusion.csv", summaries)
     _write_per_face_csv(folder / "occlusion_per_face.csv", scores)
-    _draw_chart(folder / "occlusion.png", summaries, croppers)
     means = {
         group: {
             name: {measure: summaries[group, name].estimate(measure).mean for measure in MEASURES}
@@ -86,7 +87,7 @@ def report_occlusion(
         if value is not None
     }
     counts = {"covered_whole_by": whole_by, "num_faces": len(scores.keys)}
-    return ExperimentResult(table, {**means, **counts}, metrics)
+    return ExperimentResult(table.markdown, {**means, **counts}, metrics)
 
 
 def count_whole(scores: CroppingScores, croppers: Sequence[str]) -> dict[str, int]:
@@ -101,17 +102,18 @@ def count_whole(scores: CroppingScores, croppers: Sequence[str]) -> dict[str, in
     }
 
 
-def _write_markdown(
-    path: Path,
+def _write_document(
+    folder: Path,
     subject: str,
-    table: Sequence[str],
+    table: Table,
     whole_by: Mapping[str, int],
     summaries: Summaries,
     croppers: Sequence[str],
 ) -> None:
-    counts = ", ".join(f"{num} by {escape_markdown(name)}" for name, num in whole_by.items())
-    write_markdown(
-        path,
+    counts = ", ".join(f"{num} by {name}" for name, num in whole_by.items())
+    write_document(
+        folder,
+        "occlusion",
         "Croppers on covered faces (Figure 5)",
         f"{subject} The truth is that of the photograph before.",
         table,
@@ -122,10 +124,10 @@ def _write_markdown(
         f"Covered parts that are cut whole: {counts}.",
         "Covered parts, each:",
         _table_by_part(summaries, croppers),
-        "![by part](occlusion.png)",
+        Picture("occlusion.png", "by part"),
         "Faces drawn at random; patches of covered parts are framed, and all are cut out of the "
         "photograph as it was before, to show whether the part lies in its window:",
-        "![examples](occlusion_examples.png)",
+        Picture("occlusion_examples.png", "examples"),
     )
 
 
@@ -141,7 +143,7 @@ def _cell(
     return f"{mean} ({low} to {high})" if with_interval else mean
 
 
-def _table(summaries: Summaries, scores: CroppingScores) -> list[str]:
+def _table(summaries: Summaries, scores: CroppingScores) -> Table:
     heading = ("parts", "number", "cropper", "inside", "whole", "error, px", "window, px")
     rows = []
     for (group, name), summary in summaries.items():
@@ -149,10 +151,10 @@ def _table(summaries: Summaries, scores: CroppingScores) -> list[str]:
         num = summary.num_parts()
         side_px = f"{scores.sides_px[name][scores.groups[group]].mean():.0f}" if num else None
         rows.append([GROUPS[group], num, name, *cells, side_px])
-    return markdown_table(heading, rows)
+    return Table(heading, rows)
 
 
-def _table_by_part(summaries: Summaries, croppers: Sequence[str]) -> list[str]:
+def _table_by_part(summaries: Summaries, croppers: Sequence[str]) -> Table:
     measures = {"share_inside": "inside", "error_px": "error, px"}
     headings = [f"{heading}, {name}" for heading in measures.values() for name in croppers]
     covered = [summaries["covered", name] for name in croppers]
@@ -162,7 +164,7 @@ def _table_by_part(summaries: Summaries, croppers: Sequence[str]) -> list[str]:
         means = [_cell(each, m, row, with_interval=False) for m in measures for each in covered]
         nums = covered[0].num_parts(row), missing.num_parts(row)
         rows.append([row.replace("_", " "), *nums, *means])
-    return markdown_table(["part", "number", "missing", *headings], rows)
+    return Table(["part", "number", "missing", *headings], rows)
 
 
 def _write_csv(path: Path, summaries: Summaries) -> None:

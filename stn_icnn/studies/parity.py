@@ -21,9 +21,10 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows
 from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
+from stn_icnn.reporting.documents import Picture, write_document
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid, pixels_of
-from stn_icnn.reporting.tables import markdown_table, write_csv, write_markdown
+from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.studies.experiment_result import ExperimentResult
 
 
@@ -156,7 +157,8 @@ Differences = Mapping[tuple[int, str], PatchDifference]
 def report_parity(
     folder: Path, samples: Sequence[Batch], dataset: str, sizes: Sequence[int]
 ) -> ExperimentResult:
-    """Cuts patches both ways and writes `parity.md`, `.csv`, `.png` and `parity_grid.png`.
+    """Cuts patches both ways and writes `parity.md`, `.csv`, `.png`, `parity_grid.png` and
+    `report.html`.
 
     Args:
         folder: an existing folder for the files.
@@ -171,8 +173,11 @@ def report_parity(
         for aligned in ALIGNED
     }
     table = _table(found)
-    write_markdown(
-        folder / "parity.md",
+    Image.fromarray(_picture(samples[0], sizes, device)).save(folder / "parity.png")
+    _draw_sampling(folder / "parity_grid.png")
+    write_document(
+        folder,
+        "parity",
         "Patches sampled by the grid transformer beside integer slicing (Figures 7 and 8)",
         f"The parts of {len(samples)} faces ({dataset}), each cut around the pixel that "
         f"its centre lies in, on {device.type}. Levels are those of 8 bits, 0 to 255.",
@@ -182,15 +187,13 @@ def report_parity(
         "middle of pixels: sampling takes the mean of 2 x 2 neighbours, slicing moves by half a "
         "pixel to the left and up, and the difference is what the photograph changes over half a "
         "pixel. Around a corner between pixels it is the even patch that is exact.",
-        "![patches](parity.png)",
-        "![where they are sampled](parity_grid.png)",
+        Picture("parity.png", "patches"),
+        Picture("parity_grid.png", "where they are sampled"),
     )
     _write_csv(folder / "parity.csv", found)
-    Image.fromarray(_picture(samples[0], sizes, device)).save(folder / "parity.png")
-    _draw_sampling(folder / "parity_grid.png")
     largest = {str(px): found[px, "pixel"].largest for px in sizes}
     metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
-    return ExperimentResult(table, {"largest_difference": largest}, metrics)
+    return ExperimentResult(table.markdown, {"largest_difference": largest}, metrics)
 
 
 def _centres(sample: Batch) -> Tensor:
@@ -214,7 +217,7 @@ def _difference(
     return compare_patches(sliced, sampled)
 
 
-def _table(found: Differences) -> list[str]:
+def _table(found: Differences) -> Table:
     heading = (
         "patch, px",
         "centred on a",
@@ -228,7 +231,7 @@ def _table(found: Differences) -> list[str]:
          f"{d.mean_unrounded:.3g}")
         for (px, aligned), d in found.items()
     ]  # fmt: skip
-    return markdown_table(heading, rows)
+    return Table(heading, rows)
 
 
 def _write_csv(path: Path, found: Differences) -> None:

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
+from stn_icnn.reporting.documents import Picture, write_document
 from stn_icnn.reporting.published import published_f1
 from stn_icnn.reporting.tables import (
     F1Line,
+    Table,
     f1_headings,
     f1_values,
     format_f1,
-    markdown_table,
     write_csv,
     write_f1_csv,
-    write_markdown,
 )
 from stn_icnn.scoring.f1 import F1Rows, bootstrap_f1, f1_rows, percentile_interval
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -97,8 +97,9 @@ class TableReport:
 
 
 def write_table(folder: Path, report: TableReport) -> None:
-    """Writes `table.md`, `table.csv`, `table_differences.csv` and `table.png`."""
-    _write_markdown(folder / "table.md", report)
+    """Writes `table.md`, `report.html`, `table.csv`, `table_differences.csv` and `table.png`."""
+    _draw_chart(folder / "table.png", report)
+    _write_document(folder, report)
     measured: list[F1Line] = [
         ([name, "measured", seed], rows)
         for name in report.counts_by_system
@@ -113,17 +114,16 @@ def write_table(folder: Path, report: TableReport) -> None:
     ]
     heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
     write_csv(folder / "table_differences.csv", heading, differences)
-    _draw_chart(folder / "table.png", report)
 
 
-def _write_markdown(path: Path, report: TableReport) -> None:
+def _write_document(folder: Path, report: TableReport) -> None:
     num, num_images = report.counts_by_system[report.systems[0]].shape[:2]
     seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
     paper = published_f1(report.dataset)
     about = [
         f"{num_images} test images of {report.dataset}, {seeds}. "
         "Counts are summed over the images before F1; `mean` is over the inner classes. "
-        r"STN-iCNN\*: the fine networks alone are trained. The systems of a seed start from one "
+        "STN-iCNN*: the fine networks alone are trained. The systems of a seed start from one "
         "coarse network and localizer; the coarse network alone is as it was before."
     ]
     if paper:
@@ -137,18 +137,19 @@ def _write_markdown(path: Path, report: TableReport) -> None:
         ]
         for name in report.systems
     ]
-    write_markdown(
-        path,
+    write_document(
+        folder,
+        "table",
         report.title,
         _f1_table(report),
-        about,
-        markdown_table(heading, spread),
+        " ".join(about),
+        Table(heading, spread),
         _differences_table(report.differences),
-        "![table.png](table.png)",
+        Picture("table.png", "F1 by class"),
     )
 
 
-def _f1_table(report: TableReport) -> list[str]:
+def _f1_table(report: TableReport) -> Table:
     headings = f1_headings(report.label_set)
     rows: list[list[object]] = [
         [name, *(_spread(report.statistics(name, row)) for row in headings)]
@@ -156,10 +157,10 @@ def _f1_table(report: TableReport) -> list[str]:
     ]
     for name, _, theirs in published_f1(report.dataset):
         rows.append([name, *map(format_f1, f1_values(theirs, report.label_set))])
-    return markdown_table(["F1", *headings.values()], rows)
+    return Table(["F1", *headings.values()], rows)
 
 
-def _differences_table(differences: Sequence[PairedDifference]) -> list[str]:
+def _differences_table(differences: Sequence[PairedDifference]) -> Table:
     rows = []
     for one in differences:
         seeds = one.over_seeds
@@ -169,7 +170,7 @@ def _differences_table(differences: Sequence[PairedDifference]) -> list[str]:
         better = None if one.images_better is None else f"{one.images_better:.0%}"
         rows.append([one.name, over_seeds, "{:+.4f} to {:+.4f}".format(*one.interval), better])
     heading = ["difference of `overall`, paired", "over seeds", "95 % over images", "images better"]
-    return markdown_table(heading, rows)
+    return Table(heading, rows)
 
 
 def _spread(statistics: SeedStatistics | None) -> str | None:

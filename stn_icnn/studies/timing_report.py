@@ -12,8 +12,9 @@ from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
+from stn_icnn.reporting.documents import Items, Picture, write_document
 from stn_icnn.reporting.picture_grid import pixels_of
-from stn_icnn.reporting.tables import escape_markdown, markdown_table, write_csv, write_markdown
+from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.studies.croppers import ICNN
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.timing import time_in_turn
@@ -67,7 +68,7 @@ def report_timing(
     dataset: str,
     rounds: int,
 ) -> ExperimentResult:
-    """Times both pipelines and writes `timing.md`, `.csv` and `.png`.
+    """Times both pipelines and writes `timing.md`, `.csv`, `.png` and `report.html`.
 
     Args:
         folder: an existing folder for the files.
@@ -84,24 +85,25 @@ def report_timing(
     height, width = samples[0].images.shape[2:]
     faces = f"{len(samples)} photographs ({dataset}), the first of {width} x {height} px"
     findings = [
-        f"- {escape_markdown(system)} takes {ratio:.3f} of {ICNN}'s time (median of the rounds' "
+        f"{system} takes {ratio:.3f} of {ICNN}'s time (median of the rounds' "
         f"ratios), {num} at a time"
         for num, ratio in ratios.items()
     ]
-    write_markdown(
-        folder / "timing.md",
+    _draw_chart(folder / "timing.png", times, machine)
+    write_document(
+        folder,
+        "timing",
         "Milliseconds a face (section 3.1)",
         f"{machine}. {faces}, "
         "from decoded pixels to label maps at their own size, by `FaceParser.parse_all`; the same "
         f"coarse and fine networks in both. Median of {rounds} rounds in turn.",
         table,
-        findings,
+        Items(findings),
         "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
-        "![timing](timing.png)",
+        Picture("timing.png", "milliseconds a face"),
     )
     rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
     write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)
-    _draw_chart(folder / "timing.png", times, machine)
     medians = {key: statistics.median(of_key) for key, of_key in times.items()}
     by_system = {
         system: {str(num): ms for (name, num), ms in medians.items() if name == system}
@@ -111,7 +113,7 @@ def report_timing(
     metrics = {  # MLflow takes no asterisk
         f"timing/{system.replace('*', '')}_{num}_ms": ms for (system, num), ms in medians.items()
     }
-    return ExperimentResult(table, {**result, "machine": machine}, metrics)
+    return ExperimentResult(table.markdown, {**result, "machine": machine}, metrics)
 
 
 def _ratios(times: Times) -> dict[int, float]:
@@ -130,7 +132,7 @@ def _systems(times: Times) -> list[str]:
     return list(dict.fromkeys(system for system, _ in times))
 
 
-def _table(times: Times) -> list[str]:
+def _table(times: Times) -> Table:
     heading = ("system", "faces at a time", "ms a face", "rounds from", "to", "paper, ms a face")
     paper_ms = dict(zip(_systems(times), PAPER_MS, strict=True))
     rows = [
@@ -138,7 +140,7 @@ def _table(times: Times) -> list[str]:
          f"{max(ms):.1f}", f"{paper_ms[system]:.0f}")
         for (system, num), ms in times.items()
     ]  # fmt: skip
-    return markdown_table(heading, rows)
+    return Table(heading, rows)
 
 
 def _draw_chart(path: Path, times: Times, machine: str) -> None:

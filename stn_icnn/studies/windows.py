@@ -23,7 +23,8 @@ from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.tables import format_f1, markdown_table, write_csv, write_markdown
+from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.tables import Table, format_f1, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress, count_batch
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -119,7 +120,7 @@ def _label(
 def report_windows(
     folder: Path, labelled: Mapping[str, LabelledFaces], system: str, subject: str
 ) -> ExperimentResult:
-    """Writes `windows.md`, `windows.csv` and `windows.png`.
+    """Writes `windows.md`, `report.html`, `windows.csv` and `windows.png`.
 
     Args:
         folder: an existing folder for the files.
@@ -134,8 +135,10 @@ def report_windows(
         if name != system
     }
     table = _table(labelled, differences)
-    write_markdown(
-        folder / "windows.md",
+    _draw_chart(folder / "windows.png", labelled, system)
+    write_document(
+        folder,
+        "windows",
         "What better windows would be worth",
         subject,
         table,
@@ -143,7 +146,7 @@ def report_windows(
         "true pixels in its window; both are means over parts. ±: standard deviation of x and of "
         "y, as a share of the image's sides. Difference: of `overall` to the model's own windows, "
         "on the same images, with 95 % bootstrap intervals.",
-        "![windows.png](windows.png)",
+        Picture("windows.png", "F1 against the windows' error"),
     )
     rows = [
         [name, faces.error_px, faces.share_inside, *(faces.f1[row] for row in REPORTED_ROWS)]
@@ -151,24 +154,23 @@ def report_windows(
     ]
     heading = ["cropper", "error_px", "share_inside", *REPORTED_ROWS]
     write_csv(folder / "windows.csv", heading, rows)
-    _draw_chart(folder / "windows.png", labelled, system)
     result = {
         "overall": {name: faces.f1["overall"] for name, faces in labelled.items()},
         "error_px": {name: faces.error_px for name, faces in labelled.items()},
         "difference": {name: difference.numbers for name, difference in differences.items()},
     }
-    return ExperimentResult(table, result)
+    return ExperimentResult(table.markdown, result)
 
 
 def _table(
     labelled: Mapping[str, LabelledFaces], differences: Mapping[str, PairedDifference]
-) -> list[str]:
+) -> Table:
     rows = []
     for name, faces in labelled.items():
         scores = (f"{faces.error_px:.1f}", f"{faces.share_inside:.3f}")
         f1 = (format_f1(faces.f1[row]) for row in REPORTED_ROWS)
         rows.append([name, *scores, *f1, differences.get(name)])
-    return markdown_table(["windows", "error, px", "inside", *REPORTED_ROWS, "difference"], rows)
+    return Table(["windows", "error, px", "inside", *REPORTED_ROWS, "difference"], rows)
 
 
 def _draw_chart(path: Path, labelled: Mapping[str, LabelledFaces], system: str) -> None:

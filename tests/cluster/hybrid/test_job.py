@@ -117,7 +117,7 @@ def test_both_curves_are_there(done: Done) -> None:
     names = {a.path for a in done.client.list_artifacts(done.result["run_id"], "paper")}
     assert names == {
         f"paper/{name}" for name in ("hybrid.md", "hybrid.csv", "hybrid_curves.csv")
-    } | {"paper/hybrid_curves.png"}
+    } | {"paper/hybrid_curves.png", "paper/report.html"}
     for system, phases in ((HYBRID, ["end_to_end"]), (SCRATCH, list(MODEL_PHASES))):
         own = [row for row in rows if row["system"] == system]
         assert list(dict.fromkeys(row["phase"] for row in own)) == phases

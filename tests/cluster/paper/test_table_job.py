@@ -233,7 +233,8 @@ def test_table_goes_on_with_more_seeds(
     assert "2 seeds" in (storage / "table.md").read_text()
     client = mlflow.MlflowClient(tracking_uri=short["locations"].tracking_uri)
     assert {f.path for f in client.list_artifacts(two["run_id"], "paper")} == {
-        f"paper/table{rest}" for rest in (".md", ".csv", ".png", "_differences.csv")
+        "paper/report.html",
+        *(f"paper/table{rest}" for rest in (".md", ".csv", ".png", "_differences.csv")),
     }
 
 

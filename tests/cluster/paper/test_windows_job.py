@@ -48,7 +48,7 @@ def test_the_job(
     with Image.open(folder / "windows.png") as image:
         assert min(image.size) > 300
     kept = {a.path for a in client.list_artifacts(line["run_id"], "paper")}
-    assert kept == {f"paper/windows.{end}" for end in ("csv", "md", "png")}
+    assert kept == {"paper/report.html", *(f"paper/windows.{end}" for end in ("csv", "md", "png"))}
 
 
 def test_a_model_that_is_not_whole_is_refused(

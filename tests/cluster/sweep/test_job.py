@@ -108,6 +108,7 @@ def test_report_and_best_model_are_artifacts(
     client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     names = {artifact.path for artifact in client.list_artifacts(done["run_id"], "report")}
     assert names == {
+        "report/report.html",
         "report/sweep.md",
         "report/sweep.csv",
         "report/curves.png",

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from stn_icnn.labels import PAPER9
-from stn_icnn.reporting.tables import f1_headings, markdown_table, text_table, write_csv
+from stn_icnn.reporting.tables import Table, f1_headings, text_table, write_csv
 
 
 def test_markdown_table_marks_what_is_missing() -> None:
-    assert markdown_table(["system", "F1"], [["a", "0.5"], ["b", None]]) == [
+    assert Table(["system", "F1"], [["a", "0.5"], ["b", None]]).markdown == [
         "| system | F1 |",
         "|---|---|",
         "| a | 0.5 |",
