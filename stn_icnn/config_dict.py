@@ -91,13 +91,32 @@ def _described(hint: Any) -> str:
     return "None" if hint is type(None) else str(hint.__name__)
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
-    """Lists the settings that differ between two configs as dicts: `name: ours, was theirs`."""
-    found = []
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings by dotted name, each name after the prefix."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_settings(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def differing_settings(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Returns the settings that differ between two configs as dicts, by name: ours and theirs."""
+    found: dict[str, tuple[Any, Any]] = {}
     for name in sorted({*ours, *theirs}):
         a, b = ours.get(name), theirs.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{path}{name}.")
+            found |= differing_settings(a, b, f"{path}{name}.")
         elif a != b:
-            found.append(f"{path}{name}: {a}, was {b}")
+            found[f"{path}{name}"] = (a, b)
     return found
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
+    """Lists the settings that differ between two configs as dicts, as `name: ours, was theirs`."""
+    differing = differing_settings(ours, theirs, path)
+    return [f"{name}: {a}, was {b}" for name, (a, b) in differing.items()]

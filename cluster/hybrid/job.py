@@ -21,6 +21,7 @@ from cluster.tracking.result_files import publishing
 from cluster.training.job import end_training, register_result, score_phase
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
+from cluster.training.summary import BaseSettings
 from stn_icnn.config import require
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -116,7 +117,8 @@ def _conclude(
 def _score(training: Training, others: Mapping[str, Training], parent: Parent) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    scores = score_phase(training, PHASE, HYBRID, {**models, PARENT: parent.content})
+    base = BaseSettings(f"the model {parent.given}", parent.checkpoint.config)
+    scores = score_phase(training, PHASE, base, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
         rows = scores.systems[name]
         other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)

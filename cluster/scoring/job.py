@@ -14,11 +14,14 @@ from cluster.job_ending import f1_headline, print_ending, steps_with
 from cluster.job_setup import allocate_job_workers, open_job
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
+from cluster.tracking.provenance import command_line, git_commit
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
-from stn_icnn.reporting.f1_report import write_f1_report
+from stn_icnn.reporting.f1_report import F1_NUMBERS, write_f1_report
+from stn_icnn.reporting.run_report import write_run_report
+from stn_icnn.reporting.run_results import DataSummary, RunResults, TrainingSummary
 from stn_icnn.reporting.tables import text_table
 from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.storage import StorageLocation
@@ -77,7 +80,11 @@ def score_on_workers(
 
 
 def score_model(
-    task: ScoringTask, run: Run, storage: StorageLocation, allocation: WorkerAllocation
+    task: ScoringTask,
+    run: Run,
+    storage: StorageLocation,
+    allocation: WorkerAllocation,
+    training: TrainingSummary | None = None,
 ) -> Scores:
     """Scores a model, its coarse network and the training faces' mean label map on a split.
 
@@ -88,6 +95,7 @@ def score_model(
         run: the run that the report and the metrics are logged to.
         storage: the storage of the Ray run.
         allocation: the workers.
+        training: the training that the report tells of; None: the run has trained nothing.
 
     Raises:
         PhaseFailedError: where workers failed more often than allowed.
@@ -97,21 +105,58 @@ def score_model(
     print(f"scoring {data.manifest.num_samples[split]} images ({split})", flush=True)
     scored = score_on_workers(task, storage, allocation)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
-        report = write_f1_report(
-            Path(folder),
-            systems=scored.counts,
-            keys=scored.keys,
-            dataset=data.name,
-            title=f"{run.name} on the {split} split of {data.name}",
-            metadata={"split": split, "data_fingerprint": data.manifest.fingerprint},
-            examples=scored.examples,
-            label_set=data.manifest.label_set,
-        )
+        systems = _write_report(Path(folder), task, scored, run, training)
         run.log_artifacts(folder, REPORT)
-    scores = Scores(report["systems"], scored.counts)
+    scores = Scores(systems, scored.counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(text_table(scores.systems, data.manifest.label_set), flush=True)
     return scores
+
+
+def _write_report(
+    folder: Path,
+    task: ScoringTask,
+    scored: ScoredSplit,
+    run: Run,
+    training: TrainingSummary | None,
+) -> dict[str, F1Rows]:
+    """Writes the report of a split and what the run keeps; returns F1 by system and row."""
+    data, manifest = task.data, task.data.manifest
+    title = f"{run.name} on the {task.split} split of {data.name}"
+    report = write_f1_report(
+        folder,
+        systems=scored.counts,
+        keys=scored.keys,
+        dataset=data.name,
+        title=title,
+        metadata={"split": task.split, "data_fingerprint": manifest.fingerprint},
+        examples=scored.examples,
+        label_set=manifest.label_set,
+    )
+    results = RunResults(
+        title=title,
+        run_name=run.name,
+        run_id=run.run_id,
+        command=command_line(),
+        commit=git_commit(),
+        data=DataSummary(
+            name=data.name,
+            location=data.location.url,
+            fingerprint=manifest.fingerprint,
+            num_images=manifest.num_samples,
+            split=task.split,
+        ),
+        training=training,
+        f1={name: report[name] for name in F1_NUMBERS},
+        keys=scored.keys,
+        counts=scored.counts,
+        faces=scored.faces,
+        label_set=manifest.label_set,
+    )
+    results.write(folder)
+    write_run_report(folder, results, scored.examples)
+    systems: dict[str, F1Rows] = report["systems"]
+    return systems
 
 
 def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 import dataclasses
 import os
+import re
+import shlex
 import subprocess
-from collections.abc import Mapping
+import sys
 from pathlib import Path
 from typing import Any, Final
+
+from stn_icnn.config_dict import flatten_settings
 
 VALUE_LIMIT: Final = 5000
 """The most characters of a param or tag; MLflow itself takes 6000 and 8000."""
@@ -13,21 +17,21 @@ VALUE_LIMIT: Final = 5000
 COMMIT_ENV: Final = "STN_ICNN_COMMIT"
 
 
-def flatten(params: Any, prefix: str = "") -> dict[str, str]:
+def flatten(params: Any) -> dict[str, str]:
     """Returns nested settings as flat text: `{"optim": {"lr": 0.1}}` as `{"optim.lr": "0.1"}`.
 
     Args:
         params: a mapping or dataclass, nested or not; values longer than MLflow takes are cut.
-        prefix: what the names begin with.
     """
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
-        params = {f.name: getattr(params, f.name) for f in dataclasses.fields(params)}
-    if not isinstance(params, Mapping):
-        return {prefix: str(params)[:VALUE_LIMIT]}
-    flat: dict[str, str] = {}
-    for key, value in params.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+        params = dataclasses.asdict(params)
+    return {name: str(value)[:VALUE_LIMIT] for name, value in flatten_settings(params).items()}
+
+
+def command_line() -> str:
+    """Returns the command that this process was started with, without passwords in addresses."""
+    words = (re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", word) for word in sys.argv)
+    return shlex.join(["python", *words])
 
 
 def git_commit() -> str | None:

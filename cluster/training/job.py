@@ -12,6 +12,7 @@ from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
 from cluster.training.phase_training import MODEL_ARTIFACT, log_config, log_model, train_phase
 from cluster.training.setup import Training, open_training
+from cluster.training.summary import BaseSettings, summarise_training
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -38,7 +39,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
         training.plan(MODEL_PHASES)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
-        scores = score_phase(training, MODEL_PHASES[-1])
+        scores = score_phase(training, MODEL_PHASES[-1], BaseSettings.of_preset(preset))
         result = register_result(training, MODEL_PHASES[-1], preset, scores)
     end_training(training, scores, result)
     return training.run.last_line(result)
@@ -47,6 +48,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
 def score_phase(
     training: Training,
     phase: PhaseName,
+    base: BaseSettings,
     system: str = MODEL,
     others: Mapping[str, bytes] | None = None,
 ) -> Scores:
@@ -55,12 +57,14 @@ def score_phase(
     Args:
         training: the training, whose run gets the report.
         phase: the finished phase.
+        base: what its settings started from.
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
     models = {system: training.record.model(phase), **(others or {})}
     task = ScoringTask(models, training.data, "test")
-    return score_model(task, training.run, training.record.storage, training.allocation)
+    summary = summarise_training(training, base)
+    return score_model(task, training.run, training.record.storage, training.allocation, summary)
 
 
 def end_training(training: Training, scores: Scores, result: Mapping[str, Any]) -> None:

@@ -72,10 +72,10 @@ def f1_tensors(counts: Tensor, label_set: LabelSet) -> dict[str, Tensor]:
     predicted = label_set.model_classes
     undefined = torch.full(counts.shape[:-2], math.nan, dtype=torch.float64, device=counts.device)
     rows = {
-        row: _f1(counts, classes) if set(classes) <= set(predicted) else undefined
+        row: f1_tensor(counts, classes) if set(classes) <= set(predicted) else undefined
         for row, classes in label_set.f1_rows.items()
     }
-    of_classes = [_f1(counts, (i,)) for i in label_set.inner_classes if i in predicted]
+    of_classes = [f1_tensor(counts, (i,)) for i in label_set.inner_classes if i in predicted]
     rows["mean"] = torch.stack([*of_classes, undefined]).nanmean(dim=0)
     return rows
 
@@ -99,6 +99,28 @@ def f1_rows(counts: Tensor, label_set: LabelSet) -> dict[str, float | None]:
         )
     rows = f1_tensors(counts, label_set)
     return {row: none_if_undefined(float(f1)) for row, f1 in rows.items()}
+
+
+def weakest_row(rows: F1Rows, label_set: LabelSet) -> str | None:
+    """Returns the report group with the least F1, `overall` apart; None where none is defined."""
+    defined = {
+        row: f1 for row in label_set.f1_rows if row != "overall" and (f1 := rows[row]) is not None
+    }
+    return min(defined, key=defined.__getitem__, default=None)
+
+
+def f1_tensor(counts: Tensor, classes: Sequence[int]) -> Tensor:
+    """Computes F1 of a group of classes, for many confusion matrices at once.
+
+    Args:
+        counts: int64 `[..., C, C]`, rows truth, columns prediction.
+        classes: their ids; confusion inside the group costs nothing.
+
+    Returns:
+        float64 `[...]` in [0, 1], NaN where the classes are in neither truth nor prediction.
+    """
+    agreement, size = _agreement_and_size(counts, classes)
+    return agreement.double() / size.double()
 
 
 def bootstrap_f1(
@@ -232,12 +254,6 @@ def _agreement_and_size(counts: Tensor, classes: Sequence[int]) -> tuple[Tensor,
     truth, predicted = counts[..., ids, :], counts[..., :, ids]
     agreement = 2 * truth[..., ids].sum(dim=(-2, -1))
     return agreement, truth.sum(dim=(-2, -1)) + predicted.sum(dim=(-2, -1))
-
-
-def _f1(counts: Tensor, classes: Sequence[int]) -> Tensor:
-    """Computes F1 of a group, float64 `[...]` from int64 `[..., C, C]`; 0 / 0 gives NaN."""
-    agreement, size = _agreement_and_size(counts, classes)
-    return agreement.double() / size.double()
 
 
 def _nearest(size: int, new_size: int, device: torch.device) -> Tensor:

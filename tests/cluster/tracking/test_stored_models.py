@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cluster.tracking.model_card import model_card
-from cluster.tracking.provenance import flatten, git_commit
+from cluster.tracking.provenance import command_line, flatten, git_commit
 from cluster.tracking.registry import register
 from cluster.tracking.stored_models import FetchedModel, resolve_model
 from cluster.tracking.tracker import Tracker
@@ -204,6 +204,13 @@ def test_flatten_joins_names_and_cuts_values():
     flat = flatten(nested)
     assert flat | {"f": ""} == {"a.b": "1", "a.c.d": "None", "e": "[1, 2]", "f": ""}
     assert len(flat["f"]) == 5000
+
+
+def test_the_command_is_told_without_passwords(monkeypatch):
+    uri = "--tracking-uri=postgresql://me:secret@host:5432/runs"
+    monkeypatch.setattr("sys.argv", ["jobs/e2e.py", "demo", "--run-name", "a b", uri])
+    shown = "--tracking-uri=postgresql://me:***@host:5432/runs"
+    assert command_line() == f"python jobs/e2e.py demo --run-name 'a b' '{shown}'"
 
 
 def test_git_commit_is_that_of_this_code_alone(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from cluster.training.job import run_end_to_end
 from cluster.workers.ray_cluster import join_cluster
 from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.labels import PAPER9
+from stn_icnn.reporting.run_results import RunResults
 from stn_icnn.training.phases import MODEL_PHASES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -97,6 +99,7 @@ def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> No
     run_id = done.result["run_id"]
     names = {a.path for a in done.client.list_artifacts(run_id, "report")}
     assert {"report/f1.json", "report/f1.md", "report/f1.csv", "report/f1.png"} <= names
+    assert "report/report.html" in names
     config = done.client.download_artifacts(run_id, "config.json", str(tmp_path))
     assert json.loads(Path(config).read_text())["optim"]["global_batch"] == 4
     champion = resolve_model(
@@ -105,6 +108,30 @@ def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> No
     parser = FaceParser.load(champion)
     photo = np.full((90, 80, 3), 128, dtype=np.uint8)
     assert parser.parse(photo).labels.shape == (90, 80)
+
+
+def test_run_keeps_what_its_page_and_comparisons_are_made_of(done: Done, tmp_path: Path) -> None:
+    run_id = done.result["run_id"]
+    folder = done.client.download_artifacts(run_id, "report", str(tmp_path))
+    results = RunResults.read(Path(folder), PAPER9)
+    assert (results.run_id, results.run_name, results.kind) == (run_id, "tiny", "training")
+    assert results.f1["systems"]["STN-iCNN"] == done.result["test"]
+    assert results.data.num_images == {"train": 8, "val": 2, "test": 2}
+    assert (results.data.location, results.data.split) == (done.settings.data, "test")
+    training = results.training
+    assert training is not None
+    assert {phase: len(epochs) for phase, epochs in training.history.items()} == dict.fromkeys(
+        MODEL_PHASES, 2
+    )
+    assert min(training.minutes.values()) > 0
+    assert all(training.machines[phase] for phase in MODEL_PHASES)
+    assert training.base == "the preset demo"
+    assert training.changed["optim.global_batch"] == [4, 8]
+    assert "seed" not in training.changed
+    assert len(results.keys) == len(results.faces) == 2
+    page = (Path(folder) / "report.html").read_text()
+    assert "The worst faces" in page
+    assert "the preset demo" in page
 
 
 def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:

@@ -1,0 +1,241 @@
+"""The page of a run: which class is worst, on which face, and all that led to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from stn_icnn.config_dict import flatten_settings
+from stn_icnn.labels import LabelSet
+from stn_icnn.reporting.documents import PAGE
+from stn_icnn.reporting.f1_report import draw_f1_chart
+from stn_icnn.reporting.overlay import Uint8Array, overlay
+from stn_icnn.reporting.pages import figure_svg, picture_data, render_page
+from stn_icnn.reporting.picture_grid import fitted
+from stn_icnn.reporting.published import PAPER_STN_ICNN, beside_published
+from stn_icnn.reporting.run_charts import F1_SCORES, LOSSES, draw_curves, draw_f1_by_size
+from stn_icnn.reporting.run_results import RunResults, TrainingSummary
+from stn_icnn.reporting.tables import Table, f1_headings, format_f1
+from stn_icnn.scoring.examples import ScoredFace
+from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, weakest_row
+
+PICTURE_PX: Final = 288
+"""The longer side of a picture in the gallery, px."""
+WRONG: Final = (214, 40, 57)
+"""The colour of pixels that are labelled wrongly."""
+LABELS: Final = "labels of the model"
+"""The name of the picture with the predicted labels."""
+KINDS: Final = {
+    "worst": "The worst faces",
+    "median": "Faces in the middle",
+    "best": "The best faces",
+}
+"""The kinds of examples, in the order of the page, with what it calls them."""
+
+
+def write_run_report(
+    folder: Path, results: RunResults, examples: Mapping[str, Sequence[ScoredFace]]
+) -> None:
+    """Writes a run's `report.html`, which needs nothing but itself.
+
+    Args:
+        folder: an existing folder.
+        results: the results of the run.
+        examples: the faces to show, by kind, as `pick_examples` names them.
+    """
+    gallery = {
+        kind: [_shown_face(face, results) for face in examples[kind]]
+        for kind in KINDS
+        if examples.get(kind)
+    }
+    counts, label_set = results.counts[results.model], results.label_set
+    training = results.training
+    page = render_page(
+        "run.html",
+        title=results.title,
+        results=results,
+        headline=_headline(results, gallery),
+        f1=_f1_table(results),
+        f1_chart=figure_svg(draw_f1_chart("F1 by class", results.f1, label_set), "F1 by class"),
+        confusion=_confusion_table(counts.sum(dim=0), label_set),
+        size_chart=figure_svg(draw_f1_by_size(counts, label_set), "F1 against the size of a part"),
+        curves=_curves(training) if training else [],
+        kinds=KINDS,
+        gallery=gallery,
+        classes=[label_set.classes[i] for i in label_set.model_classes if i > 0],
+        phases=_phase_table(training) if training else None,
+        settings=sorted(flatten_settings(training.settings).items()) if training else [],
+    )
+    (folder / PAGE).write_text(page, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class ShownFace:
+    """A face of the gallery."""
+
+    key: str
+    overall: str
+    """The face's own overall F1."""
+    weakest: str
+    """Its weakest class, with F1."""
+    pictures: Mapping[str, str]
+    """The addresses of its pictures, by what they show."""
+
+    @property
+    def labels(self) -> str:
+        """The address of the picture of its predicted labels."""
+        return self.pictures[LABELS]
+
+
+def _shown_face(face: ScoredFace, results: RunResults) -> ShownFace:
+    label_set = results.label_set
+    counts = results.counts[results.model][list(results.keys).index(face.key)]
+    rows = f1_rows(counts, label_set)
+    truth = _of_model(face.truth, label_set)
+    large = {
+        "truth": overlay(face.image, truth, label_set),
+        LABELS: overlay(face.image, face.predicted, label_set),
+        "wrong pixels": error_map(face.image, truth, face.predicted),
+    }
+    pictures = {
+        "photograph and windows": _with_windows(face, label_set),
+        **{name: fitted(picture, PICTURE_PX) for name, picture in large.items()},
+    }
+    weakest = weakest_row(rows, label_set)
+    return ShownFace(
+        face.key,
+        format_f1(rows["overall"]) or "-",
+        _with_f1(weakest, rows, label_set) if weakest else "-",
+        {name: picture_data(picture) for name, picture in pictures.items()},
+    )
+
+
+def _with_windows(face: ScoredFace, label_set: LabelSet) -> Uint8Array:
+    """Draws the windows on the photograph at its size on the page, so that lines are sharp."""
+    photo = fitted(face.image, PICTURE_PX)
+    scale = photo.shape[0] / face.image.shape[0]
+    windows = [(x, y, w, h) for x, y, w, h in (scale * face.windows).tolist()]
+    return overlay(photo, np.zeros(photo.shape[:2], np.uint8), label_set, windows=windows)
+
+
+def _of_model(labels: Uint8Array, label_set: LabelSet) -> Uint8Array:
+    """Returns labels with background where the model has no such class."""
+    return np.where(np.isin(labels, label_set.model_classes), labels, 0).astype(np.uint8)
+
+
+def error_map(image: Uint8Array, truth: Uint8Array, predicted: Uint8Array) -> Uint8Array:
+    """Paints the pixels that are labelled wrongly red, over the photograph in grey.
+
+    Args:
+        image: uint8 `[H, W, 3]`, RGB.
+        truth: uint8 `[H, W]`, class ids.
+        predicted: uint8 `[H, W]`, class ids.
+
+    Returns:
+        uint8 `[H, W, 3]`, RGB.
+    """
+    grey = image.mean(axis=2, keepdims=True) * 0.6 + 90  # pale, for red to be seen
+    out = np.repeat(grey, 3, axis=2).clip(0, 255).astype(np.uint8)
+    out[truth != predicted] = WRONG
+    return out
+
+
+def _with_f1(row: str, rows: Mapping[str, float | None], label_set: LabelSet) -> str:
+    return f"{f1_headings(label_set)[row]}, {format_f1(rows[row])}"
+
+
+def _headline(results: RunResults, gallery: Mapping[str, Sequence[ShownFace]]) -> dict[str, Any]:
+    """Returns what a reader wants to know first, as texts."""
+    numbers, label_set = results.f1, results.label_set
+    rows, interval = numbers["systems"][results.model], numbers["overall_interval"][results.model]
+    paper = (numbers["paper"] or {"systems": {}})["systems"].get(PAPER_STN_ICNN)
+    weakest, overall = weakest_row(rows, label_set), rows["overall"]
+    worst = next(iter(gallery.get("worst", ())), None)
+    return {
+        "overall": format_f1(overall) or "-",
+        "interval": _range(interval),
+        "weakest": f1_headings(label_set)[weakest] if weakest else "-",
+        "weakest_f1": format_f1(rows[weakest]) if weakest else None,
+        "worst": worst,
+        "paper": format_f1(paper["overall"]) if paper else None,
+        "difference": f"{overall - paper['overall']:+.3f}"
+        if paper and overall is not None
+        else None,
+        "paper_system": PAPER_STN_ICNN,
+    }
+
+
+def _f1_table(results: RunResults) -> dict[str, Any]:
+    """Returns the F1 table: headings, and lines of a system, its style and its cells.
+
+    A cell is F1 and its interval. Columns in which no system has a value are left out.
+    """
+    numbers, headings = results.f1, f1_headings(results.label_set)
+    systems = beside_published(numbers["systems"], results.data.name)
+    columns = [row for row in headings if any(one.rows[row] is not None for one in systems)]
+    of_model = {
+        row: bootstrap_interval(results.counts[results.model], results.label_set, row)
+        for row in results.label_set.f1_rows
+        if numbers["systems"][results.model][row] is not None
+    }
+    lines = []
+    for name, source, rows in systems:
+        overall = {"overall": numbers["overall_interval"].get(name)}
+        intervals = of_model if name == results.model else overall
+        style = "first" if name == results.model else "" if source == "measured" else "paper"
+        cells = [(format_f1(rows[row]) or "-", _range(intervals.get(row))) for row in columns]
+        lines.append((name, style, cells))
+    return {"headings": [headings[row] for row in columns], "lines": lines}
+
+
+def _range(interval: Sequence[float] | None) -> str | None:
+    return "{:.3f} to {:.3f}".format(*interval) if interval else None
+
+
+def _confusion_table(counts: Tensor, label_set: LabelSet) -> dict[str, Any]:
+    """Returns the confusion of the model's classes, per cent of each true class.
+
+    Pixels of classes that the model does not label count as background.
+
+    Args:
+        counts: int64 `[C, C]`, rows truth, columns prediction.
+        label_set: the C classes.
+    """
+    classes = list(label_set.model_classes)
+    unlabelled = [i for i in range(label_set.num_classes) if i not in classes]
+    known = counts.clone()
+    known[0] += known[unlabelled].sum(dim=0)
+    known = known[classes][:, classes]
+    shares = (100 * known.double() / known.sum(dim=1, keepdim=True)).tolist()
+    names = [label_set.class_names[i].replace("_", " ") for i in classes]
+    return {"names": names, "rows": [(n, row) for n, row in zip(names, shares, strict=True)]}
+
+
+def _curves(training: TrainingSummary) -> list[Any]:
+    charts = [
+        ("loss", LOSSES, True),
+        ("F1 on the validation split, overall", F1_SCORES, False),
+    ]
+    return [
+        figure_svg(draw_curves(title, metrics, training.history, log), title)
+        for title, metrics, log in charts
+    ]
+
+
+def _phase_table(training: TrainingSummary) -> Table:
+    rows: list[list[object]] = [
+        [
+            phase.replace("_", " "),
+            len(epochs),
+            f"{training.minutes[phase]:.1f}" if phase in training.minutes else None,
+            "; ".join(training.machines.get(phase, ())) or None,
+        ]
+        for phase, epochs in training.history.items()
+    ]
+    if len(rows) > 1:
+        epochs = sum(map(len, training.history.values()))
+        rows.append(["all", epochs, f"{sum(training.minutes.values()):.1f}", None])
+    return Table(["phase", "epochs", "minutes", "on"], rows)

@@ -1,0 +1,188 @@
+"""The results of a run as files, from which its page is made and by which runs are compared."""
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn_icnn.labels import LabelSet
+from stn_icnn.reporting.small_faces import FILE_ENDINGS, SmallFace
+
+RESULTS_FILE: Final = "results.json"
+COUNTS_FILE: Final = "counts.npz"
+FACES_FILE: Final = "faces.tar"
+FORMAT_VERSION: Final = 1
+_KEYS: Final = "keys"
+_COUNTS: Final = "counts_"
+"""The prefix, in the file of counts, of a system's place in `results.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """The data set of a run."""
+
+    name: str
+    location: str
+    fingerprint: str
+    num_images: Mapping[str, int]
+    """Number of images by split."""
+    split: str
+    """The split that was scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSummary:
+    """The training that a run's model is from."""
+
+    kind: str
+    """`training`, or `fine-tuning` of another model."""
+    base: str
+    """The name of what its settings started from: a preset, or a model."""
+    settings: Mapping[str, Any]
+    """All settings, nested."""
+    changed: Mapping[str, Sequence[Any]]
+    """The settings that differ from the base: by dotted name, this run's value and the base's."""
+    history: Mapping[str, Sequence[Mapping[str, float | None]]]
+    """The metrics of each epoch by phase, `epoch` among them."""
+    minutes: Mapping[str, float]
+    """Minutes that the steps took, by phase."""
+    machines: Mapping[str, Sequence[str]]
+    """The machines of each phase, one after another."""
+    num_images: int
+    """Number of images that were trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """The results of a run that has scored a model on M images."""
+
+    title: str
+    run_name: str
+    run_id: str | None
+    """MLflow's id of the run; None where it is not known yet."""
+    command: str
+    """The command that the job was started with."""
+    commit: str | None
+    """The commit of the code."""
+    data: DataSummary
+    training: TrainingSummary | None
+    """None where the run has trained nothing."""
+    f1: Mapping[str, Any]
+    """F1 in numbers, as `f1_numbers` returns it."""
+    keys: Sequence[str]
+    """The keys of the M images."""
+    counts: Mapping[str, Tensor] = field(repr=False)
+    """Confusion counts of each image, by system, int64 `[M, C, C]`; the model's come first."""
+    faces: Sequence[SmallFace] = field(repr=False)
+    """Small pictures of the M images, with the model's labels."""
+    label_set: LabelSet
+    """The C classes."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the job: `training`, `fine-tuning` or `evaluation`."""
+        return self.training.kind if self.training else "evaluation"
+
+    @property
+    def model(self) -> str:
+        """The name of the model among the systems."""
+        return next(iter(self.counts))
+
+    def write(self, folder: Path) -> None:
+        """Writes `results.json`, `counts.npz` and `faces.tar` into an existing folder."""
+        content = {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "data": asdict(self.data),
+            "training": asdict(self.training) if self.training else None,
+            "classes": self.label_set.class_names,
+            "systems": list(self.counts),
+        }
+        text = json.dumps(_finite(content), indent=1, allow_nan=False)
+        (folder / RESULTS_FILE).write_text(f"{text}\n", encoding="utf-8")
+        arrays: dict[str, Any] = {_KEYS: np.array(self.keys)}
+        for i, counts in enumerate(self.counts.values()):
+            arrays[f"{_COUNTS}{i}"] = counts.numpy().astype(np.int32)
+        np.savez_compressed(folder / COUNTS_FILE, **arrays)
+        with tarfile.open(folder / FACES_FILE, "w") as tar:
+            for key, face in zip(self.keys, self.faces, strict=True):
+                for ending, file in zip(FILE_ENDINGS, face, strict=True):
+                    member = tarfile.TarInfo(f"{key}{ending}")
+                    member.size = len(file)
+                    tar.addfile(member, io.BytesIO(file))
+
+    @classmethod
+    def read(cls, folder: Path, label_set: LabelSet) -> Self:
+        """Reads what `write` has written.
+
+        Args:
+            folder: the folder of the files.
+            label_set: the classes that they are expected to have.
+
+        Raises:
+            ValueError: for files of another version or of other classes.
+        """
+        content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        _check(content, label_set, folder)
+        with np.load(folder / COUNTS_FILE) as arrays:
+            keys = arrays[_KEYS].tolist()
+            counts = {
+                system: torch.from_numpy(arrays[f"{_COUNTS}{i}"].astype(np.int64))
+                for i, system in enumerate(content["systems"])
+            }
+        training = content["training"]
+        return cls(
+            **{name: content[name] for name in _PLAIN},
+            data=DataSummary(**content["data"]),
+            training=TrainingSummary(**training) if training else None,
+            keys=keys,
+            counts=counts,
+            faces=_read_faces(folder / FACES_FILE, keys),
+            label_set=label_set,
+        )
+
+
+_PLAIN: Final = ("title", "run_name", "run_id", "command", "commit", "f1")
+"""The fields of `RunResults` that `results.json` holds as they are."""
+
+
+def _check(content: Mapping[str, Any], label_set: LabelSet, folder: Path) -> None:
+    version, classes = content["format_version"], content["classes"]
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder}: format_version must be {FORMAT_VERSION}, got {version}: use the version of "
+            "this software that wrote it"
+        )
+    if tuple(classes) != label_set.class_names:
+        raise ValueError(
+            f"{folder}: classes must be {', '.join(label_set.class_names)}, "
+            f"got {', '.join(classes)}"
+        )
+
+
+def _read_faces(path: Path, keys: Sequence[str]) -> list[SmallFace]:
+    with tarfile.open(path) as tar:
+        files = {}
+        for member in tar:
+            file = tar.extractfile(member)
+            assert file is not None  # all members are files
+            files[member.name] = file.read()
+    return [SmallFace(*(files[f"{key}{ending}"] for ending in FILE_ENDINGS)) for key in keys]
+
+
+def _finite(value: Any) -> Any:
+    """Returns plain values with None for the numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
