@@ -17,9 +17,10 @@ from cluster.sweep.spaces import SearchSpace, all_values, end_values
 from cluster.sweep.sweep_record import SweepRecord
 from cluster.sweep.trial_training import TrialPlan, require_trained_start
 from cluster.sweep.tune_run import Sweep, run_trials
+from cluster.tracking.mlflow_model import log_mlflow_model
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
-from cluster.training.phase_training import config_json, log_model
+from cluster.training.phase_training import config_json
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.errors import PhaseFailedError
 from stn_icnn.config import TrainConfig
@@ -199,5 +200,5 @@ def _store_best(sweep: Sweep, best: RankedCombination) -> None:
     sweep.record.storage.write(BEST_FILE, content)
     trial = best.trials[0].name
     sweep.run.log_file(BEST_FILE, content)
-    log_model(sweep.run, sweep.plan.model(trial, sweep.plan.phases[-1]))
+    log_mlflow_model(sweep.run, sweep.plan.model(trial, sweep.plan.phases[-1]))
     sweep.run.set_tags({"best_trial": trial})

@@ -28,7 +28,16 @@ _LOADING: Final = """\
 ```
 stn-icnn parse PHOTO --model models:/{name}@champion --out DIR
 ```
-`models:/{name}/VERSION` names one version."""
+`models:/{name}/VERSION` names one version. As an MLflow model, which a server answers with:
+```
+mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
+```
+The column `image` holds photographs in base64; the answer has `labels`, an indexed PNG in base64
+whose values are class ids, and `windows`, centre x, y, width and height in px by part. In Python:
+```
+model = mlflow.pyfunc.load_model("models:/{name}@champion")
+model.predict(pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}}))
+```"""
 
 _NON_COMMERCIAL: Final = """\
 - CelebAMask-HQ, and so a model trained on it, is for non-commercial research only."""

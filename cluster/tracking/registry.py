@@ -18,6 +18,11 @@ SCORE: Final = "val/f1_overall"
 FINGERPRINT_TAG: Final = "data_fingerprint"
 CHAMPION_TAG: Final = "champion"
 _PATH_TAG: Final = "artifact_path"
+_EXACT_SCORE_TAG: Final = "mlflow.stn_icnn.score"
+"""The score in full, by which versions are compared. The UI does not show tags of this prefix; of
+those that it shows, `val/f1_overall` is rounded, but for versions from before this tag was."""
+
+_DIGITS: Final = 4
 
 _DESCRIPTION_LIMIT: Final = 5000  # of the registry's column; sqlite would take more, others not
 
@@ -46,7 +51,8 @@ def register(
         artifact_path: the checkpoint's path in them.
         card: the model card, Markdown, which becomes the version's description.
         tags: the version's tags.
-        metrics: metrics that become tags too; `val/f1_overall` decides which model is champion.
+        metrics: metrics that become tags too, rounded; `val/f1_overall` decides which model is
+            champion.
         data_fingerprint: the fingerprint of the shards that the metrics were measured on.
 
     Returns:
@@ -57,8 +63,11 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    all_tags = {key: str(value) for key, value in {**tags, **metrics}.items()}
+    all_tags = {key: str(value) for key, value in tags.items()}
+    all_tags |= {key: _rounded(value) for key, value in metrics.items()}
     all_tags |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
+    if SCORE in metrics:
+        all_tags[_EXACT_SCORE_TAG] = str(metrics[SCORE])
     version = _same_version(client, name, run_id, all_tags) or client.create_model_version(
         name,
         source=f"runs:/{run_id}/{artifact_path}",
@@ -74,11 +83,24 @@ def _same_version(
     client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str]
 ) -> ModelVersion | None:
     """Returns the version of the same run, artifacts, data and score, if there is one."""
-    keys = (FINGERPRINT_TAG, _PATH_TAG, SCORE)
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if version.name == name and all(version.tags.get(k) == tags.get(k) for k in keys):
+        if version.name == name and _identity(version.tags) == _identity(tags):
             return version
     return None
+
+
+def _identity(tags: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Returns what tells the results of a run apart: data, artifacts and score."""
+    return tags.get(FINGERPRINT_TAG), tags.get(_PATH_TAG), _exact_score(tags)
+
+
+def _exact_score(tags: Mapping[str, str]) -> str | None:
+    """Returns the score in a version's tags, in full; None where it has none."""
+    return tags.get(_EXACT_SCORE_TAG, tags.get(SCORE))
+
+
+def _rounded(value: float) -> str:
+    return str(round(value, _DIGITS))
 
 
 def _update_champion(
@@ -119,11 +141,11 @@ def _reason_not_champion(
         return None
     if champion.tags.get(FINGERPRINT_TAG) != data_fingerprint:
         return f"no: version {champion.version} was scored on other data; move it by hand"
-    best = champion.tags.get(SCORE)
+    best = _exact_score(champion.tags)
     if best is None:
         return f"no: version {champion.version} has no {SCORE}; move it by hand"
     if score <= float(best):
-        return f"no: version {champion.version} has {SCORE} {best}"
+        return f"no: version {champion.version} has {SCORE} {_rounded(float(best))}"
     return None
 
 

@@ -8,9 +8,10 @@ from cluster.job_ending import f1_headline, print_ending, steps_with
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL, ScoringTask
+from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
-from cluster.training.phase_training import MODEL_ARTIFACT, log_config, log_model, train_phase
+from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import BaseSettings, summarise_training
 from stn_icnn.networks.checkpoint import load_checkpoint
@@ -103,7 +104,7 @@ def register_result(
     model, run, data = training.record.model(phase), training.run, training.data
     val = load_checkpoint(model).metrics
     run.log_metrics(val, step=0)
-    log_model(run, model)
+    log_mlflow_model(run, model)
     name = f"stn-icnn-{data.name}"
     version = run.register_model(
         name,

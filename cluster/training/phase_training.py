@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from cluster.tracking.mlflow_model import log_model_file
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
 from cluster.training.worker import Start, TrainTask, train_on_worker
@@ -11,11 +12,9 @@ from cluster.workers.launch import run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport
-from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS
 
-MODEL_ARTIFACT = "model"
 CONFIG_FILE = "config.json"
 SHOWN = {
     "train/loss": "loss",
@@ -58,7 +57,7 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
         )
         if result.return_value is not None:
             raise PhaseFailedError(result.return_value)
-        log_model(child, record.model(phase))
+        log_model_file(child, record.model(phase))
         record.mark_finished(phase)
 
 
@@ -131,8 +130,3 @@ def log_config(run: Run, config: TrainConfig) -> None:
 def config_json(config: TrainConfig) -> bytes:
     """Returns the settings as the JSON of a file that `--config` takes."""
     return f"{json.dumps(asdict(config), indent=1)}\n".encode()
-
-
-def log_model(run: Run, model: bytes) -> None:
-    """Stores the content of a model file in a run as its model."""
-    run.log_file(MODEL_FILE, model, MODEL_ARTIFACT)

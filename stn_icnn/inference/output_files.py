@@ -41,15 +41,19 @@ def output_paths(photo: str, kinds: Sequence[str]) -> list[str]:
 
 def encode_output(face: "ParsedFace", kind: str) -> bytes:
     """Returns the content of a parsed photograph's file of one kind."""
-    windows = [tuple(window) for window in face.windows.tolist()]
     if kind == "windows":
-        parts = face.label_set.parts
-        named = {part.name: window for part, window in zip(parts, windows, strict=True)}
-        return (json.dumps({"windows": named}) + "\n").encode()
+        return (json.dumps({"windows": named_windows(face)}) + "\n").encode()
     file = io.BytesIO()
     if kind == "labels":
         palette_image(face.labels, face.label_set).save(file, "PNG")
     else:
+        windows = [tuple(window) for window in face.windows.tolist()]
         marked = overlay(face.image, face.labels, face.label_set, windows=windows)
         Image.fromarray(marked).save(file, "JPEG", quality=OVERLAY_QUALITY)
     return file.getvalue()
+
+
+def named_windows(face: "ParsedFace") -> dict[str, list[float]]:
+    """Returns the window of each part by the part's name: centre x, y, width and height, px."""
+    parts = face.label_set.parts
+    return {part.name: box for part, box in zip(parts, face.windows.tolist(), strict=True)}

@@ -111,6 +111,35 @@ def test_version_holds_card_and_tags(tracker, run_id):
     assert version.run_id == run_id
 
 
+def test_scores_are_read_rounded_and_compared_in_full(tracker, run_id):
+    entered = [enter(tracker, "rounded", run_id, score) for score in (0.88918033, 0.88918034)]
+    versions = [tracker.client.get_model_version("rounded", number) for number in entered]
+    shown = [
+        {key: value for key, value in version.tags.items() if not key.startswith("mlflow.")}
+        for version in versions
+    ]
+    assert [tags["val/f1_overall"] for tags in shown] == ["0.8892", "0.8892"]
+    assert not any("0.889180" in value for tags in shown for value in tags.values())
+    assert champion(tracker.client, "rounded") == "2"
+    assert enter(tracker, "rounded", run_id, 0.88918033) == "1"
+
+
+def test_a_version_from_before_is_compared_by_its_full_score(tracker, run_id):
+    client = tracker.client
+    client.create_registered_model("old")
+    tags = {
+        "val/f1_overall": "0.88918034",
+        "data_fingerprint": "data-1",
+        "artifact_path": "checkpoint",
+    }
+    client.create_model_version("old", f"runs:/{run_id}/checkpoint", run_id, tags=tags)
+    client.set_registered_model_alias("old", "champion", "1")
+    assert enter(tracker, "old", run_id, 0.88918034) == "1"
+    assert enter(tracker, "old", run_id, 0.88918033) == "2"
+    assert champion(client, "old") == "1"
+    assert enter(tracker, "old", run_id, 0.88918035) == champion(client, "old") == "3"
+
+
 def test_resolves_every_form(tracker, run_id, tmp_path, monkeypatch, request):
     enter(tracker, "forms", run_id, 0.5)
     for model in (f"runs:/{run_id}/checkpoint", "models:/forms@champion", "models:/forms/1"):
