@@ -37,7 +37,7 @@ EXAMPLE_PX: Final = 128
 SCRIPT: Final = Path(__file__).with_name("model_script.py")
 
 SIGNATURE: Final = ModelSignature(
-    inputs=Schema([ColSpec(AnyType(), IMAGE)]),
+    inputs=Schema([ColSpec(AnyType(), IMAGE)]),  # type: ignore[no-untyped-call]
     outputs=Schema(
         [
             ColSpec(DataType.string, LABELS),
@@ -47,8 +47,8 @@ SIGNATURE: Final = ModelSignature(
     ),
     params=ParamSchema([ParamSpec(LABEL_IDS, DataType.boolean, default=False)]),
 )
-"""Photographs in, a row for each out. An image is base64, bytes, an array or nested lists, which
-MLflow has no one type for."""
+"""Photographs in, a row for each out. An image may be base64, bytes, an array or nested lists, for
+which MLflow has no type in common but `any`."""
 
 
 def log_model_file(run: Run, model: bytes) -> None:
@@ -72,7 +72,7 @@ def save_mlflow_model(folder: Path, model: bytes) -> None:
     """
     label_set = load_checkpoint(model).model.label_set
     described = Model()
-    logging.getLogger(mlflow.pyfunc.__name__).setLevel(logging.WARNING)  # each step is a line else
+    logging.getLogger(mlflow.pyfunc.__name__).setLevel(logging.WARNING)  # else a line a step
     mlflow.pyfunc.save_model(
         str(folder),
         mlflow_model=described,
@@ -90,7 +90,8 @@ def save_mlflow_model(folder: Path, model: bytes) -> None:
     (folder / MODEL_FILE).write_bytes(model)
     # MLflow wrote this machine's path of the script, of which it uses the name alone.
     described.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.MODEL_CODE_PATH] = SCRIPT.name
-    described.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*.*"))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    described.model_size_bytes = sum(file.stat().st_size for file in files)
     described.save(str(folder / MLMODEL_FILE_NAME))
 
 

@@ -28,12 +28,13 @@ _LOADING: Final = """\
 ```
 stn-icnn parse PHOTO --model models:/{name}@champion --out DIR
 ```
-`models:/{name}/VERSION` names one version. As an MLflow model, which a server answers with:
+`models:/{name}/VERSION` names one version. To serve it:
 ```
 mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
 ```
-The column `image` holds photographs in base64; the answer has `labels`, an indexed PNG in base64
-whose values are class ids, and `windows`, centre x, y, width and height in px by part. In Python:
+A request's column `image` holds photographs in base64. An answer has `labels`, base64 of an
+indexed PNG whose values are class ids, and `windows`: by part, centre x, y, width and height in px.
+In Python:
 ```
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 model.predict(pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}}))

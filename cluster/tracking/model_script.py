@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.served_model import IMAGE, LABEL_IDS, answer_images

@@ -15,6 +15,9 @@ CHAMPION: Final = "champion"
 """The alias of a data set's best model."""
 
 SCORE: Final = "val/f1_overall"
+TAGGED: Final = (SCORE, "val/f1_mean")
+"""The metrics that are tags of a version too; its card has all."""
+
 FINGERPRINT_TAG: Final = "data_fingerprint"
 CHAMPION_TAG: Final = "champion"
 _PATH_TAG: Final = "artifact_path"
@@ -51,8 +54,8 @@ def register(
         artifact_path: the checkpoint's path in them.
         card: the model card, Markdown, which becomes the version's description.
         tags: the version's tags.
-        metrics: metrics that become tags too, rounded; `val/f1_overall` decides which model is
-            champion.
+        metrics: the model's metrics, of which `val/f1_overall` decides which model is champion;
+            those of `TAGGED` become tags, rounded.
         data_fingerprint: the fingerprint of the shards that the metrics were measured on.
 
     Returns:
@@ -63,8 +66,8 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    all_tags = {key: str(value) for key, value in tags.items()}
-    all_tags |= {key: _rounded(value) for key, value in metrics.items()}
+    all_tags = {key: _rounded(metrics[key]) for key in TAGGED if key in metrics}
+    all_tags |= {key: str(value) for key, value in tags.items()}
     all_tags |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
     if SCORE in metrics:
         all_tags[_EXACT_SCORE_TAG] = str(metrics[SCORE])

@@ -88,9 +88,7 @@ def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(
-            f"a photograph as text must be base64 of an image file: {error}"
-        ) from error
+        raise ValueError(f"a text must be an image file in base64: {error}") from error
 
 
 def _nested_pixels(rows: list[object]) -> NDArray[np.uint8]:

@@ -107,7 +107,11 @@ def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> No
     )
     parser = FaceParser.load(champion)
     photo = np.full((90, 80, 3), 128, dtype=np.uint8)
-    assert parser.parse(photo).labels.shape == (90, 80)
+    labels = parser.parse(photo).labels
+    assert labels.shape == (90, 80)
+    served = mlflow.pyfunc.load_model(str(champion))
+    (answer,) = served.predict({"image": photo[None]}, {"label_ids": True}).to_dict("records")
+    assert np.array_equal(answer["label_ids"], labels)
 
 
 def test_run_keeps_what_its_page_and_comparisons_are_made_of(done: Done, tmp_path: Path) -> None:
