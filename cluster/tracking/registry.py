@@ -21,10 +21,6 @@ TAGGED: Final = (SCORE, "val/f1_mean")
 FINGERPRINT_TAG: Final = "data_fingerprint"
 CHAMPION_TAG: Final = "champion"
 _PATH_TAG: Final = "artifact_path"
-_EXACT_SCORE_TAG: Final = "mlflow.stn_icnn.score"
-"""The score in full, by which versions are compared. The UI does not show tags of this prefix; of
-those that it shows, `val/f1_overall` is rounded, but for versions from before this tag was."""
-
 _DIGITS: Final = 4
 
 _DESCRIPTION_LIMIT: Final = 5000  # of the registry's column; sqlite would take more, others not
@@ -55,7 +51,7 @@ def register(
         card: the model card, Markdown, which becomes the version's description.
         tags: the version's tags.
         metrics: the model's metrics, of which `val/f1_overall` decides which model is champion;
-            those of `TAGGED` become tags, rounded.
+            those of `TAGGED` become tags, rounded where the run has the score in full.
         data_fingerprint: the fingerprint of the shards that the metrics were measured on.
 
     Returns:
@@ -66,40 +62,52 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    score = metrics.get(SCORE)
     all_tags = {key: _rounded(metrics[key]) for key in TAGGED if key in metrics}
+    if score is not None and _logged_score(client, run_id) != score:
+        all_tags[SCORE] = str(score)  # the one place that has it
     all_tags |= {key: str(value) for key, value in tags.items()}
     all_tags |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
-    if SCORE in metrics:
-        all_tags[_EXACT_SCORE_TAG] = str(metrics[SCORE])
-    version = _same_version(client, name, run_id, all_tags) or client.create_model_version(
+    version = _same_version(client, name, run_id, all_tags, score) or client.create_model_version(
         name,
         source=f"runs:/{run_id}/{artifact_path}",
         run_id=run_id,
         tags=all_tags,
         description=_cut_to_limit(card),
     )
-    _update_champion(client, version, metrics.get(SCORE), data_fingerprint)
+    _update_champion(client, version, score, data_fingerprint)
     return str(version.version)
 
 
 def _same_version(
-    client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str]
+    client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str], score: float | None
 ) -> ModelVersion | None:
     """Returns the version of the same run, artifacts, data and score, if there is one."""
+    keys = (FINGERPRINT_TAG, _PATH_TAG)
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if version.name == name and _identity(version.tags) == _identity(tags):
+        same = version.name == name and all(version.tags.get(k) == tags.get(k) for k in keys)
+        if same and str(_full_score(client, version)) == str(score):  # NaN is the same as NaN
             return version
     return None
 
 
-def _identity(tags: Mapping[str, str]) -> tuple[str | None, ...]:
-    """Returns what tells the results of a run apart: data, artifacts and score."""
-    return tags.get(FINGERPRINT_TAG), tags.get(_PATH_TAG), _exact_score(tags)
+def _full_score(client: MlflowClient, version: ModelVersion) -> float | None:
+    """Returns a version's score in full: its run's, where the tag is that one rounded."""
+    tag = version.tags.get(SCORE)
+    if tag is None:
+        return None
+    logged = _logged_score(client, version.run_id)
+    return logged if logged is not None and _rounded(logged) == tag else float(tag)
 
 
-def _exact_score(tags: Mapping[str, str]) -> str | None:
-    """Returns the score in a version's tags, in full; None where it has none."""
-    return tags.get(_EXACT_SCORE_TAG, tags.get(SCORE))
+def _logged_score(client: MlflowClient, run_id: str | None) -> float | None:
+    """Returns the score that a run has logged last; None where there is no run or score."""
+    try:
+        return client.get_run(run_id).data.metrics.get(SCORE) if run_id else None
+    except MlflowException as error:
+        if error.error_code not in NOT_FOUND:
+            raise
+        return None
 
 
 def _rounded(value: float) -> str:
@@ -117,7 +125,8 @@ def _update_champion(
     champion = _champion(client, version.name)
     if champion is not None and champion.version == version.version:
         return
-    refusal = _reason_not_champion(champion, score, data_fingerprint)
+    best = None if champion is None else _full_score(client, champion)
+    refusal = _reason_not_champion(champion, best, score, data_fingerprint)
     if refusal is None:
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
     decision = refusal or (f"since version {champion.version}" if champion else "the first")
@@ -135,20 +144,19 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def _reason_not_champion(
-    champion: ModelVersion | None, score: float | None, data_fingerprint: str
+    champion: ModelVersion | None, best: float | None, score: float | None, data_fingerprint: str
 ) -> str | None:
-    """Returns why a model of this score is not to be champion; None if it is."""
+    """Returns why a model is not to be champion in place of one whose score is `best`, or None."""
     if score is None or not math.isfinite(score):
         return f"no: {SCORE} is {score}"
     if champion is None:
         return None
     if champion.tags.get(FINGERPRINT_TAG) != data_fingerprint:
         return f"no: version {champion.version} was scored on other data; move it by hand"
-    best = _exact_score(champion.tags)
     if best is None:
         return f"no: version {champion.version} has no {SCORE}; move it by hand"
-    if score <= float(best):
-        return f"no: version {champion.version} has {SCORE} {_rounded(float(best))}"
+    if score <= best:
+        return f"no: version {champion.version} has {SCORE} {_rounded(best)}"
     return None
 
 

@@ -111,17 +111,20 @@ def test_version_holds_card_and_tags(tracker, run_id):
     assert version.run_id == run_id
 
 
-def test_scores_are_read_rounded_and_compared_in_full(tracker, run_id):
-    entered = [enter(tracker, "rounded", run_id, score) for score in (0.88918033, 0.88918034)]
-    versions = [tracker.client.get_model_version("rounded", number) for number in entered]
-    shown = [
-        {key: value for key, value in version.tags.items() if not key.startswith("mlflow.")}
-        for version in versions
-    ]
-    assert [tags["val/f1_overall"] for tags in shown] == ["0.8892", "0.8892"]
-    assert not any("0.889180" in value for tags in shown for value in tags.values())
+def test_scores_are_read_rounded_and_compared_in_full(tracker):
+    def finished(name: str, score: float) -> str:
+        run = tracker.start_or_resume_run(name)
+        run.log_metrics({"val/f1_overall": score}, step=0)
+        return enter(tracker, "rounded", run.run_id, score)
+
+    scores = {"less": 0.88918033, "more": 0.88918034, "between": 0.889180335}
+    assert [finished(name, score) for name, score in scores.items()] == ["1", "2", "3"]
     assert champion(tracker.client, "rounded") == "2"
-    assert enter(tracker, "rounded", run_id, 0.88918033) == "1"
+    assert finished("less", scores["less"]) == "1"
+    for number in "123":
+        tags = tracker.client.get_model_version("rounded", number).tags
+        assert tags["val/f1_overall"] == "0.8892"
+        assert not any("0.8891" in value for value in tags.values())
 
 
 def test_a_version_from_before_is_compared_by_its_full_score(tracker, run_id):
