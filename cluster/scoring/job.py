@@ -21,14 +21,17 @@ from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
 from stn_icnn.reporting.f1_report import F1_NUMBERS, write_f1_report
 from stn_icnn.reporting.run_report import write_run_report
-from stn_icnn.reporting.run_results import DataSummary, RunResults, TrainingSummary
+from stn_icnn.reporting.run_results import (
+    REPORT_FOLDER,
+    DataSummary,
+    RunResults,
+    TrainingSummary,
+)
 from stn_icnn.reporting.tables import text_table
 from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
 
-REPORT = "report"
-"""The folder of the report among the run's artifacts."""
 EXAMPLES_PER_KIND = 3
 """Number of the best, of the median and of the worst faces that a report shows."""
 LEAST_IMAGES_A_WORKER = 32
@@ -106,7 +109,7 @@ def score_model(
     scored = score_on_workers(task, storage, allocation)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
         systems = _write_report(Path(folder), task, scored, run, training)
-        run.log_artifacts(folder, REPORT)
+        run.log_artifacts(folder, REPORT_FOLDER)
     scores = Scores(systems, scored.counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
     print(text_table(scores.systems, data.manifest.label_set), flush=True)

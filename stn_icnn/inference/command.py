@@ -3,7 +3,7 @@
     stn-icnn parse photo.jpg folder/ --model models/celebamask --out labels/
     stn-icnn export --model models/celebamask --out model.onnx
 
---help after parse or export shows the options.
+--help after a command shows its options. Installed packages may add commands.
 """
 
 # What brings PyTorch along is imported where it is needed, so that help comes at once.
@@ -15,8 +15,9 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from stn_icnn.inference.model_sources import find_model
 from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     import torch
 
     from stn_icnn.inference.photographs import StoredPhoto
+
+COMMANDS: Final = "stn_icnn.commands"
+"""The group of entry points that add commands. Each is a function that adds a parser to what
+`add_subparsers` returned; the parser's default `run` takes the parsed arguments and returns the
+exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +75,18 @@ def _parser() -> argparse.ArgumentParser:
         add = command.add_argument
         add("--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias")
         add("--tracking-uri", help="MLflow, for a model that is there")
+    _add_installed(commands)
     return parser
+
+
+def _add_installed(commands: Any) -> None:
+    """Adds the commands of installed packages, without those that lack what they need."""
+    for command in entry_points(group=COMMANDS):
+        try:
+            add = command.load()
+        except ModuleNotFoundError:
+            continue
+        add(commands)
 
 
 def _parse(args: argparse.Namespace) -> int:

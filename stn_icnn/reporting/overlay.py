@@ -92,10 +92,34 @@ def side_by_side(
     photo = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     panels = [photo]
     for labels in (truth, predicted):
-        shown = np.where(np.isin(labels, label_set.model_classes), labels, 0).astype(np.uint8)
+        shown = model_labels(labels, label_set)
         reduced = Image.fromarray(shown).resize(size, Image.Resampling.NEAREST)
         panels.append(overlay(photo, np.asarray(reduced), label_set))
     return np.concatenate([np.concatenate(panels, axis=1), legend(3 * size[0], label_set)])
+
+
+def model_labels(labels: Uint8Array, label_set: LabelSet) -> Uint8Array:
+    """Returns a label map with background where the model labels no such class."""
+    return np.where(np.isin(labels, label_set.model_classes), labels, 0).astype(np.uint8)
+
+
+def marked_on_grey(
+    image: Uint8Array, *marks: tuple[npt.NDArray[np.bool_], tuple[int, int, int]]
+) -> Uint8Array:
+    """Paints pixels in plain colours over a pale photograph in grey.
+
+    Args:
+        image: uint8 `[H, W, 3]`, RGB.
+        marks: pixels, bool `[H, W]`, and the colour that they get.
+
+    Returns:
+        uint8 `[H, W, 3]`, a new array.
+    """
+    grey = image.mean(axis=2, keepdims=True) * 0.6 + 90
+    out = np.repeat(grey, 3, axis=2).clip(0, 255).astype(np.uint8)
+    for pixels, colour in marks:
+        out[pixels] = colour
+    return out
 
 
 def legend(width_px: int, label_set: LabelSet, classes: Sequence[int] | None = None) -> Uint8Array:

@@ -12,7 +12,7 @@ from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import draw_f1_chart
-from stn_icnn.reporting.overlay import Uint8Array, overlay
+from stn_icnn.reporting.overlay import Uint8Array, marked_on_grey, model_labels, overlay
 from stn_icnn.reporting.pages import figure_svg, picture_data, render_page
 from stn_icnn.reporting.picture_grid import fitted
 from stn_icnn.reporting.published import PAPER_STN_ICNN, beside_published
@@ -94,7 +94,7 @@ def _shown_face(face: ScoredFace, results: RunResults) -> ShownFace:
     label_set = results.label_set
     counts = results.counts[results.model][list(results.keys).index(face.key)]
     rows = f1_rows(counts, label_set)
-    truth = _of_model(face.truth, label_set)
+    truth = model_labels(face.truth, label_set)
     large = {
         "truth": overlay(face.image, truth, label_set),
         LABELS: overlay(face.image, face.predicted, label_set),
@@ -121,11 +121,6 @@ def _with_windows(face: ScoredFace, label_set: LabelSet) -> Uint8Array:
     return overlay(photo, np.zeros(photo.shape[:2], np.uint8), label_set, windows=windows)
 
 
-def _of_model(labels: Uint8Array, label_set: LabelSet) -> Uint8Array:
-    """Returns labels with background where the model has no such class."""
-    return np.where(np.isin(labels, label_set.model_classes), labels, 0).astype(np.uint8)
-
-
 def error_map(image: Uint8Array, truth: Uint8Array, predicted: Uint8Array) -> Uint8Array:
     """Paints the pixels that are labelled wrongly red, over the photograph in grey.
 
@@ -137,10 +132,7 @@ def error_map(image: Uint8Array, truth: Uint8Array, predicted: Uint8Array) -> Ui
     Returns:
         uint8 `[H, W, 3]`, RGB.
     """
-    grey = image.mean(axis=2, keepdims=True) * 0.6 + 90  # pale, for red to be seen
-    out = np.repeat(grey, 3, axis=2).clip(0, 255).astype(np.uint8)
-    out[truth != predicted] = WRONG
-    return out
+    return marked_on_grey(image, (truth != predicted, WRONG))
 
 
 def _with_f1(row: str, rows: Mapping[str, float | None], label_set: LabelSet) -> str:

@@ -16,6 +16,8 @@ from torch import Tensor
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.small_faces import FILE_ENDINGS, SmallFace
 
+REPORT_FOLDER: Final = "report"
+"""The folder of the files among a run's artifacts."""
 RESULTS_FILE: Final = "results.json"
 COUNTS_FILE: Final = "counts.npz"
 FACES_FILE: Final = "faces.tar"

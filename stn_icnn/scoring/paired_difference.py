@@ -12,7 +12,7 @@ from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The difference in `overall` F1 between two systems, on the same images and seeds."""
+    """The difference in F1 between two systems, on the same images and seeds."""
 
     better: str
     """The system that is expected to be better."""
@@ -28,7 +28,12 @@ class PairedDifference:
 
     @classmethod
     def between(
-        cls, better: str, worse: str, counts: Mapping[str, Tensor], label_set: LabelSet
+        cls,
+        better: str,
+        worse: str,
+        counts: Mapping[str, Tensor],
+        label_set: LabelSet,
+        row: str = "overall",
     ) -> "PairedDifference":
         """Compares two systems.
 
@@ -36,15 +41,16 @@ class PairedDifference:
             better: name of the first system.
             worse: name of the system that is subtracted.
             counts: by name, confusion counts, int64 `[M, C, C]`, or `[S, M, C, C]` of S seeds.
-            label_set: the C classes, and those of them that `overall` is taken over.
+            label_set: the C classes, and those of them that each row is taken over.
+            row: a key of `label_set.f1_rows`, whose F1 is compared.
         """
         ours, theirs = (
             counts[name].reshape(-1, *counts[name].shape[-3:]) for name in (better, worse)
         )
-        resampled = bootstrap_f1(ours, label_set) - bootstrap_f1(theirs, label_set)
+        resampled = bootstrap_f1(ours, label_set, row) - bootstrap_f1(theirs, label_set, row)
         low, high = percentile_interval(resampled.mean(dim=0)).tolist()
         by_seed, by_image = (
-            f1_tensors(a, label_set)["overall"] - f1_tensors(b, label_set)["overall"]
+            f1_tensors(a, label_set)[row] - f1_tensors(b, label_set)[row]
             for a, b in ((ours.sum(dim=1), theirs.sum(dim=1)), (ours, theirs))
         )
         differing = by_image[~by_image.isnan() & (by_image != 0)]
