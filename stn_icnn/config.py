@@ -257,7 +257,7 @@ def demo() -> TrainConfig:
             schedule="one_cycle",
         ),
         loss=LossConfig(coarse_weight=1.0, localizer_weight=10.0),
-        validate_every_epochs=8,
+        validate_every_epochs=2,
     )
 
 

@@ -1,7 +1,7 @@
 """The small protocol by which training meets a cluster, and its form for one process."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,22 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+StepLosses = Sequence[tuple[int, float]]
+"""Losses within an epoch, means over a few steps each: the number of the phase's steps that are
+done, and the loss."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of what a model makes of a validation face."""
+
+    name: str
+    """The face's name, such as `faces/1`; the pictures of a name show how a phase goes on."""
+    epoch: int
+    """The number of epochs that were done."""
+    webp: bytes
+    """The picture as the content of a WebP file."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,10 @@ class EpochReport:
     metrics: Mapping[str, float]
     computed_on: str
     """The machine of the rank that reports, and the arithmetic that it computes in."""
+    step_losses: StepLosses = ()
+    """Those of the whole epoch."""
+    pictures: Sequence[Picture] = ()
+    """Those that were made since the report before."""
 
     @property
     def checkpoint_name(self) -> str:
@@ -37,6 +57,10 @@ class CheckpointReport:
     """The number of steps of the next epoch that are done, at least 1."""
     computed_on: str
     """As an `EpochReport` has it."""
+    step_losses: StepLosses = ()
+    """Those of the epoch so far."""
+    pictures: Sequence[Picture] = ()
+    """As an `EpochReport` has them."""
 
     @property
     def checkpoint_name(self) -> str:

@@ -63,7 +63,7 @@ def overlay(
     out[part] = np.rint((1 - alpha) * image[part] + alpha * palette[labels[part]])
     border = _border(labels)
     out[border] = palette[labels[border]]
-    return _draw_windows(out, windows) if len(windows) else out
+    return draw_windows(out, windows) if len(windows) else out
 
 
 def side_by_side(
@@ -162,8 +162,11 @@ def _border(labels: Uint8Array) -> npt.NDArray[np.bool_]:
     return differs & (labels > 0)
 
 
-def _draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
-    """Outlines the pixels inside each window, in white within black, to be seen on any skin."""
+def draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
+    """Returns an image, uint8 `[H, W, 3]`, with the pixels inside each window outlined.
+
+    The line is white within black, to be seen on any skin.
+    """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     for x, y, w, h in windows:

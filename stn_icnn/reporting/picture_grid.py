@@ -1,7 +1,7 @@
 """Lays pictures out in named rows, as in the paper's Figures 5 and 8; resizes and encodes them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -42,6 +42,29 @@ def picture_grid(rows: Sequence[Row]) -> Uint8Array:
             canvas.paste(Image.fromarray(picture), (x, y))
             x += column + GAP_PX
         y += height + GAP_PX
+    return np.asarray(canvas)
+
+
+def captioned_panels(rows: Sequence[Mapping[str, Uint8Array]]) -> Uint8Array:
+    """Lays rows of pictures of one size out on white, each under its caption.
+
+    Args:
+        rows: the pictures of each row, uint8 `[h, w, 3]` RGB, by caption.
+
+    Returns:
+        uint8 `[H, W, 3]` RGB.
+    """
+    font, line = ImageFont.load_default(FONT_PX), FONT_PX + GAP_PX
+    height, width = next(picture.shape[:2] for row in rows for picture in row.values())
+    num_columns = max(map(len, rows))
+    size = (num_columns * (width + GAP_PX) - GAP_PX, len(rows) * (line + height))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row.items()):
+            x, y = j * (width + GAP_PX), i * (line + height)
+            draw.text((x + width / 2, y + line / 2), caption, "black", font, anchor="mm")
+            canvas.paste(Image.fromarray(picture), (x, y + line))
     return np.asarray(canvas)
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.context import CheckpointReport, EpochReport, TrainContext, TrainReport
+from stn_icnn.context import (
+    CheckpointReport,
+    EpochReport,
+    Picture,
+    StepLosses,
+    TrainContext,
+    TrainReport,
+)
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Plan, Request, plan_epoch, rank_share
@@ -19,11 +26,13 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.training.machine_use import MachineUse
 from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.schedule import build_optimizer, lr_factor
 from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
 from stn_icnn.training.validation import validate
+from stn_icnn.training.validation_pictures import picture_faces
 
 STEPS_PER_CHECK = 10
 """Steps between looks at their losses, for which a GPU must be waited for."""
@@ -51,6 +60,9 @@ class PhaseRun:
     log: Log = print
     """Takes the lines that say how far an epoch is."""
     loader_processes: int = 0
+    num_pictured: int = 0
+    """The number of validation faces of which pictures are reported at each validation, and before
+    the first step."""
 
     @property
     def num_epochs(self) -> int:
@@ -164,8 +176,10 @@ def train_until(
 
 def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], plan: Plan) -> None:
     """Counts steps as done where their losses, summed over ranks, are finite."""
+    progress = state.progress
+    first, before = progress.step, progress.loss
     for value in run.context.sum_(torch.stack(losses)).tolist():
-        step = state.progress.step
+        step = progress.step
         if not math.isfinite(value):
             keys = ", ".join(run.train_faces.keys(plan[step]))
             raise DivergedError(
@@ -173,8 +187,11 @@ def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], plan: P
                 f"(epoch {state.epoch + 1}), samples {keys}; lower the learning rate, or set "
                 "optim.max_grad_norm"
             )
-        state.progress.loss += value
-        state.progress.step += 1
+        progress.loss += value
+        progress.step += 1
+    num_samples = sum(map(len, plan[first : progress.step]))
+    done = state.epoch * len(plan) + progress.step
+    progress.step_losses.append((done, (progress.loss - before) / num_samples))
 
 
 def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
@@ -198,7 +215,7 @@ def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
         require_finite(run, state)
         average_buffers(state.model, run.context)
         if stop < len(plan):
-            _report(run, state)
+            _report(run, state, tuple(state.progress.step_losses))
     return state.progress.metrics(sum(map(len, plan)))
 
 
@@ -229,13 +246,21 @@ def require_finite(run: PhaseRun, state: TrainState) -> None:
         )
 
 
-def _report(run: PhaseRun, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+def _report(
+    run: PhaseRun,
+    state: TrainState,
+    step_losses: StepLosses,
+    metrics: dict[str, float] | None = None,
+) -> None:
     """Reports a checkpoint, which rank 0 writes, and at an epoch's end its metrics."""
     context = run.context
     computed_on = describe_execution(state.model, context.device)
-    report: TrainReport = CheckpointReport(state.epoch, state.progress.step, computed_on)
+    pictures, state.pictures = state.pictures, []
+    report: TrainReport = CheckpointReport(
+        state.epoch, state.progress.step, computed_on, step_losses, pictures
+    )
     if metrics is not None:
-        report = EpochReport(state.epoch, metrics, computed_on)
+        report = EpochReport(state.epoch, metrics, computed_on, step_losses, pictures)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if context.rank == 0:
@@ -262,9 +287,14 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     with run.context.latest_checkpoint() as folder:
         if folder is not None:
             restore_state(folder, state, run.context.device)
+    if not state.has_begun:
+        _picture(run, state)
+    machine_use = MachineUse(run.context)
     while state.epoch < run.num_epochs:
         run.phase.set_trained(model, run.config)
         metrics = train_epoch(run, state)
+        metrics |= machine_use.measure()
+        step_losses = tuple(state.progress.step_losses)
         metrics[SECONDS] = state.finish_epoch()
         if state.epoch == run.num_epochs or state.epoch % run.config.validate_every_epochs == 0:
             validation = validate(model, run.phase, run.config, run.val_faces, run.context)
@@ -272,5 +302,15 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
             score = run.phase.score(validation)
             if score > state.best_score:
                 state.best_score, state.best = score, run.snapshot(model, validation)
+            _picture(run, state)
         state.history.append({"epoch": state.epoch, **metrics})
-        _report(run, state, metrics)
+        _report(run, state, step_losses, metrics)
+
+
+def _picture(run: PhaseRun, state: TrainState) -> None:
+    """Makes rank 0's pictures for the next report; the others have none."""
+    if run.context.rank == 0:
+        pictures = picture_faces(
+            state.model, run.phase, run.config, run.val_faces, run.context, run.num_pictured
+        )
+        state.pictures += [Picture(name, state.epoch, webp) for name, webp in pictures.items()]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stn_icnn.context import Picture
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 
@@ -33,6 +34,8 @@ class Progress:
     """Time that they took, seconds; checkpoints are not in it."""
     wait_s: float = 0.0
     """Part of it in which rank 0 waited for data, seconds."""
+    step_losses: list[tuple[int, float]] = field(default_factory=list)
+    """The losses within the epoch, as `context.StepLosses` has them."""
 
     def metrics(self, num_samples: int) -> dict[str, float]:
         """Returns the metrics of an epoch that is done.
@@ -66,6 +69,13 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     """`epoch` and metrics of each of those that are done. Kept here, since a report may be lost
     with the driver that it was for, and an epoch that is done is not reported again."""
+    pictures: list[Picture] = field(default_factory=list)
+    """Pictures for the next report, which are not kept over a stop."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step is done."""
+        return self.epoch > 0 or self.progress.step > 0
 
     def finish_epoch(self) -> float:
         """Counts an epoch as done.

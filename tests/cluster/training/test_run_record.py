@@ -126,7 +126,7 @@ STORED_BY_0_1 = """
 
 
 def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path):
-    config = PRESETS["demo"]()
+    config = replace(PRESETS["demo"](), validate_every_epochs=8)  # as the preset was
     (tmp_path / "run.json").write_text(STORED_BY_0_1)
     record = RunRecord.open(Folder(tmp_path), config, "abc")
     assert record.has_finished("localizer")

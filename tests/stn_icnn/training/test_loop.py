@@ -1,14 +1,18 @@
 """The training loop in one process: it learns, repeats itself, resumes, and stops on NaN."""
 
+import io
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import CheckpointReport, EpochReport, LocalContext
@@ -146,6 +150,97 @@ def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     assert resumed.reports[-1].metrics["train/loss"] == straight.reports[-1].metrics["train/loss"]
     one, other = model.state_dict(), again.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_losses_within_an_epoch_are_reported_at_the_optimizer_s_steps_also_over_a_stop(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    straight = LocalContext()
+    run_phase(phase_run("coarse", four_steps, tiny_faces, straight), fresh(four_steps))
+    last = straight.reports[-1].step_losses
+    assert [step for step, _ in last] == [5, 6, 7, 8]
+    mean = sum(loss for _, loss in last) / 4  # batches of as many samples
+    assert mean == pytest.approx(straight.reports[-1].metrics["train/loss"])
+    assert [step for step, _ in straight.reports[5].step_losses] == [5, 6]
+
+    stopped = StoppingContext(tmp_path, num_reports=6)
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
+    resumed = LocalContext(tmp_path)
+    run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
+    assert resumed.reports[-1].step_losses == last
+
+
+def test_a_state_of_an_earlier_version_goes_on(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    stopped = StoppingContext(tmp_path, num_reports=2)
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", four_steps, tiny_faces, stopped), fresh(four_steps))
+    saved = torch.load(tmp_path / STATE_FILE, weights_only=True)
+    del saved["progress"]["step_losses"]
+    torch.save(saved, tmp_path / STATE_FILE)
+    resumed = LocalContext(tmp_path)
+    run_phase(phase_run("coarse", four_steps, tiny_faces, resumed), fresh(four_steps))
+    assert [step for step, _ in resumed.reports[1].step_losses] == [3, 4]
+
+
+ROWS = {"coarse": 2, "localizer": 1, "frozen": 2, "end_to_end": 2}
+"""Photograph and windows; prediction and truth, where a phase labels."""
+
+
+@pytest.mark.parametrize("phase", ROWS)
+def test_pictures_of_the_same_faces_come_with_each_validation_and_change_no_bit(
+    phase: PhaseName, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    config = replace(epochs(tiny_config, 3), validate_every_epochs=2)
+    plain, pictured = LocalContext(tmp_path / "plain"), LocalContext(tmp_path / "pictured")
+    run = phase_run(phase, config, tiny_faces, plain)
+    run_phase(run, fresh(config))
+    run_phase(replace(run, context=pictured, num_pictured=2), fresh(config))
+    assert not any(report.pictures for report in plain.reports)
+    pictures = [picture for report in pictured.reports for picture in report.pictures]
+    assert [(one.name, one.epoch) for one in pictures] == [
+        (name, epoch) for epoch in (0, 2, 3) for name in ("faces/1", "faces/2")
+    ]
+    for picture in pictures:
+        image = np.asarray(Image.open(io.BytesIO(picture.webp)).convert("RGB"), dtype=int)
+        height, width = image.shape[0] / ROWS[phase], (image.shape[1] - 6) // 2
+        assert max(height - 20, width) == 192, "a panel below its caption"
+        photo, beside = image[20:180, 8:100], image[20:180, width + 14 : width + 106]
+        if phase == "coarse":
+            assert beside.min() > 240, "it finds no windows"
+        else:
+            assert 0.005 < (abs(photo - beside).max(axis=2) > 60).mean() < 0.5, "lines are drawn"
+    one, other = (
+        torch.load(folder / STATE_FILE, weights_only=True)
+        for folder in (plain.folder, pictured.folder)
+    )
+    assert all(torch.equal(one["weights"][name], other["weights"][name]) for name in one["weights"])
+    key = "val/loss"
+    assert [e.get(key) for e in one["history"]] == [e.get(key) for e in other["history"]]
+
+
+def test_a_stop_before_the_second_report_repeats_no_picture(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path
+) -> None:
+    stopped = StoppingContext(tmp_path, num_reports=1)
+    run = replace(phase_run("coarse", four_steps, tiny_faces, stopped), num_pictured=1)
+    with pytest.raises(Stop):
+        run_phase(run, fresh(four_steps))
+    assert [one.epoch for one in stopped.reports[0].pictures] == [0]
+    resumed = LocalContext(tmp_path)
+    run_phase(replace(run, context=resumed), fresh(four_steps))
+    assert [one.epoch for report in resumed.reports for one in report.pictures] == [1, 2]
+
+
+def test_an_epoch_says_what_it_used_of_the_machine(tiny_config: TrainConfig, tiny_faces) -> None:
+    context = LocalContext()
+    run_phase(phase_run("coarse", epochs(tiny_config, 1), tiny_faces, context), fresh(tiny_config))
+    metrics = context.reports[0].metrics
+    assert 0 < metrics["system/cpu_cores"] < 2 * os.cpu_count()
+    assert 0.05 < metrics["system/memory_gib"] < 100
+    assert not any("gpu" in name for name in metrics)
 
 
 def test_checkpoints_lie_at_fixed_steps_and_hold_one_state(

@@ -1,0 +1,86 @@
+"""Pictures of a few validation faces: what a phase makes of them, beside the truth."""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stn_icnn.config import TrainConfig
+from stn_icnn.context import TrainContext
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import Request
+from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.labels import LabelSet
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.reporting.overlay import Uint8Array, draw_windows, overlay
+from stn_icnn.reporting.picture_grid import captioned_panels, fitted, pixels_of
+from stn_icnn.scoring.confusion import true_labels
+from stn_icnn.scoring.f1 import resize_labels
+from stn_icnn.training.objectives import OBJECTIVES
+from stn_icnn.training.phases import Phase
+
+PANEL_PX = 192
+"""The longer side of a panel."""
+_QUALITY = 80
+
+
+@torch.inference_mode()
+def picture_faces(
+    model: STNiCNN,
+    phase: Phase,
+    config: TrainConfig,
+    faces: ShardedFaces,
+    context: TrainContext,
+    num_faces: int,
+) -> dict[str, bytes]:
+    """Draws what a phase makes of some faces, in the arithmetic of validation.
+
+    Args:
+        model: the model, which is left in evaluation mode.
+        phase: the phase, which may find windows, label pixels, or both.
+        config: the phase's settings.
+        faces: the validation split, not augmented.
+        context: the context whose device is computed on; its other ranks take no part.
+        num_faces: the number of faces, which lie evenly in the split: the same at each call.
+
+    Returns:
+        By the face's name, `faces/1` and so on, the content of a WebP file: the photograph, its
+        windows, its labels and the true ones, as far as there are any.
+    """
+    number = min(num_faces, len(faces))
+    if number == 0:
+        return {}
+    model.eval()
+    requests = [Request(i * len(faces) // number) for i in range(number)]
+    (batch,) = load_batches(faces, [requests])
+    batch = batch.to(context.device)
+    result = OBJECTIVES[phase.objective](model, batch, config)
+    predicted = None if result.label_maps is None else result.label_maps()
+    pictures = {}
+    for i, (width, height) in enumerate(batch.host_sizes):
+        photo = fitted(pixels_of(batch.images[i, :, :height, :width]), PANEL_PX)
+        rows = [{"photograph": photo}]
+        if result.windows is not None:
+            scaled = result.windows[i].cpu() * (PANEL_PX / max(width, height))
+            rows[0]["windows"] = draw_windows(photo, [tuple(w) for w in scaled.tolist()])
+        if predicted is not None:
+            prediction = _tinted(photo, predicted[i], model.label_set)
+            truth = _tinted(photo, true_labels(batch, i), model.label_set)
+            rows.append({"prediction": prediction, "truth": truth})
+        pictures[f"faces/{i + 1}"] = _webp(captioned_panels(rows))
+    return pictures
+
+
+def _tinted(photo: Uint8Array, labels: Tensor, label_set: LabelSet) -> Uint8Array:
+    """Lays the colours of the classes that the model knows over a reduced photograph."""
+    reduced = resize_labels(labels, *photo.shape[:2]).cpu().numpy()
+    shown = np.where(np.isin(reduced, label_set.model_classes), reduced, 0).astype(np.uint8)
+    return overlay(photo, shown, label_set)
+
+
+def _webp(picture: Uint8Array) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "WEBP", quality=_QUALITY, method=0)
+    return content.getvalue()
