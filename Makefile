@@ -43,9 +43,7 @@ demo: $(READY)
 	python jobs/e2e.py demo
 
 ui: $(READY)
-	@echo "open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri \
-	    "$$(python -c 'from cluster.tracking.tracking_uri import resolve_tracking_uri as uri; print(uri())')"
+	python -m cluster.tracking.run_list
 
 # make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)

@@ -75,6 +75,8 @@ class LocationsConfig:
     """Checkpoints: a folder that all nodes see, or s3://BUCKET/PREFIX (STN_ICNN_STORAGE)."""
     tracking_uri: str | None = None
     """MLflow's tracking server or database (MLFLOW_TRACKING_URI)."""
+    experiment: str | None = None
+    """MLflow's experiment, the list that the run is in (MLFLOW_EXPERIMENT_NAME; else stn-icnn)."""
 
 
 @dataclass(frozen=True, kw_only=True)

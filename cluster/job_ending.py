@@ -1,4 +1,4 @@
-"""What a job tells people at its end, before the line that programs read."""
+"""What a job tells people: in MLflow, and at its end before the line that programs read."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,13 @@ from cluster.tracking.run_pages import artifact_path, run_page, ui_command
 from cluster.tracking.tracker import Run
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.tables import f1_headings, format_f1
-from stn_icnn.scoring.f1 import F1Rows
+from stn_icnn.scoring.f1 import F1Rows, weakest_row
 
 REPORT = "report/report.html"
 """The report among the artifacts of a run that scores a model, or of a sweep."""
+
+WEAKEST_TAG = "weakest_class"
+"""The tag that the list of runs shows beside F1."""
 
 
 def print_ending(
@@ -68,3 +71,29 @@ def steps_with(run: Run, model: str | None) -> dict[str, str]:
         **compare,
         "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS",
     }
+
+
+def unfinished_note(run_name: str) -> str:
+    """Returns the description of a run that has no result yet."""
+    return (
+        "No result yet: it is going on, or was stopped. "
+        f"The same command with `--run-name {run_name}` goes on where it stopped."
+    )
+
+
+def result_note(headline: str, origin: str, next_steps: Mapping[str, str]) -> str:
+    """Returns the description of a run that has a result.
+
+    Args:
+        headline: what came of it, in a line.
+        origin: what it came of, in a sentence; it may be empty.
+        next_steps: commands by what they do, in a word.
+    """
+    steps = "\n".join(f"- {word}: `{command}`" for word, command in next_steps.items())
+    return f"**{headline}**" + (f"\n\n{origin}" if origin else "") + f"\n\n{steps}"
+
+
+def weakest_class(rows: F1Rows, label_set: LabelSet) -> str | None:
+    """Returns the class of the least F1 and its F1, `upper lip 0.812`, if any is defined."""
+    row = weakest_row(rows, label_set)
+    return None if row is None else f"{row.replace('_', ' ')} {rows[row]:.3f}"

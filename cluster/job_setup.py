@@ -49,7 +49,7 @@ def open_job(locations: LocationsConfig, run_name: str | None, prefix: str) -> J
             f"letter or digit, got {run_name!r}"
         )
     storage = resolve_storage(locations.storage)
-    tracker = Tracker.connect(locations.tracking_uri)
+    tracker = Tracker.connect(locations.tracking_uri, locations.experiment)
     print(f"run {run_name}\nstorage {storage.url}\ntracking {tracker.uri}", flush=True)
     return JobEnvironment(run_name, storage, tracker)
 

@@ -15,6 +15,7 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.hybrid.scratch import open_scratch, require_same_scratch_settings
+from cluster.job_ending import unfinished_note
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
@@ -61,6 +62,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
     with ExitStack() as runs:
         runs.enter_context(training.run.finishing())
         log_config(training.run, training.config)
+        training.run.describe(unfinished_note(training.run.name))
         scratch = None
         if settings.compare:
             scratch = open_scratch(training, settings.scratch_training, {"system": SCRATCH})

@@ -10,7 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import ScoringJobConfig
-from cluster.job_ending import f1_headline, print_ending, steps_with
+from cluster.job_ending import (
+    WEAKEST_TAG,
+    f1_headline,
+    print_ending,
+    result_note,
+    steps_with,
+    weakest_class,
+)
 from cluster.job_setup import allocate_job_workers, open_job
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
@@ -112,6 +119,7 @@ def score_model(
         run.log_artifacts(folder, REPORT_FOLDER)
     scores = Scores(systems, scored.counts)
     run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
+    run.set_tags({WEAKEST_TAG: weakest_class(scores.model, data.manifest.label_set)})
     print(text_table(scores.systems, data.manifest.label_set), flush=True)
     return scores
 
@@ -182,13 +190,18 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     if job.precision is not None:
         tags["precision"] = job.precision
-    run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags)
+    run = environment.tracker.start_or_resume_run(
+        environment.run_name, tags=tags, params={"data": data.name}
+    )
+    run.log_data(data, [job.split])
     system = system_of(model.checkpoint.phase)
     with run.finishing():
         task = ScoringTask({system: model.content}, data, job.split, job.precision)
         scores = score_model(task, run, environment.storage, allocation)
-    headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
-    print_ending(run, headline, steps_with(run, job.model))
+        headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
+        steps = steps_with(run, job.model)
+        run.describe(result_note(headline, f"The model is `{job.model}`.", steps))
+    print_ending(run, headline, steps)
     return run.last_line(
         {
             "model": job.model,

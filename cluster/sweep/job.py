@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.job_ending import print_ending
+from cluster.job_ending import print_ending, result_note, unfinished_note
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
@@ -49,9 +49,10 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     """
     sweep = _open_sweep(settings, preset)
     with sweep.run.finishing():
+        sweep.run.describe(unfinished_note(sweep.run.name))
         run_trials(sweep)
         result = _conclude(sweep)
-    _print_ending(sweep, result)
+        _end(sweep, result)
     return sweep.run.last_line(result)
 
 
@@ -86,8 +87,11 @@ def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
     record = SweepRecord.open(plan.storage, _content(settings, plan), space)
     tags = {**run_tags(data.manifest.fingerprint, preset), "kind": "sweep"}
     run = environment.tracker.start_or_resume_run(
-        environment.run_name, tags=tags, params={**_params(settings, record), **asdict(config)}
+        environment.run_name,
+        tags=tags,
+        params={**_params(settings, record), **asdict(config), "data": data.name},
     )
+    run.log_data(data, ["train", "val"])
     return Sweep(settings, num_combinations, plan, record, run)
 
 
@@ -184,12 +188,14 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _print_ending(sweep: Sweep, result: Mapping[str, Any]) -> None:
+def _end(sweep: Sweep, result: Mapping[str, Any]) -> None:
+    """Describes and prints what came of a sweep, and what to do with it."""
     best, metric = result["best"], sweep.plan.metric.name
     trials = f"best of {len(sweep.record.trials)} trials"
     data = sweep.plan.data.location.url
     train = f"python jobs/e2e.py --config {result['config']} --data {data}"
     headline = f"{trials}: {best['trial']}, {metric} {best[metric]:.3f}"
+    sweep.run.describe(result_note(headline, "", {"train": train}))
     print_ending(sweep.run, headline, {"train": train})
 
 

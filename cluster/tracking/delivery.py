@@ -4,15 +4,19 @@ A record that comes again, as after a time-out, doubles nothing: the run is foun
 param keeps its first value, and a metric of a step counts once.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_IMAGES
 
+from cluster.tracking import picture_files
 from cluster.tracking.outbox import Record, RefusedError
 from cluster.tracking.provenance import VALUE_LIMIT
 from cluster.tracking.registry import register
@@ -21,6 +25,7 @@ from cluster.tracking.tracking_uri import artifact_location, without_password
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _CHANGED_TAG: Final = "params_changed_on_resume"
 _BATCH: Final = 100  # params, or tags, that MLflow takes in one call
+_METRICS_BATCH: Final = 1000
 
 _REFUSALS: Final = (
     *("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"),
@@ -45,6 +50,7 @@ class Delivery:
         self.experiment_id = experiment_id
         self._run_ids: dict[tuple[str, str | None], str] = {}
         self._logged: dict[str, set[tuple[str, int]]] = {}
+        self._pictured: dict[str, set[tuple[str, int]]] = {}
 
     def known_run_id(self, name: str, parent_id: str | None) -> str | None:
         """Returns MLflow's id of a run that was found or made here; None for any other."""
@@ -74,7 +80,7 @@ class Delivery:
         """
         run_id, params = self._run_id(record), record["params"]
         known = self.client.get_run(run_id).data.params
-        self.client.update_run(run_id, status="RUNNING")
+        self.client.update_run(run_id, status="RUNNING", name=record["name"])
         new = [Param(key, value) for key, value in params.items() if key not in known]
         for i in range(0, len(new), _BATCH):
             self.client.log_batch(run_id, params=new[i : i + _BATCH], synchronous=True)
@@ -90,7 +96,7 @@ class Delivery:
     def _is_refusal(self, record: Record, error: Exception) -> bool:
         if isinstance(error, MlflowException) and error.error_code in _REFUSALS:
             return True
-        if record["op"] != "artifacts":
+        if "path" not in record:
             return False
         # Is it the artifact store alone? Then it must not hold up the metrics behind it.
         try:
@@ -107,8 +113,14 @@ class Delivery:
                 self._log_metrics(record)
             case "tags":
                 self._log_tags(self._run_id(record), record["tags"])
+            case "curve":
+                self._log_curve(record)
+            case "inputs":
+                self._log_inputs(record)
             case "artifacts":
                 self._log_artifacts(record)
+            case "pictures":
+                self._log_pictures(record)
             case "register":
                 self._register(record)
             case "finish":
@@ -121,7 +133,8 @@ class Delivery:
         """Returns the id of the record's run, which is found by its name, or made."""
         name, parent = record["name"], record["parent"]
         if (name, parent) not in self._run_ids:
-            run = self._find(name, parent)
+            former = record.get("former_name")
+            run = self._find(name, parent) or (self._find(former, parent) if former else None)
             if run is None:
                 tags = {_PARENT_TAG: parent} if parent else {}
                 run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
@@ -143,34 +156,70 @@ class Delivery:
         return next((run for run in runs if run.data.tags.get(_PARENT_TAG) == parent), None)
 
     def _log_metrics(self, record: Record) -> None:
-        run_id, step = self._run_id(record), record["step"]
+        values = record["values"].items()
+        self._log_points(record, [(key, record["step"], value) for key, value in values])
+
+    def _log_curve(self, record: Record) -> None:
+        points = record["points"]
+        self._log_points(record, [(record["key"], step, value) for step, value in points])
+
+    def _log_points(self, record: Record, points: Sequence[tuple[str, int, Any]]) -> None:
+        """Logs metrics with their steps, but those that are logged."""
+        run_id = self._run_id(record)
         logged = self._logged[run_id]
         # The time is that of the report: where a call timed out though the server had taken it,
         # the second one is the same row, which MLflow's stores keep once.
         metrics = [
             Metric(key, float(value), record["time_ms"], step)
-            for key, value in record["values"].items()
+            for key, step, value in points
             if (key, step) not in logged
         ]
-        if metrics:
-            self.client.log_batch(run_id, metrics=metrics, synchronous=True)
-            logged.update((metric.key, step) for metric in metrics)
+        for i in range(0, len(metrics), _METRICS_BATCH):
+            self.client.log_batch(run_id, metrics[i : i + _METRICS_BATCH], synchronous=True)
+        logged.update((metric.key, metric.step) for metric in metrics)
 
     def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         if tags:
             entities = [RunTag(key, value) for key, value in tags.items()]
             self.client.log_batch(run_id, tags=entities, synchronous=True)
 
+    def _log_inputs(self, record: Record) -> None:
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=dataset["name"],
+                    digest=dataset["digest"],
+                    source_type="s3" if dataset["location"].startswith("s3:") else "local",
+                    source=json.dumps({"uri": dataset["location"]}),
+                    profile=json.dumps({"num_rows": dataset["images"]}),
+                ),
+                [InputTag(MLFLOW_DATASET_CONTEXT, dataset["split"])],
+            )
+            for dataset in record["datasets"]
+        ]
+        self.client.log_inputs(self._run_id(record), datasets=inputs)
+
     def _log_artifacts(self, record: Record) -> None:
         run_id, path = self._run_id(record), Path(record["path"])
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        try:
+        with _artifact_store():
             log(run_id, str(path), record["artifact_path"])
-        except (MlflowException, OSError):
-            raise
-        except Exception as error:
-            # The artifact store's own client: botocore's errors share no base with these two.
-            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    def _log_pictures(self, record: Record) -> None:
+        """Uploads pictures, but those of whose step there is one already."""
+        run_id, folder = self._run_id(record), Path(record["path"])
+        with _artifact_store():
+            if run_id not in self._pictured:
+                there = self.client.list_artifacts(run_id, picture_files.FOLDER)
+                names = (PurePosixPath(file.path).name for file in there)
+                self._pictured[run_id] = picture_files.steps_of_files(names)
+            for stem in record["stems"]:
+                if picture_files.step_of(stem) in self._pictured[run_id]:
+                    continue
+                for path in picture_files.files_of(folder, stem):
+                    self.client.log_artifact(run_id, str(path), picture_files.FOLDER)
+                self._pictured[run_id].add(picture_files.step_of(stem))
+        self._log_tags(run_id, {MLFLOW_LOGGED_IMAGES: "True"})
 
     def _register(self, record: Record) -> None:
         record["version"] = register(
@@ -183,6 +232,17 @@ class Delivery:
             metrics={key: float(value) for key, value in record["values"].items()},
             data_fingerprint=record["data_fingerprint"],
         )
+
+
+@contextmanager
+def _artifact_store() -> Iterator[None]:
+    """Makes errors of the artifact store's own client ones of the store's absence."""
+    try:
+        yield
+    except (MlflowException, OSError):
+        raise
+    except Exception as error:  # botocore's errors share no base with these two
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def find_or_make_experiment(client: MlflowClient, uri: str, name: str) -> str:

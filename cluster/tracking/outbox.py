@@ -69,7 +69,7 @@ class Outbox:
         self._pending.append(record)
         self.flush()
         waits = any(other is record for other in (*self.refused, *self._pending))
-        if waits and record["op"] == "artifacts":
+        if waits and "path" in record:
             try:
                 self._file.copy_artifacts(record)
             except OSError as error:

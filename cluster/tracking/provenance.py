@@ -1,6 +1,7 @@
 """The origin of a run: settings as flat params, and the commit of the code."""
 
 import dataclasses
+import getpass
 import os
 import re
 import shlex
@@ -32,6 +33,24 @@ def command_line() -> str:
     """Returns the command that this process was started with, without passwords in addresses."""
     words = (re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", word) for word in sys.argv)
     return shlex.join(["python", *words])
+
+
+def origin_tags() -> dict[str, str | None]:
+    """Returns the tags by which MLflow's pages show who started a run, with what, at which commit.
+
+    None where a value is not known, such as a user that the system has no name for.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = None
+    commit = git_commit()
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": sys.argv[0] or None,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit and commit.removesuffix("-dirty"),
+    }
 
 
 def git_commit() -> str | None:

@@ -5,16 +5,14 @@ from urllib.request import url2pathname
 
 from mlflow.exceptions import MlflowException
 
+from cluster.tracking.run_list import WORKFLOW, is_server, runs_url
 from cluster.tracking.tracker import Run
 from cluster.tracking.tracking_uri import TRACKING_ENV, default_tracking_uri, without_password
-
-LOCAL_UI = "http://127.0.0.1:5000"
-"""The address at which `make ui` shows a store that has no server of its own."""
 
 
 def ui_command(tracking_uri: str) -> str | None:
     """Returns the command that starts MLflow's UI on a store; None where a server has it."""
-    if _is_server(tracking_uri):
+    if is_server(tracking_uri):
         return None
     if tracking_uri == default_tracking_uri():
         return "make ui"
@@ -27,11 +25,7 @@ def run_page(run: Run) -> str:
     It otherwise opens the view for language models.
     """
     tracker = run.tracker
-    address = tracker.uri if _is_server(tracker.uri) else LOCAL_UI
-    return (
-        f"{address}/#/experiments/{tracker.experiment_id}/runs/{run.run_id}"
-        "?workflowType=machine_learning"
-    )
+    return f"{runs_url(tracker.uri, tracker.experiment_id)}/{run.run_id}?{WORKFLOW}"
 
 
 def artifact_path(run: Run, artifact: str) -> str | None:
@@ -45,7 +39,3 @@ def artifact_path(run: Run, artifact: str) -> str | None:
         return None
     parts = urlsplit(uri)
     return f"{url2pathname(parts.path)}/{artifact}" if parts.scheme in ("", "file") else None
-
-
-def _is_server(tracking_uri: str) -> bool:
-    return tracking_uri.startswith(("http://", "https://"))

@@ -6,10 +6,11 @@ file, and goes out with a later call, at the end, or when the job is run again u
 """
 
 import dataclasses
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -17,14 +18,23 @@ from typing import Any, Final, Literal, Self
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from cluster.storage.datasets import ShardedData
 from cluster.storage.job_locations import data_home
 from cluster.tracking.delivery import Delivery, find_or_make_experiment
 from cluster.tracking.outbox import Outbox, Record, RefusedError
-from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit
+from cluster.tracking.picture_files import write_picture
+from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit, origin_tags
 from cluster.tracking.registry import FINGERPRINT_TAG
+from cluster.tracking.run_list import share_view
 from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, unavailable
+from stn_icnn.context import Picture
 
 EXPERIMENT: Final = "stn-icnn"
+EXPERIMENT_ENV: Final = "MLFLOW_EXPERIMENT_NAME"
+
+NOTE_TAG: Final = "mlflow.note.content"
+DIGEST_LENGTH: Final = 12
+"""The digits of a data set's fingerprint that name it; MLflow takes no more than 36."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -46,6 +56,7 @@ class Tracker:
         self.experiment_id = experiment_id
         self._delivery = Delivery(client, uri, experiment_id)
         self._folder = folder
+        self._origin = origin_tags()
         self._outbox: Outbox | None = None  # of the job, once its run is started
         self._lock = threading.RLock()
 
@@ -53,14 +64,14 @@ class Tracker:
     def connect(
         cls,
         uri: str | None = None,
-        experiment: str = EXPERIMENT,
+        experiment: str | None = None,
         outbox_folder: Path | None = None,
     ) -> Self:
         """Reaches the tracking store and finds or makes the experiment.
 
         Args:
             uri: the store's address, as `resolve_tracking_uri` takes it.
-            experiment: the experiment's name.
+            experiment: the experiment's name; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`.
             outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
@@ -69,8 +80,10 @@ class Tracker:
             TrackingUnavailableError: where nobody answers; after seconds, not minutes.
         """
         uri = resolve_tracking_uri(uri)
+        name = experiment or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
         with connect(uri) as client:
-            experiment_id = find_or_make_experiment(client, uri, experiment)
+            experiment_id = find_or_make_experiment(client, uri, name)
+            share_view(client, experiment_id)
         return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
 
     @property
@@ -85,6 +98,7 @@ class Tracker:
         parent_id: str | None = None,
         tags: Mapping[str, str | None] | None = None,
         params: Any = None,
+        former_name: str | None = None,
     ) -> "Run":
         """Goes on with the run of this name and parent, or makes one.
 
@@ -97,6 +111,8 @@ class Tracker:
             parent_id: the parent's id, for a child run, which may start while the server is away.
             tags: the run's tags, set anew at each start; None values are left out.
             params: a mapping or dataclass, nested ones flattened to `outer.inner`.
+            former_name: the name by which an earlier version would have made it: a run of this name
+                and parent is gone on with, under the new one.
 
         Raises:
             ValueError: for a name that could not be found again.
@@ -110,7 +126,8 @@ class Tracker:
             "op": "start",
             "name": run_name,
             "parent": parent_id,
-            "tags": _present(tags),
+            "former_name": former_name,
+            "tags": _present({**self._origin, **(tags or {})}),
             "params": flatten(params or {}),
         }
         with self._lock:
@@ -191,6 +208,37 @@ class Run:
         record = {"op": "metrics", "values": _numbers(values), "step": int(step)}
         self.tracker.send(self, record | {"time_ms": _now_ms()})
 
+    def log_curve(self, key: str, points: Sequence[tuple[int, float]]) -> None:
+        """Logs a metric's values with their steps, but at steps that have one already."""
+        if points:
+            record = {"op": "curve", "key": key, "points": [list(point) for point in points]}
+            self.tracker.send(self, record | {"time_ms": _now_ms()})
+
+    def log_pictures(self, pictures: Sequence[Picture]) -> None:
+        """Logs pictures for MLflow's image slider, but of epochs that have theirs already."""
+        if not pictures:
+            return
+        time_ms = _now_ms()
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name, "pictures")
+            folder.mkdir()
+            stems = [write_picture(folder, picture, time_ms) for picture in pictures]
+            self.tracker.send(self, {"op": "pictures", "path": str(folder), "stems": stems})
+
+    def log_data(self, data: ShardedData, splits: Sequence[str]) -> None:
+        """Names splits of a data set as what the run works on: with their digest and location."""
+        datasets = [
+            {
+                "name": f"{data.name} {split}",
+                "digest": data.manifest.fingerprint[:DIGEST_LENGTH],
+                "location": data.location.url,
+                "split": split,
+                "images": data.manifest.num_samples[split],
+            }
+            for split in splits
+        ]
+        self.tracker.send(self, {"op": "inputs", "datasets": datasets})
+
     def log_artifacts(self, path: Path | str, artifact_path: str | None = None) -> None:
         """Uploads a file, or a folder's content, to `artifact_path` of the run's artifacts.
 
@@ -248,6 +296,10 @@ class Run:
         line = {"run_id": self.run_id, "run_name": self.name, **result}
         left = self.tracker.undelivered
         return {**line, "undelivered": str(left)} if left else line
+
+    def describe(self, note: str) -> None:
+        """Sets the run's description, Markdown, which MLflow shows in its list and on its page."""
+        self.set_tags({NOTE_TAG: note})
 
     def finish(self, status: Status) -> None:
         """Ends the run. At the end of a job's own run, all that waits is tried a last time."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.config import TrainingJobConfig
-from cluster.job_ending import f1_headline, print_ending, steps_with
+from cluster.job_ending import f1_headline, print_ending, result_note, steps_with, unfinished_note
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL, ScoringTask
@@ -38,6 +38,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     with training.run.finishing():
         log_config(training.run, training.config)
         training.plan(MODEL_PHASES)
+        training.run.describe(unfinished_note(training.run.name))
         for phase in MODEL_PHASES:
             train_phase(training, phase)
         scores = score_phase(training, MODEL_PHASES[-1], BaseSettings.of_preset(preset))
@@ -76,9 +77,7 @@ def end_training(training: Training, scores: Scores, result: Mapping[str, Any]) 
         scores: the scores on the test split, the model's first.
         result: the job's last line.
     """
-    system, f1 = next(iter(scores.systems.items()))
-    label_set = training.config.model.label_set
-    headline = f1_headline(system, f1, "test", training.data.name, label_set)
+    headline = _headline(training, scores)
     print_ending(training.run, headline, steps_with(training.run, result["model"]))
 
 
@@ -114,13 +113,33 @@ def register_result(
         data_fingerprint=data.manifest.fingerprint,
         tags={"preset": preset, **(parent or {})},
     )
+    address = f"models:/{name}/{version}" if version else None
+    _describe(training, phase, scores, address or f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
     return {
-        "model": f"models:/{name}/{version}" if version else None,
+        "model": address,
         "storage": training.record.storage.url,
         "data_fingerprint": data.manifest.fingerprint,
         "test": scores.model,
         "systems": scores.overall,
     }
+
+
+def _describe(training: Training, phase: PhaseName, scores: Scores, model: str) -> None:
+    """Puts a training's result into the list of runs, and into its run's description."""
+    run, record = training.run, training.record
+    device, minutes = "; ".join(record.computed_on(phase)), record.minutes
+    run.set_tags({"device": device})
+    run.log_metrics({"train/minutes": minutes}, step=0)
+    took = "" if minutes is None else f" in {minutes:.1f} minutes"
+    on = f"Trained on {training.num_images} images{took}, on {device}."
+    run.describe(result_note(_headline(training, scores), on, steps_with(run, model)))
+
+
+def _headline(training: Training, scores: Scores) -> str:
+    """Returns a line with the F1 of a training's model on the test split."""
+    system, f1 = next(iter(scores.systems.items()))
+    label_set = training.config.model.label_set
+    return f1_headline(system, f1, "test", training.data.name, label_set)
 
 
 def _card(

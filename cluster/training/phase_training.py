@@ -2,20 +2,28 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cluster.tracking.mlflow_model import log_model_file
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
+from cluster.training.summary import BaseSettings
 from cluster.training.worker import Start, TrainTask, train_on_worker
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.launch import run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import differing_settings
 from stn_icnn.context import CheckpointReport
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS
 
 CONFIG_FILE = "config.json"
+STEP_LOSS = "train/step_loss"
+"""The metric of the losses within an epoch; its step is the number of the phase's steps."""
+NUM_PICTURED = 6
+"""The number of validation faces whose pictures a phase's run shows over its epochs."""
+_SYSTEM = "system/"
 SHOWN = {
     "train/loss": "loss",
     "val/loss": "val loss",
@@ -44,7 +52,13 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     if start is None and before is not None:
         start = Start(record.model(before), PHASES[phase].required_networks)
     run = training.run
-    child = run.tracker.start_or_resume_run(phase, run.run_id, tags={"phase": phase})
+    child = run.tracker.start_or_resume_run(
+        f"{run.name}/{phase}",
+        run.run_id,
+        tags={"phase": phase},
+        params=_departures(training),
+        former_name=phase,
+    )
     training.plan([phase])
     with child.finishing(), training.progress.showing(phase, training.num_epochs(phase)):
         result = run_on_workers(
@@ -70,7 +84,15 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
         start=start,
         loader_processes=training.allocation.loader_processes,
         num_images=training.chosen_images,
+        num_pictured=NUM_PICTURED,
     )
+
+
+def _departures(training: Training) -> dict[str, Any]:
+    """Returns the settings that differ from the preset's, or else the paper's, by dotted name."""
+    base = BaseSettings.of_preset(training.preset).config
+    differing = differing_settings(asdict(training.config), asdict(base))
+    return {name: ours for name, (ours, _) in differing.items()}
 
 
 @dataclass
@@ -89,11 +111,15 @@ class _ReportLogger:
         if report.computed_on != self.machine:
             self.machine = report.computed_on
             self._record_machine()
+        self.run.log_curve(STEP_LOSS, report.step_losses)
+        self.run.log_pictures(report.pictures)
         if isinstance(report, CheckpointReport):
             self._print(f"epoch {report.epoch + 1}, checkpoint after step {report.step}")
             return
         metrics = report.metrics
         self.run.log_metrics(metrics, step=report.epoch)
+        own = {f"{self.phase}/{k}": v for k, v in metrics.items() if not k.startswith(_SYSTEM)}
+        self.training.run.log_metrics(own, step=report.epoch)
         judged_by = PHASES[self.phase].selected_by.name
         said = ", ".join(
             f"{SHOWN[name]} {metrics[name]:.3g}"

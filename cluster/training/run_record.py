@@ -11,7 +11,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PhaseName
-from stn_icnn.training.state import STATE_FILE, load_history
+from stn_icnn.training.state import SECONDS, STATE_FILE, load_history
 
 FILE = "run.json"
 
@@ -112,6 +112,18 @@ class RunRecord:
             ValueError: where its checkpoint is gone.
         """
         return load_history(finished_file(self.storage.child(phase), STATE_FILE))
+
+    @property
+    def minutes(self) -> float | None:
+        """The minutes that the steps of the finished phases took.
+
+        None where an earlier version trained one, which counted none, or its checkpoint is gone.
+        """
+        try:
+            histories = [self.history(phase) for phase in self.content["finished"]]
+            return sum(history[-1][SECONDS] for history in histories) / 60
+        except (ValueError, LookupError):
+            return None
 
     def write_entry(self, name: str, value: Any) -> None:
         """Records an entry, of types that JSON holds, for when the run goes on."""

@@ -17,6 +17,7 @@ from stn_icnn.data.plan import plan_epoch
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName
 
+SPLITS = ("train", "val", "test")
 LEAST_IMAGES_A_WORKER = 4
 """The least images of a batch that a worker gets where the number of workers is `auto`: batch norm
 needs about as many."""
@@ -34,6 +35,8 @@ class Training:
     """The run whose children are the runs of its phases."""
     chosen_images: int | None = None
     """The number of images of the training split that it is trained on; None: all."""
+    preset: str = ""
+    """The name of what its settings started from."""
     progress: EpochProgress = field(default_factory=EpochProgress)
     """Shows the epochs of all trainings of the job."""
 
@@ -93,9 +96,15 @@ def open_training(
     run = environment.tracker.start_or_resume_run(
         environment.run_name,
         tags={**run_tags(fingerprint, preset), **(tags or {})},
-        params={**asdict(config), "num_images": num_images or "all"},
+        params={
+            **asdict(config),
+            "num_images": num_images or "all",
+            "data": data.name,
+            "train_images": num_images or data.manifest.num_samples["train"],
+        },
     )
-    return Training(config, data, record, allocation, run, num_images)
+    run.log_data(data, SPLITS)
+    return Training(config, data, record, allocation, run, num_images, preset)
 
 
 def child_training(parent: Training, name: str, config: TrainConfig) -> Training:
@@ -146,7 +155,7 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
             f"the preset {preset} needs --data: a folder or s3://BUCKET/PREFIX of shards, made "
             "with: python -m sharding celebamask|helen --source RAW --out OUT"
         )
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         data.shards(split)
     numbers = ", ".join(f"{num} {split}" for split, num in data.manifest.num_samples.items())
     print(f"data {data.location.url}: {numbers}", flush=True)

@@ -38,6 +38,8 @@ class TrainTask:
     """Processes that decode images for each worker."""
     num_images: int | None = None
     """How many images of the training split it is trained on, chosen by the seed; None: all."""
+    num_pictured: int = 0
+    """The number of validation faces of which pictures are reported."""
 
 
 def train_on_worker(task: TrainTask) -> str | None:
@@ -94,5 +96,6 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
         context=context,
         log=log,
         loader_processes=task.loader_processes,
+        num_pictured=task.num_pictured,
     )
     return run, model

@@ -1,8 +1,10 @@
 import contextlib
 import http.server
+import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,12 +20,15 @@ from types import SimpleNamespace
 import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from urllib3.connection import HTTPConnection
 
+from cluster.storage.datasets import ShardedData
 from cluster.tracking import outbox
 from cluster.tracking.outbox import RETRY_AFTER_S, Outbox, RefusedError
 from cluster.tracking.tracker import Run, Tracker, run_tags
 from cluster.tracking.tracking_uri import TrackingUnavailableError
+from stn_icnn.context import Picture
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,77 @@ def test_a_phase_is_resumed_under_its_own_parent_only(tracker, request):
     phases = [tracker.start_or_resume_run("coarse", job.run_id).run_id for job in jobs]
     assert len(set(phases)) == 2
     assert tracker.start_or_resume_run("coarse").run_id not in phases
+
+
+def test_a_curve_within_epochs_has_each_step_once(job):
+    job.log_curve("train/step_loss", [(10, 1.0), (20, 0.5)])  # a checkpoint in the epoch
+    job.log_curve("train/step_loss", [(10, 1.0), (20, 0.5), (25, 0.4)])  # its end
+    job.log_curve("train/step_loss", [])
+    assert logged(job, "train/step_loss") == [(10, 1.0), (20, 0.5), (25, 0.4)]
+
+
+def picture(name: str, epoch: int, colour: str = "red") -> Picture:
+    content = io.BytesIO()
+    Image.new("RGB", (390, 422), colour).save(content, "WEBP")
+    return Picture(name, epoch, content.getvalue())
+
+
+def slides(run: Run) -> list[tuple[str, str, str]]:
+    """The name, step and kind of each file that the UI's image slider finds."""
+    files = [path.removeprefix("images/") for path in artifacts(run, "images")]
+    pattern = r"(.+)\+step\+(\d+)\+timestamp\+\d+\+[0-9a-f-]{36}(\+compressed\.webp|\.png)"
+    return sorted(re.fullmatch(pattern, file).groups() for file in files)
+
+
+def test_pictures_of_an_epoch_are_slides_once_also_for_the_next_driver(uri, tmp_path, job):
+    job.log_pictures([picture("faces/1", 0), picture("faces/2", 0)])
+    job.log_pictures([picture("faces/1", 0, "blue"), picture("faces/1", 3)])  # a worker has died
+    again = Tracker.connect(uri, outbox_folder=tmp_path / "outbox")
+    again.start_or_resume_run(job.name).log_pictures([picture("faces/1", 3, "blue")])
+    assert slides(job) == [
+        (name, step, kind)
+        for name, step in (("faces~1", "0"), ("faces~1", "3"), ("faces~2", "0"))
+        for kind in ("+compressed.webp", ".png")
+    ]
+    assert data(job).tags["mlflow.loggedImages"] == "True"
+    for path in artifacts(job, "images"):
+        file = Path(job.tracker.client.download_artifacts(job.run_id, path, str(tmp_path)))
+        with Image.open(file) as image:
+            assert max(image.size) == (256 if file.suffix == ".webp" else 422)
+            red, _, blue = image.convert("RGB").getpixel((9, 9))
+            assert red > 200 > 50 > blue
+
+
+def test_an_upload_that_broke_off_is_made_good(job, monkeypatch):
+    upload, calls = job.tracker.client.log_artifact, []
+
+    def break_off(run_id, path, *more):
+        calls.append(path)
+        if len(calls) == 2:
+            raise ArtifactStoreError("connection reset")
+        upload(run_id, path, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job.tracker.client, "log_artifact", break_off)
+        job.log_pictures([picture("faces/1", 0)])
+        job.log_metrics({"val/loss": 1.0}, step=0)
+    assert logged(job, "val/loss") == [(0, 1.0)]
+    assert len(slides(job)) == 1
+    job.tracker.flush(force=True)
+    assert len(slides(job)) == 2
+    assert job.tracker.undelivered is None
+
+
+def test_a_phase_that_an_earlier_version_began_is_gone_on_with(tracker, job):
+    before = tracker.start_or_resume_run("coarse", job.run_id)
+    before.log_metrics({"val/loss": 0.0}, step=0)
+    name = f"{job.name}/coarse"
+    for _ in range(2):
+        phase = tracker.start_or_resume_run(name, job.run_id, former_name="coarse")
+        assert phase.run_id == before.run_id
+    phase.log_metrics({"val/loss": 1.0}, step=1)
+    assert logged(phase, "val/loss") == [(0, 0.0), (1, 1.0)]
+    assert tracker.client.get_run(phase.run_id).info.run_name == name
 
 
 def test_params_are_set_once_and_a_change_is_told(uri, tmp_path, request):
@@ -420,7 +496,9 @@ def tried(monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_path, clock, tried):
+def test_what_is_logged_while_the_server_is_away_arrives_afterwards(
+    server, tmp_path, clock, tried, shards
+):
     tracker = Tracker.connect(server.uri, outbox_folder=tmp_path / "outbox")
     job = tracker.start_or_resume_run("outage")
     coarse = tracker.start_or_resume_run("coarse", job.run_id)
@@ -435,7 +513,11 @@ def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_
     (checkpoint / "model.pt").write_text("weights")
     coarse.log_artifacts(checkpoint, "checkpoint")
     shutil.rmtree(checkpoint)
+    coarse.log_pictures([picture("faces/1", 0)])
+    coarse.log_curve("train/step_loss", [(10, 0.5), (20, 0.25)])
     coarse.finish("FINISHED")
+    job.log_data(ShardedData.open(str(shards)), ["train"])
+    job.describe("**F1 0.9**")
     localizer = tracker.start_or_resume_run("localizer", job.run_id, params={"lr": 0.1})
     localizer.log_metrics({"val/loss": math.nan}, step=0)
     assert localizer.run_id is None
@@ -448,7 +530,12 @@ def test_what_is_logged_while_the_server_is_away_arrives_afterwards(server, tmp_
     assert tracker.undelivered is None
     assert logged(coarse, "val/loss") == [(0, 0.0), (1, 1.0)]
     assert artifacts(coarse, "checkpoint") == ["checkpoint/model.pt"]
+    assert slides(coarse) == [("faces~1", "0", "+compressed.webp"), ("faces~1", "0", ".png")]
+    assert logged(coarse, "train/step_loss") == [(10, 0.5), (20, 0.25)]
     assert status(coarse) == "FINISHED"
+    inputs = tracker.client.get_run(job.run_id).inputs.dataset_inputs
+    assert [one.dataset.name for one in inputs] == ["helen train"]
+    assert data(job).tags["mlflow.note.content"] == "**F1 0.9**"
     assert [step for step, _ in logged(localizer, "val/loss")] == [0, 1]
     assert data(localizer).params == {"lr": "0.1"}
     metrics = {"val/f1_overall": 0.5}
@@ -473,6 +560,7 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(
         phase.log_metrics({"val/loss": float(epoch)}, step=epoch)
     (tmp_path / "model.pt").write_text("weights")
     phase.log_artifacts(tmp_path / "model.pt", "checkpoint")
+    phase.log_pictures([picture("faces/1", 0)])
     phase.finish("FINISHED")
     metrics = {"val/f1_overall": 0.7}
     assert not phase.register_model(
@@ -495,6 +583,11 @@ def test_a_server_that_stays_away_leaves_a_file_that_the_same_name_delivers(
     job = again.start_or_resume_run("stays-away")
     phase = again.start_or_resume_run("coarse", job.run_id)
     phase.log_metrics({"val/loss": 9.0}, step=2)
+    phase.log_pictures([picture("faces/1", 0), picture("faces/1", 2)])
+    assert [(name, step) for name, step, kind in slides(phase) if kind == ".png"] == [
+        ("faces~1", "0"),
+        ("faces~1", "2"),
+    ]
     assert logged(phase, "val/loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert artifacts(phase, "checkpoint") == ["checkpoint/model.pt"]
     assert again.client.get_model_version_by_alias("stays-away", "champion").version == "1"

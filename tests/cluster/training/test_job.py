@@ -82,7 +82,73 @@ def test_run_is_in_mlflow(done: Done) -> None:
         assert child.info.status == "FINISHED"
         steps = [m.step for m in done.client.get_metric_history(child.info.run_id, "train/loss")]
         assert steps == [1, 2]
+        assert child.info.run_name == f"tiny/{child.data.tags['phase']}"
         assert 0 <= child.data.metrics["train/data_wait_fraction"] <= 1
+
+
+def history(done: Done, run_id: str, key: str) -> list[tuple[int, float]]:
+    return [(one.step, one.value) for one in done.client.get_metric_history(run_id, key)]
+
+
+def phase_run_id(done: Done, phase: str) -> str:
+    run = done.client.get_run(done.result["run_id"])
+    (child,) = done.client.search_runs(
+        [run.info.experiment_id], f"attributes.run_name = '{run.info.run_name}/{phase}'"
+    )
+    return child.info.run_id
+
+
+def test_the_job_s_run_has_the_curves_of_its_phases(done: Done) -> None:
+    for phase in MODEL_PHASES:
+        own = history(done, done.result["run_id"], f"{phase}/val/loss")
+        assert own == history(done, phase_run_id(done, phase), "val/loss")
+        assert [step for step, _ in own] == [1, 2]
+    metrics = done.client.get_run(done.result["run_id"]).data.metrics
+    assert "end_to_end/val/f1_overall" in metrics
+    assert not any("system/" in name for name in metrics)
+
+
+def test_a_phase_has_losses_by_step_and_what_its_workers_used(done: Done) -> None:
+    run_id = phase_run_id(done, "coarse")
+    epochs = history(done, run_id, "train/loss")
+    steps = history(done, run_id, "train/step_loss")
+    assert [step for step, _ in steps] == list(range(1, 2 * len(epochs) + 1))
+    assert [step for step, _ in history(done, run_id, "system/cpu_cores")] == [1, 2]
+    assert done.client.get_run(run_id).data.metrics["system/memory_gib"] > 0.05
+
+
+def test_a_phase_has_only_the_settings_that_differ_from_the_preset_s(done: Done) -> None:
+    params = done.client.get_run(phase_run_id(done, "coarse")).data.params
+    assert params["optim.global_batch"] == "4"
+    assert "channels_last" not in params
+
+
+def test_pictures_show_windows_and_labels_before_the_first_step_and_over_epochs(
+    done: Done,
+) -> None:
+    for phase in MODEL_PHASES:
+        names = [
+            Path(file.path).name
+            for file in done.client.list_artifacts(phase_run_id(done, phase), "images")
+        ]
+        steps = {name.split("+")[2] for name in names if name.startswith("faces~1+")}
+        assert steps == {"0", "1", "2"}
+        assert all(name.endswith((".png", "+compressed.webp")) for name in names)
+
+
+def test_the_list_of_runs_says_how_good_a_run_is_and_on_what(done: Done) -> None:
+    run = done.client.get_run(done.result["run_id"])
+    assert run.data.params["data"] == "helen"
+    assert int(run.data.params["train_images"]) > 0
+    assert run.data.metrics["train/minutes"] > 0
+    assert run.data.tags["device"].endswith("fp32")
+    assert run.data.tags["weakest_class"].rpartition(" ")[2][:2] in ("0.", "1.")
+    splits = {one.tags[0].value for one in run.inputs.dataset_inputs}
+    assert splits == {"train", "val", "test"}
+    note = run.data.tags["mlflow.note.content"]
+    f1 = done.result["test"]["overall"]
+    assert note.startswith(f"**STN-iCNN on the test split of helen: F1 {f1:.3f}, weakest ")
+    assert f"stn-icnn parse PHOTO --model {done.result['model']}" in note
 
 
 def test_a_checkpoint_in_an_epoch_is_told_as_one(done: Done) -> None:

@@ -1,0 +1,90 @@
+"""The list of runs in MLflow: its columns, and its address.
+
+    python -m cluster.tracking.run_list     # serves it for a store that has no server
+
+A list is an experiment. Its columns are a shared view: a tag of the experiment that MLflow's pages
+(read in version 3.17) take for the state of the list where the address names it.
+"""
+
+import json
+import os
+from typing import Final
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+
+VIEW: Final = "jobs"
+"""The name of the shared view."""
+VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
+
+COLUMNS: Final = {
+    "metrics.`test/f1_overall`": 120,
+    "metrics.`test/f1_mean`": 100,
+    "metrics.`val/f1_overall`": 110,
+    "metrics.`val/f1_mean`": 100,
+    "metrics.`train/minutes`": 100,
+    "params.`data`": 100,
+    "params.`train_images`": 100,
+    "tags.`weakest_class`": 130,
+    "tags.`device`": 220,
+    "attributes.`Source`": 100,
+}
+"""The columns that a list of runs shows, in this order, and their widths, px. MLflow groups them by
+metrics, params and tags."""
+
+LOCAL_UI: Final = "http://127.0.0.1:5000"
+"""The address at which `make ui` shows a store that has no server of its own."""
+
+WORKFLOW: Final = "workflowType=machine_learning"
+"""The parameter of an address without which MLflow opens the view for language models."""
+
+
+def share_view(client: MlflowClient, experiment_id: str) -> None:
+    """Makes the shared view of an experiment show `COLUMNS`, unless it does."""
+    state = json.dumps(
+        {
+            "selectedColumns": list(COLUMNS),
+            "columnOrder": list(COLUMNS),
+            "columnWidths": COLUMNS,
+            "orderByKey": "attributes.start_time",  # any other order shows children apart
+            "orderByAsc": False,
+        }
+    )
+    if client.get_experiment(experiment_id).tags.get(VIEW_TAG) != state:
+        client.set_experiment_tag(experiment_id, VIEW_TAG, state)
+
+
+def list_url(tracking_uri: str, experiment_id: str) -> str:
+    """Returns the address of an experiment's list of runs."""
+    return f"{runs_url(tracking_uri, experiment_id)}?{WORKFLOW}&viewStateShareKey={VIEW}"
+
+
+def runs_url(tracking_uri: str, experiment_id: str) -> str:
+    """Returns what the addresses of an experiment's runs begin with; it holds no password."""
+    server = LOCAL_UI
+    if is_server(tracking_uri):
+        parts = urlsplit(tracking_uri)
+        server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return f"{server}/#/experiments/{experiment_id}/runs"
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Tells whether a tracking store has a server, which shows its runs."""
+    return tracking_uri.startswith(("http://", "https://"))
+
+
+def main() -> None:
+    """Prints the address of the list of runs; serves it where the store has no server."""
+    from cluster.tracking.tracker import Tracker
+
+    tracker = Tracker.connect()
+    print(f"open {list_url(tracker.uri, tracker.experiment_id)}", flush=True)
+    if is_server(tracker.uri):
+        return
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes more
+    port = str(urlsplit(LOCAL_UI).port)
+    os.execvp("mlflow", ["mlflow", "ui", "--port", port, "--backend-store-uri", tracker.uri])
+
+
+if __name__ == "__main__":
+    main()
