@@ -44,7 +44,8 @@ def _compare(args: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_comparison_report(out, comparisons)
     for comparison in comparisons:
-        print(f"{comparison.answer}\n\n{text_lines(comparison.table)}\n")
+        answer = "\n".join(filter(None, (comparison.answer, comparison.by_class)))
+        print(f"{answer}\n\n{text_lines(comparison.table)}\n")
     print(f"page: {out}")
     return 0
 

@@ -130,6 +130,24 @@ class Comparison:
         )
 
     @property
+    def by_class(self) -> str | None:
+        """The classes in which the other run is better or worse, in words; None without pairs."""
+        if not self.differences:
+            return None
+        headings = f1_headings(self.label_set)
+        verdicts = {
+            headings[row]: verdict(one) for row, one in self.differences.items() if row != "overall"
+        }
+        found = [
+            f"{kind} in {', '.join(classes)}"
+            for kind in ("better", "worse")
+            if (classes := [name for name, told in verdicts.items() if told == kind])
+        ]
+        if not found:
+            return f"{self.other.name} differs in no class by more than chance may explain."
+        return f"{self.other.name} is {' and '.join(found)}."
+
+    @property
     def share_better(self) -> str | None:
         """On how many faces the other run is better, in words; None without pairs."""
         overall = self.differences.get("overall")

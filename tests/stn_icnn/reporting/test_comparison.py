@@ -91,6 +91,9 @@ def test_classes_that_gain_and_lose_are_told_apart(first: RunResults, better: Ru
     assert rows["upper-lip"][-2:] == ["-0.0256 to -0.0256", "worse"]
     assert rows["mean"][-2:] == ["-", "-"]
     assert "eyes" not in rows, "no face has eyes"
+    assert comparison.by_class == "B is better in nose and worse in upper-lip, mouth."
+    (same,) = compare(first, scored_run("same", MISSED))
+    assert same.by_class == "same differs in no class by more than chance may explain."
     assert text_lines(comparison.table).splitlines()[0].split() == [
         "A",
         "B",
@@ -183,6 +186,7 @@ def test_the_page_says_first_which_is_better_and_needs_nothing_but_itself(
     text = Page(html).text
     top = text[: text.index("F1 by class")]
     assert comparisons[0].answer in top
+    assert str(comparisons[0].by_class) in top
     assert "Settings that differ: optim.lr_fine 0.01, 0.02." in top
     assert "B is better on 100 % of the faces on which it differs from A." in text
     assert "python jobs/e2e.py helen --run-name B" in text
