@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,9 +13,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from cluster.tracking.delivery import PARENT_TAG
 from cluster.tracking.registry import FINGERPRINT_TAG
 from cluster.tracking.stored_models import NOT_FOUND
-from cluster.tracking.tracker import EXPERIMENT
+from cluster.tracking.tracker import EXPERIMENT_ENV, experiment_name
 from cluster.tracking.tracking_uri import connect, resolve_tracking_uri
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import flatten_settings
@@ -34,10 +34,8 @@ from stn_icnn.reporting.run_results import (
 from stn_icnn.reporting.tables import f1_headings
 from stn_icnn.scoring.f1 import F1Rows
 
-EXPERIMENT_ENV: Final = "MLFLOW_EXPERIMENT_NAME"
 MOST_NAMES: Final = 1000
 """The most runs whose names are looked through for near ones."""
-PARENT_TAG: Final = "mlflow.parentRunId"
 KEPT: Final = (RESULTS_FILE, COUNTS_FILE, FACES_FILE)
 
 
@@ -49,7 +47,7 @@ def fetch_runs(
     Args:
         names: the runs' names, which are looked for in the experiment, or ids, in all.
         tracking_uri: the tracking store's address, resolved like a job's.
-        experiment: the experiment's name; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`.
+        experiment: the experiment's name, or None, as `experiment_name` takes it.
         label_set: the classes that the runs are expected to have been scored in.
 
     Raises:
@@ -57,9 +55,8 @@ def fetch_runs(
         TrackingUnavailableError: where the tracking server does not answer.
     """
     uri = resolve_tracking_uri(tracking_uri)
-    experiment = experiment or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
     with connect(uri) as client:
-        found = [_find_run(client, name, experiment) for name in names]
+        found = [_find_run(client, name, experiment_name(experiment)) for name in names]
         return [_compared_run(client, uri, run, label_set) for run in found]
 
 

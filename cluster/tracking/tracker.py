@@ -39,6 +39,11 @@ DIGEST_LENGTH: Final = 12
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
+def experiment_name(given: str | None) -> str:
+    """Returns a given name of an experiment; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`."""
+    return given or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
+
+
 class Tracker:
     """Writes one job's runs into one MLflow experiment. Safe to use from several threads."""
 
@@ -71,7 +76,7 @@ class Tracker:
 
         Args:
             uri: the store's address, as `resolve_tracking_uri` takes it.
-            experiment: the experiment's name; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`.
+            experiment: the experiment's name, or None, as `experiment_name` takes it.
             outbox_folder: a local folder for what could not be delivered; by default in the user's
                 data folder.
 
@@ -80,7 +85,7 @@ class Tracker:
             TrackingUnavailableError: where nobody answers; after seconds, not minutes.
         """
         uri = resolve_tracking_uri(uri)
-        name = experiment or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
+        name = experiment_name(experiment)
         with connect(uri) as client:
             experiment_id = find_or_make_experiment(client, uri, name)
             share_view(client, experiment_id)

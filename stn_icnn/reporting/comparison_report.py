@@ -248,8 +248,8 @@ def draw_compared_curves(
             *zip(*of_run, strict=True),
             "o-" if i < len(RUN_COLOURS) else "o--",
             color=RUN_COLOURS[i % len(RUN_COLOURS)],
-            markersize=3,
-            linewidth=1.3,
+            markersize=3 if i else 5,
+            linewidth=1.3 if i else 3.5,  # to be seen below another of the same values
             label=runs[i].name,
         )
     axes.locator_params(axis="x", integer=True)
