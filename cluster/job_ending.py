@@ -41,19 +41,11 @@ def print_ending(
 
 def f1_headline(system: str, f1: F1Rows, split: str, dataset: str, label_set: LabelSet) -> str:
     """Returns a line with a system's F1 on a split, and the part that it labels worst."""
-    groups = label_set.f1_rows
-    single = [
-        row
-        for row, classes in groups.items()
-        if not any(set(other) < set(classes) for other in groups.values())
-    ]
-    names = f1_headings(label_set)
-    values = {names[row]: value for row in single if (value := f1[row]) is not None}
-    name, overall = f"{system} on the {split} split of {dataset}", format_f1(f1["overall"])
-    if not values:
+    name, row = f"{system} on the {split} split of {dataset}", weakest_row(f1, label_set)
+    if row is None:
         return f"{name}: it has no part of a face"
-    worst = min(values, key=values.__getitem__)
-    return f"{name}: F1 {overall}, weakest {worst} {format_f1(values[worst])}"
+    weakest = f"{f1_headings(label_set)[row]} {format_f1(f1[row])}"
+    return f"{name}: F1 {format_f1(f1['overall'])}, weakest {weakest}"
 
 
 def steps_with(run: Run, model: str | None) -> dict[str, str]:

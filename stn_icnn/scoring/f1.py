@@ -102,9 +102,13 @@ def f1_rows(counts: Tensor, label_set: LabelSet) -> dict[str, float | None]:
 
 
 def weakest_row(rows: F1Rows, label_set: LabelSet) -> str | None:
-    """Returns the report group with the least F1, `overall` apart; None where none is defined."""
+    """Returns the row of least F1 among the groups that hold no other; None where all lack F1."""
+    groups = label_set.f1_rows
     defined = {
-        row: f1 for row in label_set.f1_rows if row != "overall" and (f1 := rows[row]) is not None
+        row: f1
+        for row, classes in groups.items()
+        if (f1 := rows[row]) is not None
+        and not any(set(other) < set(classes) for other in groups.values())
     }
     return min(defined, key=defined.__getitem__, default=None)
 
