@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -25,6 +26,10 @@ from stn_icnn.inference.command import main
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
+from tests.ray_forks import RayForks
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 POLL_S = 0.02
 SPLITS = {"train": range(8), "val": range(8, 10), "test": range(10, 12)}
@@ -213,8 +218,8 @@ def ray_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _ray_head(s3_server: str, ray_cache: Path) -> Iterator[str]:
-    """The address of a Ray cluster with two CPUs whatever the machine has, for this process alone.
+def _ray_head(s3_server: str, ray_cache: Path) -> Iterator["Cluster"]:
+    """A Ray cluster with two CPUs whatever the machine has, for this process alone.
 
     It is started here, whatever head may run on this machine. Its workers know the S3 server and
     have a cache of their own.
@@ -228,25 +233,31 @@ def _ray_head(s3_server: str, ray_cache: Path) -> Iterator[str]:
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less a run
         head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": None}  # a free one
         cluster = Cluster(initialize_head=True, head_node_args=head)
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(_ray_head: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def ray_cluster(
+    _ray_head: "Cluster", request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of this process's Ray cluster, which the module is connected to as a job is.
 
-    The module's functions go to workers by value, as they can't import it. What it leaves running
-    on the cluster ends with it.
+    The module's functions go to workers by value, as they can't import it. Workers are forks of one
+    process. What the module leaves running on the cluster ends with it.
     """
     import ray
 
     from cluster.workers.process_setup import SETUP_HOOK
 
     ray.cloudpickle.register_pickle_by_value(request.module)
-    ray.init(address=_ray_head, runtime_env={"worker_process_setup_hook": SETUP_HOOK})
-    yield _ray_head
-    ray.shutdown()
+    forks = RayForks(tmp_path_factory.mktemp("ray"))
+    environment = {"worker_process_setup_hook": SETUP_HOOK, "py_executable": forks.command}
+    ray.init(address=_ray_head.address, runtime_env=environment)
+    raylet = _ray_head.head_node.all_processes["raylet"][0].process
+    with forks.serving(raylet.pid, ray.get_runtime_context().get_job_id()):
+        yield _ray_head.address
+        ray.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(request.module)
 
 
