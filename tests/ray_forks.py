@@ -44,8 +44,10 @@ class RayForks:
         known = {"RAY_RAYLET_PID": str(raylet_pid), "RAY_JOB_ID": job_id, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, "serve", str(self.address)]
         with subprocess.Popen(command, env={**os.environ, **known}) as process:
-            yield
-            process.kill()
+            try:
+                yield
+            finally:
+                process.kill()
 
 
 def run_in_fork(address: str, arguments: list[str]) -> None:
@@ -63,6 +65,7 @@ def run_in_fork(address: str, arguments: list[str]) -> None:
 
 def serve(address: str) -> None:
     """Imports what Ray's processes import, and forks for each call, until it is killed."""
+    import ray.train.torch  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that forks that have ended are gone
     with socket.socket(socket.AF_UNIX) as listener:
