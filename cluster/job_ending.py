@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from cluster.tracking.run_pages import artifact_path, run_page, ui_command
 from cluster.tracking.tracker import Run
+from cluster.tracking.tracking_uri import resolve_tracking_uri, without_password
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.tables import f1_headings, format_f1
 from stn_icnn.scoring.f1 import F1Rows, weakest_row
@@ -55,13 +56,15 @@ def steps_with(run: Run, model: str | None) -> dict[str, str]:
         run: the run.
         model: the model's name; None while it waits for the tracking server.
     """
-    compare = {"compare": f"stn-icnn compare {run.name} OTHER_RUN"}
+    uri = run.tracker.uri
+    given = "" if uri == resolve_tracking_uri() else f" --tracking-uri {without_password(uri, uri)}"
+    compare = {"compare": f"stn-icnn compare {run.name} OTHER_RUN{given}"}
     if model is None:
         return compare
     return {
-        "parse": f"stn-icnn parse PHOTO --model {model} --out labels/",
+        "parse": f"stn-icnn parse PHOTO --model {model} --out labels/{given}",
         **compare,
-        "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS",
+        "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS{given}",
     }
 
 

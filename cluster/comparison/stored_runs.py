@@ -57,7 +57,7 @@ def fetch_runs(
     uri = resolve_tracking_uri(tracking_uri)
     with connect(uri) as client:
         found = [_find_run(client, name, experiment_name(experiment)) for name in names]
-        return [_compared_run(client, uri, run, label_set) for run in found]
+    return [_compared_run(client, uri, run, label_set) for run in found]
 
 
 def _find_run(client: MlflowClient, name: str, experiment: str) -> Run:

@@ -164,7 +164,7 @@ class Delivery:
         self._log_points(record, [(record["key"], step, value) for step, value in points])
 
     def _log_points(self, record: Record, points: Sequence[tuple[str, int, Any]]) -> None:
-        """Logs metrics with their steps, but those that are logged."""
+        """Logs the metrics of steps that have none yet."""
         run_id = self._run_id(record)
         logged = self._logged[run_id]
         # The time is that of the report: where a call timed out though the server had taken it,
@@ -206,7 +206,7 @@ class Delivery:
             log(run_id, str(path), record["artifact_path"])
 
     def _log_pictures(self, record: Record) -> None:
-        """Uploads pictures, but those of whose step there is one already."""
+        """Uploads the pictures of steps that have none yet."""
         run_id, folder = self._run_id(record), Path(record["path"])
         with _artifact_store():
             if run_id not in self._pictured:

@@ -2,8 +2,8 @@
 
     python -m cluster.tracking.run_list     # serves it for a store that has no server
 
-A list is an experiment. Its columns are a shared view: a tag of the experiment that MLflow's pages
-(read in version 3.17) take for the state of the list where the address names it.
+A list is an experiment. Its columns are stored in a tag of the experiment, a shared view, which
+MLflow's page (as of version 3.17) reads where its address names the view.
 """
 
 import json
@@ -40,7 +40,7 @@ WORKFLOW: Final = "workflowType=machine_learning"
 
 
 def share_view(client: MlflowClient, experiment_id: str) -> None:
-    """Makes the shared view of an experiment show `COLUMNS`, unless it does."""
+    """Sets the experiment's shared view to `COLUMNS`, if it differs."""
     state = json.dumps(
         {
             "selectedColumns": list(COLUMNS),

@@ -214,13 +214,13 @@ class Run:
         self.tracker.send(self, record | {"time_ms": _now_ms()})
 
     def log_curve(self, key: str, points: Sequence[tuple[int, float]]) -> None:
-        """Logs a metric's values with their steps, but at steps that have one already."""
+        """Logs a metric's values by step; a step that has a value keeps it."""
         if points:
             record = {"op": "curve", "key": key, "points": [list(point) for point in points]}
             self.tracker.send(self, record | {"time_ms": _now_ms()})
 
     def log_pictures(self, pictures: Sequence[Picture]) -> None:
-        """Logs pictures for MLflow's image slider, but of epochs that have theirs already."""
+        """Logs pictures for MLflow's image slider; an epoch that has pictures keeps them."""
         if not pictures:
             return
         time_ms = _now_ms()
@@ -263,7 +263,7 @@ class Run:
             self.log_artifacts(path, artifact_path)
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
-        """Sets tags, but those whose value is None."""
+        """Sets tags; those whose value is None are left out."""
         self.tracker.send(self, {"op": "tags", "tags": _present(tags)})
 
     def register_model(

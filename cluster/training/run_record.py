@@ -122,7 +122,12 @@ class RunRecord:
         try:
             histories = [self.history(phase) for phase in self.content["finished"]]
             return sum(history[-1][SECONDS] for history in histories) / 60
-        except (ValueError, LookupError):
+        except (
+            ValueError,
+            LookupError,
+            OSError,
+            RuntimeError,
+        ):  # as Ray says that a folder is gone
             return None
 
     def write_entry(self, name: str, value: Any) -> None:

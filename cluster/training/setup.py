@@ -41,7 +41,7 @@ class Training:
     """Shows the epochs of all trainings of the job."""
 
     def plan(self, phases: Iterable[PhaseName]) -> None:
-        """Takes phases, but those that are finished, into what the job shows as to be done."""
+        """Adds the unfinished phases to what the job's progress counts."""
         left = [phase for phase in phases if not self.record.has_finished(phase)]
         self.progress.plan(self.run.name, [(phase, self.num_epochs(phase)) for phase in left])
 

@@ -47,7 +47,7 @@ def test_the_report_is_named_where_it_lies_and_the_commands_hold_the_model(
     said = "\n".join(lines)
     assert "stn-icnn parse PHOTO --model models:/stn-icnn-helen/3 --out" in said
     assert "python jobs/hybrid.py --from models:/stn-icnn-helen/3 --data" in said
-    assert "stn-icnn compare mine" in said
+    assert f"stn-icnn compare mine OTHER_RUN --tracking-uri {run.tracker.uri}" in said
     assert f"/runs/{run.run_id}?workflowType=machine_learning" in said
 
 

@@ -200,7 +200,7 @@ def test_faces_that_changed_most_are_shown_side_by_side(first: RunResults, tmp_p
     page = Page(html)
     gained = page.text.index("B gained most face_3 : F1 +0.")
     assert gained < page.text.index("B lost most face_7 : F1 -0.")
-    assert page.text.count("; most: nose ") == 2
+    assert page.text.count(", changed most in nose ") == 2
     shown = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
     assert shown[:2] == ["face_3: photograph", "face_3: truth"]
     assert shown[3:5] == ["face_3: B: 1.000", "face_3: what changed"]
