@@ -22,6 +22,8 @@ FINGERPRINT_TAG: Final = "data_fingerprint"
 CHAMPION_TAG: Final = "champion"
 _PATH_TAG: Final = "artifact_path"
 _DIGITS: Final = 4
+_KEPT_BY_SERVER: Final = ("mlflow-artifacts:", "http:", "https:")
+"""What the addresses of artifacts begin with that a server keeps."""
 
 _DESCRIPTION_LIMIT: Final = 5000  # of the registry's column; sqlite would take more, others not
 
@@ -70,13 +72,25 @@ def register(
     all_tags |= {FINGERPRINT_TAG: data_fingerprint, _PATH_TAG: artifact_path}
     version = _same_version(client, name, run_id, all_tags, score) or client.create_model_version(
         name,
-        source=f"runs:/{run_id}/{artifact_path}",
+        source=_source(client, run_id, artifact_path),
         run_id=run_id,
         tags=all_tags,
         description=_cut_to_limit(card),
     )
     _update_champion(client, version, score, data_fingerprint)
     return str(version.version)
+
+
+def _source(client: MlflowClient, run_id: str, artifact_path: str) -> str:
+    """Returns the address of a run's artifact that a version is made from.
+
+    Where the server keeps artifacts, it is their own address: the server, which shows a version's
+    signature by it, cannot follow `runs:/` to itself.
+    """
+    uri = str(client.get_run(run_id).info.artifact_uri)
+    if uri.startswith(_KEPT_BY_SERVER):
+        return f"{uri}/{artifact_path}"
+    return f"runs:/{run_id}/{artifact_path}"
 
 
 def _same_version(
