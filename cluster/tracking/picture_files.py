@@ -1,8 +1,8 @@
 """Pictures over the epochs of a run, as the files that MLflow's image chart with its slider reads.
 
 It looks in the folder `images` of a run's artifacts for pairs of files that are named after the
-picture, the step, the time and an id: a PNG, and a WebP of at most 256 px that the chart shows
-(read in MLflow 3.17, which writes the same in `MlflowClient.log_image`).
+picture, the step, the time and an id: a PNG, and a smaller WebP that the chart shows (read in
+MLflow 3.17, which writes the same in `MlflowClient.log_image`).
 """
 
 import io
@@ -17,7 +17,9 @@ from PIL import Image
 from stn_icnn.context import Picture
 
 FOLDER: Final = "images"
-_CHART_PX: Final = 256
+_CHART_PX: Final = 212
+"""The longer side of a picture in the chart, px. MLflow's own 256 are more than a chart has room
+for: it would cut off the lower part."""
 _COLOURS: Final = 256
 _FULL, _REDUCED = ".png", "+compressed.webp"
 
