@@ -1,4 +1,3 @@
-import contextlib
 import http.server
 import io
 import json
@@ -6,14 +5,11 @@ import math
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +25,7 @@ from cluster.tracking.outbox import RETRY_AFTER_S, Outbox, RefusedError
 from cluster.tracking.tracker import Run, Tracker, run_tags
 from cluster.tracking.tracking_uri import TrackingUnavailableError
 from stn_icnn.context import Picture
+from tests.mlflow_server import MlflowServer
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +183,7 @@ def test_pictures_of_an_epoch_are_slides_once_also_for_the_next_driver(uri, tmp_
     for path in artifacts(job, "images"):
         file = Path(job.tracker.client.download_artifacts(job.run_id, path, str(tmp_path)))
         with Image.open(file) as image:
-            assert max(image.size) == (256 if file.suffix == ".webp" else 422)
+            assert max(image.size) == (212 if file.suffix == ".webp" else 422)
             red, _, blue = image.convert("RGB").getpixel((9, 9))
             assert red > 200 > 50 > blue
 
@@ -421,56 +418,9 @@ def test_a_full_disk_does_not_end_training(store, tmp_path):
 # A real server.
 
 
-@dataclass
-class Server:
-    folder: Path
-    port: int
-    wait_until: Callable[..., None]
-    process: subprocess.Popen | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1"),
-                f"--port={self.port}",
-                f"--backend-store-uri=sqlite:///{self.folder}/mlflow.db",
-                f"--artifacts-destination={self.folder}/artifacts",
-            ],
-            cwd=self.folder,
-            env=os.environ
-            | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=(self.folder / "log").open("a"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.wait_until(self.answers, self.process)
-
-    def answers(self) -> bool:
-        try:
-            urllib.request.urlopen(f"{self.uri}/health", timeout=60).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture(scope="module")
 def server_of_module(tmp_path_factory, new_store, wait_until):
-    folder = tmp_path_factory.mktemp("server")
-    new_store(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Server(folder, free.getsockname()[1], wait_until)
+    server = MlflowServer.prepare(tmp_path_factory.mktemp("server"), new_store, wait_until)
     yield server
     server.stop()
 
