@@ -97,6 +97,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_masks_were_added_meanwhile(
     celebamask: Path, draw_celebamask, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
 ):

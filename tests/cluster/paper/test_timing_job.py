@@ -16,6 +16,7 @@ from stn_icnn.training.phases import PhaseName
 ModelOf = Callable[[str], Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "system", "metric"),
     [("end_to_end", "STN-iCNN", "STN-iCNN"), ("frozen", "STN-iCNN*", "STN-iCNN")],

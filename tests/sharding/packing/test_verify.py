@@ -70,6 +70,7 @@ def test_flipped_byte_names_shard_and_key(out: Path):
     assert len(problems) == 2
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_found(draw_helen: Callable[..., None], tmp_path: Path):
     """500 of them, one at a time, anywhere in the shards and the manifest."""
     raw, out = tmp_path / "raw", tmp_path / "small"

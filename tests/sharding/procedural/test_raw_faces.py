@@ -248,6 +248,7 @@ def test_dark_lenses_and_hair_hide_what_is_under_them() -> None:
     assert part(hidden, "hair")[part(bare, "l_brow")].any()
 
 
+@pytest.mark.slow
 def test_a_mean_label_map_is_a_poor_parser(tmp_path: Path) -> None:
     """The pose varies so much that no fixed map scores, wherever its threshold lies."""
     faces.write_faces("helen", 120, tmp_path, seed=5, size_px=SMALL_PX, workers=2)

@@ -347,6 +347,7 @@ def test_a_sample_without_labels_is_refused(tmp_path: Path):
         ShardedFaces([path], PAPER9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

@@ -110,6 +110,7 @@ def test_photographs_that_have_their_results_can_be_left(
     assert json.loads(capsys.readouterr().out)["parsed"] == 2
 
 
+@pytest.mark.slow
 def test_more_photographs_than_are_held_at_a_time_give_what_each_gives_alone(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -264,6 +265,7 @@ def test_parsing_needs_none_of_what_a_cluster_needs(photos: Path, model: str, tm
     assert "MLflow installed (`make install` in a checkout)" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_is_a_module_too(photos: Path, model: str, tmp_path: Path):
     command = [sys.executable, "-m", "stn_icnn.inference.command", "parse", str(photos / "a.jpg")]
     subprocess.run([*command, "--model", model, "--out", str(tmp_path / "out")], check=True)

@@ -15,6 +15,7 @@ from stn_icnn.training.phases import MODEL_PHASES, PHASES, PhaseName
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", MODEL_PHASES)
 def test_an_epoch_s_seconds_are_those_of_the_timed_steps_scaled(
     phase: PhaseName, tiny_config: TrainConfig, tiny_faces, monkeypatch: pytest.MonkeyPatch

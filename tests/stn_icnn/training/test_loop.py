@@ -152,6 +152,7 @@ def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_losses_within_an_epoch_are_reported_at_the_optimizer_s_steps_also_over_a_stop(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_losses_within_an_epoch_are_reported_at_the_optimizer_s_steps_also_over_
     assert resumed.reports[-1].step_losses == last
 
 
+@pytest.mark.slow
 def test_a_state_of_an_earlier_version_goes_on(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
@@ -189,6 +191,7 @@ ROWS = {"coarse": 2, "localizer": 1, "frozen": 2, "end_to_end": 2}
 """Photograph and windows; prediction and truth, where a phase labels."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ROWS)
 def test_pictures_of_the_same_faces_come_with_each_validation_and_change_no_bit(
     phase: PhaseName, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
@@ -285,6 +288,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stn_icnn.training.loop.time", clock)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("clock")
 def test_a_resumed_epoch_counts_the_time_of_all_its_steps(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path
@@ -304,6 +308,7 @@ def test_a_resumed_epoch_counts_the_time_of_all_its_steps(
     assert metrics["train/data_wait_fraction"] == pytest.approx(0.25, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("clock")
 def test_a_phase_keeps_its_epochs_metrics_and_seconds_over_a_stop(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path

@@ -99,6 +99,7 @@ def test_frozen_and_baseline_have_no_loss_but_the_fine_networks(tiny_config: Tra
     assert baseline.model == replace(config.model, cropper="centroid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["frozen", "baseline"])
 def test_only_the_fine_networks_change(
     phase: PhaseName, tiny_config: TrainConfig, tiny_faces

@@ -120,6 +120,7 @@ def test_only_the_named_networks_change_and_f1_is_theirs(
     assert (kept.phase, kept.config) == ("fine", config)
 
 
+@pytest.mark.slow
 def test_resumed_equals_straight(
     tiny_config: TrainConfig, tiny_faces: Faces, tmp_path: Path
 ) -> None:
