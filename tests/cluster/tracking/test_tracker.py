@@ -562,7 +562,7 @@ def test_two_jobs_may_be_the_first_to_use_a_sqlite_file(tmp_path):
         for _ in range(2)
     ]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     tracker = Tracker.connect(f"sqlite:///{tmp_path}/mlflow.db", outbox_folder=tmp_path)
     assert len(tracker.client.search_experiments(view_type=ViewType.ALL)) == 2
