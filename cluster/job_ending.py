@@ -6,10 +6,12 @@ from cluster.tracking.run_pages import artifact_path, run_page, ui_command
 from cluster.tracking.tracker import Run
 from cluster.tracking.tracking_uri import resolve_tracking_uri, without_password
 from stn_icnn.labels import LabelSet
+from stn_icnn.reporting.documents import PAGE
+from stn_icnn.reporting.run_results import REPORT_FOLDER
 from stn_icnn.reporting.tables import f1_headings, format_f1
 from stn_icnn.scoring.f1 import F1Rows, weakest_row
 
-REPORT = "report/report.html"
+REPORT = f"{REPORT_FOLDER}/{PAGE}"
 """The report among the artifacts of a run that scores a model, or of a sweep."""
 
 WEAKEST_TAG = "weakest_class"

@@ -12,8 +12,8 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cluster.tracking.delivery import PARENT_TAG
 from cluster.tracking.registry import FINGERPRINT_TAG
 from cluster.tracking.stored_models import NOT_FOUND
 from cluster.tracking.tracker import EXPERIMENT_ENV, experiment_name
@@ -77,7 +77,7 @@ def _find_run(client: MlflowClient, name: str, experiment: str) -> Run:
     place = [stored.experiment_id]
     # No run is made under a name with double quotes, for which MLflow cannot be asked.
     named = [] if '"' in name else client.search_runs(place, f'attributes.run_name = "{name}"')
-    jobs = [run for run in named if PARENT_TAG not in run.data.tags] or named
+    jobs = [run for run in named if MLFLOW_PARENT_RUN_ID not in run.data.tags] or named
     if not jobs:
         latest = client.search_runs(place, max_results=MOST_NAMES)
         raise ValueError(_lack(name, experiment, latest))
@@ -89,7 +89,7 @@ def _find_run(client: MlflowClient, name: str, experiment: str) -> Run:
 
 def _lack(name: str, experiment: str, latest: Sequence[Run]) -> str:
     """Returns the message that there is no run of a name, with names like it."""
-    jobs = (run for run in latest if PARENT_TAG not in run.data.tags)
+    jobs = (run for run in latest if MLFLOW_PARENT_RUN_ID not in run.data.tags)
     names = list(dict.fromkeys(str(run.info.run_name) for run in jobs))
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     shown = ", ".join(near or names[:5]) or "none"
@@ -164,7 +164,7 @@ def _history(client: MlflowClient, run: Run) -> History:
     """Returns the curves of a run's phases, which are runs of their own."""
     children = client.search_runs(
         [run.info.experiment_id],
-        f"tags.`{PARENT_TAG}` = '{run.info.run_id}'",
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'",
         order_by=["attributes.start_time ASC"],
     )
     history = {}

@@ -24,10 +24,10 @@ from cluster.training.phase_training import config_json
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.errors import PhaseFailedError
 from stn_icnn.config import TrainConfig
+from stn_icnn.reporting.run_results import REPORT_FOLDER
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import PHASES
 
-REPORT_ARTIFACT = "report"
 BEST_FILE = "best.json"
 
 
@@ -167,7 +167,7 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sweep_report(folder, report)
-        sweep.run.log_artifacts(folder, REPORT_ARTIFACT)
+        sweep.run.log_artifacts(folder, REPORT_FOLDER)
         print((folder / "sweep.md").read_text(), flush=True)
     best = report.best
     if best is None:

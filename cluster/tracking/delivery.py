@@ -14,7 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_IMAGES
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_LOGGED_IMAGES,
+    MLFLOW_PARENT_RUN_ID,
+)
 
 from cluster.tracking import picture_files
 from cluster.tracking.outbox import Record, RefusedError
@@ -22,7 +26,6 @@ from cluster.tracking.provenance import VALUE_LIMIT
 from cluster.tracking.registry import register
 from cluster.tracking.tracking_uri import artifact_location, without_password
 
-PARENT_TAG: Final = "mlflow.parentRunId"
 _CHANGED_TAG: Final = "params_changed_on_resume"
 _BATCH: Final = 100  # params, or tags, that MLflow takes in one call
 _METRICS_BATCH: Final = 1000
@@ -136,7 +139,7 @@ class Delivery:
             former = record.get("former_name")
             run = self._find(name, parent) or (self._find(former, parent) if former else None)
             if run is None:
-                tags = {PARENT_TAG: parent} if parent else {}
+                tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
                 run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
             self._logged[run.info.run_id] = {
                 (key, metric.step)
@@ -149,11 +152,13 @@ class Delivery:
     def _find(self, name: str, parent: str | None) -> MlflowRun | None:
         query = f'attributes.run_name = "{name}"'
         if parent:
-            query += f" and tags.`{PARENT_TAG}` = '{parent}'"
+            query += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
         runs = self.client.search_runs(
             [self.experiment_id], query, order_by=["attributes.start_time DESC"]
         )
-        return next((run for run in runs if run.data.tags.get(PARENT_TAG) == parent), None)
+        return next(
+            (run for run in runs if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == parent), None
+        )
 
     def _log_metrics(self, record: Record) -> None:
         values = record["values"].items()

@@ -10,6 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
+
 from stn_icnn.config_dict import flatten_settings
 
 VALUE_LIMIT: Final = 5000
@@ -46,10 +53,10 @@ def origin_tags() -> dict[str, str | None]:
         user = None
     commit = git_commit()
     return {
-        "mlflow.user": user,
-        "mlflow.source.name": sys.argv[0] or None,
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": commit and commit.removesuffix("-dirty"),
+        MLFLOW_USER: user,
+        MLFLOW_SOURCE_NAME: sys.argv[0] or None,
+        MLFLOW_SOURCE_TYPE: "LOCAL",
+        MLFLOW_GIT_COMMIT: commit and commit.removesuffix("-dirty"),
     }
 
 

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.tracking.tracker import Run
+from stn_icnn.reporting.documents import PAGE
 from stn_icnn.storage import StorageLocation
 
 ARTIFACT = "paper"
-REPORT = f"{ARTIFACT}/report.html"
+REPORT = f"{ARTIFACT}/{PAGE}"
 
 
 def publish(folder: Path, run: Run, storage: StorageLocation) -> None:

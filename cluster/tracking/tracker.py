@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Self
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from cluster.storage.datasets import ShardedData
 from cluster.storage.job_locations import data_home
@@ -32,7 +33,6 @@ from stn_icnn.context import Picture
 EXPERIMENT: Final = "stn-icnn"
 EXPERIMENT_ENV: Final = "MLFLOW_EXPERIMENT_NAME"
 
-NOTE_TAG: Final = "mlflow.note.content"
 DIGEST_LENGTH: Final = 12
 """The digits of a data set's fingerprint that name it; MLflow takes no more than 36."""
 
@@ -304,7 +304,7 @@ class Run:
 
     def describe(self, note: str) -> None:
         """Sets the run's description, Markdown, which MLflow shows in its list and on its page."""
-        self.set_tags({NOTE_TAG: note})
+        self.set_tags({MLFLOW_RUN_NOTE: note})
 
     def finish(self, status: Status) -> None:
         """Ends the run. At the end of a job's own run, all that waits is tried a last time."""

@@ -2,7 +2,6 @@
 
 import io
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,7 +13,7 @@ from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
-from stn_icnn.reporting.overlay import Uint8Array, draw_windows, overlay
+from stn_icnn.reporting.overlay import Uint8Array, draw_windows, model_labels, overlay
 from stn_icnn.reporting.picture_grid import captioned_panels, fitted, pixels_of
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import resize_labels
@@ -76,8 +75,7 @@ def picture_faces(
 def _tinted(photo: Uint8Array, labels: Tensor, label_set: LabelSet) -> Uint8Array:
     """Lays the colours of the classes that the model knows over a reduced photograph."""
     reduced = resize_labels(labels, *photo.shape[:2]).cpu().numpy()
-    shown = np.where(np.isin(reduced, label_set.model_classes), reduced, 0).astype(np.uint8)
-    return overlay(photo, shown, label_set)
+    return overlay(photo, model_labels(reduced, label_set), label_set)
 
 
 def _webp(picture: Uint8Array) -> bytes:
