@@ -29,6 +29,13 @@ DECODE_ERRORS: Final = (
 """The errors that Pillow and simplejpeg raise for a file that is damaged or no image."""
 
 
+_FILE_FAULTS: Final = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+)
+"""The numbers of errors that are one file's fault. What a bucket refuses has no number: a lack of
+rights there is a lack for every file."""
+
+
 class RejectedError(Exception):
     """An image or mask cannot be used.
 
@@ -89,10 +96,8 @@ def read_image_file(files: FileReader, path: str, what: str = "image") -> bytes:
     try:
         data = files.read(path)
     except OSError as error:
-        types = PermissionError | IsADirectoryError | NotADirectoryError
-        if isinstance(error, types) or error.errno == errno.ELOOP:
-            why = error.strerror or type(error).__name__
-            raise RejectedError(f"{what} not readable: {why}") from error
+        if error.errno in _FILE_FAULTS:
+            raise RejectedError(f"{what} not readable: {error.strerror}") from error
         if isinstance(error, FileNotFoundError):
             raise MissingFileError(f"{what} missing") from error
         raise

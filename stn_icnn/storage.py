@@ -4,12 +4,16 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
+
+PASSED_BY_SHELL: Final = Path("/dev/fd")
+"""The folder of the pipes that a shell hands over, as for `--split <(command)`."""
 
 
 class StorageLocation(Protocol):
@@ -81,6 +85,7 @@ class Folder:
         """Returns the whole file."""
         file = self.root / path
         try:
+            _require_regular(file)
             return file.read_bytes()
         except FileNotFoundError as error:
             if file.is_symlink():  # lost, which is not the same as never there
@@ -135,6 +140,17 @@ class Folder:
             _to_disk(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _require_regular(file: Path) -> None:
+    """Refuses a pipe, socket or device: reading one may wait or go on for ever.
+
+    Raises:
+        OSError: ENXIO, as for the opening of a socket; or there is no such file.
+    """
+    mode = file.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or file.parent == PASSED_BY_SHELL):
+        raise OSError(errno.ENXIO, "a pipe, socket or device", str(file))
 
 
 def _pass_over(error: OSError) -> None:

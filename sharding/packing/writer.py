@@ -6,17 +6,19 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_sides, encode_sample, measure_parts
-from stn_icnn.decoding import RejectedError
+from stn_icnn.decoding import RejectedError, first_line
 from stn_icnn.storage import StorageLocation
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
@@ -123,18 +125,17 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
     with tarfile.open(fileobj=local, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for item in task.items:
             try:
-                raw = _read(task, item)
+                sample = _prepare(task, item)
             except RejectedError as error:
                 rejected.append(Rejection(item.source, str(error)))
                 continue
-            sha256[item.key] = raw.sha256
+            sha256[item.key] = sample.raw.sha256
             if item.key in left_out:
                 rejected.append(Rejection(item.source, left_out[item.key]))
                 continue
-            parts = measure_parts(raw.labels, label_set)
-            _add_sample(tar, item.key, encode_sample(item, raw, parts, task.layout))
-            class_pixels += np.bincount(raw.labels.ravel(), minlength=label_set.num_classes)
-            faces.append(parts)
+            _add_sample(tar, item.key, sample.members)
+            class_pixels += sample.class_pixels
+            faces.append(sample.parts)
     return ShardRecord(
         path=task.path,
         digest=task.digest,
@@ -159,12 +160,55 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) ->
         tar.addfile(info, io.BytesIO(data))
 
 
-def _read(task: ShardTask, item: Item) -> RawSample:
-    """Reads one face; raises RejectedError."""
-    raw = LAYOUTS[task.layout].read(task.source, item)
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A face that can be used, before it is written.
+
+    Attributes:
+        raw: the face as it was read.
+        parts: the result of `measure_parts`.
+        class_pixels: number of pixels of each class, int64 [C].
+        members: the members of its sample, by extension.
+    """
+
+    raw: RawSample
+    parts: Mapping[str, Sequence[float]]
+    class_pixels: NDArray[np.int64]
+    members: Mapping[str, bytes]
+
+
+def _prepare(task: ShardTask, item: Item) -> _Prepared:
+    """Reads, measures and encodes one face.
+
+    Raises:
+        RejectedError: the face cannot be used, whatever goes wrong with it.
+        OSError: disk or network failed, as it would for every face.
+    """
+    layout = LAYOUTS[task.layout]
+    with _rejecting(but=(OSError,)):
+        raw = layout.read(task.source, item)
     if not raw.labels.any():
         raise RejectedError("nothing labelled: all masks are empty")
-    return raw
+    with _rejecting():  # in memory, where an OSError is Pillow's word for what it cannot encode
+        parts = measure_parts(raw.labels, layout.label_set)
+        class_pixels = np.bincount(raw.labels.ravel(), minlength=layout.label_set.num_classes)
+        return _Prepared(raw, parts, class_pixels, encode_sample(item, raw, parts, task.layout))
+
+
+@contextmanager
+def _rejecting(but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turns an error that nobody foresaw into a RejectedError: one face must not end the run.
+
+    Args:
+        but: errors that every face would meet, which pass, as does a lack of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (RejectedError, MemoryError, *but)):
+            raise
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise RejectedError(f"sample fails: {what}") from error
 
 
 def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:
@@ -194,7 +238,7 @@ def _still_rejected(task: ShardTask, record: ShardRecord) -> bool:
     for item in task.items:
         if item.key not in record.sha256:
             try:
-                _read(task, item)
+                _prepare(task, item)
             except RejectedError as error:
                 if str(error) == reasons[item.source]:
                     continue

@@ -35,7 +35,7 @@ def read_back(out: Path, split: str) -> list[dict]:
     return list(wds.WebDataset(shards, shardshuffle=False))
 
 
-class Killed(Exception):
+class Killed(BaseException):
     pass
 
 

@@ -1,14 +1,20 @@
-"""A file that its owner has closed is rejected; a failing disk or network stops the run."""
+"""One face's fault rejects that face; what would fail for each stops the run."""
 
 import errno
 import os
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sharding.packing import writer
 from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
+from sharding.packing.writer import LAYOUTS
 from stn_icnn.storage import Folder
 from tests.sharding.rejects.spoiled_data import Raw, check
 
@@ -75,3 +81,69 @@ def test_failing_network_does_not_hide_files(
         with pytest.raises(OSError, match="Stale file handle"):
             build(raw_celebamask.root, tmp_path / "out", Recipe(layout="celebamask"))
     check(raw_celebamask, "celebamask", tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", ["image", "mask"])
+def test_a_pipe_in_the_place_of_a_file_is_rejected_and_not_waited_for(
+    raw_helen: Raw, tmp_path: Path, where: str
+):
+    path = {"image": "images/12_1.jpg", "mask": "labels/12_1/12_1_lbl03.png"}[where]
+    (raw_helen.root / path).unlink()
+    os.mkfifo(raw_helen.root / path)
+    raw_helen.reasons["images/12_1.jpg"] = f"{where} not readable: a pipe, socket or device"
+    raw_helen.good.remove("12_1")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sharding", "helen", "--source", str(raw_helen.root)]
+    command += ["--out", str(out), "--max-rejected", "1", "--workers", "1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    check(raw_helen, "helen", tmp_path / "again")
+    assert (out / "manifest.json").read_bytes() == (tmp_path / "again/manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize("step", ["read", "encode"])
+def test_an_error_that_nobody_foresaw_rejects_one_face(
+    raw_helen: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    """Pillow, NumPy or what is read next may raise anything."""
+
+    def fail_for_one(real: Callable[..., object], key: Callable[..., str]) -> Callable[..., object]:
+        def run(*args: object) -> object:
+            if key(*args) == "12_1":
+                raise RuntimeError("tile cannot extend outside image")
+            return real(*args)
+
+        return run
+
+    if step == "read":
+        read = fail_for_one(LAYOUTS["helen"].read, lambda _, item: item.key)
+        monkeypatch.setitem(LAYOUTS, "helen", replace(LAYOUTS["helen"], read=read))
+    else:
+        encode = fail_for_one(writer.encode_sample, lambda item, *_: item.key)
+        monkeypatch.setattr(writer, "encode_sample", encode)
+    reason = "sample fails: RuntimeError: tile cannot extend outside image"
+    raw_helen.reasons["images/12_1.jpg"] = reason
+    raw_helen.good.remove("12_1")
+    check(raw_helen, "helen", tmp_path / "out")
+
+
+def test_a_bucket_without_rights_ends_the_run(
+    helen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its first refusal does: the other files would be refused, too."""
+    error = PermissionError("s3://raw/images/12_1.jpg: AccessDenied")
+    monkeypatch.setattr(Folder, "read", failing_read("images/12_1.jpg", error))
+    with pytest.raises(PermissionError, match=r"s3://raw/images/12_1\.jpg: AccessDenied"):
+        build(helen, tmp_path / "out", Recipe(layout="helen", max_rejected=1))
+
+
+def test_a_full_disk_ends_the_run(helen: Path, tmp_path: Path):
+    """Whatever share may be rejected: it is the fault of none."""
+    recipe, out = Recipe(layout="helen", max_rejected=1), tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # the disk takes no more
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            build(helen, out, recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert build(helen, out, recipe).rejected == ()
