@@ -62,7 +62,8 @@ def wait_until() -> Callable[..., None]:
     """
 
     def wait(happened: Callable[[], object], process: subprocess.Popen | None = None) -> None:
-        for _ in range(round(600 / POLL_S)):
+        give_up_at = time.monotonic() + 600
+        while time.monotonic() < give_up_at:
             if happened():
                 return
             if process is not None and process.poll() is not None:

@@ -42,7 +42,8 @@ class RayForks:
             job_id: the id of the job that they work for. Ray reads both as it is imported.
         """
         known = {"RAY_RAYLET_PID": str(raylet_pid), "RAY_JOB_ID": job_id, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, __file__, "serve", str(self.address)]
+        # -P keeps this file's folder, in which `cluster` is the tests', off the path of imports.
+        command = [sys.executable, "-P", __file__, "serve", str(self.address)]
         with subprocess.Popen(command, env={**os.environ, **known}) as process:
             try:
                 yield
@@ -92,8 +93,8 @@ def run_script(connection: socket.socket) -> None:
     os.chdir(call["folder"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.argv = call["arguments"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
-    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:0] = [str(Path(sys.argv[0]).parent), *python_path]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
