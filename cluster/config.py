@@ -17,7 +17,7 @@ UNPREFIXED: Final = tyro.conf.arg(name="")
 VERBOSE_ENV: Final = "STN_ICNN_VERBOSE"
 """The environment variable by which the processes of a job know of its option `--verbose`."""
 
-PLACE: Final = ("data", "run_name", "storage", "tracking_uri")
+PLACE: Final = ("data", "run_name", "storage", "tracking_uri", "experiment")
 """The options that say on what a job works, and where it leaves what comes of it."""
 
 
@@ -72,11 +72,11 @@ class LocationsConfig:
     """Where a job stores checkpoints and tracks runs; both default to this user's data folder."""
 
     storage: str | None = None
-    """Checkpoints: a folder that all nodes see, or s3://BUCKET/PREFIX (STN_ICNN_STORAGE)."""
+    """Checkpoints: a folder, or s3://… (STN_ICNN_STORAGE). All nodes must see the folder."""
     tracking_uri: str | None = None
-    """MLflow's tracking server or database (MLFLOW_TRACKING_URI)."""
+    """MLflow's server or database (MLFLOW_TRACKING_URI)."""
     experiment: str | None = None
-    """MLflow's experiment, the list that the run is in (MLFLOW_EXPERIMENT_NAME; else stn-icnn)."""
+    """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). None of both: stn-icnn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class TrainingJobConfig:
     """Shards: a folder or s3://BUCKET/PREFIX. The preset `demo` makes its own where none is
     given."""
     run_name: str | None = None
-    """Names the run; the same command with the same name goes on where it stopped."""
+    """Names the run; the same command and name go on with it."""
     training: Annotated[TrainConfig, UNPREFIXED] = field(default_factory=TrainConfig)
     """Everything that the result depends on, but the data."""
     locations: Annotated[LocationsConfig, UNPREFIXED] = field(default_factory=LocationsConfig)

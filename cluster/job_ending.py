@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 
-from cluster.tracking.run_pages import artifact_path, run_page, ui_command
+from cluster.tracking.run_pages import (
+    artifact_path,
+    list_options,
+    run_page,
+    store_options,
+    ui_command,
+)
 from cluster.tracking.tracker import Run
-from cluster.tracking.tracking_uri import resolve_tracking_uri, without_password
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.run_results import REPORT_FOLDER
@@ -58,15 +63,13 @@ def steps_with(run: Run, model: str | None) -> dict[str, str]:
         run: the run.
         model: the model's name; None while it waits for the tracking server.
     """
-    uri = run.tracker.uri
-    given = "" if uri == resolve_tracking_uri() else f" --tracking-uri {without_password(uri, uri)}"
-    compare = {"compare": f"stn-icnn compare {run.name} OTHER_RUN{given}"}
+    compare = {"compare": f"stn-icnn compare {run.name} OTHER_RUN{list_options(run)}"}
     if model is None:
         return compare
     return {
-        "parse": f"stn-icnn parse PHOTO --model {model} --out labels/{given}",
+        "parse": f"stn-icnn parse PHOTO --model {model} --out labels/{store_options(run)}",
         **compare,
-        "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS{given}",
+        "fine-tune": f"python jobs/hybrid.py --from {model} --data SHARDS{list_options(run)}",
     }
 
 

@@ -36,12 +36,13 @@ def open_job(locations: LocationsConfig, run_name: str | None, prefix: str) -> J
     Args:
         locations: the storage and the tracking address that the user gave.
         run_name: the run's name; None: one that no other run has, even of the same second.
-        prefix: what such a name begins with.
+        prefix: what such a name begins with, in words.
 
     Raises:
         ValueError: for a name, storage or tracking address that cannot be used.
         TrackingUnavailableError: where the tracking server is away.
     """
+    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", prefix).lstrip("._-")
     run_name = run_name or f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_name):
         raise ValueError(

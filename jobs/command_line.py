@@ -25,6 +25,9 @@ from cluster.config import UNPREFIXED, VERBOSE_ENV
 
 Settings = TypeVar("Settings")
 
+METAVARS: Final = {"storage": "URI", "experiment": "NAME"}
+"""What the values of some settings are called; those of others, like the last word of the name."""
+
 HELP: Final = frozenset({"-h", "--help"})
 HELP_ALL: Final = "--help-all"
 VERBOSE: Final = "--verbose"
@@ -197,7 +200,7 @@ def _described(field: StructFieldSpec, shortened: bool) -> StructFieldSpec:
     if field.type not in (str, str | None, int | None):
         return described
     named = arg(
-        metavar=field.name.upper().replace("_", "-"),
+        metavar=METAVARS.get(field.name) or field.name.rpartition("_")[2].upper(),
         help_behavior_hint="" if field.default is None else None,
     )
     return replace(described, type=_marked(field.type, named))

@@ -29,9 +29,11 @@ _VALUES = {
 """The values of the options that are read before the others, whose defaults depend on them."""
 
 PRESET: Final = described_word(
-    "preset", f"The settings to start from: {', '.join(PRESETS)}; by default {DEFAULT_PRESET}."
+    "preset", ", ".join(PRESETS).replace(DEFAULT_PRESET, f"{DEFAULT_PRESET} (by default)", 1) + "."
 )
-CONFIG: Final = described_option("config", "A JSON file of settings that go over these.", "FILE")
+CONFIG: Final = described_option(
+    "config", "A JSON file of settings that go over the preset's.", "FILE"
+)
 FROM: Final = described_option(
     "from",
     f"The model to fine-tune: {_VALUES['--from'].partition(': ')[2]}.",
@@ -53,7 +55,8 @@ def parse_job(
         argv: the arguments; by default those of the process.
 
     Returns:
-        The job's settings, and the name of the preset, or else of the file, that they start from.
+        The job's settings, and the name of the preset that they start from, or else `settings of
+        FILE`.
 
     Raises:
         ValueError: for a preset, file or value that can't be used.
@@ -69,7 +72,7 @@ def parse_job(
     default = _with_file(kind(training=PRESETS[preset]() if preset else TrainConfig()), file)
     described = (PRESET, CONFIG)
     job = parse_settings(kind, description, rest, default=default, described=described)
-    return job, preset or PurePosixPath(str(file)).stem
+    return job, preset or f"settings of {PurePosixPath(str(file)).name}"
 
 
 def parse_fine_tuning(

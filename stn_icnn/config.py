@@ -140,8 +140,8 @@ class OptimConfig:
     epochs_localizer: int = 25
     """Epochs of the localizer's pre-training."""
     epochs_end_to_end: int = 25
-    """Epochs of the end-to-end phase, and of the phases that it is compared with: `frozen` and
-    `baseline`."""
+    """Epochs of the end-to-end phase. `frozen` and `baseline`, which it is compared with, have as
+    many."""
     epochs_fine: int = 10
     """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
     global_batch: int = 32

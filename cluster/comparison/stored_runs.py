@@ -16,8 +16,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cluster.tracking.registry import FINGERPRINT_TAG
 from cluster.tracking.stored_models import NOT_FOUND
-from cluster.tracking.tracker import EXPERIMENT_ENV, experiment_name
-from cluster.tracking.tracking_uri import connect, resolve_tracking_uri
+from cluster.tracking.tracking_uri import (
+    EXPERIMENT_ENV,
+    connect,
+    experiment_name,
+    resolve_tracking_uri,
+)
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet

@@ -19,10 +19,10 @@ from cluster.job_ending import unfinished_note
 from cluster.job_setup import open_job
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import publishing
+from cluster.training.base_settings import BaseSettings
 from cluster.training.job import end_training, register_result, score_phase
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
-from cluster.training.summary import BaseSettings
 from stn_icnn.config import require
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -57,6 +57,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         environment,
         num_images=settings.num_images,
         parent_sha256=parent.sha256,
+        base=BaseSettings.of_model(parent.given, parent.checkpoint.config),
         tags={"system": HYBRID, **parent.tags},
     )
     with ExitStack() as runs:
@@ -119,8 +120,7 @@ def _conclude(
 def _score(training: Training, others: Mapping[str, Training], parent: Parent) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    base = BaseSettings(f"the model {parent.given}", parent.checkpoint.config)
-    scores = score_phase(training, PHASE, base, HYBRID, {**models, PARENT: parent.content})
+    scores = score_phase(training, PHASE, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
         rows = scores.systems[name]
         other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)

@@ -61,7 +61,7 @@ class ScratchTraining:
         config = replace(self.config, optim=replace(self.config.optim, **lengths))
         training = child_training(self.fine_tuning, NAME, config)
         log_config(training.run, config)
-        training.plan(MODEL_PHASES)
+        training.expect(MODEL_PHASES)
         for phase in MODEL_PHASES:
             train_phase(training, phase)
         return training

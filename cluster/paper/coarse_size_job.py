@@ -39,7 +39,7 @@ def run_coarse_size(settings: CoarseSizeConfig, preset: str) -> dict[str, Any]:
         for px in settings.sizes:
             sized = replace(config, model=replace(config.model, coarse_px=px))
             trainings[px] = child_training(experiment, f"coarse-{px}", sized)
-            trainings[px].plan(phases_of(SYSTEMS))
+            trainings[px].expect(phases_of(SYSTEMS))
         for px, training in trainings.items():
             print(f"coarse input of {px} px", flush=True)
             counts[px] = train_and_score(training, SYSTEMS)

@@ -40,7 +40,7 @@ def run_table(settings: TableConfig, preset: str) -> dict[str, Any]:
         }
         title = f"{experiment.run.name}: the paper's systems on {dataset}"
         for training in trainings.values():
-            training.plan(phases_of(settings.systems))
+            training.expect(phases_of(settings.systems))
         for seed, training in trainings.items():
             print(f"seed {seed}", flush=True)
             counts[seed] = train_and_score(training, settings.systems)

@@ -77,9 +77,10 @@ class SweepJobConfig(TrainingJobConfig):
     COMMON_OPTIONS: ClassVar = ("num_trials", "seeds", "space", "sweep.phases", *PLACE)
 
     num_trials: int = 20
-    """Combinations of searched values that are tried: all that there are, where those are fewer."""
+    """Combinations of values that are tried. All that there are, where those are
+    fewer."""
     seeds: int = 1
-    """Trainings, with seeds one apart, of each combination whose first one was not stopped; the
+    """Trainings, with seeds one apart, of each combination whose first one was not stopped. The
     report has their mean, deviation and interval."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """How the sweep searches, and what a trial trains."""

@@ -50,7 +50,7 @@ def model_card(
     dataset: str,
     data_fingerprint: str,
     num_images: int,
-    preset: str,
+    started_from: str,
     config: Any,
     val_f1: F1Rows,
     test_f1: F1Rows,
@@ -65,7 +65,7 @@ def model_card(
         dataset: name of the data set, such as `helen` or `celebamask`.
         data_fingerprint: fingerprint of its shards.
         num_images: number of images that the model was trained on.
-        preset: name of the preset that its settings started from.
+        started_from: what its settings started from: a preset, a file or a model.
         config: the settings to show, a mapping or dataclass, nested or not.
         val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
         test_f1: the same on the test split; empty where it was not read.
@@ -77,7 +77,7 @@ def model_card(
         "Data set": f"{dataset}, {num_images} training images",
         "Data fingerprint": f"`{data_fingerprint}`",
         "Fine-tuned from": parent,
-        "Preset": preset,
+        "Started from": started_from,
         "MLflow run": f"`{run_id}`" if run_id else None,
         "Code": f"`{commit}`" if commit else None,
     }

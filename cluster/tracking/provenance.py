@@ -1,4 +1,4 @@
-"""The origin of a run: settings as flat params, and the commit of the code."""
+"""The origin of a run: settings as flat params, the data, the commit of the code."""
 
 import dataclasses
 import getpass
@@ -17,10 +17,14 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from cluster.storage.datasets import ShardedData
 from stn_icnn.config_dict import flatten_settings
 
 VALUE_LIMIT: Final = 5000
 """The most characters of a param or tag; MLflow itself takes 6000 and 8000."""
+
+DIGEST_LENGTH: Final = 12
+"""The digits of a data set's fingerprint that name it; MLflow takes no more than 36."""
 
 COMMIT_ENV: Final = "STN_ICNN_COMMIT"
 
@@ -34,6 +38,17 @@ def flatten(params: Any) -> dict[str, str]:
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
         params = dataclasses.asdict(params)
     return {name: str(value)[:VALUE_LIMIT] for name, value in flatten_settings(params).items()}
+
+
+def describe_split(data: ShardedData, split: str) -> dict[str, Any]:
+    """Returns the facts about a split of a data set by which MLflow knows it."""
+    return {
+        "name": f"{data.name} {split}",
+        "digest": data.manifest.fingerprint[:DIGEST_LENGTH],
+        "location": data.location.url,
+        "split": split,
+        "images": data.manifest.num_samples[split],
+    }
 
 
 def command_line() -> str:

@@ -1,5 +1,6 @@
 """Where people look at a run: its page in MLflow's UI, and the files that it has left."""
 
+import shlex
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -7,7 +8,13 @@ from mlflow.exceptions import MlflowException
 
 from cluster.tracking.run_list import WORKFLOW, is_server, runs_url
 from cluster.tracking.tracker import Run
-from cluster.tracking.tracking_uri import TRACKING_ENV, default_tracking_uri, without_password
+from cluster.tracking.tracking_uri import (
+    TRACKING_ENV,
+    default_tracking_uri,
+    experiment_name,
+    resolve_tracking_uri,
+    without_password,
+)
 
 
 def ui_command(tracking_uri: str) -> str | None:
@@ -16,7 +23,35 @@ def ui_command(tracking_uri: str) -> str | None:
         return None
     if tracking_uri == default_tracking_uri():
         return "make ui"
-    return f"make ui {TRACKING_ENV}={without_password(tracking_uri, tracking_uri)}"
+    return f"make ui {TRACKING_ENV}={_in_shell(tracking_uri)}"
+
+
+def store_options(run: Run) -> str:
+    """Returns the option that a command needs to find a run's store; empty where it needs none.
+
+    It begins with a space.
+    """
+    uri = run.tracker.uri
+    return "" if uri == resolve_tracking_uri() else f" --tracking-uri {_in_shell(uri)}"
+
+
+def list_options(run: Run) -> str:
+    """Returns the options that a command needs to find the list that a run is in.
+
+    They begin with a space, as those of `store_options`, which are among them.
+    """
+    experiment = run.tracker.experiment
+    if experiment is None or experiment == experiment_name():
+        return store_options(run)
+    return f"{store_options(run)} --experiment {shlex.quote(experiment)}"
+
+
+def _in_shell(uri: str) -> str:
+    """Returns an address as a command has it that can be run and shows no password.
+
+    In the place of one with a password, the variable stands by which the user has it, or can.
+    """
+    return uri if uri == without_password(uri, uri) else f'"${TRACKING_ENV}"'
 
 
 def run_page(run: Run) -> str:

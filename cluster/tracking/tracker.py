@@ -6,14 +6,13 @@ file, and goes out with a later call, at the end, or when the job is run again u
 """
 
 import dataclasses
-import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -24,28 +23,34 @@ from cluster.storage.job_locations import data_home
 from cluster.tracking.delivery import Delivery, find_or_make_experiment
 from cluster.tracking.outbox import Outbox, Record, RefusedError
 from cluster.tracking.picture_files import write_picture
-from cluster.tracking.provenance import VALUE_LIMIT, flatten, git_commit, origin_tags
+from cluster.tracking.provenance import (
+    VALUE_LIMIT,
+    describe_split,
+    flatten,
+    git_commit,
+    origin_tags,
+)
 from cluster.tracking.registry import FINGERPRINT_TAG
 from cluster.tracking.run_list import share_view
-from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, unavailable
+from cluster.tracking.tracking_uri import (
+    connect,
+    experiment_name,
+    resolve_tracking_uri,
+    unavailable,
+)
 from stn_icnn.context import Picture
-
-EXPERIMENT: Final = "stn-icnn"
-EXPERIMENT_ENV: Final = "MLFLOW_EXPERIMENT_NAME"
-
-DIGEST_LENGTH: Final = 12
-"""The digits of a data set's fingerprint that name it; MLflow takes no more than 36."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-def experiment_name(given: str | None) -> str:
-    """Returns a given name of an experiment; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`."""
-    return given or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
-
-
 class Tracker:
-    """Writes one job's runs into one MLflow experiment. Safe to use from several threads."""
+    """Writes one job's runs into one MLflow experiment. Safe to use from several threads.
+
+    Attributes:
+        experiment: the experiment's name, where `connect` was given one.
+    """
+
+    experiment: str | None = None
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str, folder: Path) -> None:
         """Makes a tracker for a store that answers; `connect` finds one and makes it.
@@ -89,7 +94,9 @@ class Tracker:
         with connect(uri) as client:
             experiment_id = find_or_make_experiment(client, uri, name)
             share_view(client, experiment_id)
-        return cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
+        tracker = cls(client, uri, experiment_id, outbox_folder or data_home() / "undelivered")
+        tracker.experiment = experiment
+        return tracker
 
     @property
     def undelivered(self) -> Path | None:
@@ -232,16 +239,7 @@ class Run:
 
     def log_data(self, data: ShardedData, splits: Sequence[str]) -> None:
         """Names splits of a data set as what the run works on: with their digest and location."""
-        datasets = [
-            {
-                "name": f"{data.name} {split}",
-                "digest": data.manifest.fingerprint[:DIGEST_LENGTH],
-                "location": data.location.url,
-                "split": split,
-                "images": data.manifest.num_samples[split],
-            }
-            for split in splits
-        ]
+        datasets = [describe_split(data, split) for split in splits]
         self.tracker.send(self, {"op": "inputs", "datasets": datasets})
 
     def log_artifacts(self, path: Path | str, artifact_path: str | None = None) -> None:

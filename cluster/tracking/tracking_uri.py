@@ -1,4 +1,4 @@
-"""Resolves the address of the MLflow tracking store, and connects to it."""
+"""Resolves the address of the MLflow tracking store and the experiment in it, and connects."""
 
 import contextlib
 import logging
@@ -21,6 +21,9 @@ from cluster.config import is_verbose
 from cluster.storage.job_locations import data_home, writable_folder
 
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
+
+EXPERIMENT: Final = "stn-icnn"
+EXPERIMENT_ENV: Final = "MLFLOW_EXPERIMENT_NAME"
 
 DATABASE_PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Databases that MLflow can use without a server in front, and their usual ports."""
@@ -69,6 +72,11 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
 def default_tracking_uri() -> str:
     """Returns the address of the store that is used where none is given."""
     return f"sqlite:///{data_home() / 'mlflow.db'}"
+
+
+def experiment_name(given: str | None = None) -> str:
+    """Returns a given name of an experiment; else `$MLFLOW_EXPERIMENT_NAME`; else `stn-icnn`."""
+    return given or os.environ.get(EXPERIMENT_ENV) or EXPERIMENT
 
 
 def artifact_location(tracking_uri: str) -> str | None:

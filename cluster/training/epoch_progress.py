@@ -35,7 +35,7 @@ class EpochProgress:
         self._left: dict[PhaseKey, int] = {}
         self._bar: tqdm[Any] | None = None
 
-    def plan(self, training: str, phases: Iterable[tuple[PhaseName, int]]) -> None:
+    def expect(self, training: str, phases: Iterable[tuple[PhaseName, int]]) -> None:
         """Takes phases of a training, each with its number of epochs, into what is to be done."""
         for phase, num_epochs in phases:
             if (training, phase) not in self._left:

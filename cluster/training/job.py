@@ -11,9 +11,10 @@ from cluster.scoring.worker import MODEL, ScoringTask
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
+from cluster.training.base_settings import preset_in_words
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
-from cluster.training.summary import BaseSettings, summarise_training
+from cluster.training.summary import summarise_training
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -37,11 +38,11 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)
-        training.plan(MODEL_PHASES)
+        training.expect(MODEL_PHASES)
         training.run.describe(unfinished_note(training.run.name))
         for phase in MODEL_PHASES:
             train_phase(training, phase)
-        scores = score_phase(training, MODEL_PHASES[-1], BaseSettings.of_preset(preset))
+        scores = score_phase(training, MODEL_PHASES[-1])
         result = register_result(training, MODEL_PHASES[-1], preset, scores)
     end_training(training, scores, result)
     return training.run.last_line(result)
@@ -50,7 +51,6 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
 def score_phase(
     training: Training,
     phase: PhaseName,
-    base: BaseSettings,
     system: str = MODEL,
     others: Mapping[str, bytes] | None = None,
 ) -> Scores:
@@ -59,13 +59,12 @@ def score_phase(
     Args:
         training: the training, whose run gets the report.
         phase: the finished phase.
-        base: what its settings started from.
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
     models = {system: training.record.model(phase), **(others or {})}
     task = ScoringTask(models, training.data, "test")
-    summary = summarise_training(training, base)
+    summary = summarise_training(training)
     return score_model(task, training.run, training.record.storage, training.allocation, summary)
 
 
@@ -157,7 +156,7 @@ def _card(
         dataset=training.data.name,
         data_fingerprint=training.data.manifest.fingerprint,
         num_images=training.num_images,
-        preset=preset,
+        started_from=training.base.name if parent else preset_in_words(preset),
         config=training.config,
         val_f1={k.removeprefix(prefix): v for k, v in val.items() if k.startswith(prefix)},
         test_f1=scores.model,

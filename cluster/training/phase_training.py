@@ -2,18 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.tracking.mlflow_model import log_model_file
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
-from cluster.training.summary import BaseSettings
 from cluster.training.worker import Start, TrainTask, train_on_worker
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.launch import run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import differing_settings
 from stn_icnn.context import CheckpointReport
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS
@@ -52,14 +49,15 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     if start is None and before is not None:
         start = Start(record.model(before), PHASES[phase].required_networks)
     run = training.run
+    changed = training.base.changed_by(training.config)
     child = run.tracker.start_or_resume_run(
         f"{run.name}/{phase}",
         run.run_id,
         tags={"phase": phase},
-        params=_departures(training),
+        params={name: ours for name, (ours, _) in changed.items()},
         former_name=phase,
     )
-    training.plan([phase])
+    training.expect([phase])
     with child.finishing(), training.progress.showing(phase, training.num_epochs(phase)):
         result = run_on_workers(
             train_on_worker,
@@ -86,13 +84,6 @@ def phase_task(training: Training, phase: PhaseName, start: Start | None) -> Tra
         num_images=training.chosen_images,
         num_pictured=NUM_PICTURED,
     )
-
-
-def _departures(training: Training) -> dict[str, Any]:
-    """Returns the settings that differ from the preset's, or else the paper's, by dotted name."""
-    base = BaseSettings.of_preset(training.preset).config
-    differing = differing_settings(asdict(training.config), asdict(base))
-    return {name: ours for name, (ours, _) in differing.items()}
 
 
 @dataclass

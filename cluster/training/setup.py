@@ -9,6 +9,7 @@ from cluster.job_setup import JobEnvironment, allocate_job_workers
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.tracking.tracker import Run, run_tags
 from cluster.tracking.tracking_uri import unavailable
+from cluster.training.base_settings import BaseSettings, preset_in_words
 from cluster.training.epoch_progress import EpochProgress
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
@@ -33,17 +34,17 @@ class Training:
     allocation: WorkerAllocation
     run: Run
     """The run whose children are the runs of its phases."""
+    base: BaseSettings
+    """The settings that its own are compared with."""
     chosen_images: int | None = None
     """The number of images of the training split that it is trained on; None: all."""
-    preset: str = ""
-    """The name of what its settings started from."""
     progress: EpochProgress = field(default_factory=EpochProgress)
     """Shows the epochs of all trainings of the job."""
 
-    def plan(self, phases: Iterable[PhaseName]) -> None:
+    def expect(self, phases: Iterable[PhaseName]) -> None:
         """Adds the unfinished phases to what the job's progress counts."""
         left = [phase for phase in phases if not self.record.has_finished(phase)]
-        self.progress.plan(self.run.name, [(phase, self.num_epochs(phase)) for phase in left])
+        self.progress.expect(self.run.name, [(phase, self.num_epochs(phase)) for phase in left])
 
     def num_epochs(self, phase: PhaseName) -> int:
         """Returns the number of epochs of a phase."""
@@ -62,6 +63,7 @@ def open_training(
     *,
     num_images: int | None = None,
     parent_sha256: str | None = None,
+    base: BaseSettings | None = None,
     kind: str | None = None,
     tags: Mapping[str, str | None] | None = None,
 ) -> Training:
@@ -74,6 +76,7 @@ def open_training(
         num_images: the number of images of the training split that the seed chooses; None: all.
         parent_sha256: the digest of the model file that it goes on from; None: it starts from
             scratch.
+        base: the settings that its own are compared with; None: those of the preset.
         kind: the kind of job, where it is not the main one.
         tags: the tags of the run, besides those that every run has.
 
@@ -104,7 +107,8 @@ def open_training(
         },
     )
     run.log_data(data, SPLITS)
-    return Training(config, data, record, allocation, run, num_images, preset)
+    base = base or BaseSettings.of_preset(preset)
+    return Training(config, data, record, allocation, run, base, num_images)
 
 
 def child_training(parent: Training, name: str, config: TrainConfig) -> Training:
@@ -152,8 +156,8 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
         data = demo_data(storage)
     else:
         raise ValueError(
-            f"the preset {preset} needs --data: a folder or s3://BUCKET/PREFIX of shards, made "
-            "with: python -m sharding celebamask|helen --source RAW --out OUT"
+            f"{preset_in_words(preset)} needs --data: a folder or s3://BUCKET/PREFIX of shards, "
+            "made with: python -m sharding celebamask|helen --source RAW --out OUT"
         )
     for split in SPLITS:
         data.shards(split)

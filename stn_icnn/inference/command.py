@@ -1,9 +1,10 @@
-"""The `stn-icnn` command: parses photographs and exports models without a cluster.
+"""Parses photographs, exports models and compares runs, without a cluster.
 
     stn-icnn parse photo.jpg folder/ --model models/celebamask --out labels/
     stn-icnn export --model models/celebamask --out model.onnx
+    stn-icnn compare RUN OTHER_RUN      # in MLflow; needs all of STN-iCNN
 
---help after a command shows its options. Installed packages may add commands.
+--help after a command shows its options.
 """
 
 # What brings PyTorch along is imported where it is needed, so that help comes at once.
@@ -60,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="stn-icnn", description=__doc__, formatter_class=as_written
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    parse = commands.add_parser("parse", help="label photographs of faces")
+    parse = commands.add_parser(
+        "parse",
+        help="label photographs of faces",
+        epilog="example: stn-icnn parse photo.jpg --model models/celebamask --out labels/",
+    )
     add = parse.add_argument
     add("photos", nargs="+", type=Path, metavar="PHOTO", help="files, or folders with all in them")
     add("--out", required=True, type=Path, help="folder to write to; paths in it as in PHOTO")
@@ -68,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--skip-existing", action="store_true", help="leave photographs that have their results")
     add("--device", help="where to compute (default: a GPU where there is one)")
     parse.set_defaults(run=_parse)
-    export = commands.add_parser("export", help="write a model as one file for ONNX Runtime")
+    export = commands.add_parser(
+        "export",
+        help="write a model as one file for ONNX Runtime",
+        epilog="example: stn-icnn export --model models/celebamask --out model.onnx",
+    )
     export.add_argument("--out", required=True, type=Path, metavar="FILE.onnx", help="a new file")
     export.set_defaults(run=_export)
     for command in (parse, export):

@@ -51,6 +51,26 @@ def test_the_report_is_named_where_it_lies_and_the_commands_hold_the_model(
     assert f"/runs/{run.run_id}?workflowType=machine_learning" in said
 
 
+def test_the_commands_name_the_experiment_that_was_given(
+    tmp_path: Path, new_store: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker.connect(new_store(tmp_path), "our eyes", outbox_folder=tmp_path / "outbox")
+    run = tracker.start_or_resume_run("mine")
+    steps = steps_with(run, "models:/stn-icnn-helen/3")
+    assert steps["compare"].endswith(f"--tracking-uri {tracker.uri} --experiment 'our eyes'")
+    assert steps["fine-tune"].endswith("--experiment 'our eyes'")
+    assert "--experiment" not in steps["parse"]  # which knows none
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "our eyes")
+    assert "--experiment" not in steps_with(run, None)["compare"]
+
+
+def test_a_store_with_a_password_is_named_by_the_variable(run: Run) -> None:
+    run.tracker.uri = "postgresql://u:secret@db/mlflow"
+    assert ui_command(run.tracker.uri) == 'make ui MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI"'
+    compare = steps_with(run, None)["compare"]
+    assert compare.endswith('OTHER_RUN --tracking-uri "$MLFLOW_TRACKING_URI"')
+
+
 def test_a_model_that_waits_for_the_server_is_not_named(run: Run) -> None:
     assert list(steps_with(run, None)) == ["compare"]
 

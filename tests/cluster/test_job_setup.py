@@ -30,3 +30,10 @@ def test_a_run_keeps_the_name_that_it_is_given(locations: LocationsConfig) -> No
     environment = open_job(locations, "mine", "trial")
     assert environment.run_name == "mine"
     assert environment.run_storage.url == f"{locations.storage}/mine"
+
+
+def test_a_run_without_a_name_may_begin_with_the_words_of_a_config_file(
+    locations: LocationsConfig,
+) -> None:
+    name = open_job(locations, None, "sweep-settings of my best.json").run_name
+    assert name.startswith("sweep-settings-of-my-best.json-")

@@ -84,7 +84,7 @@ def test_a_config_file_may_hold_any_option_of_the_job(tmp_path: Path):
 def test_a_config_file_may_lie_in_a_bucket(bucket: str):
     open_location(f"{bucket}/sweep").write("best.json", b'{"seed": 3}')
     config, name = parse("--config", f"{bucket}/sweep/best.json")
-    assert (config.training.seed, name) == (3, "best")
+    assert (config.training.seed, name) == (3, "settings of best.json")
     with pytest.raises(ValueError, match=r"--config must be .* got s3://faces/sweep/gone\.json"):
         parse("--config", f"{bucket}/sweep/gone.json")
 

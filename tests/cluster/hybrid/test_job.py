@@ -111,6 +111,14 @@ def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) ->
     assert "1 thread, fp32 |" in (done.storage / "hybrid.md").read_text()
 
 
+def test_a_phase_has_only_the_settings_that_differ_from_the_parent_s(done: Done) -> None:
+    params = done.children(done.result["run_id"])["tiny/end_to_end"].data.params
+    theirs = done.parent.checkpoint.config
+    assert params["optim.lr_fine"] != str(theirs.optim.lr_fine)
+    assert params["model.window_px.eye"] == "25"
+    assert "optim.global_batch" not in params  # its parent's, which is not the default
+
+
 def test_both_curves_are_there(done: Done) -> None:
     with (done.storage / "hybrid_curves.csv").open() as file:
         rows = list(csv.DictReader(file))

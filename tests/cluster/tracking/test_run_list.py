@@ -9,7 +9,8 @@ from cluster.job_ending import result_note, weakest_class
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url
 from cluster.tracking.run_pages import run_page
-from cluster.tracking.tracker import EXPERIMENT_ENV, Tracker
+from cluster.tracking.tracker import Tracker
+from cluster.tracking.tracking_uri import EXPERIMENT_ENV
 from stn_icnn.labels import PAPER9
 
 

@@ -188,7 +188,7 @@ CARD = {
     "dataset": "helen",
     "data_fingerprint": "abc123",
     "num_images": 2000,
-    "preset": "helen",
+    "started_from": "the preset helen",
     "config": {"optim": {"lr_coarse": 0.001}},
     "val_f1": {"overall": 0.91234, "skin": None},
     "test_f1": {"overall": 0.9},
@@ -201,6 +201,7 @@ def test_model_card_says_what_it_is():
     assert "| overall | 0.9123 | 0.9000 |" in card
     assert "| skin | - | - |" in card
     assert "- Data set: helen, 2000 training images" in card
+    assert "- Started from: the preset helen" in card
     assert "- `optim.lr_coarse`: 0.001" in card
     assert "stn-icnn parse PHOTO --model models:/stn-icnn-helen@champion" in card
     assert "`r1`" in card

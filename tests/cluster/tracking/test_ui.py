@@ -24,8 +24,8 @@ from cluster.tracking import run_list
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
 from cluster.tracking.model_card import model_card
 from cluster.tracking.run_pages import run_page
-from cluster.tracking.tracker import EXPERIMENT_ENV, Run, Tracker
-from cluster.tracking.tracking_uri import TRACKING_ENV
+from cluster.tracking.tracker import Run, Tracker
+from cluster.tracking.tracking_uri import EXPERIMENT_ENV, TRACKING_ENV
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import Picture
 from stn_icnn.labels import PAPER9
@@ -135,7 +135,7 @@ def job(
         dataset="helen",
         data_fingerprint="f00",
         num_images=8,
-        preset="helen",
+        started_from="the preset helen",
         config=tiny_config,
         val_f1={"overall": 0.7},
         test_f1=rows,

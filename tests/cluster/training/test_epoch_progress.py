@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 def progress() -> EpochProgress:
     """A job of two phases, whose epochs take 1 and 6 times as long."""
     progress = EpochProgress()
-    progress.plan("mine", [("coarse", 4), ("end_to_end", 2)])
+    progress.expect("mine", [("coarse", 4), ("end_to_end", 2)])
     return progress
 
 
@@ -48,8 +48,8 @@ def test_a_phase_that_goes_on_counts_what_was_done_before(
 def test_planning_a_phase_again_does_not_count_it_twice(
     progress: EpochProgress, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress.plan("mine", [("coarse", 4)])
-    progress.plan("other", [("coarse", 4)])
+    progress.expect("mine", [("coarse", 4)])
+    progress.expect("other", [("coarse", 4)])
     progress.count(("mine", "coarse"), 1, 4, 1.0, "loss 0.5")
     assert "; 1 of 10 epochs, " in capsys.readouterr().out
 
