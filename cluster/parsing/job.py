@@ -108,7 +108,7 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     """
     kinds = parse_kinds(job.write)
     source, out = _open_locations(job)
-    model = FetchedModel.fetch(job.model, job.tracking_uri)
+    model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
     photos = list_photos(source, out)
     require_distinct_outputs(photos, out, kinds)
     existing = out.list()

@@ -184,7 +184,7 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
     environment = open_job(job.locations, None, job.run_name or "evaluate")
     data = ShardedData.open(job.data)
     data.shards(job.split)
-    model = FetchedModel.fetch(job.model, environment.tracker.uri)
+    model = FetchedModel.fetch_usable(job.model, environment.tracker.uri, "scoring")
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
     allocation = allocate_job_workers(environment, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from cluster.tracking.tracking_uri import connect, resolve_tracking_uri, without_password
 from stn_icnn.config import Network
 from stn_icnn.networks.checkpoint import Checkpoint, find_model_file, load_checkpoint
-from stn_icnn.training.phases import PHASES, require_trained
+from stn_icnn.training.phases import PHASES, require_trained, require_usable
 
 NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """The errors of MLflow where a run, model, version or alias is not there."""
@@ -78,6 +78,24 @@ class FetchedModel:
         phase = model.checkpoint.phase
         user = f"{given} is a model of the phase {phase}, but {user}"
         require_trained(user, needed, PHASES[phase].trained_networks)
+        return model
+
+    @classmethod
+    def fetch_usable(cls, given: str, tracking_uri: str | None, user: str) -> Self:
+        """Fetches and reads a model, and refuses one that could only label at random.
+
+        Args:
+            given: the model's name, as `resolve_model` takes it.
+            tracking_uri: the tracking store's address, likewise.
+            user: what is to use the model, for the message.
+
+        Raises:
+            ValueError: where there is no such model, or a network that it uses is not trained.
+            TrackingUnavailableError: where the tracking server does not answer.
+        """
+        model = cls.fetch(given, tracking_uri)
+        checkpoint = model.checkpoint
+        require_usable(given, user, checkpoint.phase, checkpoint.config.model)
         return model
 
     @cached_property

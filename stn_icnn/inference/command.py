@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stn_icnn.inference.model_sources import find_model
+from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
@@ -131,12 +131,11 @@ def _parse(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     """Exports the model, checks that the file computes what the model does, and writes it."""
     from stn_icnn.inference.onnx_export import export_onnx
-    from stn_icnn.networks.checkpoint import load_checkpoint
 
     out = args.out.resolve()
     if out.exists():
         raise ValueError(f"{args.out} is there already: name another --out, or remove it")
-    checkpoint = load_checkpoint(find_model(args.model, args.tracking_uri))
+    checkpoint = load_usable(find_model(args.model, args.tracking_uri), "export")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision: we don't
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch, to itself

@@ -16,8 +16,9 @@ from torch import Tensor
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
+from stn_icnn.inference.model_sources import load_usable
 from stn_icnn.labels import LabelSet
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.pasting import label_maps
@@ -79,9 +80,10 @@ class FaceParser:
         """Loads a model file, or the one in a folder.
 
         Raises:
-            ValueError: there is none, or it is no model of STN-iCNN.
+            ValueError: there is none, it is no model of STN-iCNN, or not all of its networks are
+                trained.
         """
-        return cls(load_checkpoint(path), device)
+        return cls(load_usable(path, "parsing"), device)
 
     def parse(self, photo: PhotoLike) -> ParsedFace:
         """Parses one photograph of a face.

@@ -7,7 +7,10 @@ reads models from MLflow where that is installed, and needs neither it nor what 
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from stn_icnn.networks.checkpoint import Checkpoint
 
 GROUP: Final = "stn_icnn.model_sources"
 """Each of its entry points is a function of a model's name and an MLflow tracking URI, or None for
@@ -39,3 +42,22 @@ def find_model(name: str, tracking_uri: str | None = None) -> Path:
         f"model {name!r} can't be fetched: {lack}; runs:/ and models:/ need all of STN-iCNN and "
         "MLflow installed (`make install` in a checkout), any other model is a file or folder"
     )
+
+
+def load_usable(path: str | Path, user: str) -> "Checkpoint":
+    """Reads a model file, or the one in a folder, to the CPU.
+
+    Args:
+        path: the file or folder.
+        user: what is to use the model, for the message.
+
+    Raises:
+        ValueError: there is none, it is no model of STN-iCNN, or a network that it uses is not
+            trained, so that it would label at random.
+    """
+    from stn_icnn.networks.checkpoint import load_checkpoint  # which brings PyTorch along
+    from stn_icnn.training.phases import require_usable
+
+    checkpoint = load_checkpoint(path)
+    require_usable(str(path), user, checkpoint.phase, checkpoint.config.model)
+    return checkpoint

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from stn_icnn.config import Network, OptimConfig, TrainConfig
+from stn_icnn.config import ModelConfig, Network, OptimConfig, TrainConfig
 
 if TYPE_CHECKING:
     from stn_icnn.networks.model import STNiCNN
@@ -227,6 +227,23 @@ MODEL_PHASES = phases_up_to("end_to_end")
 def system_of(phase: str) -> System:
     """Returns the paper's name for the model of a phase; one not whole yet is called STN-iCNN."""
     return PHASES[phase].system or "STN-iCNN"
+
+
+def require_usable(given: str, user: str, phase: str, model: ModelConfig) -> None:
+    """Refuses a model that labels at random, as a network that it uses has learnt nothing.
+
+    Args:
+        given: the model's name, as the message begins.
+        user: what is to use the model.
+        phase: the phase whose model it is.
+        model: its settings; one that cuts around centroids has no localizer to train.
+
+    Raises:
+        ValueError: naming the networks and the phases whose models would serve.
+    """
+    row = SYSTEMS["iCNN"] if model.cropper == "centroid" else SYSTEMS["STN-iCNN"]
+    needed, trained = PHASES[row].trained_networks, PHASES[phase].trained_networks
+    require_trained(f"{given} is a model of the phase {phase}, but {user}", needed, trained)
 
 
 def require_trained(

@@ -51,10 +51,10 @@ def counts(result: dict[str, Any]) -> tuple[int, int, int]:
 
 
 @pytest.fixture
-def other_model(tiny_model: Path, tmp_path: Path) -> Path:
+def other_model(tiny_parent: Path, tmp_path: Path) -> Path:
     """The same, but for its weights."""
     torch.manual_seed(1)
-    known = load_checkpoint(tiny_model)
+    known = load_checkpoint(tiny_parent)
     path = tmp_path / "other.pt"
     save_checkpoint(
         path, Checkpoint(build_model(known.config.model), known.config, known.data, known.phase)
@@ -65,14 +65,14 @@ def other_model(tiny_model: Path, tmp_path: Path) -> Path:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_mended(
-    ray_cluster: str, bucket: str, tiny_model: Path, other_model: Path, capfd
+    ray_cluster: str, bucket: str, tiny_parent: Path, other_model: Path, capfd
 ) -> None:
     source, out = open_location(f"{bucket}/photos"), open_location(f"{bucket}/photos/parsed")
     names = ["a.png", "b/a.png", "b/c.png"]
     fill(source.url, names)
     source.write("b/bad.jpg", b"not a photograph")
     source.write("notes.txt", b"not a photograph either")
-    job = settings(tiny_model, source.url, out.url, scaling=ScalingConfig(num_workers=2))
+    job = settings(tiny_parent, source.url, out.url, scaling=ScalingConfig(num_workers=2))
 
     result = run_parsing(job)
     assert result["out"] == out.url
@@ -83,7 +83,7 @@ def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_men
     assert out.list() == sorted(
         [f"{stem}{ending}" for stem in stems for ending in endings] + ["failed.json", "parse.json"]
     )
-    parser = FaceParser.load(tiny_model, "cpu")
+    parser = FaceParser.load(tiny_parent, "cpu")
     for name in names:
         face = parser.parse(Image.open(io.BytesIO(source.read(name))))
         labels = np.asarray(Image.open(io.BytesIO(out.read(name))))
@@ -107,13 +107,13 @@ def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_men
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_stopped(
-    ray_cluster: str, tiny_model: Path, tmp_path: Path, wait_until
+    ray_cluster: str, tiny_parent: Path, tmp_path: Path, wait_until
 ) -> None:
     source, out = tmp_path / "photos", tmp_path / "out"
     names = [f"{i % 7}/{i:03d}.png" for i in range(NUM_TO_KILL)]
     names[-1] = os.fsdecode(b"0/0\xe9.png")  # of another encoding than the system's
     fill(str(source), names)
-    command = [sys.executable, "jobs/parse.py", "--model", str(tiny_model)]
+    command = [sys.executable, "jobs/parse.py", "--model", str(tiny_parent)]
     command += ["--input", str(source), "--out", str(out)]
     environment = {**os.environ, "RAY_ADDRESS": ray_cluster}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as first:
@@ -139,23 +139,23 @@ def test_a_killed_job_goes_on_where_it_stopped(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_nothing_but_failures_is_a_failure(
-    ray_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_parent: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(b"")
     with pytest.raises(PhaseFailedError, match=r"none of the 1 photographs .*/failed.json"):
-        run_parsing(settings(tiny_model, tmp_path / "in", tmp_path / "out"))
+        run_parsing(settings(tiny_parent, tmp_path / "in", tmp_path / "out"))
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_results_that_cannot_be_written_end_the_job(
-    ray_cluster: str, tiny_model: Path, tmp_path: Path
+    ray_cluster: str, tiny_parent: Path, tmp_path: Path
 ) -> None:
     fill(str(tmp_path / "in"), ["a.png", "b.png"])
     (tmp_path / "out" / "b.png").mkdir(parents=True)  # in the way
     with pytest.raises(OSError, match=r"Is a directory.*b\.png.*the same command goes on"):
-        run_parsing(settings(tiny_model, tmp_path / "in", tmp_path / "out"))
+        run_parsing(settings(tiny_parent, tmp_path / "in", tmp_path / "out"))
 
 
 class DyingTask(ParseTask):
@@ -186,7 +186,7 @@ class DyingTask(ParseTask):
 )
 def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_again(
     ray_cluster: str,
-    tiny_model: Path,
+    tiny_parent: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -196,7 +196,7 @@ def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_
     monkeypatch.setattr(cluster.parsing.job, "ParseTask", DyingTask)
     fill(str(tmp_path / "in"), ["a.png", name])
     scaling = ScalingConfig(max_failures=max_failures)
-    job = settings(tiny_model, tmp_path / "in", tmp_path / "out", scaling=scaling)
+    job = settings(tiny_parent, tmp_path / "in", tmp_path / "out", scaling=scaling)
     if error is None:
         assert counts(run_parsing(job)) == (2, 0, 0)
     else:
@@ -204,41 +204,50 @@ def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_
             run_parsing(job)
 
 
-def test_an_output_that_is_not_the_job_s_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_not_the_job_s_is_refused(tiny_parent: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     fill(str(source), ["a.png"])
     fill(str(out), ["a.png"])
     with pytest.raises(ValueError, match=r"out holds a\.png, .* no parse\.json says which model"):
-        run_parsing(settings(tiny_model, source, out))
+        run_parsing(settings(tiny_parent, source, out))
     (out / "parse.json").write_text("{}")
     with pytest.raises(ValueError, match=r"out/parse\.json is damaged; choose another --out"):
-        run_parsing(settings(tiny_model, source, out))
+        run_parsing(settings(tiny_parent, source, out))
     with pytest.raises(ValueError, match=r"in holds the input .*in, where results would be"):
-        run_parsing(settings(tiny_model, source, source))
+        run_parsing(settings(tiny_parent, source, source))
     assert {path.name for path in out.iterdir()} == {"a.png", "parse.json"}
 
 
-def test_photographs_of_another_location_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_photographs_of_another_location_are_refused(tiny_parent: Path, tmp_path: Path) -> None:
     """Theirs would be taken for done, where the names are the same."""
     out = tmp_path / "out"
     for name in ("first", "second"):
         fill(str(tmp_path / name), ["a.png"])
-    digest = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    digest = hashlib.sha256(tiny_parent.read_bytes()).hexdigest()
     record = {"model": digest, "input": str(tmp_path / "first")}
     out.mkdir()
     (out / "parse.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"input: .*/second, was .*/first"):
-        run_parsing(settings(tiny_model, tmp_path / "second", out))
+        run_parsing(settings(tiny_parent, tmp_path / "second", out))
 
 
-def test_what_cannot_be_parsed_at_all_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_parsed_at_all_is_refused(tiny_parent: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     with pytest.raises(ValueError, match=r"in holds no photographs \(.*\.jpg"):
-        run_parsing(settings(tiny_model, source, out))
+        run_parsing(settings(tiny_parent, source, out))
     fill(str(source), ["a.png", "a.jpg"])
     with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png would both be written as a\.png"):
-        run_parsing(settings(tiny_model, source, out))
+        run_parsing(settings(tiny_parent, source, out))
     with pytest.raises(ValueError, match="there is no"):
         run_parsing(settings(tmp_path / "gone.pt", source, out))
     with pytest.raises(ValueError, match="--write must be of"):
-        run_parsing(settings(tiny_model, source, out, write="masks"))
+        run_parsing(settings(tiny_parent, source, out, write="masks"))
+
+
+def test_a_model_that_is_not_trained_to_its_end_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    fill(str(tmp_path / "in"), ["a.png"])
+    with pytest.raises(ValueError, match="phase coarse, but parsing needs localizer and fine"):
+        run_parsing(settings(tiny_model, tmp_path / "in", tmp_path / "out"))
+    assert not any((tmp_path / "out").iterdir())

@@ -46,10 +46,10 @@ def test_the_file_can_be_used_as_documented(
     assert list(found["named"]) == [part.name for part in PAPER9.parts]
 
 
-def test_a_file_that_is_there_is_kept(tiny_model: Path, tmp_path: Path, capsys):
+def test_a_file_that_is_there_is_kept(tiny_parent: Path, tmp_path: Path, capsys):
     out = tmp_path / "model.onnx"
     out.write_text("mine")
-    said = refusal(capsys, "--model", tiny_model, "--out", out)
+    said = refusal(capsys, "--model", tiny_parent, "--out", out)
     assert f"export: error: {out} is there already" in said
     assert out.read_text() == "mine"
 
@@ -61,9 +61,17 @@ def test_a_bad_model_is_named(tmp_path: Path, capsys):
 
 
 def test_a_missing_package_is_named_with_what_to_install(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    tiny_parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     monkeypatch.setattr("stn_icnn.inference.onnx_export.REQUIRED", ("onnx", "not_there"))
-    said = refusal(capsys, "--model", tiny_model, "--out", tmp_path / "new" / "m.onnx")
+    said = refusal(capsys, "--model", tiny_parent, "--out", tmp_path / "new" / "m.onnx")
     assert "export needs not_there, not installed here: pip install 'stn-icnn[export]'" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_trained_to_its_end_is_refused(
+    tiny_model: Path, tmp_path: Path, capsys
+):
+    said = refusal(capsys, "--model", tiny_model, "--out", tmp_path / "model.onnx")
+    assert f"{tiny_model} is a model of the phase coarse, but export needs localizer and" in said
+    assert not (tmp_path / "model.onnx").exists()

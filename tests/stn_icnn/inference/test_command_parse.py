@@ -17,8 +17,8 @@ SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
 
 
 @pytest.fixture
-def model(tiny_model: Path) -> str:
-    return str(tiny_model)
+def model(tiny_parent: Path) -> str:
+    return str(tiny_parent)
 
 
 @pytest.fixture
@@ -277,6 +277,18 @@ def test_a_bad_model_is_named(photos: Path, tmp_path: Path, capsys):
     assert f"no model at {tmp_path / 'gone.pt'}" in said
     said = refusal(capsys, photos, "--model", photos / "notes.txt", "--out", tmp_path / "out")
     assert "notes.txt is not a model of STN-iCNN" in said
+
+
+def test_a_model_that_is_not_trained_to_its_end_is_refused(
+    photos: Path, tiny_model: Path, tmp_path: Path, capsys
+):
+    """It would label at random."""
+    said = refusal(capsys, photos, "--model", tiny_model, "--out", tmp_path / "out")
+    assert f"{tiny_model} is a model of the phase coarse, but parsing needs localizer" in said
+    assert "give a model of the phase frozen or end_to_end" in said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="phase coarse, but parsing needs localizer and fine"):
+        FaceParser.load(tiny_model)
 
 
 def test_without_photographs_the_usage_is_shown(capsys):

@@ -58,7 +58,7 @@ def test_a_photograph_is_turned_upright():
         (None, "got NoneType"),
     ],
 )
-def test_what_is_no_photograph_is_refused_with_its_place(image, message, tiny_model):
-    parser = FaceParser.load(tiny_model, "cpu")
+def test_what_is_no_photograph_is_refused_with_its_place(image, message, tiny_parent):
+    parser = FaceParser.load(tiny_parent, "cpu")
     with pytest.raises(ValueError, match=f"image 1 of 2 .from 0.: .*{message}"):
         answer_images(parser, [PIXELS, image])

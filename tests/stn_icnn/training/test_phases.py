@@ -13,7 +13,14 @@ from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.loop import PhaseRun, run_phase
-from stn_icnn.training.phases import PHASES, SYSTEMS, PhaseName, System, phases_up_to
+from stn_icnn.training.phases import (
+    PHASES,
+    SYSTEMS,
+    PhaseName,
+    System,
+    phases_up_to,
+    require_usable,
+)
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -171,3 +178,16 @@ def test_a_network_that_does_not_fit_is_named(
     config = replace(tiny_config, model=replace(tiny_config.model, **change))
     with pytest.raises(ValueError, match=f"the {network} network to start from was made for other"):
         initialize_model(start, config)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_model_is_usable_where_all_networks_that_it_uses_are_trained(
+    phase: str, tiny_config: TrainConfig
+) -> None:
+    """The baseline cuts its windows around centroids, and has no localizer to train."""
+    model = PHASES[phase].settings(tiny_config).model
+    if PHASES[phase].system:
+        require_usable("it", "parsing", phase, model)
+        return
+    with pytest.raises(ValueError, match=f"it is a model of the phase {phase}, but parsing needs"):
+        require_usable("it", "parsing", phase, model)
