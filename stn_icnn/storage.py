@@ -15,6 +15,9 @@ from typing import BinaryIO, Final, Protocol
 PASSED_BY_SHELL: Final = Path("/dev/fd")
 """The folder of the pipes that a shell hands over, as for `--split <(command)`."""
 
+MAX_NAME_BYTES: Final = 255
+"""The longest name of a file in the usual file systems, bytes."""
+
 
 class StorageLocation(Protocol):
     """A folder or a bucket's prefix, in which files are read and written.
@@ -132,7 +135,9 @@ class Folder:
     def _replacing(self, path: str) -> Iterator[Path]:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        ending = f".{uuid.uuid4().hex}.tmp"
+        begin = target.name.encode(errors="surrogateescape")[: MAX_NAME_BYTES - 1 - len(ending)]
+        temporary = target.with_name(f".{begin.decode(errors='ignore')}{ending}")
         try:
             yield temporary
             _to_disk(temporary)  # else a crash may leave the new name with none of the bytes

@@ -165,13 +165,13 @@ def _border(labels: Uint8Array) -> npt.NDArray[np.bool_]:
 def draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
     """Returns an image, uint8 `[H, W, 3]`, with the pixels inside each window outlined.
 
-    The line is white within black, to be seen on any skin.
+    The line is white within black, to be seen on any skin. A window is at least 1 px wide and high.
     """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     for x, y, w, h in windows:
         left, top = round(x - w / 2), round(y - h / 2)
-        right, bottom = round(x + w / 2) - 1, round(y + h / 2) - 1
+        right, bottom = max(left, round(x + w / 2) - 1), max(top, round(y + h / 2) - 1)
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black")
         draw.rectangle((left, top, right, bottom), outline="white")
     return np.array(canvas)

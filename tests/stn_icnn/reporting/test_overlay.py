@@ -81,6 +81,16 @@ def test_window_beyond_the_frame_is_cut() -> None:
     assert (out[0, 0] == 100).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (1, 5), (5, 4)])
+def test_a_picture_of_a_few_pixels_has_windows_too(size: tuple[int, int]) -> None:
+    """They are smaller than a pixel."""
+    width, height = size
+    image, labels = np.full((height, width, 3), 100, np.uint8), np.zeros((height, width), np.uint8)
+    windows = [(width * x, height * x, 0.16 * width, 0.16 * height) for x in (0.1, 0.5, 0.9)]
+    out = overlay(image, labels, PAPER9, windows=windows)
+    assert set(out.ravel().tolist()) & {0, 255}
+
+
 def test_overlay_refuses_sizes_and_classes_that_do_not_fit() -> None:
     labels = square()
     with pytest.raises(ValueError, match=r"image must be \[9, 12, 3\].*got \[12, 9, 3\]"):
