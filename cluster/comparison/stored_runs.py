@@ -27,12 +27,12 @@ from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.comparison import ComparedRun
 from stn_icnn.reporting.comparison_report import METRICS
-from stn_icnn.reporting.run_charts import History
 from stn_icnn.reporting.run_results import (
     COUNTS_FILE,
     FACES_FILE,
     REPORT_FOLDER,
     RESULTS_FILE,
+    History,
     RunResults,
 )
 from stn_icnn.reporting.tables import f1_headings

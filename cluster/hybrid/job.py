@@ -15,15 +15,18 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.hybrid.scratch import open_scratch, require_same_scratch_settings
-from cluster.job_ending import unfinished_note
+from cluster.job_ending import REPORT
 from cluster.job_setup import open_job
+from cluster.run_notes import unfinished_note
 from cluster.scoring.job import Scores
-from cluster.tracking.result_files import publishing
+from cluster.tracking.result_files import EXPERIMENT_REPORT, publishing
 from cluster.training.base_settings import BaseSettings
 from cluster.training.job import end_training, register_result, score_phase
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
+from cluster.training.summary import summarise_training
 from stn_icnn.config import require
+from stn_icnn.reporting.run_results import TrainingSummary
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 PHASE: PhaseName = "end_to_end"
@@ -74,7 +77,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
             (own,) = curves_of(training, [PHASE])
             others[SCRATCH] = scratch.train(own.seconds)
         scores, result = _conclude(training, others, parent)
-    end_training(training, scores, result)
+    end_training(training, scores, result, {"report": REPORT, "comparison": EXPERIMENT_REPORT})
     return training.run.last_line(result)
 
 
@@ -91,7 +94,8 @@ def _conclude(
     Returns:
         The scores, and the result for the job's last line.
     """
-    scores = _score(training, others, parent)
+    summary = summarise_training(training)
+    scores = _score(training, others, parent, summary)
     report = HybridReport(
         title=f"{training.run.name}: {training.num_images} images of {training.data.name}",
         dataset=training.data.name,
@@ -110,17 +114,19 @@ def _conclude(
     seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
     training.run.log_metrics(seconds, step=0)
     return scores, {
-        **register_result(training, PHASE, HYBRID, scores, parent.tags),
+        **register_result(training, PHASE, HYBRID, scores, summary, parent.tags),
         "parent": parent.given,
         "num_images": training.num_images,
         "seconds": {system: round(value, 1) for system, value in report.seconds.items()},
     }
 
 
-def _score(training: Training, others: Mapping[str, Training], parent: Parent) -> Scores:
+def _score(
+    training: Training, others: Mapping[str, Training], parent: Parent, summary: TrainingSummary
+) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    scores = score_phase(training, PHASE, HYBRID, {**models, PARENT: parent.content})
+    scores = score_phase(training, PHASE, summary, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
         rows = scores.systems[name]
         other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)

@@ -14,7 +14,7 @@ from cluster.job_ending import print_ending
 from cluster.job_setup import JobEnvironment
 from cluster.paper.config import ExperimentConfig
 from cluster.storage.records import as_stored, read_record, require_same_settings, write_record
-from cluster.tracking.result_files import REPORT, publish
+from cluster.tracking.result_files import EXPERIMENT_REPORT, publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
@@ -81,7 +81,7 @@ def run_experiment(
         write_record(storage, RECORD, record)  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
     print("\n".join(record["table"]), flush=True)
-    print_ending(run, f"{run.name} is done", {}, REPORT)
+    print_ending(run, f"{run.name} is done", {}, {"report": EXPERIMENT_REPORT})
     return run.last_line({"experiment": name, **record["result"]})
 
 

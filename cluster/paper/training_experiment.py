@@ -7,7 +7,7 @@ from typing import Any
 from cluster.config import TrainingJobConfig
 from cluster.job_ending import print_ending
 from cluster.job_setup import open_job
-from cluster.tracking.result_files import REPORT
+from cluster.tracking.result_files import EXPERIMENT_REPORT
 from cluster.training.phase_training import log_config
 from cluster.training.setup import Training, open_training
 
@@ -38,7 +38,9 @@ def last_line(experiment: Training, result: Mapping[str, Any]) -> dict[str, Any]
 
     Before it, the end of the job is printed for people.
     """
-    print_ending(experiment.run, f"{experiment.run.name} is done", {}, REPORT)
+    print_ending(
+        experiment.run, f"{experiment.run.name} is done", {}, {"report": EXPERIMENT_REPORT}
+    )
     return experiment.run.last_line(
         {
             "storage": experiment.record.storage.url,

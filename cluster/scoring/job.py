@@ -10,15 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import ScoringJobConfig
-from cluster.job_ending import (
-    WEAKEST_TAG,
-    f1_headline,
-    print_ending,
-    result_note,
-    steps_with,
-    weakest_class,
-)
+from cluster.job_ending import print_ending, steps_with
 from cluster.job_setup import allocate_job_workers, open_job
+from cluster.run_notes import log_machines, log_weakest_class, origin_sentence, result_note
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.provenance import command_line, git_commit
@@ -32,9 +26,10 @@ from stn_icnn.reporting.run_results import (
     REPORT_FOLDER,
     DataSummary,
     RunResults,
+    ScoringSummary,
     TrainingSummary,
 )
-from stn_icnn.reporting.tables import text_table
+from stn_icnn.reporting.tables import f1_headline, text_table
 from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
@@ -53,6 +48,8 @@ class Scores:
     """F1 by system and row; the model that was scored comes first."""
     counts: Mapping[str, Tensor]
     """Confusion counts of each image, by system, int64 `[M, C, C]`."""
+    summary: ScoringSummary
+    """How long the scoring took, on what."""
 
     @property
     def model(self) -> dict[str, float | None]:
@@ -114,12 +111,15 @@ def score_model(
     data, split = task.data, task.split
     print(f"scoring {data.manifest.num_samples[split]} images ({split})", flush=True)
     scored = score_on_workers(task, storage, allocation)
+    summary = ScoringSummary(machine=scored.computed_on, minutes=scored.seconds / 60)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
-        systems = _write_report(Path(folder), task, scored, run, training)
+        systems = _write_report(Path(folder), task, scored, run, training, summary)
         run.log_artifacts(folder, REPORT_FOLDER)
-    scores = Scores(systems, scored.counts)
-    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in scores.model.items()}, step=0)
-    run.set_tags({WEAKEST_TAG: weakest_class(scores.model, data.manifest.label_set)})
+    scores = Scores(systems, scored.counts, summary)
+    f1 = {f"{split}/f1_{row}": value for row, value in scores.model.items()}
+    facts = {f"{split}/images": len(scored.keys), f"{split}/minutes": summary.minutes}
+    run.log_metrics({**f1, **facts}, step=0)
+    log_weakest_class(run, scores.model, data.manifest.label_set)
     print(text_table(scores.systems, data.manifest.label_set), flush=True)
     return scores
 
@@ -130,6 +130,7 @@ def _write_report(
     scored: ScoredSplit,
     run: Run,
     training: TrainingSummary | None,
+    summary: ScoringSummary,
 ) -> dict[str, F1Rows]:
     """Writes the report of a split and what the run keeps; returns F1 by system and row."""
     data, manifest = task.data, task.data.manifest
@@ -158,6 +159,7 @@ def _write_report(
             split=task.split,
         ),
         training=training,
+        scoring=summary,
         f1={name: report[name] for name in F1_NUMBERS},
         keys=scored.keys,
         counts=scored.counts,
@@ -200,7 +202,11 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         scores = score_model(task, run, environment.storage, allocation)
         headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
         steps = steps_with(run, job.model)
-        run.describe(result_note(headline, f"The model is `{job.model}`.", steps))
+        num_images, minutes = data.manifest.num_samples[job.split], scores.summary.minutes
+        machines = [scores.summary.machine]
+        log_machines(run, machines)
+        origin = origin_sentence(f"`{job.model}`, scored", num_images, minutes, machines)
+        run.describe(result_note(headline, origin, steps))
     print_ending(run, headline, steps)
     return run.last_line(
         {

@@ -1,5 +1,6 @@
 """The part of scoring that runs in a Ray Train worker: it counts, and makes pictures of faces."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
-from stn_icnn.networks.execution import prepare_model
+from stn_icnn.networks.execution import describe_execution, prepare_model
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.small_faces import SmallFace, SmallFaces
 from stn_icnn.scoring.confusion import (
@@ -66,6 +67,10 @@ class ScoredSplit:
     """The first system's `best`, `median` and `worst` faces, as they were scored."""
     faces: Sequence[SmallFace]
     """Small pictures of the images with the first system's labels; none where no examples are."""
+    computed_on: str
+    """The machine and the arithmetic of the first system, on the first rank."""
+    seconds: float
+    """The time that it all took on the first rank, seconds, but for the workers' start."""
 
 
 def score_on_worker(task: ScoringTask) -> ScoredSplit:
@@ -75,7 +80,7 @@ def score_on_worker(task: ScoringTask) -> ScoredSplit:
 
 def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     """Scores models on a split, as `score_on_worker` does, in any context."""
-    quiet = context.rank > 0
+    quiet, began_s = context.rank > 0, time.perf_counter()
 
     def prepared(checkpoint: Checkpoint) -> STNiCNN:
         precision = task.precision or checkpoint.config.precision
@@ -100,7 +105,14 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     counts = count_confusions(labellers, faces, context, small.add_batch if shown else None)
     examples = label_examples(models[main], faces, counts[main], context, shown)
     keys = tuple(face.key for face in faces.samples)
-    return ScoredSplit(keys, counts, examples, small.gather(len(keys), context) if shown else [])
+    return ScoredSplit(
+        keys,
+        counts,
+        examples,
+        faces=small.gather(len(keys), context) if shown else [],
+        computed_on=describe_execution(models[main], context.device),
+        seconds=time.perf_counter() - began_s,
+    )
 
 
 @torch.inference_mode()

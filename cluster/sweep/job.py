@@ -3,12 +3,21 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.job_ending import print_ending, result_note, unfinished_note
+from cluster.job_ending import print_ending, steps_with
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
+from cluster.run_notes import (
+    log_machines,
+    log_weakest_class,
+    origin_sentence,
+    result_note,
+    unfinished_note,
+    validation_rows,
+    weakest_class,
+)
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
 from cluster.sweep.report import RankedCombination, SweepReport, write_sweep_report
@@ -17,13 +26,15 @@ from cluster.sweep.spaces import SearchSpace, all_values, end_values
 from cluster.sweep.sweep_record import SweepRecord
 from cluster.sweep.trial_training import TrialPlan, require_trained_start
 from cluster.sweep.tune_run import Sweep, run_trials
-from cluster.tracking.mlflow_model import log_mlflow_model
+from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
+from cluster.tracking.run_pages import list_options
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.phase_training import config_json
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.errors import PhaseFailedError
 from stn_icnn.config import TrainConfig
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.reporting.run_results import REPORT_FOLDER
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import PHASES
@@ -51,9 +62,10 @@ def run_sweep(settings: SweepJobConfig, preset: str) -> dict[str, Any]:
     with sweep.run.finishing():
         sweep.run.describe(unfinished_note(sweep.run.name))
         run_trials(sweep)
-        result = _conclude(sweep)
-        _end(sweep, result)
-    return sweep.run.last_line(result)
+        ending = _conclude(sweep)
+        sweep.run.describe(result_note(ending.headline, ending.origin, ending.next_steps))
+    print_ending(sweep.run, ending.headline, ending.next_steps)
+    return sweep.run.last_line(ending.result)
 
 
 def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
@@ -89,7 +101,12 @@ def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
     run = environment.tracker.start_or_resume_run(
         environment.run_name,
         tags=tags,
-        params={**_params(settings, record), **asdict(config), "data": data.name},
+        params={
+            **_params(settings, record),
+            **asdict(config),
+            "data": data.name,
+            "train_images": data.manifest.num_samples["train"],
+        },
     )
     run.log_data(data, ["train", "val"])
     return Sweep(settings, num_combinations, plan, record, run)
@@ -154,7 +171,20 @@ def _params(settings: SweepJobConfig, record: SweepRecord) -> dict[str, Any]:
     }
 
 
-def _conclude(sweep: Sweep) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SweepEnding:
+    """The result of a sweep, for people and for programs."""
+
+    headline: str
+    origin: str
+    """What it came of, in a sentence."""
+    next_steps: Mapping[str, str]
+    """Commands by what they do, in a word."""
+    result: Mapping[str, Any]
+    """The result for the job's last line."""
+
+
+def _conclude(sweep: Sweep) -> SweepEnding:
     """Reports on the sweep, and stores its best combination and model."""
     report = SweepReport(
         title=sweep.run.name,
@@ -173,38 +203,63 @@ def _conclude(sweep: Sweep) -> dict[str, Any]:
     if best is None:
         errors = {trial.name: trial.error for trial in sweep.record.trials}
         raise PhaseFailedError(f"no trial of {sweep.run.name} came to its end: {errors}")
-    _store_best(sweep, best)
-    numbers = {**report.numbers, f"best_{report.metric.name}": best.metric.mean}
+    weakest = _log_columns(sweep, report, best, _store_best(sweep, best))
+    trial, metric, storage = best.trials[0].name, report.metric.name, sweep.record.storage
+    headline = f"best of {len(report.trials)} trials: {trial}, {metric} {best.metric.mean:.3f}"
+    num_images = sweep.plan.data.manifest.num_samples["train"]
+    return SweepEnding(
+        headline if weakest is None else f"{headline}, weakest {weakest}",
+        origin=origin_sentence("Trials trained", num_images, report.minutes, report.machines),
+        next_steps=_next_steps(sweep),
+        result={
+            "best": {"trial": trial, metric: best.metric.mean, "values": best.values},
+            "config": storage.url_of(BEST_FILE),
+            "trials": report.states,
+            "epochs": report.epochs,
+            "storage": storage.url,
+            "data_fingerprint": sweep.plan.data.manifest.fingerprint,
+        },
+    )
+
+
+def _log_columns(
+    sweep: Sweep, report: SweepReport, best: RankedCombination, model: Checkpoint
+) -> str | None:
+    """Logs what the list of runs shows of a sweep; returns the best model's weakest class."""
+    run, label_set = sweep.run, model.model.label_set
     # A metric of a step counts once, and a sweep that goes on has others.
-    sweep.run.log_metrics(numbers, step=sum(trial.epochs for trial in report.trials))
-    trial = best.trials[0].name
-    return {
-        "best": {"trial": trial, report.metric.name: best.metric.mean, "values": best.values},
-        "config": sweep.record.storage.url_of(BEST_FILE),
-        "trials": report.states,
-        "epochs": report.epochs,
-        "storage": sweep.record.storage.url,
-        "data_fingerprint": sweep.plan.data.manifest.fingerprint,
-    }
+    step = sum(trial.epochs for trial in report.trials)
+    best_metric = {f"best_{report.metric.name}": best.metric.mean}
+    run.log_metrics({**model.metrics, **report.numbers, **best_metric}, step=step)
+    log_machines(run, report.machines, report.minutes, step=step)
+    rows = validation_rows(model.metrics, label_set)
+    log_weakest_class(run, rows, label_set)
+    return weakest_class(rows, label_set)
 
 
-def _end(sweep: Sweep, result: Mapping[str, Any]) -> None:
-    """Describes and prints what came of a sweep, and what to do with it."""
-    best, metric = result["best"], sweep.plan.metric.name
-    trials = f"best of {len(sweep.record.trials)} trials"
-    data = sweep.plan.data.location.url
-    train = f"python jobs/e2e.py --config {result['config']} --data {data}"
-    headline = f"{trials}: {best['trial']}, {metric} {best[metric]:.3f}"
-    sweep.run.describe(result_note(headline, "", {"train": train}))
-    print_ending(sweep.run, headline, {"train": train})
+def _next_steps(sweep: Sweep) -> dict[str, str]:
+    """Returns the commands that go on with the best settings and, where it can parse, the model."""
+    config, data = sweep.record.storage.url_of(BEST_FILE), sweep.plan.data.location.url
+    train = f"python jobs/e2e.py --config {config} --data {data}{list_options(sweep.run)}"
+    steps = {"train": train}
+    if PHASES[sweep.plan.phases[-1]].system is None:
+        return steps  # it lacks a trained network
+    of_model = steps_with(sweep.run, f"runs:/{sweep.run.run_id}/{MODEL_ARTIFACT}")
+    return {**steps, "parse": of_model["parse"]}
 
 
-def _store_best(sweep: Sweep, best: RankedCombination) -> None:
-    """Stores the best settings as a file that `--config` takes, and their first trial's model."""
+def _store_best(sweep: Sweep, best: RankedCombination) -> Checkpoint:
+    """Stores the best settings as a file that `--config` takes, and their first trial's model.
+
+    Returns:
+        The model.
+    """
     config = replace_settings(sweep.plan.config, best.values)
     content = config_json(config)
     sweep.record.storage.write(BEST_FILE, content)
     trial = best.trials[0].name
     sweep.run.log_file(BEST_FILE, content)
-    log_mlflow_model(sweep.run, sweep.plan.model(trial, sweep.plan.phases[-1]))
+    model = sweep.plan.model(trial, sweep.plan.phases[-1])
+    log_mlflow_model(sweep.run, model)
     sweep.run.set_tags({"best_trial": trial})
+    return load_checkpoint(model)

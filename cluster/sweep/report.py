@@ -84,6 +84,18 @@ class SweepReport:
         return {"trained": trained, "to_the_end": to_the_end, "saved": saved}
 
     @property
+    def minutes(self) -> float | None:
+        """The minutes that the steps of all trials took; None where those of one are not known."""
+        if any(trial.curve and not trial.seconds for trial in self.trials):
+            return None
+        return sum(sum(trial.seconds.values()) for trial in self.trials) / 60
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines of the trials, as far as they are known, each once."""
+        return list(dict.fromkeys(trial.computed_on for trial in self.trials if trial.computed_on))
+
+    @property
     def numbers(self) -> dict[str, float]:
         """The sweep's own metrics for MLflow, by name."""
         epochs = {f"sweep/epochs_{name}": float(value) for name, value in self.epochs.items()}

@@ -40,6 +40,10 @@ class Trial:
     """Why it failed, or diverged."""
     tracked: bool = False
     """Whether its end is in MLflow."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """The time that the steps of each phase took so far, seconds."""
+    computed_on: str = ""
+    """The machine of its last report; empty where an earlier version recorded it."""
 
     @property
     def score(self) -> float | None:

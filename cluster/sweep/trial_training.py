@@ -112,6 +112,8 @@ class TrialReport:
     """The score of the epoch, higher is better; -inf before the last phase."""
     diverged: str | None = None
     """The reason for the trial's end, where the loss has diverged."""
+    computed_on: str = ""
+    """The machine; empty where it is not told."""
 
 
 def run_trial(trial: dict[str, Any], plan: TrialPlan) -> None:
@@ -167,7 +169,7 @@ class _Reporter:
                 f"{self._phase} is scored on"
             )
         score = metric.score(report.metrics[metric.name]) if self._last else -math.inf
-        self._send(report.metrics, score=score)
+        self._send(report.metrics, score=score, computed_on=report.computed_on)
 
     def send_diverged(self, reason: str) -> None:
         """Reports that the loss has diverged, which ends the trial."""

@@ -6,11 +6,13 @@ from typing import Any
 
 from ray import tune
 
+from cluster.run_notes import DEVICE_TAG
 from cluster.sweep.spaces import format_value
 from cluster.sweep.sweep_record import State, SweepRecord, Trial
 from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.training.phases import PHASES
+from stn_icnn.training.state import SECONDS
 
 STATUS: dict[State, Status] = {
     "finished": "FINISHED",
@@ -73,6 +75,9 @@ class SweepCallback(tune.Callback):
             return  # it has ended, and its process is being stopped
         report = TrialReport(**{one.name: result[one.name] for one in fields(TrialReport)})
         is_new = report.epoch not in recorded.curve
+        recorded.computed_on = report.computed_on or recorded.computed_on
+        if SECONDS in report.metrics:
+            recorded.seconds[report.phase] = report.metrics[SECONDS]
         if report.diverged is not None:
             recorded.state, recorded.error = "diverged", report.diverged
         elif report.epoch > 0:
@@ -109,10 +114,11 @@ class SweepCallback(tune.Callback):
             except ValueError:
                 params = dict(trial.values)
             self._runs[trial.name] = self.run.tracker.start_or_resume_run(
-                trial.name,
+                f"{self.run.name}/{trial.name}",
                 self.run.run_id,
                 tags={"trial_state": trial.state, "phases": " ".join(self.plan.phases)},
                 params=params,
+                former_name=trial.name,
             )
         return self._runs[trial.name]
 
@@ -137,6 +143,7 @@ class SweepCallback(tune.Callback):
             run.log_metrics({f"best_{metric.name}": metric.score(trial.score)}, step=trial.epochs)
         # Empty where there is none: an earlier driver may have set one.
         run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
+        run.set_tags({DEVICE_TAG: trial.computed_on or None})
         run.finish(STATUS[trial.state])
         trial.tracked = True
         self.record.save(trial)

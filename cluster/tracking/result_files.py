@@ -10,7 +10,8 @@ from stn_icnn.reporting.documents import PAGE
 from stn_icnn.storage import StorageLocation
 
 ARTIFACT = "paper"
-REPORT = f"{ARTIFACT}/{PAGE}"
+EXPERIMENT_REPORT = f"{ARTIFACT}/{PAGE}"
+"""The report of an experiment, or of what a fine-tuning is compared with, among the artifacts."""
 
 
 def publish(folder: Path, run: Run, storage: StorageLocation) -> None:

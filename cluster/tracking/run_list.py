@@ -20,6 +20,7 @@ VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
 COLUMNS: Final = {
     "metrics.`test/f1_overall`": 120,
     "metrics.`test/f1_mean`": 100,
+    "metrics.`test/images`": 90,
     "metrics.`val/f1_overall`": 110,
     "metrics.`val/f1_mean`": 100,
     "metrics.`train/minutes`": 100,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.config import TrainingJobConfig
-from cluster.job_ending import f1_headline, print_ending, result_note, steps_with, unfinished_note
+from cluster.job_ending import REPORTS, print_ending, steps_with
 from cluster.job_setup import open_job
+from cluster.run_notes import log_machines, origin_sentence, result_note, unfinished_note
 from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL, ScoringTask
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
@@ -16,6 +17,8 @@ from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
 from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.reporting.run_results import TrainingSummary
+from stn_icnn.reporting.tables import f1_headline
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
 
@@ -42,8 +45,9 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
         training.run.describe(unfinished_note(training.run.name))
         for phase in MODEL_PHASES:
             train_phase(training, phase)
-        scores = score_phase(training, MODEL_PHASES[-1])
-        result = register_result(training, MODEL_PHASES[-1], preset, scores)
+        summary = summarise_training(training)
+        scores = score_phase(training, MODEL_PHASES[-1], summary)
+        result = register_result(training, MODEL_PHASES[-1], preset, scores, summary)
     end_training(training, scores, result)
     return training.run.last_line(result)
 
@@ -51,6 +55,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
 def score_phase(
     training: Training,
     phase: PhaseName,
+    summary: TrainingSummary,
     system: str = MODEL,
     others: Mapping[str, bytes] | None = None,
 ) -> Scores:
@@ -59,25 +64,31 @@ def score_phase(
     Args:
         training: the training, whose run gets the report.
         phase: the finished phase.
+        summary: the training as the report tells it.
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
     models = {system: training.record.model(phase), **(others or {})}
     task = ScoringTask(models, training.data, "test")
-    summary = summarise_training(training)
     return score_model(task, training.run, training.record.storage, training.allocation, summary)
 
 
-def end_training(training: Training, scores: Scores, result: Mapping[str, Any]) -> None:
+def end_training(
+    training: Training,
+    scores: Scores,
+    result: Mapping[str, Any],
+    reports: Mapping[str, str] = REPORTS,
+) -> None:
     """Prints the end of a job for people: the model's F1 on the test split, what to do with it.
 
     Args:
         training: the finished training.
         scores: the scores on the test split, the model's first.
         result: the job's last line.
+        reports: the reports among the run's artifacts, by what to call them.
     """
-    headline = _headline(training, scores)
-    print_ending(training.run, headline, steps_with(training.run, result["model"]))
+    headline, steps = _headline(training, scores), steps_with(training.run, result["model"])
+    print_ending(training.run, headline, steps, reports)
 
 
 def register_result(
@@ -85,6 +96,7 @@ def register_result(
     phase: PhaseName,
     preset: str,
     scores: Scores,
+    summary: TrainingSummary,
     parent: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Logs and registers the model of a training's last phase.
@@ -94,6 +106,7 @@ def register_result(
         phase: its last phase.
         preset: the name of what its settings started from.
         scores: the scores on the test split, the model's first.
+        summary: the training as its report tells it.
         parent: the tags that name the model that it was fine-tuned from.
 
     Returns:
@@ -113,7 +126,11 @@ def register_result(
         tags={"preset": preset, **(parent or {})},
     )
     address = f"models:/{name}/{version}" if version else None
-    _describe(training, phase, scores, address or f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
+    machines = training.record.computed_on(phase)
+    log_machines(run, machines, summary.total_minutes)
+    origin = origin_sentence("Trained", training.num_images, summary.total_minutes, machines)
+    steps = steps_with(run, address or f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
+    run.describe(result_note(_headline(training, scores), origin, steps))
     return {
         "model": address,
         "storage": training.record.storage.url,
@@ -121,17 +138,6 @@ def register_result(
         "test": scores.model,
         "systems": scores.overall,
     }
-
-
-def _describe(training: Training, phase: PhaseName, scores: Scores, model: str) -> None:
-    """Puts a training's result into the list of runs, and into its run's description."""
-    run, record = training.run, training.record
-    device, minutes = "; ".join(record.computed_on(phase)), record.minutes
-    run.set_tags({"device": device})
-    run.log_metrics({"train/minutes": minutes}, step=0)
-    took = "" if minutes is None else f" in {minutes:.1f} minutes"
-    on = f"Trained on {training.num_images} images{took}, on {device}."
-    run.describe(result_note(_headline(training, scores), on, steps_with(run, model)))
 
 
 def _headline(training: Training, scores: Scores) -> str:

@@ -1,6 +1,6 @@
 """The record of a training in its storage, by which the same command goes on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import MODEL_FILE
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PhaseName
-from stn_icnn.training.state import SECONDS, STATE_FILE, load_history
+from stn_icnn.training.state import STATE_FILE, load_history
 
 FILE = "run.json"
 
@@ -40,6 +40,10 @@ class RunRecord:
     """The run's own location."""
     content: dict[str, Any]
     """The contents of the stored file."""
+    _histories: dict[PhaseName, list[dict[str, float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The histories of finished phases that have been read."""
 
     @classmethod
     def open(
@@ -106,29 +110,17 @@ class RunRecord:
         return finished_file(self.storage.child(phase), MODEL_FILE)
 
     def history(self, phase: PhaseName) -> list[dict[str, float]]:
-        """Reads the metrics of each epoch of a finished phase, however often it was stopped.
+        """Returns the metrics of each epoch of a finished phase, however often it was stopped.
+
+        They are read from its last checkpoint, once.
 
         Raises:
             ValueError: where its checkpoint is gone.
         """
-        return load_history(finished_file(self.storage.child(phase), STATE_FILE))
-
-    @property
-    def minutes(self) -> float | None:
-        """The minutes that the steps of the finished phases took.
-
-        None where an earlier version trained one, which counted none, or its checkpoint is gone.
-        """
-        try:
-            histories = [self.history(phase) for phase in self.content["finished"]]
-            return sum(history[-1][SECONDS] for history in histories) / 60
-        except (
-            ValueError,
-            LookupError,
-            OSError,
-            RuntimeError,
-        ):  # as Ray says that a folder is gone
-            return None
+        if phase not in self._histories:
+            content = finished_file(self.storage.child(phase), STATE_FILE)
+            self._histories[phase] = load_history(content)
+        return self._histories[phase]
 
     def write_entry(self, name: str, value: Any) -> None:
         """Records an entry, of types that JSON holds, for when the run goes on."""

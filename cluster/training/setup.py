@@ -116,7 +116,7 @@ def child_training(parent: Training, name: str, config: TrainConfig) -> Training
 
     Args:
         parent: the training whose data, images and workers it shares.
-        name: the name of its run, a child of the parent's, and of its folder.
+        name: the name of its folder, which the name of its run ends with.
         config: its settings.
 
     Raises:
@@ -132,13 +132,15 @@ def child_training(parent: Training, name: str, config: TrainConfig) -> Training
 def start_child_run(
     parent: Run, name: str, params: Mapping[str, Any], tags: Mapping[str, str | None] | None = None
 ) -> Run:
-    """Starts or resumes the run of a training within another's run.
+    """Starts or resumes the run of a training within another's run, whose name it bears.
 
     Raises:
         TrackingUnavailableError: where the tracking server is away: the runs of the training's
             phases could not be put under it.
     """
-    run = parent.tracker.start_or_resume_run(name, parent.run_id, tags=tags, params=params)
+    run = parent.tracker.start_or_resume_run(
+        f"{parent.name}/{name}", parent.run_id, tags=tags, params=params, former_name=name
+    )
     if run.run_id is None:
         raise unavailable(parent.tracker.uri, ConnectionError("it went away while the job began"))
     return run

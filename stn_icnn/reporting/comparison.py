@@ -12,8 +12,7 @@ from torch import Tensor
 
 from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
-from stn_icnn.reporting.run_charts import History
-from stn_icnn.reporting.run_results import RunResults
+from stn_icnn.reporting.run_results import History, RunResults
 from stn_icnn.reporting.tables import Table, f1_headings, format_f1
 from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.scoring.paired_difference import PairedDifference

@@ -1,7 +1,7 @@
 """The charts of a run's page: curves of its phases, F1 against the size of a part."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, Figure, add_legend, open_figure
+from stn_icnn.reporting.run_results import History
 from stn_icnn.scoring.f1 import f1_tensor
 
 LOSSES: Final = {"train/loss": "training", "val/loss": "validation"}
@@ -21,9 +22,6 @@ LEAST_PARTS: Final = 5
 """The least number of parts that a point is the mean of."""
 WIDTH: Final = 5.4
 HEIGHT: Final = 3.5
-
-History = Mapping[str, Sequence[Mapping[str, float | None]]]
-"""The metrics of each epoch, `epoch` among them, by phase."""
 
 
 def draw_curves(

@@ -22,6 +22,9 @@ RESULTS_FILE: Final = "results.json"
 COUNTS_FILE: Final = "counts.npz"
 FACES_FILE: Final = "faces.tar"
 FORMAT_VERSION: Final = 1
+History = Mapping[str, Sequence[Mapping[str, float | None]]]
+"""The metrics of each epoch, `epoch` among them, by phase."""
+
 _KEYS: Final = "keys"
 _COUNTS: Final = "counts_"
 """The prefix, in the file of counts, of a system's place in `results.json`."""
@@ -41,6 +44,16 @@ class DataSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoringSummary:
+    """The scoring of a split."""
+
+    machine: str
+    """What it was computed on."""
+    minutes: float
+    """The minutes that it took, but for the workers' start."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
     """The training that a run's model is from."""
 
@@ -52,14 +65,18 @@ class TrainingSummary:
     """All settings, nested."""
     changed: Mapping[str, Sequence[Any]]
     """The settings that differ from the base: by dotted name, this run's value and the base's."""
-    history: Mapping[str, Sequence[Mapping[str, float | None]]]
-    """The metrics of each epoch by phase, `epoch` among them."""
+    history: History
     minutes: Mapping[str, float]
     """Minutes that the steps took, by phase."""
     machines: Mapping[str, Sequence[str]]
     """The machines of each phase, one after another."""
     num_images: int
     """Number of images that were trained on."""
+
+    @property
+    def total_minutes(self) -> float | None:
+        """The minutes of all phases; None where those of one are not known."""
+        return sum(self.minutes.values()) if self.minutes.keys() >= self.machines.keys() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +94,8 @@ class RunResults:
     data: DataSummary
     training: TrainingSummary | None
     """None where the run has trained nothing."""
+    scoring: ScoringSummary | None = None
+    """None where an earlier version scored it, which did not measure this."""
     f1: Mapping[str, Any]
     """F1 in numbers, as `f1_numbers` returns it."""
     keys: Sequence[str]
@@ -106,6 +125,7 @@ class RunResults:
             **{name: getattr(self, name) for name in _PLAIN},
             "data": asdict(self.data),
             "training": asdict(self.training) if self.training else None,
+            "scoring": asdict(self.scoring) if self.scoring else None,
             "classes": self.label_set.class_names,
             "systems": list(self.counts),
         }
@@ -141,11 +161,12 @@ class RunResults:
                 system: torch.from_numpy(arrays[f"{_COUNTS}{i}"].astype(np.int64))
                 for i, system in enumerate(content["systems"])
             }
-        training = content["training"]
+        training, scoring = content["training"], content.get("scoring")
         return cls(
             **{name: content[name] for name in _PLAIN},
             data=DataSummary(**content["data"]),
             training=TrainingSummary(**training) if training else None,
+            scoring=ScoringSummary(**scoring) if scoring else None,
             keys=keys,
             counts=counts,
             faces=_read_faces(folder / FACES_FILE, keys),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stn_icnn.labels import LabelSet
-from stn_icnn.scoring.f1 import F1Rows
+from stn_icnn.scoring.f1 import F1Rows, weakest_row
 
 PAPERS_WORDS: Final = {
     "inner_mouth": "in-mouth",
@@ -33,6 +33,15 @@ def f1_values(rows: F1Rows, label_set: LabelSet) -> list[float | None]:
 def format_f1(value: float | None) -> str | None:
     """Returns F1 as it is printed, with three decimals; None where it is undefined."""
     return None if value is None else f"{value:.3f}"
+
+
+def f1_headline(system: str, f1: F1Rows, split: str, dataset: str, label_set: LabelSet) -> str:
+    """Returns a line with a system's F1 on a split, and the part that it labels worst."""
+    name, row = f"{system} on the {split} split of {dataset}", weakest_row(f1, label_set)
+    if row is None:
+        return f"{name}: it has no part of a face"
+    weakest = f"{f1_headings(label_set)[row]} {format_f1(f1[row])}"
+    return f"{name}: F1 {format_f1(f1['overall'])}, weakest {weakest}"
 
 
 @dataclass(frozen=True)

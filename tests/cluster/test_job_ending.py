@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.job_ending import f1_headline, print_ending, steps_with
+from cluster.job_ending import print_ending, steps_with
 from cluster.tracking.run_pages import run_page, ui_command
 from cluster.tracking.tracker import Run, Tracker
 from stn_icnn.labels import PAPER9
+from stn_icnn.reporting.tables import f1_headline
 
 F1 = {
     "eyes": 0.873, "brows": 0.745, "nose": 0.929, "inner_mouth": 0.569, "upper_lip": 0.775,

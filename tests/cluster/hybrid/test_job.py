@@ -100,12 +100,12 @@ def test_run_and_registered_model_bear_their_parent(done: Done) -> None:
 
 def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) -> None:
     children = done.children(done.result["run_id"])
-    assert set(children) == {"tiny/end_to_end", "scratch"}
-    scratch = children["scratch"]
+    assert set(children) == {"tiny/end_to_end", "tiny/scratch"}
+    scratch = children["tiny/scratch"]
     assert scratch.info.status == "FINISHED"
     assert scratch.data.metrics["test/f1_overall"] == done.result["systems"][SCRATCH]
     phases = done.children(scratch.info.run_id)
-    assert set(phases) == {f"scratch/{phase}" for phase in MODEL_PHASES}
+    assert set(phases) == {f"tiny/scratch/{phase}" for phase in MODEL_PHASES}
     for phase in (children["tiny/end_to_end"], *phases.values()):
         assert phase.data.tags["computed_on"].endswith("1 thread, fp32")
     assert "1 thread, fp32 |" in (done.storage / "hybrid.md").read_text()

@@ -79,7 +79,7 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
     assert sum(done["trials"].values()) == 3
     assert done["trials"]["finished"] >= 1
     tracked = children(settings, done["run_id"])
-    assert [run.info.run_name for run in tracked] == [trial.name for trial in trials]
+    assert [run.info.run_name for run in tracked] == [f"tiny/{trial.name}" for trial in trials]
     for run, trial in zip(tracked, trials, strict=True):
         assert run.data.tags["trial_state"] == trial.state
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial.state]
@@ -88,6 +88,23 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
         history = client.get_metric_history(run.info.run_id, "val/f1_parts")
         assert {m.step: m.value for m in history} == trial.curve
         assert sorted(trial.curve) == list(range(1, trial.epochs + 1))
+
+
+def test_the_list_of_runs_says_what_came_of_it(
+    done: dict[str, Any], settings: SweepJobConfig
+) -> None:
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
+    run = client.get_run(done["run_id"])
+    assert (run.data.params["data"], run.data.params["train_images"]) == ("helen", "8")
+    assert run.data.metrics["val/f1_parts"] == done["best"]["val/f1_parts"]
+    assert run.data.metrics["train/minutes"] > 0
+    assert run.data.tags["device"].endswith("1 thread, fp32")
+    assert run.data.tags["weakest_class"].startswith("eyes ")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith(f"**best of 3 trials: {done['best']['trial']}, val/f1_parts 0.")
+    assert f"weakest {run.data.tags['weakest_class']}**" in note
+    assert f"python jobs/e2e.py --config {done['config']}" in note
+    assert "stn-icnn parse" not in note, "the coarse network is not trained"
 
 
 def test_the_best_setting_is_a_file_that_a_training_job_takes(
@@ -125,7 +142,11 @@ def test_the_same_command_again_trains_nothing(
     done: dict[str, Any], settings: SweepJobConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_sweep(settings, "demo") == done
-    assert "epoch 1 of" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "epoch 1 of" not in printed
+    ending = printed.rpartition("\nbest of 3 trials: ")[2]
+    assert "report.html" in ending
+    assert f"/runs/{done['run_id']}?workflowType=machine_learning" in ending
 
 
 def test_other_settings_under_the_name_are_refused_by_field(
@@ -291,6 +312,9 @@ def test_all_phases_from_a_start_with_seeds(
     assert (first.data.params["seed"], second.data.params["seed"]) == ("0", "1")
     scores = [trial.score for trial in trials]
     assert result["best"]["val/f1_overall"] == pytest.approx(sum(scores) / 2)
+    client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
+    note = client.get_run(result["run_id"]).data.tags["mlflow.note.content"]
+    assert f"stn-icnn parse PHOTO --model runs:/{result['run_id']}/model " in note
     start = load_checkpoint(tiny_model).model.coarse.state_dict()
     model = load_checkpoint(
         Path(
@@ -344,7 +368,7 @@ def test_a_killed_driver_s_sweep_goes_on_without_a_trial_lost_or_doubled(
     assert all(sorted(trial.curve) == [1, 2, 3] for trial in trials)
     assert before.items() <= {trial.name: trial.values for trial in trials}.items()
     tracked = children(settings, result["run_id"])
-    assert [run.info.run_name for run in tracked] == [trial.name for trial in trials]
+    assert [run.info.run_name for run in tracked] == [f"killed/{trial.name}" for trial in trials]
     client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
     for run, trial in zip(tracked, trials, strict=True):
         history = client.get_metric_history(run.info.run_id, "val/f1_parts")

@@ -72,6 +72,15 @@ def test_what_stopping_has_saved_is_counted_in_epochs_of_those_that_could_end() 
     assert report_of([trial(0, "failed")]).best is None
 
 
+def test_minutes_and_machines_are_those_of_all_trials() -> None:
+    fine = {"seconds": {"fine": 90.0}, "computed_on": "a CPU"}
+    both = {"seconds": {"localizer": 30.0, "end_to_end": 60.0}, "computed_on": "a GPU"}
+    trials = [replace(trial(0, "finished", 0.5), **fine), replace(trial(1, "pruned", 0.1), **both)]
+    report = report_of([*trials, replace(trials[0], name="again"), trial(2, "failed")])
+    assert (report.minutes, report.machines) == (4.5, ["a CPU", "a GPU"])
+    assert report_of([*trials, trial(3, "finished", 0.5)]).minutes is None, "of an earlier version"
+
+
 def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
     write_sweep_report(tmp_path, report_of())
     with (tmp_path / "sweep.csv").open() as file:

@@ -94,13 +94,17 @@ def test_a_trial_that_may_not_start_makes_way_for_the_next_one(tmp_path: Path) -
 class NotTracked:
     """A run in MLflow, its children too."""
 
-    run_id = "r"
+    run_id, name = "r", "mine"
 
     def __init__(self) -> None:
         self.tracker, self.params, self.tags, self.metrics = self, {}, {}, {}
+        self.former_names: list[str] = []
 
-    def start_or_resume_run(self, name: str, parent: str, tags: Any, params: Any) -> "NotTracked":
+    def start_or_resume_run(
+        self, name: str, parent: str, tags: Any, params: Any, former_name: str
+    ) -> "NotTracked":
         self.params[name] = params
+        self.former_names.append(former_name)
         return self
 
     def set_tags(self, tags: Any) -> None:
@@ -124,7 +128,8 @@ def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     (kept,) = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE).trials
     assert (kept.state, kept.tracked) == ("failed", True)
     assert "model.patch_px.eye must be odd" in str(kept.error)
-    assert run.params == {"trial-0000": trial.values}
+    assert run.params == {"mine/trial-0000": trial.values}
+    assert run.former_names == ["trial-0000"]
     assert (run.tags["status"], run.tags["trial_state"]) == ("FAILED", "failed")
     assert "trial-0000: failed after 0 epochs: model.patch_px.eye" in capsys.readouterr().out
 
@@ -242,13 +247,15 @@ def test_a_trials_reports_are_recorded_tracked_and_printed(
     record.add(trial)
     callback = SweepCallback(record, plan, run)
     tune_trial = SimpleNamespace(config={"trial": trial.name})
-    metrics = {"train/loss": 1.0, "val/f1_parts": 0.25}
+    metrics = {"train/loss": 1.0, "val/f1_parts": 0.25, "train/seconds": 30.0}
     for report in (
-        TrialReport("fine", 1, 1, metrics, 0.25),
+        TrialReport("fine", 1, 1, metrics, 0.25, computed_on="a CPU, fp32"),
         TrialReport("fine", 2, 2, {}, diverged="the loss is nan"),
     ):
         callback.on_trial_result(0, [], tune_trial, {**asdict(report), "done": False})
     (kept,) = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE).trials
     assert (kept.curve, kept.state, kept.error) == ({1: 0.25}, "diverged", "the loss is nan")
+    assert (kept.seconds, kept.computed_on) == ({"fine": 30.0}, "a CPU, fp32")
+    assert run.tags["device"] == "a CPU, fp32"
     assert run.metrics == {1: metrics | {"best_val/f1_parts": 0.25}, 2: {}}
     assert "trial-0000: fine: epoch 1 of" in capsys.readouterr().out

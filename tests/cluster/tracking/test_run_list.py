@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.job_ending import result_note, weakest_class
+from cluster.run_notes import result_note, weakest_class
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url
 from cluster.tracking.run_pages import run_page

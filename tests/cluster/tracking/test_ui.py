@@ -11,14 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Frame, Locator, Page, expect, sync_playwright
 
-from cluster.job_ending import (
-    REPORT,
-    WEAKEST_TAG,
-    f1_headline,
-    result_note,
-    steps_with,
-    weakest_class,
-)
+from cluster.job_ending import REPORT, steps_with
+from cluster.run_notes import log_weakest_class, result_note, weakest_class
 from cluster.storage.datasets import ShardedData
 from cluster.tracking import run_list
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
@@ -36,6 +30,7 @@ from stn_icnn.reporting.comparison_report import write_comparison_report
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import REPORT_FOLDER, RunResults
+from stn_icnn.reporting.tables import f1_headline
 from stn_icnn.scoring.examples import ScoredFace
 from tests.mlflow_server import MlflowServer
 from tests.scored_runs import HISTORY, scored_run, varied
@@ -124,7 +119,7 @@ def job(
 
     rows = results.f1["systems"][results.model]
     run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)
-    run.set_tags({WEAKEST_TAG: weakest_class(rows, PAPER9)})
+    log_weakest_class(run, rows, PAPER9)
     headline = f1_headline(results.model, rows, "test", data.name, PAPER9)
     content = io.BytesIO()
     facts = DataFacts(dataset="helen", fingerprint="f00", scale_px=96, scale_fit="at_most")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.config import LocationsConfig, ScalingConfig, TrainingJobConfig
+from cluster.config import LocationsConfig, ScalingConfig, ScoringJobConfig, TrainingJobConfig
+from cluster.scoring.job import run_evaluation
 from cluster.tracking.stored_models import resolve_model
 from cluster.training.job import run_end_to_end
 from cluster.workers.ray_cluster import join_cluster
@@ -202,6 +203,34 @@ def test_run_keeps_what_its_page_and_comparisons_are_made_of(done: Done, tmp_pat
     page = (Path(folder) / "report.html").read_text()
     assert "The worst faces" in page
     assert "the preset demo" in page
+
+
+def test_an_evaluation_is_in_the_list_of_runs_with_what_it_was_scored_on(
+    done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ScoringJobConfig(
+        model=done.result["model"],
+        data=str(done.settings.data),
+        split="val",
+        locations=done.settings.locations,
+        scaling=done.settings.scaling,
+    )
+    result = run_evaluation(settings)
+    run = done.client.get_run(result["run_id"])
+    assert run.data.metrics["val/f1_overall"] == result["val"]["overall"]
+    assert run.data.metrics["val/images"] == 2
+    assert run.data.metrics["val/minutes"] > 0
+    assert run.data.tags["device"].endswith("fp32")
+    assert run.data.tags["weakest_class"]
+    assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["helen val"]
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**STN-iCNN on the val split of helen: F1 ")
+    assert f"`{settings.model}`, scored on 2 images in 0." in note
+    assert "STN-iCNN on the val split of helen: F1 " in capsys.readouterr().out
+    folder = done.client.download_artifacts(result["run_id"], "report", str(tmp_path))
+    scoring = RunResults.read(Path(folder), PAPER9).scoring
+    assert scoring is not None
+    assert scoring.machine == run.data.tags["device"]
 
 
 def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:

@@ -39,7 +39,7 @@ def test_without_checkpoints_there_is_a_report_without_curves(
 ) -> None:
     base = BaseSettings.of_preset("settings of demo.json")
     summary = summarise_training(training_of(tmp_path, TrainConfig(), base, parent="123"))
-    assert (summary.history, summary.minutes) == ({}, {})
+    assert (summary.history, summary.minutes, summary.total_minutes) == ({}, {}, None)
     assert summary.machines == {"coarse": ["a CPU, fp32"]}
     assert (summary.base, summary.kind) == ("the defaults", "fine-tuning")
     assert "coarse: the report has no curves of it" in capsys.readouterr().out

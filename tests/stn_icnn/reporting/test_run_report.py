@@ -17,7 +17,12 @@ from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import f1_numbers
 from stn_icnn.reporting.run_charts import binned_means, draw_curves
 from stn_icnn.reporting.run_report import WRONG, error_map, write_run_report
-from stn_icnn.reporting.run_results import DataSummary, RunResults, TrainingSummary
+from stn_icnn.reporting.run_results import (
+    DataSummary,
+    RunResults,
+    ScoringSummary,
+    TrainingSummary,
+)
 from stn_icnn.reporting.small_faces import SmallFaces
 from stn_icnn.scoring.examples import ScoredFace, pick_examples
 from stn_icnn.scoring.f1 import confusion
@@ -156,6 +161,27 @@ def test_a_run_that_trained_nothing_has_no_curves_and_settings(
     assert "Settings" not in text
     assert "Curves" not in text
     assert "minutes" not in text
+
+
+def test_a_page_says_how_long_its_faces_were_scored_and_on_what(
+    results: RunResults, tmp_path: Path
+) -> None:
+    scoring = ScoringSummary(machine="a CPU, 2 threads, fp32", minutes=0.72)
+    alone = replace(results, training=None, scoring=scoring)
+    text = Page(page_of(alone, tmp_path)).text
+    assert "scored in 0.7 minutes on a CPU, 2 threads, fp32" in text
+    alone.write(tmp_path)
+    assert RunResults.read(tmp_path, PAPER9).scoring == scoring
+
+
+def test_results_of_a_version_that_measured_no_scoring_are_read(
+    results: RunResults, tmp_path: Path
+) -> None:
+    results.write(tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
+    del content["scoring"]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert RunResults.read(tmp_path, PAPER9).scoring is None
 
 
 def test_pixels_of_classes_that_the_model_lacks_are_background_in_the_confusion(
