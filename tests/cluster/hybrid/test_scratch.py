@@ -15,6 +15,7 @@ from cluster.hybrid.scratch import (
     require_same_scratch_settings,
 )
 from cluster.storage.datasets import ShardedData
+from cluster.training.base_settings import BaseSettings
 from cluster.training.phase_training import phase_task
 from cluster.training.run_record import RunRecord
 from cluster.training.setup import Training, require_batches, require_images
@@ -62,7 +63,8 @@ def fine_tuning(shards: Path, tiny_config: TrainConfig, tmp_path: Path) -> Train
     """A training on five of eight images."""
     record = RunRecord.open(Folder(tmp_path / "run"), tiny_config, "abc", 5)
     data = ShardedData.open(str(shards))
-    return Training(tiny_config, data, record, SHARE, run=None, chosen_images=5)  # type: ignore[arg-type]
+    base = BaseSettings.of_preset("demo")
+    return Training(tiny_config, data, record, SHARE, None, base, chosen_images=5)  # type: ignore[arg-type]
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float] | str) -> list[Any]:
