@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from operator import attrgetter
@@ -21,6 +21,7 @@ from sharding.packing.building import (
     counted_by_kind,
     shown_rejections,
 )
+from sharding.packing.plausibility import implausibilities
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.processes import map_in_processes
 from sharding.storage.location import open_location
@@ -145,26 +146,32 @@ def _print_summary(manifest: Manifest, out: str) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in manifest.num_samples.items())
     kinds = counted_by_kind(manifest.rejected)
     print(f"{out}: {counts}; {len(manifest.rejected)} rejected" + (f": {kinds}" if kinds else ""))
-    for pair, sides in manifest.sides.items():
-        if sides.swapped:
-            print(
-                f"warning: the left {pair} lies left of the right one in "
-                f"{sides.both - sides.right} of {sides.both} faces: are the sides of this archive "
-                "swapped? `inspect` shows them",
-                file=sys.stderr,
-            )
+    _print_warnings(implausibilities(manifest))
     print(f"fingerprint {manifest.fingerprint}")
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from sharding.packing.verify import verify
+    from sharding.packing.verify import examine
 
-    problems = verify(args.out)
-    for problem in problems:
+    found = examine(args.out)
+    for problem in found.problems:
         print(problem)
-    verdict = f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "sound"
+    _print_warnings(found.warnings)
+    verdict = _counted(found.problems, "problem") or "sound"
+    if found.warnings:
+        verdict += f", but {_counted(found.warnings, 'warning')}"
     print(f"{args.out}: {verdict}")
-    return 1 if problems else 0
+    return 1 if found.problems else 0
+
+
+def _counted(lines: Sequence[str], what: str) -> str:
+    """Returns `3 problems`, or nothing where there are none."""
+    return f"{len(lines)} {what}{'s' * (len(lines) > 1)}" if lines else ""
+
+
+def _print_warnings(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _run_inspect(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sharding.storage.location import Address, open_location
@@ -21,6 +21,10 @@ _KEYS: Final = (
     "class_pixels", "sides", "splits", "rejected",
 )  # fmt: skip
 """The file's keys in their order, but for the fingerprint behind them."""
+
+_DOUBTS: Final = ("num_soft_masks", "rare_classes")
+"""Keys before them that a data set without these doubts does not have: it keeps the fingerprint
+that it had before there were any."""
 
 _RESTORE: Final = "restore it, or shard the data again"
 _RESHARD: Final = "shard the data again, or use the version of this software that wrote it"
@@ -95,6 +99,9 @@ class Manifest:
         sides: by a pair's fine network, where its left part lies in the faces of all splits.
         rejected: the raw images that were left out.
         label_set: the classes of the label maps, and the parts that were measured in them.
+        num_soft_masks: number of faces with masks that had more than two values, and were cut.
+        rare_classes: by the name of each class of the inner face that hardly a face shows, the
+            number of those that do.
     """
 
     dataset: str
@@ -106,6 +113,8 @@ class Manifest:
     sides: Mapping[str, Sides]
     rejected: tuple[Rejection, ...]
     label_set: LabelSet
+    num_soft_masks: int = 0
+    rare_classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_samples(self) -> dict[str, int]:
@@ -130,7 +139,8 @@ class Manifest:
             "classes": self.label_set.class_names,
             "num_samples": self.num_samples,
         }
-        return {name: content[name] for name in _KEYS}
+        doubts = {name: content[name] for name in _DOUBTS if content[name]}
+        return doubts | {name: content[name] for name in _KEYS}
 
 
 def load_manifest(address: Address) -> Manifest:
@@ -190,6 +200,7 @@ def _from_content(content: dict[str, Any], where: str) -> Manifest:
         class_pixels={split: tuple(counts) for split, counts in content["class_pixels"].items()},
         sides={pair: Sides(**sides) for pair, sides in content["sides"].items()},
         rejected=tuple(Rejection(**rejection) for rejection in content["rejected"]),
+        **{name: content[name] for name in _DOUBTS if name in content},
     )
 
 

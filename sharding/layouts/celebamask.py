@@ -23,6 +23,7 @@ from sharding.layouts.raw import (
     read_mask,
     read_photo,
     read_text,
+    where_else,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.manifest import Rejection, Scale
@@ -34,6 +35,11 @@ from stn_icnn.storage import StorageLocation
 SIZE_PX: Final = 512
 IMAGES: Final = "CelebA-HQ-img"
 MASKS: Final = "CelebAMask-HQ-mask-anno"
+CUT: Final = 128
+"""The least value of a mask that is of the part, where the mask has others than 0 and 1."""
+MOST_BETWEEN: Final = 0.01
+"""The share of a mask's pixels above 0 that may lie below 255; with more, the mask is soft."""
+
 MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
 
 _NUMBER: Final = re.compile("[0-9]{1,9}")
@@ -94,7 +100,7 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     Files that a split file does not name are neither listed nor rejected.
     """
     sources, unusable = _list_images(source)
-    masks = frozenset(listed(source, MASKS))
+    masks = _list_masks(source)
     without_image, strays = _stray_masks(masks, sources)
     listing = _split(source, sources, rule, seed)
     rejected = [*unusable, *without_image] if rule in RULES else []
@@ -169,7 +175,7 @@ def read(source: StorageLocation, item: Item) -> RawSample:
                 f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
                 f"got {width} x {height}"
             )
-        return photo.with_labels(_paint_labels(files, item, masks))
+        return photo.with_labels(*_paint_labels(files, item, masks))
 
 
 def mask_path(number: int, part: str) -> str:
@@ -177,20 +183,71 @@ def mask_path(number: int, part: str) -> str:
     return f"{MASKS}/{number // 2000}/{number:05d}_{part}.png"
 
 
-def _paint_labels(files: FileReader, item: Item, masks: Mapping[str, str]) -> NDArray[np.uint8]:
-    """Paints the parts (part -> path) over one another: uint8 [512, 512], class ids."""
+def _paint_labels(
+    files: FileReader, item: Item, masks: Mapping[str, str]
+) -> tuple[NDArray[np.uint8], bool]:
+    """Paints the parts (part -> path) over one another.
+
+    Returns:
+        The labels, uint8 [512, 512], class ids; and whether a mask of them is soft.
+    """
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-    num_masks = 0
+    num_masks, has_soft_masks = 0, False
     for part, path in masks.items():
         try:
             mask = read_mask(files, path, part, (SIZE_PX, SIZE_PX))
         except MissingFileError:  # a part that is not seen has no file
             continue
-        labels[mask > 0] = PAINTED[part]
+        inside, is_soft = _cut_mask(mask, part)
+        labels[inside] = PAINTED[part]
         num_masks += 1
+        has_soft_masks |= is_soft
     if not num_masks:
         raise RejectedError(f"no masks: no {mask_path(int(item.key), '*')}")
-    return labels
+    return labels, has_soft_masks
+
+
+def _cut_mask(mask: NDArray[np.uint8], part: str) -> tuple[NDArray[np.bool_], bool]:
+    """Makes two values of a mask's: 0 and 1 as they are, any others cut at 128.
+
+    A mask that went through JPEG or a smooth filter has values between 0 and 255 around its part,
+    and low ones are not of the part.
+
+    Args:
+        mask: uint8 [H, W].
+        part: its name in the reason of a rejection.
+
+    Returns:
+        Where the part is, bool [H, W]; and whether the mask is soft.
+
+    Raises:
+        RejectedError: its greatest value is neither 1 nor at least 128.
+    """
+    greatest = int(mask.max())
+    if greatest <= 1:
+        return mask > 0, False
+    if greatest < CUT:
+        raise RejectedError(
+            f"mask values not usable: {part} must have 0 and 255, or 0 and 1, got 0 to {greatest}"
+        )
+    num_above_0 = np.count_nonzero(mask)
+    num_between = num_above_0 - np.count_nonzero(mask == 255)
+    return mask >= CUT, bool(num_between > MOST_BETWEEN * num_above_0)
+
+
+def _list_masks(source: StorageLocation) -> frozenset[str]:
+    """Lists the paths of all masks.
+
+    Raises:
+        ValueError: there are none.
+    """
+    masks = frozenset(listed(source, MASKS))
+    if not masks:
+        raise ValueError(
+            f"no masks at {source.url_of(MASKS)}: --source must hold {MASKS}/0/00000_skin.png ..."
+            f"{where_else(source, MASKS)}"
+        )
+    return masks
 
 
 def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejection]]:
@@ -211,7 +268,7 @@ def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejectio
     if not found:
         raise ValueError(
             f"no images at {source.url_of(IMAGES)}: --source must hold {IMAGES}/0.jpg ... "
-            f"and {MASKS}/0/00000_skin.png ..."
+            f"and {MASKS}/0/00000_skin.png ...{where_else(source, IMAGES)}"
         )
     return dict(sorted(found.items())), rejected
 
@@ -252,9 +309,11 @@ def _official_split(
     where = source.url_of(MAPPING)
     lines = read_text(source, MAPPING, f"--split official needs {where}").splitlines()
     original: dict[str, int] = {}
-    for line in filter(str.strip, lines[1:]):
+    for number, line in enumerate(filter(str.strip, lines)):
         row = re.fullmatch(r"\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*", line)
         if not row:
+            if number == 0:  # a header, which copies of the file may lack
+                continue
             raise ValueError(f"{where}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
         original[f"{int(row[1]):05d}"] = int(row[2])
     if original.keys().isdisjoint(sources):

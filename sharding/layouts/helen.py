@@ -3,7 +3,7 @@
 Its "left" is the viewer's, the label set's is the subject's: brows and eyes change sides here.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -22,6 +22,7 @@ from sharding.layouts.raw import (
     read_mask,
     read_photo,
     read_text,
+    where_else,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
@@ -47,22 +48,58 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     Photographs that no list names, or could name, are rejected; so are labels without an image.
     Files that a split file does not name are neither listed nor rejected.
     """
+    images, folders = _list_images(source), _list_label_folders(source)
     if rule not in RULES:
-        _list_images(source)
         return listed_items(read_split_file(rule), image_path)
     names = {split: _read_list(source, name) for split, name in LISTS.items()}
     listing = listed_items(names, image_path, where=LISTS)
-    images = _list_images(source)
     named = {name for some in names.values() for name in some}
-    stray = _stray_labels(source, named.union(PurePosixPath(path).stem for path in images))
-    return Listing(listing.items, (*_unnamed_images(images, named), *stray, *listing.rejected))
+    unnamed = _unnamed_images(images, named)
+    _require_lists(source, names, unnamed)
+    stray = _stray_labels(folders, named.union(PurePosixPath(path).stem for path in images))
+    return Listing(listing.items, (*unnamed, *stray, *listing.rejected))
 
 
 def _list_images(source: StorageLocation) -> list[str]:
     images = listed(source, "images", IMAGE_SUFFIXES)
     if not images:
-        raise ValueError(f"no images at {source.url_of('images')}: --source must hold HELEN")
+        raise ValueError(
+            f"no images at {source.url_of('images')}: --source must hold HELEN"
+            f"{where_else(source, 'images')}"
+        )
     return images
+
+
+def _list_label_folders(source: StorageLocation) -> set[str]:
+    """Lists the names of the folders that hold label maps.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
+    folders = {parts[1] for parts in paths if len(parts) > 2}
+    if not folders:
+        raise ValueError(
+            f"no label maps at {source.url_of('labels')}: --source must hold "
+            f"{map_path('NAME', 'lbl00')} ...{where_else(source, 'labels')}"
+        )
+    return folders
+
+
+def _require_lists(
+    source: StorageLocation, names: Mapping[str, Sequence[str]], unnamed: Sequence[Rejection]
+) -> None:
+    """Refuses a list without a name where there are photographs that no list names.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for split, some in names.items():
+        if not some and unnamed:
+            raise ValueError(
+                f"{source.url_of(LISTS[split])} is empty, and {len(unnamed)} photographs are in no "
+                "list: restore it, or name the photographs in a split file (--split FILE)"
+            )
 
 
 def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Rejection]:
@@ -78,10 +115,8 @@ def _unnamed_images(images: Iterable[str], named: Container[str]) -> list[Reject
     return rejected
 
 
-def _stray_labels(source: StorageLocation, names: set[str]) -> list[Rejection]:
+def _stray_labels(folders: set[str], names: set[str]) -> list[Rejection]:
     """Rejects the folders of label maps whose names are not among these."""
-    paths = (PurePosixPath(path).parts for path in listed(source, "labels", (".png",)))
-    folders = {parts[1] for parts in paths if len(parts) > 2}
     return [
         Rejection(f"labels/{name}", f"labels without an image: no {image_path(name)}")
         for name in sorted(folders - names)

@@ -25,7 +25,7 @@ from stn_icnn.decoding import (
     read_image_file,
 )
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import Folder, StorageLocation
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """The filter that reduces photographs: of Pillow's antialiased ones it keeps most of a lash or lip
@@ -84,17 +84,18 @@ class RawPhoto:
     jpeg: bytes | None
     sha256: str
 
-    def with_labels(self, labels: NDArray[np.uint8]) -> "RawSample":
+    def with_labels(self, labels: NDArray[np.uint8], has_soft_masks: bool = False) -> "RawSample":
         """Returns the photograph, reduced to the size of its labels, with them.
 
         Args:
             labels: uint8 [H, W], class ids.
+            has_soft_masks: as of `RawSample`.
         """
         height, width = labels.shape
         image, jpeg = self.image, self.jpeg
         if image.size != (width, height):
             image, jpeg = image.resize((width, height), IMAGE_FILTER), None
-        return RawSample(image, jpeg, self.sha256, labels, self.image.size)
+        return RawSample(image, jpeg, self.sha256, labels, self.image.size, has_soft_masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +105,12 @@ class RawSample(RawPhoto):
     Attributes:
         labels: uint8 [H, W], of the photograph's size, ids of the layout's label set.
         original_size: (width, height) of the photograph before it was reduced, upright.
+        has_soft_masks: whether masks that should have two values have others, and were cut.
     """
 
     labels: NDArray[np.uint8]
     original_size: tuple[int, int]
+    has_soft_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,19 @@ def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = (""
         for path in source.list(folder)
         if path.lower().endswith(suffixes) and not PurePosixPath(path).name.startswith(".")
     ]
+
+
+def where_else(source: StorageLocation, name: str) -> str:
+    """Says, for a message, where a folder is that a source lacks, or what there is in its place.
+
+    A bucket, whose listing takes long, is not searched.
+    """
+    if not isinstance(source, Folder):
+        return ""
+    if below := sorted(source.root.glob(f"*/{name}")):
+        return f"; it is in {below[0].parent}: give that as --source"
+    folders = sorted(path.name for path in source.root.glob("*/"))
+    return f"; there are the folders {', '.join(folders[:5])}" if folders else ""
 
 
 def read_text(source: StorageLocation, path: str, if_missing: str) -> str:

@@ -4,9 +4,10 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Final
 
-from sharding.layouts.raw import Item, Listing, read_text
+from sharding.layouts.raw import IMAGE_SUFFIXES, Item, Listing, read_text
 from sharding.manifest import Rejection
 from sharding.storage.location import split_url
 
@@ -51,11 +52,13 @@ def read_split_file(url: str) -> dict[str, list[str]]:
             f'split file {url} must be {{"train": [KEY, ...], "val": [...], "test": [...]}} '
             "with every KEY a string"
         )
+    if not any(found.values()):
+        raise ValueError(f"split file {url} names no image: list some as its train, val or test")
     return {split: found.get(split, []) for split in SPLITS}
 
 
 def listed_items(
-    keys: Mapping[str, Iterable[str]],
+    keys: Mapping[str, Sequence[str]],
     path_of: Callable[[str], str],
     usable: re.Pattern[str] = KEY,
     expected: str = "letters, digits, - and _, at most 90",
@@ -72,7 +75,12 @@ def listed_items(
         usable: the pattern of a key that can be used.
         expected: the pattern in words, for the reason of a rejection.
         where: by split, the list that holds its keys, for the reason of a rejection.
+
+    Raises:
+        ValueError: a list names all its images with the endings of their files.
     """
+    for split, some in keys.items():
+        _require_no_endings(some, where[split])
     items: list[Item] = []
     rejected: list[Rejection] = []
     taken: dict[str, str] = {}
@@ -89,6 +97,16 @@ def listed_items(
                 items.append(Item(key, path_of(key), split))
     items.sort(key=lambda item: SPLITS.index(item.split))
     return Listing(items, tuple(rejected))
+
+
+def _require_no_endings(keys: Sequence[str], where: str) -> None:
+    """Refuses a list in which every key is the name of an image's file."""
+    if keys and all(key.lower().endswith(IMAGE_SUFFIXES) for key in keys):
+        key = PurePosixPath(keys[0])
+        raise ValueError(
+            f"{where} has all names with {key.suffix}: take it away, so that {key.name!r} becomes "
+            f"{key.stem!r}"
+        )
 
 
 def by_split(items: Sequence[Item], limit: int | None = None) -> dict[str, list[Item]]:

@@ -18,6 +18,7 @@ from sharding.manifest import (
     digest_of,
     load_manifest,
 )
+from sharding.packing.plausibility import lacks_all_parts, rare_classes
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
 from sharding.storage.location import Address, open_location
@@ -135,6 +136,7 @@ def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = m
         again = [task for task in without_copies if task.left_out != records[task.path].left_out]
         records = _run(plan, again, records, recipe, map_tasks)
         manifest = _assemble(recipe, plan, records)
+        _require_parts(location, manifest)
         _delete_strays(location, manifest)
         location.write(MANIFEST, manifest.to_json())
     for path in location.list(PARTS_FOLDER):
@@ -268,6 +270,8 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
         of_split[task.split].append(records[task.path])
     in_order = [record for done in of_split.values() for record in done]
     classes = range(layout.label_set.num_classes)
+    num_faces = sum(record.shard.samples for record in in_order if record.shard)
+    class_faces = [sum(record.class_faces[i] for record in in_order) for i in classes]
     return Manifest(
         dataset=recipe.layout,
         scale=layout.scale,
@@ -284,7 +288,24 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
         sides=added_sides([record.sides for record in in_order], layout.label_set),
         rejected=sum((record.rejected for record in in_order), plan.rejected),
         label_set=layout.label_set,
+        num_soft_masks=sum(record.num_soft_masks for record in in_order),
+        rare_classes=rare_classes(class_faces, num_faces, layout.label_set),
     )
+
+
+def _require_parts(location: StorageLocation, manifest: Manifest) -> None:
+    """Refuses a data set in which hardly a face has any part.
+
+    Its shards are forgotten, so that the same command reads what was mended meanwhile.
+
+    Raises:
+        ValueError: saying what may be wrong.
+    """
+    if wrong := lacks_all_parts(manifest.rare_classes, manifest.label_set):
+        for path in location.list(PARTS_FOLDER):
+            if path != _PLAN:
+                location.delete(path)
+        raise ValueError(f"{wrong} Mend them and repeat the command")
 
 
 def _accept_finished(location: StorageLocation, plan: Plan, max_rejected: float) -> Manifest:

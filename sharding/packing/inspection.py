@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from sharding.manifest import Manifest, load_manifest
 from sharding.packing.building import counted_by_kind
+from sharding.packing.plausibility import implausibilities
 from sharding.packing.sample import encode_image, read_samples
 from sharding.storage.location import Address, open_location, split_url
 from stn_icnn.labels import LabelSet
@@ -61,7 +62,7 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         _report_counts(manifest),
         _report_classes(manifest),
         _report_parts(sizes_px, num_samples, manifest.label_set),
-        _report_sides(manifest),
+        [*_report_sides(manifest), *(f"warning: {line}" for line in implausibilities(manifest))],
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)

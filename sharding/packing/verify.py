@@ -1,6 +1,7 @@
 """Re-reads a whole sharded data set and lists its faults."""
 
 import collections
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.manifest import MANIFEST, Manifest, Shard, Sides, load_manifest
+from sharding.packing.plausibility import implausibilities, lacks_all_parts, rare_classes
 from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
 from sharding.storage.location import Address, open_location
 from stn_icnn.decoding import DECODE_ERRORS, STRICT
@@ -28,36 +30,45 @@ class _FaultError(Exception):
 
 
 @dataclass
-class _Findings:
-    """The findings so far.
+class Findings:
+    """What has been found in a data set so far.
 
     Attributes:
         problems: one line each.
+        warnings: one line each, of what is no fault of a file but should be looked at.
         shard_of_key: the path of the shard that holds each key.
         class_pixels: by split, int64 [C].
+        class_faces: number of sound samples that show each class, int64 [C].
         sides: the count of each shard's sound samples.
     """
 
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     shard_of_key: dict[str, str] = field(default_factory=dict)
     class_pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    class_faces: NDArray[np.int64] | int = 0
     sides: list[dict[str, Sides]] = field(default_factory=list)
 
 
 def verify(address: Address) -> list[str]:
+    """Returns the problems that `examine` finds; none if all is sound."""
+    return examine(address).problems
+
+
+def examine(address: Address) -> Findings:
     """Checks every byte of the data set in a folder or at `s3://bucket/prefix`.
 
     Returns:
-        One line for each problem; none if all is sound. It names the shard and, if a sample's
-        members contradict each other or do not decode, the key. A changed pixel of a photograph
-        shows only in the shard's sha256.
+        The findings. A problem names the shard and, if a sample's members contradict each other or
+        do not decode, the key. A changed pixel of a photograph shows only in the shard's sha256.
     """
     location = open_location(address)
+    found = Findings()
     try:
         manifest = load_manifest(location)
     except ValueError as error:
-        return [str(error)]
-    found = _Findings()
+        found.problems.append(str(error))
+        return found
     if location.read(MANIFEST) != manifest.to_json():
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
     named = {shard.path for shards in manifest.splits.values() for shard in shards}
@@ -70,11 +81,23 @@ def verify(address: Address) -> list[str]:
     sides = added_sides(found.sides, manifest.label_set)
     if not found.problems and sides != manifest.sides:
         found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
-    return found.problems
+    if not found.problems:
+        _weigh_parts(manifest, found)
+    return found
+
+
+def _weigh_parts(manifest: Manifest, found: Findings) -> None:
+    """Adds what looks wrong in a data set whose samples are all sound."""
+    label_set, num_samples = manifest.label_set, sum(manifest.num_samples.values())
+    class_faces = np.broadcast_to(found.class_faces, label_set.num_classes).tolist()
+    rare = rare_classes(class_faces, num_samples, label_set)  # older manifests do not have it
+    if wrong := lacks_all_parts(rare, label_set):
+        found.problems.append(wrong)
+    found.warnings += implausibilities(dataclasses.replace(manifest, rare_classes=rare))
 
 
 def _check_shards(
-    location: StorageLocation, manifest: Manifest, found: _Findings
+    location: StorageLocation, manifest: Manifest, found: Findings
 ) -> Iterator[Shard]:
     """Yields each shard as soon as it has been checked."""
     for split, shards in manifest.splits.items():
@@ -94,7 +117,7 @@ def _check_shards(
 
 
 def _check_shard(
-    location: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: _Findings
+    location: StorageLocation, manifest: Manifest, split: str, shard: Shard, found: Findings
 ) -> Iterator[str]:
     """Yields a shard's problems, and adds what it holds to the findings."""
     try:
@@ -126,7 +149,9 @@ def _check_shard(
         except _FaultError as fault:
             yield f"{key}: {fault}"
             continue
-        found.class_pixels[split] += np.bincount(labels.ravel(), minlength=label_set.num_classes)
+        class_pixels = np.bincount(labels.ravel(), minlength=label_set.num_classes)
+        found.class_pixels[split] += class_pixels
+        found.class_faces += class_pixels > 0
         faces.append(parts)
     found.sides.append(count_sides(faces, label_set))
 

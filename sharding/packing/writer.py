@@ -75,6 +75,8 @@ class ShardRecord:
         num_items: number of items of the task.
         shard: the written shard, or None where every item was rejected.
         class_pixels: number of pixels of each class.
+        class_faces: number of faces that show each class.
+        num_soft_masks: number of faces with masks that had to be cut.
         sides: of each pair of parts, by their fine network.
         sha256: by key, the digests of the raw images that can be used, also if they are left out.
         left_out: the task's `left_out`.
@@ -87,6 +89,8 @@ class ShardRecord:
     num_items: int
     shard: Shard | None
     class_pixels: tuple[int, ...]
+    class_faces: tuple[int, ...]
+    num_soft_masks: int
     sides: Mapping[str, Sides]
     sha256: Mapping[str, str]
     left_out: tuple[tuple[str, str], ...]
@@ -121,7 +125,8 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
     """Writes to a local file the items that can be used and are not left out."""
     left_out, label_set = dict(task.left_out or ()), LAYOUTS[task.layout].label_set
     class_pixels = np.zeros(label_set.num_classes, np.int64)
-    faces, sha256, rejected = [], {}, []
+    class_faces = np.zeros_like(class_pixels)
+    faces, sha256, rejected, num_soft_masks = [], {}, [], 0
     with tarfile.open(fileobj=local, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for item in task.items:
             try:
@@ -135,6 +140,8 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
                 continue
             _add_sample(tar, item.key, sample.members)
             class_pixels += sample.class_pixels
+            class_faces += sample.class_pixels > 0
+            num_soft_masks += sample.raw.has_soft_masks
             faces.append(sample.parts)
     return ShardRecord(
         path=task.path,
@@ -142,6 +149,8 @@ def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
         num_items=len(task.items),
         shard=_describe(task.path, local, len(faces)) if faces else None,
         class_pixels=tuple(class_pixels.tolist()),
+        class_faces=tuple(class_faces.tolist()),
+        num_soft_masks=num_soft_masks,
         sides=count_sides(faces, label_set),
         sha256=sha256,
         left_out=task.left_out or (),
@@ -250,6 +259,7 @@ def _parse_record(content: dict[str, Any]) -> ShardRecord:
     parsed = {
         "shard": Shard(**content["shard"]) if content["shard"] else None,
         "class_pixels": tuple(content["class_pixels"]),
+        "class_faces": tuple(content["class_faces"]),
         "sides": {pair: Sides(**sides) for pair, sides in content["sides"].items()},
         "left_out": tuple((key, reason) for key, reason in content["left_out"]),
         "rejected": tuple(Rejection(**rejection) for rejection in content["rejected"]),

@@ -55,6 +55,9 @@ def root(tmp_path: Path) -> Path:
     images.mkdir(parents=True)
     for number in ALL:
         (images / f"{number}.jpg").touch()
+    nose = tmp_path / f"raw/CelebAMask-HQ-mask-anno/14/{GOOD[0]}_nose.png"
+    nose.parent.mkdir(parents=True)
+    nose.touch()
     return tmp_path / "raw"
 
 
