@@ -31,9 +31,7 @@ _VALUES = {
 PRESET: Final = described_word(
     "preset", ", ".join(PRESETS).replace(DEFAULT_PRESET, f"{DEFAULT_PRESET} (by default)", 1) + "."
 )
-CONFIG: Final = described_option(
-    "config", "A JSON file of settings that go over the preset's.", "FILE"
-)
+CONFIG: Final = described_option("config", "A JSON file of settings that go over those.", "FILE")
 FROM: Final = described_option(
     "from",
     f"The model to fine-tune: {_VALUES['--from'].partition(': ')[2]}.",

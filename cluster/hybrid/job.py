@@ -67,9 +67,11 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         runs.enter_context(training.run.finishing())
         log_config(training.run, training.config)
         training.run.describe(unfinished_note(training.run.name))
+        training.expect_scoring()
         scratch = None
         if settings.compare:
             scratch = open_scratch(training, settings.scratch_training, {"system": SCRATCH})
+            training.progress.expect_as_long(scratch.run.name, training.run.name)
             runs.enter_context(scratch.run.finishing())
         train_phase(training, PHASE, parent.start)
         others = {}

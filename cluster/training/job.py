@@ -42,6 +42,7 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     with training.run.finishing():
         log_config(training.run, training.config)
         training.expect(MODEL_PHASES)
+        training.expect_scoring()
         training.run.describe(unfinished_note(training.run.name))
         for phase in MODEL_PHASES:
             train_phase(training, phase)

@@ -13,7 +13,7 @@ from cluster.workers.reports import WorkerFailure, WorkerReport
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport
 from stn_icnn.training.phases import PHASES, PhaseName
-from stn_icnn.training.state import SECONDS
+from stn_icnn.training.state import SECONDS, VALIDATION_SECONDS
 
 CONFIG_FILE = "config.json"
 STEP_LOSS = "train/step_loss"
@@ -21,13 +21,6 @@ STEP_LOSS = "train/step_loss"
 NUM_PICTURED = 6
 """The number of validation faces whose pictures a phase's run shows over its epochs."""
 _SYSTEM = "system/"
-SHOWN = {
-    "train/loss": "loss",
-    "val/loss": "val loss",
-    "val/f1_overall": "val F1",
-    "val/f1_parts": "val F1 of parts",
-}
-"""The names that metrics of an epoch are shown under: its loss, and what its phase is judged by."""
 
 
 def train_phase(training: Training, phase: PhaseName, start: Start | None = None) -> None:
@@ -111,18 +104,17 @@ class _ReportLogger:
         self.run.log_metrics(metrics, step=report.epoch)
         own = {f"{self.phase}/{k}": v for k, v in metrics.items() if not k.startswith(_SYSTEM)}
         self.training.run.log_metrics(own, step=report.epoch)
-        judged_by = PHASES[self.phase].selected_by.name
+        judged_by = PHASES[self.phase].selected_by
+        shown = {"train/loss": "loss", judged_by.name: judged_by.words}
         said = ", ".join(
-            f"{SHOWN[name]} {metrics[name]:.3g}"
-            for name in ("train/loss", judged_by)
-            if name in metrics
+            f"{words} {metrics[name]:.3g}" for name, words in shown.items() if name in metrics
         )
         self.training.progress.count(
             (self.training.run.name, self.phase),
             report.epoch,
-            self.training.num_epochs(self.phase),
             metrics[SECONDS],
             said,
+            metrics.get(VALIDATION_SECONDS),
         )
 
     def _record_machine(self) -> None:

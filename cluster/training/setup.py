@@ -44,7 +44,17 @@ class Training:
     def expect(self, phases: Iterable[PhaseName]) -> None:
         """Adds the unfinished phases to what the job's progress counts."""
         left = [phase for phase in phases if not self.record.has_finished(phase)]
-        self.progress.expect(self.run.name, [(phase, self.num_epochs(phase)) for phase in left])
+        self.progress.expect(
+            self.run.name,
+            [(phase, self.num_epochs(phase)) for phase in left],
+            self.config.validate_every_epochs,
+            self.data.manifest.num_samples["val"] / self.num_images,
+        )
+
+    def expect_scoring(self) -> None:
+        """Adds the scoring on the test split to what the job's progress counts."""
+        num_samples = self.data.manifest.num_samples
+        self.progress.expect_scoring(num_samples["test"] / num_samples["val"])
 
     def num_epochs(self, phase: PhaseName) -> int:
         """Returns the number of epochs of a phase."""

@@ -30,7 +30,13 @@ from stn_icnn.training.machine_use import MachineUse
 from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.schedule import build_optimizer, lr_factor
-from stn_icnn.training.state import SECONDS, TrainState, restore_state, save_state
+from stn_icnn.training.state import (
+    SECONDS,
+    VALIDATION_SECONDS,
+    TrainState,
+    restore_state,
+    save_state,
+)
 from stn_icnn.training.validation import validate
 from stn_icnn.training.validation_pictures import picture_faces
 
@@ -297,12 +303,14 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
         step_losses = tuple(state.progress.step_losses)
         metrics[SECONDS] = state.finish_epoch()
         if state.epoch == run.num_epochs or state.epoch % run.config.validate_every_epochs == 0:
+            began = time.monotonic()
             validation = validate(model, run.phase, run.config, run.val_faces, run.context)
             metrics |= validation
             score = run.phase.score(validation)
             if score > state.best_score:
                 state.best_score, state.best = score, run.snapshot(model, validation)
             _picture(run, state)
+            metrics[VALIDATION_SECONDS] = time.monotonic() - began
         state.history.append({"epoch": state.epoch, **metrics})
         _report(run, state, step_losses, metrics)
 

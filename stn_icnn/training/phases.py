@@ -28,6 +28,8 @@ class SelectionMetric:
 
     name: str
     """Its key among the metrics of an epoch."""
+    words: str
+    """What lines about an epoch call it."""
     more_is_better: bool = True
 
     def score(self, value: float) -> float:
@@ -35,9 +37,9 @@ class SelectionMetric:
         return value if self.more_is_better else -value
 
 
-F1_OVERALL = SelectionMetric("val/f1_overall")
-F1_OF_PARTS = SelectionMetric("val/f1_parts")
-LOSS = SelectionMetric("val/loss", more_is_better=False)
+F1_OVERALL = SelectionMetric("val/f1_overall", "val F1")
+F1_OF_PARTS = SelectionMetric("val/f1_parts", "val F1 of parts")
+LOSS = SelectionMetric("val/loss", "val loss", more_is_better=False)
 
 
 @dataclass(frozen=True, kw_only=True)

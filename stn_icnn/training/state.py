@@ -20,6 +20,8 @@ STATE_FILE = "state.pt"
 SECONDS = "train/seconds"
 """The metric that holds the time of a phase's steps up to the end of an epoch, seconds. Validation
 and checkpoints are not in it, nor steps that were lost in a stop and done again."""
+VALIDATION_SECONDS = "val/seconds"
+"""The metric that holds the time of an epoch's validation, and of its pictures, seconds."""
 
 
 @dataclass

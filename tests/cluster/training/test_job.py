@@ -115,6 +115,7 @@ def test_a_phase_has_losses_by_step_and_what_its_workers_used(done: Done) -> Non
     steps = history(done, run_id, "train/step_loss")
     assert [step for step, _ in steps] == list(range(1, 2 * len(epochs) + 1))
     assert [step for step, _ in history(done, run_id, "system/cpu_cores")] == [1, 2]
+    assert [step for step, _ in history(done, run_id, "val/seconds")] == [1, 2]
     assert done.client.get_run(run_id).data.metrics["system/memory_gib"] > 0.05
 
 
