@@ -25,8 +25,7 @@ from cluster.tracking.tracking_uri import (
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
-from stn_icnn.reporting.comparison import ComparedRun
-from stn_icnn.reporting.comparison_report import METRICS
+from stn_icnn.reporting.comparison import COMPARED_CURVES, ComparedRun
 from stn_icnn.reporting.run_results import (
     COUNTS_FILE,
     FACES_FILE,
@@ -174,7 +173,7 @@ def _history(client: MlflowClient, run: Run) -> History:
     history = {}
     for child in children:
         epochs: dict[int, dict[str, float | None]] = {}
-        for metric in METRICS:
+        for metric in COMPARED_CURVES:
             if metric in child.data.metrics:
                 for point in client.get_metric_history(child.info.run_id, metric):
                     epochs.setdefault(point.step, {"epoch": point.step})[metric] = point.value

@@ -11,10 +11,10 @@ from cluster.training.setup import Training
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
 from stn_icnn.reporting.documents import Items, Picture, write_document
-from stn_icnn.reporting.published import beside_published
 from stn_icnn.reporting.tables import F1Line, Table, f1_table, format_f1, write_csv, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.scoring.published import beside_published
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS
 

@@ -20,6 +20,12 @@ from stn_icnn.scoring.paired_difference import PairedDifference
 REMEDY: Final = (
     "score both models on the same shards: python jobs/evaluate.py --model MODEL --data SHARDS"
 )
+COMPARED_CURVES: Final = {
+    "val/f1_overall": "F1 on the validation split",
+    "val/loss": "loss on the validation split",
+    "train/loss": "loss on the training split",
+}
+"""The metrics of an epoch that are compared as curves, with what charts call them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,17 @@ import torch
 from PIL import Image
 
 from stn_icnn.reporting.charts import Colour, Figure, add_legend, open_figure
-from stn_icnn.reporting.comparison import ComparedRun, Comparison, differing_settings_table
+from stn_icnn.reporting.comparison import (
+    COMPARED_CURVES,
+    ComparedRun,
+    Comparison,
+    differing_settings_table,
+)
+from stn_icnn.reporting.gallery import WRONG, class_colours
 from stn_icnn.reporting.overlay import marked_on_grey, model_labels, overlay
 from stn_icnn.reporting.pages import figure_svg, picture_data, render_page
 from stn_icnn.reporting.picture_grid import fitted
 from stn_icnn.reporting.run_charts import HEIGHT, WIDTH
-from stn_icnn.reporting.run_report import WRONG
 from stn_icnn.reporting.small_faces import SmallFace
 from stn_icnn.reporting.tables import Table, f1_headings, format_f1
 from stn_icnn.scoring.f1 import f1_tensors
@@ -29,12 +34,6 @@ RIGHT: Final = (44, 150, 90)
 """The colour of pixels whose label is right with the other run alone."""
 RUN_COLOURS: Final = (Colour.BASELINE, Colour.MODEL, Colour.COMPARED, Colour.FROZEN)
 """The colours of runs, the first run's first; further ones begin again, with broken lines."""
-METRICS: Final = {
-    "val/f1_overall": "F1 on the validation split",
-    "val/loss": "loss on the validation split",
-    "train/loss": "loss on the training split",
-}
-"""The metrics that have curves, with what the charts call them."""
 
 
 def write_comparison_report(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -62,7 +61,7 @@ def write_comparison_report(path: Path, comparisons: Sequence[Comparison]) -> No
         settings=differing_settings_table(runs),
         untrained=[run.name for run in runs if not run.settings],
         facts=_facts_table(runs),
-        classes=[label_set.classes[i] for i in label_set.model_classes if i > 0],
+        class_colours=class_colours(label_set),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -208,7 +207,7 @@ def _curves(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
     charts = {
         phase.replace("_", " "): [
             figure_svg(figure, f"{phase}: {name}")
-            for metric, name in METRICS.items()
+            for metric, name in COMPARED_CURVES.items()
             if (figure := draw_compared_curves(name, metric, phase, runs)) is not None
         ]
         for phase in phases

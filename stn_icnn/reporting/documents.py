@@ -7,7 +7,9 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.pages import file_data, render_page
+from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.reporting.tables import Table, escape_markdown
 
 PAGE: Final = "report.html"
@@ -29,9 +31,28 @@ class Picture:
     description: str
 
 
-Block = str | Table | Items | Picture
+@dataclass(frozen=True)
+class Heading:
+    """The heading of what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a report came of, so that it can be had again."""
+
+    command: str
+    """The command that the job was started with."""
+    commit: str | None
+    """The commit of the code."""
+    run_id: str | None
+    """MLflow's id of the run; None where it is not known yet."""
+
+
+Block = str | Table | Items | Picture | Heading | Origin | ComparedSettings | Gallery
 """A part of a report. A text is a paragraph; in paragraphs and lists, words between backticks are
-code. An empty text or list is left out."""
+code. An empty text or list is left out, and in Markdown a gallery."""
 
 
 def write_document(folder: Path, name: str, title: str, *blocks: Block) -> None:
@@ -62,6 +83,14 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {_markdown(text)}" for text in block.texts)
         case Picture():
             return f"![{block.description}]({block.file})"
+        case Heading():
+            return f"## {block.text}"
+        case Origin():
+            return f"    {block.command}"
+        case ComparedSettings():
+            return _markdown(_changed(block))
+        case Gallery():
+            return ""
     return "`".join(text if is_code else escape_markdown(text) for text, is_code in _spans(block))
 
 
@@ -77,8 +106,24 @@ def _page_blocks(folder: Path, blocks: Sequence[Block]) -> Iterator[tuple[str, o
                 yield "items", [_inline(text) for text in block.texts]
             case Picture():
                 yield "picture", (file_data(folder / block.file), block.description)
+            case Heading():
+                yield "heading", block.text
+            case Origin():
+                yield "origin", block
+            case ComparedSettings():
+                yield "settings", block
+            case Gallery():
+                yield "gallery", block
             case str():
                 yield "text", _inline(block)
+
+
+def _changed(compared: ComparedSettings) -> Block:
+    """Returns the settings that differ, as Markdown has them."""
+    if not compared.changed:
+        return f"All are those of {compared.base}."
+    rows = [[name, *values] for name, values in compared.changed.items()]
+    return Table(["setting", "this run", compared.base], rows)
 
 
 def _inline(text: str) -> Markup:

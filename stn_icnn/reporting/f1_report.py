@@ -17,7 +17,6 @@ from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, Figure, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.documents import Items, write_markdown
 from stn_icnn.reporting.overlay import side_by_side
-from stn_icnn.reporting.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
 from stn_icnn.reporting.tables import f1_headings, f1_table, f1_values, format_f1, write_csv
 from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import (
@@ -28,6 +27,7 @@ from stn_icnn.scoring.f1 import (
     f1_tensors,
     none_if_undefined,
 )
+from stn_icnn.scoring.published import PAPER_STN_ICNN, PAPER_TABLES, beside_published
 
 SEED: Final = 0
 """The seed of the bootstrap intervals."""

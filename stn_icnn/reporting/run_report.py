@@ -1,39 +1,22 @@
 """The page of a run: which class is worst, on which face, and all that led to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import draw_f1_chart
-from stn_icnn.reporting.overlay import Uint8Array, marked_on_grey, model_labels, overlay
-from stn_icnn.reporting.pages import figure_svg, picture_data, render_page
-from stn_icnn.reporting.picture_grid import fitted
-from stn_icnn.reporting.published import PAPER_STN_ICNN, beside_published
+from stn_icnn.reporting.gallery import Gallery
+from stn_icnn.reporting.pages import figure_svg, render_page
 from stn_icnn.reporting.run_charts import F1_SCORES, LOSSES, draw_curves, draw_f1_by_size
 from stn_icnn.reporting.run_results import RunResults, TrainingSummary
 from stn_icnn.reporting.tables import Table, f1_headings, format_f1
 from stn_icnn.scoring.examples import ScoredFace
-from stn_icnn.scoring.f1 import bootstrap_interval, f1_rows, weakest_row
-
-PICTURE_PX: Final = 288
-"""The longer side of a picture in the gallery, px."""
-WRONG: Final = (214, 40, 57)
-"""The colour of pixels that are labelled wrongly."""
-LABELS: Final = "labels of the model"
-"""The name of the picture with the predicted labels."""
-KINDS: Final = {
-    "worst": "The worst faces",
-    "median": "Faces in the middle",
-    "best": "The best faces",
-}
-"""The kinds of examples, in the order of the page, with what it calls them."""
+from stn_icnn.scoring.f1 import bootstrap_interval, weakest_row
+from stn_icnn.scoring.published import PAPER_STN_ICNN, beside_published
 
 
 def write_run_report(
@@ -46,106 +29,32 @@ def write_run_report(
         results: the results of the run.
         examples: the faces to show, by kind, as `pick_examples` names them.
     """
-    gallery = {
-        kind: [_shown_face(face, results) for face in examples[kind]]
-        for kind in KINDS
-        if examples.get(kind)
-    }
+    shown = Gallery.of(results, examples)
     counts, label_set = results.counts[results.model], results.label_set
     training = results.training
     page = render_page(
         "run.html",
         title=results.title,
         results=results,
-        headline=_headline(results, gallery),
+        headline=_headline(results, shown),
         f1=_f1_table(results),
         f1_chart=figure_svg(draw_f1_chart("F1 by class", results.f1, label_set), "F1 by class"),
         confusion=_confusion_table(counts.sum(dim=0), label_set),
         size_chart=figure_svg(draw_f1_by_size(counts, label_set), "F1 against the size of a part"),
         curves=_curves(training) if training else [],
-        kinds=KINDS,
-        gallery=gallery,
-        classes=[label_set.classes[i] for i in label_set.model_classes if i > 0],
+        examples=shown,
         phases=_phase_table(training) if training else None,
-        settings=sorted(flatten_settings(training.settings).items()) if training else [],
     )
     (folder / PAGE).write_text(page, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class ShownFace:
-    """A face of the gallery."""
-
-    key: str
-    overall: str
-    """The face's own overall F1."""
-    weakest: str
-    """Its weakest class, with F1."""
-    pictures: Mapping[str, str]
-    """The addresses of its pictures, by what they show."""
-
-    @property
-    def labels(self) -> str:
-        """The address of the picture of its predicted labels."""
-        return self.pictures[LABELS]
-
-
-def _shown_face(face: ScoredFace, results: RunResults) -> ShownFace:
-    label_set = results.label_set
-    counts = results.counts[results.model][list(results.keys).index(face.key)]
-    rows = f1_rows(counts, label_set)
-    truth = model_labels(face.truth, label_set)
-    large = {
-        "truth": overlay(face.image, truth, label_set),
-        LABELS: overlay(face.image, face.predicted, label_set),
-        "wrong pixels": error_map(face.image, truth, face.predicted),
-    }
-    pictures = {
-        "photograph and windows": _with_windows(face, label_set),
-        **{name: fitted(picture, PICTURE_PX) for name, picture in large.items()},
-    }
-    weakest = weakest_row(rows, label_set)
-    return ShownFace(
-        face.key,
-        format_f1(rows["overall"]) or "-",
-        _with_f1(weakest, rows, label_set) if weakest else "-",
-        {name: picture_data(picture) for name, picture in pictures.items()},
-    )
-
-
-def _with_windows(face: ScoredFace, label_set: LabelSet) -> Uint8Array:
-    """Draws the windows on the photograph at its size on the page, so that lines are sharp."""
-    photo = fitted(face.image, PICTURE_PX)
-    scale = photo.shape[0] / face.image.shape[0]
-    windows = [(x, y, w, h) for x, y, w, h in (scale * face.windows).tolist()]
-    return overlay(photo, np.zeros(photo.shape[:2], np.uint8), label_set, windows=windows)
-
-
-def error_map(image: Uint8Array, truth: Uint8Array, predicted: Uint8Array) -> Uint8Array:
-    """Paints the pixels that are labelled wrongly red, over the photograph in grey.
-
-    Args:
-        image: uint8 `[H, W, 3]`, RGB.
-        truth: uint8 `[H, W]`, class ids.
-        predicted: uint8 `[H, W]`, class ids.
-
-    Returns:
-        uint8 `[H, W, 3]`, RGB.
-    """
-    return marked_on_grey(image, (truth != predicted, WRONG))
-
-
-def _with_f1(row: str, rows: Mapping[str, float | None], label_set: LabelSet) -> str:
-    return f"{f1_headings(label_set)[row]}, {format_f1(rows[row])}"
-
-
-def _headline(results: RunResults, gallery: Mapping[str, Sequence[ShownFace]]) -> dict[str, Any]:
+def _headline(results: RunResults, shown: Gallery) -> dict[str, Any]:
     """Returns what a reader wants to know first, as texts."""
     numbers, label_set = results.f1, results.label_set
     rows, interval = numbers["systems"][results.model], numbers["overall_interval"][results.model]
     paper = (numbers["paper"] or {"systems": {}})["systems"].get(PAPER_STN_ICNN)
     weakest, overall = weakest_row(rows, label_set), rows["overall"]
-    worst = next(iter(gallery.get("worst", ())), None)
+    worst = next(iter(shown.faces.get("worst", ())), None)
     return {
         "overall": format_f1(overall) or "-",
         "interval": _range(interval),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stn_icnn.config_dict import flatten_settings
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.small_faces import FILE_ENDINGS, SmallFace
 
@@ -53,6 +54,23 @@ class ScoringSummary:
     """The minutes that it took, but for the workers' start."""
 
 
+@dataclass(frozen=True)
+class ComparedSettings:
+    """The settings of a job beside those that they are compared with."""
+
+    base: str
+    """Whose they are compared with: a preset's, the defaults, or a model's."""
+    changed: Mapping[str, Sequence[Any]]
+    """The settings that differ: by dotted name, the job's value and the base's."""
+    settings: Mapping[str, Any]
+    """All settings of the job, nested."""
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """All settings by dotted name, sorted."""
+        return dict(sorted(flatten_settings(self.settings).items()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
     """The training that a run's model is from."""
@@ -72,6 +90,11 @@ class TrainingSummary:
     """The machines of each phase, one after another."""
     num_images: int
     """Number of images that were trained on."""
+
+    @property
+    def compared(self) -> ComparedSettings:
+        """The settings beside those of the base."""
+        return ComparedSettings(self.base, self.changed, self.settings)
 
     @property
     def total_minutes(self) -> float | None:

@@ -14,23 +14,23 @@ from stn_icnn.scoring.seed_statistics import SeedStatistics
 class PairedDifference:
     """The difference in F1 between two systems, on the same images and seeds."""
 
-    better: str
-    """The system that is expected to be better."""
-    worse: str
-    """The system that is subtracted from it."""
+    system: str
+    """The system whose F1 it is, less the reference's."""
+    reference: str
+    """The system that it is compared with."""
     over_seeds: SeedStatistics
     """Statistics of the differences, one for each seed."""
     interval: tuple[float, float]
     """95 % bootstrap interval, over images, of the mean over seeds."""
     images_better: float | None
-    """Share of the images, over all seeds, on which the first system's F1 is higher, among those
+    """Share of the images, over all seeds, on which the system's F1 is higher, among those
     on which the two differ; None where they differ on none."""
 
     @classmethod
     def between(
         cls,
-        better: str,
-        worse: str,
+        system: str,
+        reference: str,
         counts: Mapping[str, Tensor],
         label_set: LabelSet,
         row: str = "overall",
@@ -38,14 +38,14 @@ class PairedDifference:
         """Compares two systems.
 
         Args:
-            better: name of the first system.
-            worse: name of the system that is subtracted.
+            system: name of the system whose F1 is taken.
+            reference: name of the system whose F1 is subtracted.
             counts: by name, confusion counts, int64 `[M, C, C]`, or `[S, M, C, C]` of S seeds.
             label_set: the C classes, and those of them that each row is taken over.
             row: a key of `label_set.f1_rows`, whose F1 is compared.
         """
         ours, theirs = (
-            counts[name].reshape(-1, *counts[name].shape[-3:]) for name in (better, worse)
+            counts[name].reshape(-1, *counts[name].shape[-3:]) for name in (system, reference)
         )
         resampled = bootstrap_f1(ours, label_set, row) - bootstrap_f1(theirs, label_set, row)
         low, high = percentile_interval(resampled.mean(dim=0)).tolist()
@@ -55,12 +55,12 @@ class PairedDifference:
         )
         differing = by_image[~by_image.isnan() & (by_image != 0)]
         share = float((differing > 0).double().mean()) if differing.numel() else None
-        return cls(better, worse, SeedStatistics.of(by_seed.tolist()), (low, high), share)
+        return cls(system, reference, SeedStatistics.of(by_seed.tolist()), (low, high), share)
 
     @property
     def name(self) -> str:
         """The names of both systems: `STN-iCNN - iCNN`."""
-        return f"{self.better} - {self.worse}"
+        return f"{self.system} - {self.reference}"
 
     @property
     def numbers(self) -> list[float]:

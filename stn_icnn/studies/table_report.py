@@ -13,7 +13,6 @@ from torch import Tensor
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
 from stn_icnn.reporting.documents import Picture, write_document
-from stn_icnn.reporting.published import published_f1
 from stn_icnn.reporting.tables import (
     F1Line,
     Table,
@@ -25,6 +24,7 @@ from stn_icnn.reporting.tables import (
 )
 from stn_icnn.scoring.f1 import F1Rows, bootstrap_f1, f1_rows, percentile_interval
 from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.scoring.published import published_f1
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 
 
@@ -109,10 +109,18 @@ def write_table(folder: Path, report: TableReport) -> None:
     heading = ["system", "source", "seed"]
     write_f1_csv(folder / "table.csv", heading, [*measured, *paper], report.label_set)
     differences = [
-        [d.better, d.worse, seeds.num, seeds.mean, seeds.deviation, *d.interval, d.images_better]
+        [
+            d.system,
+            d.reference,
+            seeds.num,
+            seeds.mean,
+            seeds.deviation,
+            *d.interval,
+            d.images_better,
+        ]
         for d, seeds in ((d, d.over_seeds) for d in report.differences)
     ]
-    heading = ["better", "worse", "seeds", "mean", "deviation", "low", "high", "images_better"]
+    heading = ["system", "reference", "seeds", "mean", "deviation", "low", "high", "images_better"]
     write_csv(folder / "table_differences.csv", heading, differences)
 
 

@@ -15,10 +15,10 @@ from stn_icnn.reporting.f1_report import (
     write_f1_report,
 )
 from stn_icnn.reporting.overlay import side_by_side
-from stn_icnn.reporting.published import PAPER_TABLES
 from stn_icnn.reporting.tables import f1_headings
 from stn_icnn.scoring.examples import ScoredFace, pick_examples
 from stn_icnn.scoring.f1 import bootstrap_interval, confusion, f1_rows
+from stn_icnn.scoring.published import PAPER_TABLES
 
 NOSE, SKIN = PAPER9.class_id["nose"], PAPER9.class_id["skin"]
 KEYS = [f"face_{i}" for i in range(7)]

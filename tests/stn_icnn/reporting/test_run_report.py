@@ -15,8 +15,9 @@ from stn_icnn.context import LocalContext
 from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import f1_numbers
+from stn_icnn.reporting.gallery import WRONG, error_map
 from stn_icnn.reporting.run_charts import binned_means, draw_curves
-from stn_icnn.reporting.run_report import WRONG, error_map, write_run_report
+from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import (
     DataSummary,
     RunResults,
