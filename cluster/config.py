@@ -69,7 +69,7 @@ class ScalingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LocationsConfig:
-    """Where a job stores checkpoints and tracks runs; both default to this user's data folder."""
+    """Where a job stores checkpoints and tracks runs, and how it reads shards."""
 
     storage: str | None = None
     """Checkpoints: a folder, or s3://… (STN_ICNN_STORAGE). All nodes must see the folder."""
@@ -77,6 +77,8 @@ class LocationsConfig:
     """MLflow's server or database (MLFLOW_TRACKING_URI)."""
     experiment: str | None = None
     """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). None of both: stn-icnn."""
+    verify_shards: bool = True
+    """Checks a folder's shards, once a node."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,12 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.storage.job_locations import writable_location
+from cluster.storage.job_locations import readable_location, writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
 from sharding.manifest import PARTS_FOLDER
 from sharding.packing.building import WriteShard
 from sharding.packing.writer import ShardRecord, ShardTask
-from sharding.storage.location import open_location
 
 MAX_RETRIES = 3
 """Retries of a task whose node or process dies; what a task raises is not tried again."""
@@ -57,7 +56,7 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         OSError: where disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()
-    source, out = open_location(args.source), writable_location(args.out, "shards")
+    source, out = readable_location(args.source, "source"), writable_location(args.out, "shards")
     require_readable(source, ".")
     args.source, args.out = source.url, out.url
 

@@ -53,6 +53,14 @@ def _one_thread() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What jobs remember of shards goes to a folder of the tests, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STN_ICNN_CACHE", str(tmp_path_factory.mktemp("own-cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., None]:
     """wait_until(happened, process): returns as soon as `happened()` is true.

@@ -29,20 +29,23 @@ class FaceSamples:
     """Batches of one face each."""
 
 
-def load_face_samples(data: str | None, split: str, num_faces: int) -> FaceSamples:
+def load_face_samples(
+    data: str | None, split: str, num_faces: int, verify_shards: bool = True
+) -> FaceSamples:
     """Reads the first faces of a split, or draws faces of 512 x 512 px.
 
     Args:
         data: shards, a folder or `s3://BUCKET/PREFIX`; None: faces are drawn.
         split: the split of the shards.
         num_faces: number of faces; a split that has fewer gives all of them.
+        verify_shards: whether shards in a folder are compared with their digests.
 
     Raises:
         ValueError: where there is no such data set, or the split is empty.
     """
     if data is not None:
         opened = ShardedData.open(data)
-        samples = _read(opened.shards(split), opened.manifest.label_set, num_faces)
+        samples = _read(opened.shards(split), opened.manifest.label_set, num_faces, verify_shards)
         return FaceSamples(opened.name, opened.manifest.fingerprint, samples)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-faces-") as folder:
         raw, out = Path(folder) / "raw", Path(folder) / "shards"
@@ -50,9 +53,12 @@ def load_face_samples(data: str | None, split: str, num_faces: int) -> FaceSampl
         build(raw, out, Recipe(layout="celebamask"))
         drawn = ShardedData.open(str(out))
         shards = [shard for split in SPLITS for shard in drawn.shards_or_none(split)]
-        return FaceSamples(DEMO_NAME, None, _read(shards, drawn.manifest.label_set, num_faces))
+        label_set = drawn.manifest.label_set
+        return FaceSamples(DEMO_NAME, None, _read(shards, label_set, num_faces, verify=False))
 
 
-def _read(shards: Sequence[DatasetShard], label_set: LabelSet, num_faces: int) -> list[Batch]:
-    faces = ShardedFaces(fetch_shards(shards), label_set, canvas_px=UNLIMITED_PX)
+def _read(
+    shards: Sequence[DatasetShard], label_set: LabelSet, num_faces: int, verify: bool
+) -> list[Batch]:
+    faces = ShardedFaces(fetch_shards(shards, verify=verify), label_set, canvas_px=UNLIMITED_PX)
     return [faces[Request(i)] for i in range(min(num_faces, len(faces)))]

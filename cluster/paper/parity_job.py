@@ -24,7 +24,9 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away.
     """
     environment = open_job(config.locations, config.run_name, NAME)
-    faces = load_face_samples(config.data, config.split, config.num_faces)
+    faces = load_face_samples(
+        config.data, config.split, config.num_faces, config.locations.verify_shards
+    )
     measure = partial(
         report_parity, samples=faces.samples, dataset=faces.dataset, sizes=config.patch_px
     )

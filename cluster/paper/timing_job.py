@@ -27,7 +27,9 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
     model = StudiedModel.fetch_trained(
         config.model, environment.tracker.uri, "the experiment", ("localizer", "fine")
     )
-    faces = load_face_samples(config.data, config.split, config.num_faces)
+    faces = load_face_samples(
+        config.data, config.split, config.num_faces, config.locations.verify_shards
+    )
     measure = partial(
         report_timing,
         checkpoint=model.checkpoint,

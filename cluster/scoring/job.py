@@ -184,7 +184,7 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         PhaseFailedError: where workers failed more often than allowed.
     """
     environment = open_job(job.locations, None, job.run_name or "evaluate")
-    data = ShardedData.open(job.data)
+    data = ShardedData.open(job.data, verify_shards=job.locations.verify_shards)
     data.shards(job.split)
     model = FetchedModel.fetch_usable(job.model, environment.tracker.uri, "scoring")
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)

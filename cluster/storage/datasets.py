@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.procedural.raw_faces
+from cluster.storage.job_locations import readable_location
 from cluster.storage.shard_cache import DatasetShard
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.packing.building import Recipe, build
-from sharding.storage.location import Address, open_location
+from sharding.storage.location import Address
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.storage import StorageLocation
 
@@ -24,21 +25,26 @@ class ShardedData:
     manifest: Manifest
     name: str
     """The name in reports and models: the manifest's `dataset`, or `procedural`."""
+    verify_shards: bool = True
+    """Whether each node compares shards in a folder with their digests, once."""
 
     @classmethod
-    def open(cls, address: Address, name: str | None = None) -> "ShardedData":
+    def open(
+        cls, address: Address, name: str | None = None, *, verify_shards: bool = True
+    ) -> "ShardedData":
         """Reads a data set's manifest.
 
         Args:
             address: a folder or `s3://bucket/prefix`.
             name: its name in reports and models; None: the manifest's `dataset`.
+            verify_shards: whether shards in a folder are compared with their digests.
 
         Raises:
             ValueError: where there is none, it is unfinished or of another version.
         """
-        location = open_location(address)
+        location = readable_location(address, "data")
         manifest = load_manifest(location)
-        return cls(location, manifest, name or manifest.dataset)
+        return cls(location, manifest, name or manifest.dataset, verify_shards)
 
     @property
     def facts(self) -> DataFacts:

@@ -9,7 +9,7 @@ from typing import Final
 
 from platformdirs.unix import Unix
 
-from sharding.storage.location import open_location
+from sharding.storage.location import Address, open_location
 from stn_icnn.storage import Folder, StorageLocation
 
 STORAGE_ENV: Final = "STN_ICNN_STORAGE"
@@ -71,6 +71,41 @@ def resolve_storage(storage: str | None = None) -> StorageLocation:
     return writable_location(given, "storage")
 
 
+def readable_location(address: Address, use: str) -> StorageLocation:
+    """Returns the location that a job reads from; nothing of it is read yet.
+
+    Args:
+        address: as the user gave it, or the location itself.
+        use: what it is for, as messages name it.
+
+    Raises:
+        ValueError: for an address that is no storage location, or a folder that a submitted job's
+            copy of the working directory lacks.
+    """
+    location = open_location(address)
+    if (
+        isinstance(location, Folder)
+        and is_in_temporary_copy(address)
+        and not location.root.exists()
+    ):
+        raise ValueError(
+            f"the {use} folder {address} is relative, and the copy of the working directory that a "
+            "submitted job runs in does not have it (what .gitignore names is left out): give an "
+            "absolute path or s3://BUCKET/PREFIX"
+        )
+    return location
+
+
+def is_in_temporary_copy(address: Address) -> bool:
+    """Tells whether an address is a relative path, and this process runs in a submitted job's copy.
+
+    What is written there is lost with the job.
+    """
+    if not isinstance(address, str | Path) or Path(address).expanduser().is_absolute():
+        return False
+    return RAY_WORKING_DIR_MARK in str(Path.cwd())
+
+
 def writable_location(address: str, use: str) -> StorageLocation:
     """Returns the location that a job writes to: a bucket's prefix, or a folder, made if absent.
 
@@ -99,7 +134,7 @@ def writable_folder(path: Path, use: str) -> Path:
             working directory, with which it would be lost.
     """
     path = path.expanduser()
-    if not path.is_absolute() and RAY_WORKING_DIR_MARK in str(Path.cwd()):
+    if is_in_temporary_copy(path):
         raise ValueError(
             f"the {use} folder {path} is relative, and a submitted job's working directory is a "
             "temporary copy: give an absolute path or s3://BUCKET/PREFIX"

@@ -1,15 +1,17 @@
-"""Fetches the shards that a node's workers read: those of a bucket are downloaded to a cache.
+"""Gives a node's workers the shards that they read, whole and as their manifest says.
 
-A shard in the cache is named by its sha256, and serves every data set, job and rank that reads it.
-The cache may be deleted whenever no job runs.
+Those of a bucket are downloaded to a cache. A shard there is named by its sha256, and serves every
+data set, job and rank that reads it. Those of a folder are read where they are. Each is compared
+with its digest once a node: the cache remembers a checked file by its path, size and times. The
+cache may be deleted whenever no job runs.
 """
 
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,8 +23,9 @@ from sharding.manifest import Shard
 from stn_icnn.storage import Folder, StorageLocation
 
 CHUNK_BYTES: Final = 4 << 20
-DOWNLOADS: Final = 3
-"""Downloads of a process at a time: all requests of a client share boto3's allowance of retries."""
+AT_ONCE: Final = 3
+"""Shards that a process downloads or checks at a time: all requests of a client share boto3's
+allowance of retries."""
 
 SECONDS_PER_LINE: Final = 10.0
 
@@ -39,13 +42,17 @@ class DatasetShard(Shard):
         return self.location.url_of(self.path)
 
 
-def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list[str]:
+def fetch_shards(
+    shards: Sequence[DatasetShard], *, verify: bool = True, quiet: bool = False
+) -> list[str]:
     """Returns the shards' paths on this node, in order; those of a bucket are downloaded first.
 
-    Several processes of a node may ask at once: one of them downloads a shard, the others wait.
+    Several processes of a node may ask at once: one of them downloads or checks a shard, the others
+    wait.
 
     Args:
         shards: the shards of any data sets.
+        verify: whether shards in a folder are compared with their digests; their sizes always are.
         quiet: whether progress is not printed.
 
     Raises:
@@ -59,12 +66,21 @@ def fetch_shards(shards: Sequence[DatasetShard], *, quiet: bool = False) -> list
         for shard, path in zip(shards, paths, strict=True)
         if path.parent == cache and not _has_all_bytes(path, shard)
     ]
-    _fetch_all(missing, quiet)
+    _for_each(_fetch, missing, "fetched", quiet)
+    if missing and not quiet:
+        print(f"fetched {len(missing)} of {len(missing)} shards", flush=True)
     for shard, path in zip(shards, paths, strict=True):
         if not path.exists():
             raise _damaged(shard, "be there", "nothing")
         if not _has_all_bytes(path, shard):
             raise _damaged(shard, f"have {shard.bytes} bytes", path.stat().st_size)
+    if verify:
+        unchecked = [
+            (shard, path)
+            for shard, path in zip(shards, paths, strict=True)
+            if path.parent != cache and not _mark_of(shard, path).exists()
+        ]
+        _for_each(_check, unchecked, "checked", quiet)
     return [str(path) for path in paths]
 
 
@@ -96,17 +112,23 @@ def _has_all_bytes(path: Path, shard: DatasetShard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
-def _fetch_all(missing: Sequence[tuple[DatasetShard, Path]], quiet: bool) -> None:
+def _for_each(
+    work: Callable[[DatasetShard, Path], None],
+    shards: Sequence[tuple[DatasetShard, Path]],
+    done: str,
+    quiet: bool,
+) -> None:
+    """Does work for shards, given with their paths, in a few threads; tells of long work only."""
     last_line_s = time.monotonic()
-    pool = ThreadPoolExecutor(DOWNLOADS)
+    pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        futures = [pool.submit(_fetch, shard, path) for shard, path in missing]
+        futures = [pool.submit(work, shard, path) for shard, path in shards]
         for number, future in enumerate(as_completed(futures), 1):
             future.result()
             now = time.monotonic()
-            if not quiet and (number == len(missing) or now - last_line_s >= SECONDS_PER_LINE):
+            if not quiet and now - last_line_s >= SECONDS_PER_LINE:
                 last_line_s = now
-                print(f"fetched {number} of {len(missing)} shards", flush=True)
+                print(f"{done} {number} of {len(shards)} shards", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -127,14 +149,54 @@ def _fetch(shard: DatasetShard, path: Path) -> None:
 
 def _download(shard: DatasetShard, part: Path) -> None:
     """Writes the shard to a file; raises ValueError where it is not the one of the manifest."""
-    digest, size = hashlib.sha256(), 0
-    with shard.location.open(shard.path) as source, part.open("wb") as file:
-        while size <= shard.bytes and (chunk := source.read(CHUNK_BYTES)):
-            digest.update(chunk)
-            size += len(chunk)
+    with part.open("wb") as file:
+        for chunk in _read_checked(shard):
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())  # else a crash may leave the final name with none of the bytes
+
+
+def _check(shard: DatasetShard, path: Path) -> None:
+    """Compares a shard in a folder with its digest, unless another process does so first."""
+    mark = _mark_of(shard, path)
+    with _lock_where_writable(mark):
+        if mark.exists():
+            return
+        for _ in _read_checked(shard):
+            pass
+        with suppress(OSError):  # in a cache that is closed or full nothing is remembered
+            mark.touch()
+
+
+def _mark_of(shard: DatasetShard, path: Path) -> Path:
+    """Returns the file whose presence says that the shard at this path, unchanged, was checked.
+
+    It lies in the cache, as the shard's own folder may be read-only.
+    """
+    found = path.stat()
+    facts = (path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, shard.sha256)
+    name = hashlib.sha256("\0".join(map(str, facts)).encode(errors="surrogateescape")).hexdigest()
+    return cache_home() / "checked-shards" / name
+
+
+@contextmanager
+def _lock_where_writable(mark: Path) -> Iterator[None]:
+    """Holds a mark's lock, or none where the cache cannot be written."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(mark.with_suffix(".lock")))
+        yield
+
+
+def _read_checked(shard: DatasetShard) -> Iterator[bytes]:
+    """Yields a shard's bytes; raises ValueError at the end where it is not the manifest's."""
+    digest, size = hashlib.sha256(), 0
+    with shard.location.open(shard.path) as source:
+        while size <= shard.bytes and (chunk := source.read(CHUNK_BYTES)):
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
     if size != shard.bytes or digest.hexdigest() != shard.sha256:
         raise _damaged(
             shard,

@@ -35,7 +35,7 @@ def read_faces(
         OSError: shards cannot be fetched to this node.
     """
     shards = data.shards(split)
-    paths = fetch_shards(shards, quiet=quiet)
+    paths = fetch_shards(shards, verify=data.verify_shards, quiet=quiet)
     faces = ShardedFaces(
         paths,
         data.manifest.label_set,

@@ -18,7 +18,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from cluster.config import is_verbose
-from cluster.storage.job_locations import data_home, writable_folder
+from cluster.storage.job_locations import data_home, is_in_temporary_copy, writable_folder
 
 TRACKING_ENV: Final = "MLFLOW_TRACKING_URI"
 
@@ -53,6 +53,12 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
     scheme, _, rest = given.partition("://")
     kind = _kind(given)
     if kind == "sqlite" and rest.strip("/"):
+        if is_in_temporary_copy(_sqlite_file(given)):
+            raise ValueError(
+                f"the tracking URI {given} is relative, and a submitted job's working directory is "
+                "a temporary copy: give sqlite:////ABSOLUTE/mlflow.db, with four slashes, or a "
+                "server's address"
+            )
         path = sqlite_path(given)
         folder = writable_folder(path.parent, "tracking")
         query = given.partition("?")[2]
@@ -198,14 +204,19 @@ def _probe_http(uri: str) -> None:
 
 def sqlite_path(tracking_uri: str) -> Path:
     """Returns the absolute path of the file that a `sqlite:///` address names."""
-    path = tracking_uri.partition("://")[2].partition("?")[0].removeprefix("/")
-    return Path(path).expanduser().absolute()
+    return _sqlite_file(tracking_uri).absolute()
 
 
 def without_password(text: str, uri: str) -> str:
     """Returns `text` without the password that the address `uri` may hold."""
     password = urlsplit(uri).password
     return text.replace(f":{password}@", ":***@") if password else text
+
+
+def _sqlite_file(tracking_uri: str) -> Path:
+    """Returns the path of that file as it is written there, which may be relative."""
+    path = tracking_uri.partition("://")[2].partition("?")[0].removeprefix("/")
+    return Path(path).expanduser()
 
 
 def _kind(uri: str) -> str:

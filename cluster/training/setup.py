@@ -163,7 +163,7 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
         ValueError: where there are none, or a split of them is empty.
     """
     if settings.data is not None:
-        data = ShardedData.open(settings.data)
+        data = ShardedData.open(settings.data, verify_shards=settings.locations.verify_shards)
     elif preset == "demo":
         data = demo_data(storage)
     else:

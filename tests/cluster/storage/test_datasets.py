@@ -35,6 +35,21 @@ def test_nothing_there(tmp_path: Path):
         ShardedData.open(str(tmp_path / "gone"))
 
 
+def test_what_a_submitted_job_s_copy_leaves_out(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Ray copies the working directory without what .gitignore names, as it does data."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123456789abcdef"
+    shutil.copytree(shards, copy / "copied")
+    monkeypatch.chdir(copy)
+    told = r"the data folder shards/helen is relative, .*\.gitignore.*: give an absolute path or s3"
+    with pytest.raises(ValueError, match=told):
+        ShardedData.open("shards/helen")
+    assert ShardedData.open("copied").location == Folder(copy / "copied")
+    with pytest.raises(ValueError, match="there is nothing at /nowhere"):
+        ShardedData.open("/nowhere")
+
+
 def test_a_folder_of_something_else(tmp_path: Path):
     (tmp_path / "photo.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"must be a sharded data set, but has no manifest\.json"):

@@ -3,16 +3,18 @@
 import hashlib
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.storage import shard_cache
 from cluster.storage.datasets import ShardedData
 from cluster.storage.shard_cache import DatasetShard, fetch_shards
 from cluster.storage.sharded_faces import read_faces
@@ -187,6 +189,90 @@ def test_shards_in_a_folder_must_have_their_manifest_s_size(shards: Path, cache:
         fetch_shards([damaged])
     with pytest.raises(ValueError, match=r"shard .*val/gone\.tar must be there.*got nothing: "):
         fetch_shards([replace(shard, path="val/gone.tar")])
+
+
+@pytest.fixture
+def copied(shards: Path, tmp_path: Path) -> Path:
+    """`shards` in a folder that may be damaged."""
+    shutil.copytree(shards, tmp_path / "copied")
+    return tmp_path / "copied"
+
+
+@pytest.fixture
+def read_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the shards that this process has read whole."""
+    names: list[str] = []
+    read = shard_cache._read_checked
+
+    def reading(shard: DatasetShard) -> Iterator[bytes]:
+        names.append(shard.path)
+        yield from read(shard)
+
+    monkeypatch.setattr(shard_cache, "_read_checked", reading)
+    return names
+
+
+def flip_a_byte(shard: Path) -> None:
+    """Changes a pixel of the photograph in its middle."""
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+
+
+def test_a_flipped_byte_in_a_folder_is_refused_by_name(
+    copied: Path, cache: Path, tiny_config: TrainConfig
+):
+    flip_a_byte(copied / "train/000001.tar")
+    expected = (
+        rf"shard {copied}/train/000001\.tar must have \d+ bytes of sha256 [0-9a-f]{{64}}, as its "
+        rf"manifest says, got \d+ of [0-9a-f]{{64}}: `python -m sharding verify {copied}` tells"
+    )
+    with pytest.raises(ValueError, match=expected):
+        read_faces(ShardedData.open(str(copied)), "train", tiny_config)
+    unverified = ShardedData.open(str(copied), verify_shards=False)
+    assert len(read_faces(unverified, "train", tiny_config)) == 8
+
+
+def test_shards_in_a_folder_are_checked_once_and_again_when_they_change(
+    copied: Path, cache: Path, read_shards: list[str]
+):
+    train = ShardedData.open(str(copied)).shards("train")
+    fetch_shards(train, verify=False)
+    assert read_shards == []
+    for _ in range(2):
+        fetch_shards(train)
+        assert sorted(read_shards) == [shard.path for shard in train]
+    flip_a_byte(copied / train[1].path)
+    with pytest.raises(ValueError, match=train[1].path):
+        fetch_shards(train)
+    assert len(read_shards) == 4
+
+
+def test_shards_may_be_read_only(copied: Path, cache: Path, read_shards: list[str]):
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    fetch_shards(ShardedData.open(str(copied)).shards("val"))
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+    assert read_shards == ["val/000000.tar"]
+
+
+def test_where_the_cache_is_closed_shards_are_checked_each_time(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_shards: list[str]
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STN_ICNN_CACHE", str(tmp_path / "file"))  # in which no folder can be made
+    for _ in range(2):
+        fetch_shards(ShardedData.open(str(copied)).shards("val"))
+    assert len(read_shards) == 2
+
+
+def test_workers_of_a_node_that_ask_at_once_check_each_shard_once(
+    copied: Path, cache: Path, read_shards: list[str]
+):
+    train = ShardedData.open(str(copied)).shards("train")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(fetch_shards, train, quiet=True) for _ in range(4)]
+    assert {tuple(one.result()) for one in asked} == {tuple(shard.url for shard in train)}
+    assert sorted(read_shards) == [shard.path for shard in train]
 
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])

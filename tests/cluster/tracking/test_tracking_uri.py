@@ -34,6 +34,23 @@ def test_tracking_argument_then_environment_then_home(monkeypatch, home, tmp_pat
     assert tracking_uri.resolve_tracking_uri(given) == given
 
 
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_submitted_job_s_own_copy_is_no_place_for_runs(by, tmp_path, monkeypatch):
+    """Ray deletes it with the job: run and artifacts would be lost, with exit status 0."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123456789abcdef"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    uri = "sqlite:///mlflow.db"
+    if by == "variable":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    told = rf"the tracking URI {uri} is relative, .* give sqlite:////ABSOLUTE/mlflow\.db"
+    with pytest.raises(ValueError, match=told):
+        tracking_uri.resolve_tracking_uri(uri if by == "option" else None)
+    assert not list(copy.iterdir())
+    absolute = f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_uri.resolve_tracking_uri(absolute) == absolute
+
+
 def test_a_relative_sqlite_file_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert tracking_uri.resolve_tracking_uri("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
