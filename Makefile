@@ -42,8 +42,9 @@ tests: $(READY)
 demo: $(READY)
 	python jobs/e2e.py demo
 
+# make ui PORT=5001: where 5000 is taken.
 ui: $(READY)
-	python -m cluster.tracking.run_list
+	python -m cluster.tracking.run_list $(if $(PORT),--port '$(PORT)')
 
 # make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)

@@ -35,7 +35,7 @@ def _compare(args: argparse.Namespace) -> int:
             "(`make install` in a checkout)"
         ) from error
     from stn_icnn.labels import PAPER9
-    from stn_icnn.reporting.comparison import compare_runs, text_lines
+    from stn_icnn.reporting.comparison import compare_runs
     from stn_icnn.reporting.comparison_report import write_comparison_report
 
     runs = fetch_runs(args.runs, args.tracking_uri, args.experiment, PAPER9)
@@ -45,7 +45,7 @@ def _compare(args: argparse.Namespace) -> int:
     write_comparison_report(out, comparisons)
     for comparison in comparisons:
         answer = "\n".join(filter(None, (comparison.answer, comparison.by_class)))
-        print(f"{answer}\n\n{text_lines(comparison.table)}\n")
+        print(f"{answer}\n\n{comparison.table.text}\n")
     print(f"page: {out}")
     return 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from cluster.training.setup import Training
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Items, Picture, write_document
+from stn_icnn.reporting.documents import Items, PictureFile, write_document
 from stn_icnn.reporting.tables import F1Line, Table, f1_table, format_f1, write_csv, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -148,7 +148,7 @@ def _write_document(folder: Path, report: HybridReport, table: Table) -> None:
         Items([f"{difference.name}: {difference}" for difference in report.differences]),
         "Training (steps alone; neither validation, checkpoints nor the workers' start):",
         _training_table(report),
-        Picture("hybrid_curves.png", "validation F1 against minutes of training"),
+        PictureFile("hybrid_curves.png", "validation F1 against minutes of training"),
         Items([f"{name}: {value}" for name, value in parent.items() if value]),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.sweep.charts import curves_chart, setting_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
-from stn_icnn.reporting.documents import Block, Items, Picture, write_document
+from stn_icnn.reporting.documents import Block, Items, PictureFile, write_document
 from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 from stn_icnn.training.phases import SelectionMetric
@@ -114,7 +114,7 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
         charts[f"field_{name}.png"] = setting_chart(name, space, metric, trials)
     for picture, chart in charts.items():
         chart.savefig(folder / picture)
-    pictures = [Picture(file, file.removesuffix(".png")) for file in charts]
+    pictures = [PictureFile(file, file.removesuffix(".png")) for file in charts]
     blocks = [*_summary(report), _table(heading, rows), *pictures]
     write_document(folder, "sweep", report.title, *blocks)
 

@@ -7,6 +7,8 @@ It is a pyfunc of code alone, without pickles: `model_script.py`, the code of `s
 import io
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -72,27 +74,39 @@ def save_mlflow_model(folder: Path, model: bytes) -> None:
     """
     label_set = load_checkpoint(model).model.label_set
     described = Model()
-    logging.getLogger(mlflow.pyfunc.__name__).setLevel(logging.WARNING)  # else a line a step
-    mlflow.pyfunc.save_model(
-        str(folder),
-        mlflow_model=described,
-        python_model=str(SCRIPT),
-        code_paths=[str(Path(stn_icnn.__file__).parent)],
-        # Both are given: what MLflow infers, it infers by running the model.
-        pip_requirements=pinned_requirements(),
-        signature=SIGNATURE,
-        input_example=pd.DataFrame({IMAGE: [_example_photo()]}),
-        metadata={
-            "classes": {label_set.class_names[i]: i for i in label_set.model_classes},
-            "parts": [part.name for part in label_set.parts],
-        },
-    )
+    with _without_lines_of_steps():
+        mlflow.pyfunc.save_model(
+            str(folder),
+            mlflow_model=described,
+            python_model=str(SCRIPT),
+            code_paths=[str(Path(stn_icnn.__file__).parent)],
+            # Both are given: what MLflow infers, it infers by running the model.
+            pip_requirements=pinned_requirements(),
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({IMAGE: [_example_photo()]}),
+            metadata={
+                "classes": {label_set.class_names[i]: i for i in label_set.model_classes},
+                "parts": [part.name for part in label_set.parts],
+            },
+        )
     (folder / MODEL_FILE).write_bytes(model)
     # MLflow wrote this machine's path of the script, of which it uses the name alone.
     described.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.MODEL_CODE_PATH] = SCRIPT.name
     files = [path for path in folder.rglob("*") if path.is_file()]
     described.model_size_bytes = sum(file.stat().st_size for file in files)
     described.save(str(folder / MLMODEL_FILE_NAME))
+
+
+@contextmanager
+def _without_lines_of_steps() -> Iterator[None]:
+    """Keeps MLflow from a line in the log for each step of saving a model."""
+    logger = logging.getLogger(mlflow.pyfunc.__name__)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def pinned_requirements() -> list[str]:

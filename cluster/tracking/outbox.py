@@ -7,7 +7,6 @@ next driver of the same job goes on with it.
 
 import json
 import logging
-import math
 import os
 import shutil
 import time
@@ -15,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from stn_icnn.json_numbers import replace_nonfinite
 
 RETRY_AFTER_S: Final = 10
 """Seconds that a store is left alone after a failure, so that training waits for no time-outs."""
@@ -133,7 +134,9 @@ class OutboxFile:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(_finite(record), allow_nan=False) + "\n" for record in records)
+        # JSON has no NaN: "nan" and "inf" as strings, which float() reads.
+        lines = (replace_nonfinite(record, str) for record in records)
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
         part = self.path.with_suffix(".part")
         part.write_text(text, "utf-8")
         os.replace(part, self.path)
@@ -157,11 +160,3 @@ class OutboxFile:
             shutil.rmtree(Path(record["path"]).parent, ignore_errors=True)
             if self._files.is_dir() and not any(self._files.iterdir()):
                 self._files.rmdir()
-
-
-def _finite(record: Record) -> Record:
-    # JSON has no NaN: "nan" and "inf" as strings, which float() reads.
-    values = record.get("values")
-    if not values:
-        return record
-    return record | {"values": {k: v if math.isfinite(v) else str(v) for k, v in values.items()}}

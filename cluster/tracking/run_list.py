@@ -6,8 +6,10 @@ A list is an experiment. Its columns are stored in a tag of the experiment, a sh
 MLflow's page (as of version 3.17) reads where its address names the view.
 """
 
+import argparse
 import json
 import os
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -33,8 +35,8 @@ COLUMNS: Final = {
 """The columns that a list of runs shows, in this order, and their widths, px. MLflow groups them by
 metrics, params and tags."""
 
-LOCAL_UI: Final = "http://127.0.0.1:5000"
-"""The address at which `make ui` shows a store that has no server of its own."""
+LOCAL_PORT: Final = 5000
+"""The port at which `make ui` shows a store that has no server of its own, unless given another."""
 
 WORKFLOW: Final = "workflowType=machine_learning"
 """The parameter of an address without which MLflow opens the view for language models."""
@@ -55,14 +57,20 @@ def share_view(client: MlflowClient, experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, VIEW_TAG, state)
 
 
-def list_url(tracking_uri: str, experiment_id: str) -> str:
-    """Returns the address of an experiment's list of runs."""
-    return f"{runs_url(tracking_uri, experiment_id)}?{WORKFLOW}&viewStateShareKey={VIEW}"
+def list_url(tracking_uri: str, experiment_id: str, port: int = LOCAL_PORT) -> str:
+    """Returns the address of an experiment's list of runs; the arguments are `runs_url`'s."""
+    return f"{runs_url(tracking_uri, experiment_id, port)}?{WORKFLOW}&viewStateShareKey={VIEW}"
 
 
-def runs_url(tracking_uri: str, experiment_id: str) -> str:
-    """Returns what the addresses of an experiment's runs begin with; it holds no password."""
-    server = LOCAL_UI
+def runs_url(tracking_uri: str, experiment_id: str, port: int = LOCAL_PORT) -> str:
+    """Returns what the addresses of an experiment's runs begin with; it holds no password.
+
+    Args:
+        tracking_uri: the tracking store's address.
+        experiment_id: the experiment's id.
+        port: the port at which `make ui` shows a store that has no server of its own.
+    """
+    server = f"http://127.0.0.1:{port}"
     if is_server(tracking_uri):
         parts = urlsplit(tracking_uri)
         server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
@@ -74,17 +82,19 @@ def is_server(tracking_uri: str) -> bool:
     return tracking_uri.startswith(("http://", "https://"))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the address of the list of runs; serves it where the store has no server."""
+    parser = argparse.ArgumentParser(description="Serves the list of runs.")
+    parser.add_argument("--port", type=int, default=LOCAL_PORT, help="default: %(default)s")
+    port: int = parser.parse_args(argv).port
     from cluster.tracking.tracker import Tracker
 
     tracker = Tracker.connect()
-    print(f"open {list_url(tracker.uri, tracker.experiment_id)}", flush=True)
+    print(f"open {list_url(tracker.uri, tracker.experiment_id, port)}", flush=True)
     if is_server(tracker.uri):
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes more
-    port = str(urlsplit(LOCAL_UI).port)
-    os.execvp("mlflow", ["mlflow", "ui", "--port", port, "--backend-store-uri", tracker.uri])
+    os.execvp("mlflow", ["mlflow", "ui", "--port", str(port), "--backend-store-uri", tracker.uri])
 
 
 if __name__ == "__main__":

@@ -228,23 +228,17 @@ def differing_settings_table(runs: Sequence[ComparedRun]) -> Table:
     return Table(["setting", *(run.name for run in runs)], rows)
 
 
-def text_lines(table: Table) -> str:
-    """Returns a table as plain text: the first column to the left, the others to the right."""
-    lines = [list(map(str, table.heading)), *table.cells]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    )
-
-
 def _require_same_split(first: ComparedRun, other: ComparedRun) -> None:
     """Refuses runs that were scored on different data, as far as can be told without counts."""
     same_split = first.split == other.split
     paired = first.results and other.results  # then the images themselves tell
-    if same_split and (paired or first.fingerprint == other.fingerprint):
+    known = first.fingerprint is not None
+    if same_split and (paired or (known and first.fingerprint == other.fingerprint)):
         return
-    expected, got = (f"{run.split} of the shards {run.fingerprint}" for run in (first, other))
+    expected, got = (
+        f"{run.split} of {f'the shards {run.fingerprint}' if run.fingerprint else 'unknown shards'}"
+        for run in (first, other)
+    )
     raise ValueError(
         f"{other.name} can't be compared with {first.name}: it must be scored on {expected}, got "
         f"{got}; {REMEDY}"

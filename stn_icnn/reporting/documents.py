@@ -24,7 +24,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureFile:
     """A picture that lies in the report's folder."""
 
     file: str
@@ -50,7 +50,7 @@ class Origin:
     """MLflow's id of the run; None where it is not known yet."""
 
 
-Block = str | Table | Items | Picture | Heading | Origin | ComparedSettings | Gallery
+Block = str | Table | Items | PictureFile | Heading | Origin | ComparedSettings | Gallery
 """A part of a report. A text is a paragraph; in paragraphs and lists, words between backticks are
 code. An empty text or list is left out, and in Markdown a gallery."""
 
@@ -81,7 +81,7 @@ def _markdown(block: Block) -> str:
             return "\n".join(block.markdown)
         case Items():
             return "\n".join(f"- {_markdown(text)}" for text in block.texts)
-        case Picture():
+        case PictureFile():
             return f"![{block.description}]({block.file})"
         case Heading():
             return f"## {block.text}"
@@ -104,7 +104,7 @@ def _page_blocks(folder: Path, blocks: Sequence[Block]) -> Iterator[tuple[str, o
                 yield "table", block
             case Items():
                 yield "items", [_inline(text) for text in block.texts]
-            case Picture():
+            case PictureFile():
                 yield "picture", (file_data(folder / block.file), block.description)
             case Heading():
                 yield "heading", block.text

@@ -87,10 +87,10 @@ def fitted(picture: Uint8Array, side_px: int) -> Uint8Array:
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], quality: int = 88) -> bytes:
-    """Returns the content of an image file; the quality is a JPEG's."""
+def encoded(image: Image.Image, kind: Literal["JPEG", "PNG", "WEBP"], quality: int = 88) -> bytes:
+    """Returns the content of an image file; the quality is a JPEG's or WebP's."""
     content = io.BytesIO()
-    image.save(content, kind, quality=quality)
+    image.save(content, kind, quality=quality, method=0)  # the quickest, for WebP
     return content.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.config_dict import flatten_settings
+from stn_icnn.json_numbers import replace_nonfinite
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.small_faces import FILE_ENDINGS, SmallFace
 
@@ -152,7 +152,9 @@ class RunResults:
             "classes": self.label_set.class_names,
             "systems": list(self.counts),
         }
-        text = json.dumps(_finite(content), indent=1, allow_nan=False)
+        text = json.dumps(
+            replace_nonfinite(content, lambda number: None), indent=1, allow_nan=False
+        )
         (folder / RESULTS_FILE).write_text(f"{text}\n", encoding="utf-8")
         arrays: dict[str, Any] = {_KEYS: np.array(self.keys)}
         for i, counts in enumerate(self.counts.values()):
@@ -223,12 +225,3 @@ def _read_faces(path: Path, keys: Sequence[str]) -> list[SmallFace]:
             assert file is not None  # all members are files
             files[member.name] = file.read()
     return [SmallFace(*(files[f"{key}{ending}"] for ending in FILE_ENDINGS)) for key in keys]
-
-
-def _finite(value: Any) -> Any:
-    """Returns plain values with None for the numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

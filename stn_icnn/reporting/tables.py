@@ -4,17 +4,10 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.f1 import F1Rows, weakest_row
-
-PAPERS_WORDS: Final = {
-    "inner_mouth": "in-mouth",
-    "upper_lip": "upper-lip",
-    "lower_lip": "lower-lip",
-}
-"""Headings of rows for which the paper has other words."""
 
 F1Line = tuple[Sequence[object], F1Rows]
 """A line of a table of F1: the cells before those of F1, and its F1 by row."""
@@ -22,7 +15,7 @@ F1Line = tuple[Sequence[object], F1Rows]
 
 def f1_headings(label_set: LabelSet) -> dict[str, str]:
     """Returns the headings of the F1 tables' columns by row: the report groups and `mean`."""
-    return {row: PAPERS_WORDS.get(row, row) for row in (*label_set.f1_rows, "mean")}
+    return {row: row.replace("_", " ") for row in (*label_set.f1_rows, "mean")}
 
 
 def f1_values(rows: F1Rows, label_set: LabelSet) -> list[float | None]:
@@ -62,6 +55,16 @@ class Table:
         lines = [list(map(str, self.heading)), *self.cells]
         texts = [f"| {' | '.join(map(escape_markdown, cells))} |" for cells in lines]
         return [texts[0], "|---" * len(self.heading) + "|", *texts[1:]]
+
+    @property
+    def text(self) -> str:
+        """The table as plain text: the first column to the left, the others to the right."""
+        lines = [list(map(str, self.heading)), *self.cells]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+            for line in lines
+        )
 
 
 def escape_markdown(text: str) -> str:
@@ -106,13 +109,7 @@ def text_table(systems: Mapping[str, F1Rows], label_set: LabelSet) -> str:
         A line of headings and one for each system, without a newline at the end.
     """
     headings = f1_headings(label_set)
-    lines = [("", list(headings.values()))]
-    lines += [
-        (name, [format_f1(rows.get(row)) or "-" for row in headings])
-        for name, rows in systems.items()
+    lines = [
+        [name, *(format_f1(rows.get(row)) for row in headings)] for name, rows in systems.items()
     ]
-    name_width = max(len(name) for name, _ in lines)
-    widths = [max(len(heading), len("0.000")) for heading in headings.values()]
-    return "\n".join(
-        " ".join([name.ljust(name_width), *map(str.rjust, cells, widths)]) for name, cells in lines
-    )
+    return Table(["", *headings.values()], lines).text

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.documents import PictureFile, write_document
 from stn_icnn.reporting.tables import F1Line, Table, f1_table, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -57,7 +57,7 @@ def write_coarse_size(
         f1_table(["px", "F1"], lines, label_set),
         Table(heading, list(differences.items())),
         PAPER,
-        Picture("coarse_size.png", "F1 by input size"),
+        PictureFile("coarse_size.png", "F1 by input size"),
     )
     write_f1_csv(folder / "coarse_size.csv", ["coarse_px", "system"], lines, label_set)
     return {

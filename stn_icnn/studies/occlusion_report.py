@@ -14,7 +14,7 @@ from PIL import Image
 
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.documents import PictureFile, write_document
 from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress
 from stn_icnn.scoring.window_scores import (
@@ -124,10 +124,10 @@ def _write_document(
         f"Covered parts that are cut whole: {counts}.",
         "Covered parts, each:",
         _table_by_part(summaries, croppers),
-        Picture("occlusion.png", "by part"),
+        PictureFile("occlusion.png", "by part"),
         "Faces drawn at random; patches of covered parts are framed, and all are cut out of the "
         "photograph as it was before, to show whether the part lies in its window:",
-        Picture("occlusion_examples.png", "examples"),
+        PictureFile("occlusion_examples.png", "examples"),
     )
 
 

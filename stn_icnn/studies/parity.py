@@ -21,7 +21,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows
 from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.documents import PictureFile, write_document
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid, pixels_of
 from stn_icnn.reporting.tables import Table, write_csv
@@ -187,8 +187,8 @@ def report_parity(
         "middle of pixels: sampling takes the mean of 2 x 2 neighbours, slicing moves by half a "
         "pixel to the left and up, and the difference is what the photograph changes over half a "
         "pixel. Around a corner between pixels it is the even patch that is exact.",
-        Picture("parity.png", "patches"),
-        Picture("parity_grid.png", "where they are sampled"),
+        PictureFile("parity.png", "patches"),
+        PictureFile("parity_grid.png", "where they are sampled"),
     )
     _write_csv(folder / "parity.csv", found)
     largest = {str(px): found[px, "pixel"].largest for px in sizes}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.documents import PictureFile, write_document
 from stn_icnn.reporting.tables import (
     F1Line,
     Table,
@@ -153,7 +153,7 @@ def _write_document(folder: Path, report: TableReport) -> None:
         " ".join(about),
         Table(heading, spread),
         _differences_table(report.differences),
-        Picture("table.png", "F1 by class"),
+        PictureFile("table.png", "F1 by class"),
     )
 
 

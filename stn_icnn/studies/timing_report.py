@@ -12,7 +12,7 @@ from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.execution import describe_execution
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Items, Picture, write_document
+from stn_icnn.reporting.documents import Items, PictureFile, write_document
 from stn_icnn.reporting.picture_grid import pixels_of
 from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.studies.croppers import ICNN
@@ -100,7 +100,7 @@ def report_timing(
         table,
         Items(findings),
         "The paper's are of a GTX 1080 Ti; it does not say how many faces at a time.",
-        Picture("timing.png", "milliseconds a face"),
+        PictureFile("timing.png", "milliseconds a face"),
     )
     rows = [[*key, i, ms] for key, of_key in times.items() for i, ms in enumerate(of_key)]
     write_csv(folder / "timing.csv", ["system", "faces_at_a_time", "round", "ms_a_face"], rows)

@@ -23,7 +23,7 @@ from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Picture, write_document
+from stn_icnn.reporting.documents import PictureFile, write_document
 from stn_icnn.reporting.tables import Table, format_f1, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress, count_batch
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
@@ -146,7 +146,7 @@ def report_windows(
         "true pixels in its window; both are means over parts. ±: standard deviation of x and of "
         "y, as a share of the image's sides. Difference: of `overall` to the model's own windows, "
         "on the same images, with 95 % bootstrap intervals.",
-        Picture("windows.png", "F1 against the windows' error"),
+        PictureFile("windows.png", "F1 against the windows' error"),
     )
     rows = [
         [name, faces.error_px, faces.share_inside, *(faces.f1[row] for row in REPORTED_ROWS)]

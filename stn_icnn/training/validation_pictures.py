@@ -1,7 +1,5 @@
 """Pictures of a few validation faces: what a phase makes of them, beside the truth."""
 
-import io
-
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,7 +12,7 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.overlay import Uint8Array, draw_windows, model_labels, overlay
-from stn_icnn.reporting.picture_grid import captioned_panels, fitted, pixels_of
+from stn_icnn.reporting.picture_grid import captioned_panels, encoded, fitted, pixels_of
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.training.objectives import OBJECTIVES
@@ -68,7 +66,9 @@ def picture_faces(
             prediction = _tinted(photo, predicted[i], model.label_set)
             truth = _tinted(photo, true_labels(batch, i), model.label_set)
             rows.append({"prediction": prediction, "truth": truth})
-        pictures[f"faces/{i + 1}"] = _webp(captioned_panels(rows))
+        pictures[f"faces/{i + 1}"] = encoded(
+            Image.fromarray(captioned_panels(rows)), "WEBP", _QUALITY
+        )
     return pictures
 
 
@@ -76,9 +76,3 @@ def _tinted(photo: Uint8Array, labels: Tensor, label_set: LabelSet) -> Uint8Arra
     """Lays the colours of the classes that the model knows over a reduced photograph."""
     reduced = resize_labels(labels, *photo.shape[:2]).cpu().numpy()
     return overlay(photo, model_labels(reduced, label_set), label_set)
-
-
-def _webp(picture: Uint8Array) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "WEBP", quality=_QUALITY, method=0)
-    return content.getvalue()

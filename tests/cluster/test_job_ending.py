@@ -28,7 +28,7 @@ def run(tmp_path: Path, new_store: Callable[[Path], str]) -> Run:
 
 def test_the_headline_names_the_part_that_is_labelled_worst() -> None:
     headline = f1_headline("STN-iCNN", F1, "test", "helen", PAPER9)
-    assert headline == "STN-iCNN on the test split of helen: F1 0.889, weakest in-mouth 0.569"
+    assert headline == "STN-iCNN on the test split of helen: F1 0.889, weakest inner mouth 0.569"
 
 
 def test_a_headline_of_faces_without_parts() -> None:

@@ -2,6 +2,7 @@ import base64
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -88,6 +89,14 @@ def require_answer(answer: dict, face: ParsedFace) -> None:
     parts = [part.name for part in face.label_set.parts]
     assert list(answer["windows"]) == parts
     assert np.array_equal([answer["windows"][part] for part in parts], face.windows)
+
+
+def test_saving_leaves_mlflow_s_own_lines_as_they_were(model_file, tmp_path, caplog):
+    logger = logging.getLogger("mlflow.pyfunc")
+    with caplog.at_level(logging.INFO, logger.name):
+        save_mlflow_model(tmp_path, model_file)
+        assert logger.level == logging.INFO
+    assert not [record for record in caplog.records if record.name == logger.name]
 
 
 def test_predicts_what_the_parser_does(loaded, parser, example):

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.run_notes import result_note, weakest_class
 from cluster.storage.datasets import ShardedData
-from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url
+from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url, main
 from cluster.tracking.run_pages import run_page
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.tracking_uri import EXPERIMENT_ENV
@@ -96,3 +96,13 @@ def test_the_weakest_class_is_that_of_the_least_f1_where_any_is_defined():
     rows = {**dict.fromkeys(PAPER9.f1_rows), "overall": 0.5, "upper_lip": 0.8764, "nose": 0.93}
     assert weakest_class(rows, PAPER9) == "upper lip 0.876"
     assert weakest_class(dict.fromkeys(PAPER9.f1_rows), PAPER9) is None
+
+
+def test_the_list_is_served_at_another_port_where_one_is_given(uri, monkeypatch, capsys):
+    started = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("os.execvp", lambda file, words: started.append(words))
+    main(["--port", "5001"])
+    main([])
+    assert [words[words.index("--port") + 1] for words in started] == ["5001", "5000"]
+    assert "open http://127.0.0.1:5001/#/experiments/" in capsys.readouterr().out

@@ -11,7 +11,6 @@ from stn_icnn.reporting.comparison import (
     Comparison,
     compare_runs,
     differing_settings_table,
-    text_lines,
 )
 from stn_icnn.reporting.comparison_report import (
     RUN_COLOURS,
@@ -87,14 +86,14 @@ def test_classes_that_gain_and_lose_are_told_apart(first: RunResults, better: Ru
     (comparison,) = compare(first, better)
     rows = {row[0]: row for row in comparison.table.cells}
     assert rows["nose"][-1] == "better"
-    assert rows["upper-lip"][1:4] == ["1.000", "0.974", "-0.0256"]
-    assert rows["upper-lip"][-2:] == ["-0.0256 to -0.0256", "worse"]
+    assert rows["upper lip"][1:4] == ["1.000", "0.974", "-0.0256"]
+    assert rows["upper lip"][-2:] == ["-0.0256 to -0.0256", "worse"]
     assert rows["mean"][-2:] == ["-", "-"]
     assert "eyes" not in rows, "no face has eyes"
-    assert comparison.by_class == "B is better in nose and worse in upper-lip, mouth."
+    assert comparison.by_class == "B is better in nose and worse in upper lip, mouth."
     (same,) = compare(first, scored_run("same", MISSED))
     assert same.by_class == "same differs in no class by more than chance may explain."
-    assert text_lines(comparison.table).splitlines()[0].split() == [
+    assert comparison.table.text.splitlines()[0].split() == [
         "A",
         "B",
         "difference",
@@ -177,6 +176,13 @@ def test_without_counts_other_shards_are_refused(first: RunResults) -> None:
         compare_runs([compared(first), old], PAPER9)
 
 
+def test_without_counts_unknown_shards_are_refused(first: RunResults) -> None:
+    old = replace(without_results(first), name="old", run_id="old", fingerprint=None)
+    older = replace(old, name="older", run_id="older")
+    with pytest.raises(ValueError, match="on test of unknown shards, got test of unknown shards"):
+        compare_runs([old, older], PAPER9)
+
+
 def test_the_page_says_first_which_is_better_and_needs_nothing_but_itself(
     first: RunResults, better: RunResults, tmp_path: Path
 ) -> None:
@@ -226,7 +232,7 @@ def test_each_run_is_compared_with_the_first(
     assert [text.get_text() for text in axes.get_yticklabels()] == [
         "overall",
         "nose",
-        "upper-lip",
+        "upper lip",
         "mouth",
     ]
     text = Page(page_of(tmp_path, comparisons)).text

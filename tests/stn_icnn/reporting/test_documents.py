@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_icnn.reporting.documents import PAGE, Items, Picture, write_document
+from stn_icnn.reporting.documents import PAGE, Items, PictureFile, write_document
 from stn_icnn.reporting.pages import file_data
 from stn_icnn.reporting.tables import Table
 
@@ -22,7 +22,7 @@ def test_both_forms_hold_every_block(tmp_path: Path) -> None:
         "",
         Items(["one", "`two`"]),
         Items([]),
-        Picture("chart.png", "F1 by class"),
+        PictureFile("chart.png", "F1 by class"),
     )
     assert (tmp_path / "trial.md").read_text() == (
         "# A <trial>\n\n"
@@ -43,4 +43,4 @@ def test_both_forms_hold_every_block(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_document(tmp_path, "trial", "A trial", Picture("none.png", "nothing"))
+        write_document(tmp_path, "trial", "A trial", PictureFile("none.png", "nothing"))
