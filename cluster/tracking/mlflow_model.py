@@ -50,7 +50,9 @@ SIGNATURE: Final = ModelSignature(
     params=ParamSchema([ParamSpec(LABEL_IDS, DataType.boolean, default=False)]),
 )
 """Photographs in, a row for each out. An image may be base64, bytes, an array or nested lists, for
-which MLflow has no type in common but `any`."""
+which MLflow has no type in common but `any` (tried in 3.17): a `TensorSpec` of `[-1, -1, -1, 3]`
+uint8 refuses base64, a column of `binary` refuses a record with pixels, and one of `string` would
+say of pixels what they are not. The card states the forms."""
 
 
 def log_model_file(run: Run, model: bytes) -> None:

@@ -32,12 +32,18 @@ stn-icnn parse PHOTO --model models:/{name}@champion --out DIR
 ```
 mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
 ```
-A request's column `image` holds photographs in base64. An answer has `labels`, base64 of an
-indexed PNG whose values are class ids, and `windows`: by part, centre x, y, width and height in px.
-In Python:
+A request's `image` is an image file in base64, or `[H, W, 3]` pixels, 0 to 255, as nested lists;
+`inputs` takes a batch `[N, H, W, 3]`. Posted to `http://127.0.0.1:5001/invocations`:
+```
+{{"dataframe_records": [{{"image": "/9j/4AAQSkZJRg…"}}]}}
+{{"inputs": [[[[125, 91, 74], [126, 92, 75], …], …]]}}
+```
+An answer has `labels`, base64 of an indexed PNG whose values are class ids, and `windows`: by part,
+centre x, y, width and height in px. In Python, with files' bytes or with uint8 pixels:
 ```
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 model.predict(pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}}))
+model.predict({{"image": pixels}})  # [N, H, W, 3]
 ```"""
 
 _NON_COMMERCIAL: Final = """\
@@ -100,4 +106,5 @@ def _f1_table(val: F1Rows, test: F1Rows) -> str:
         [row, *(None if f1 is None else f"{f1:.4f}" for f1 in (val.get(row), test.get(row)))]
         for row in dict.fromkeys((*val, *test))
     ]
-    return "\n".join(Table(["F1", "validation", "test"], rows).markdown)
+    # As code: MLflow's page puts no space between a table's columns.
+    return f"```\n{Table(['F1', 'validation', 'test'], rows).text}\n```"

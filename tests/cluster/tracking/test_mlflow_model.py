@@ -257,6 +257,9 @@ def test_a_server_answers_posted_faces(server, stored, parser, example):
     assert np.array_equal(answer["label_ids"], face.labels)
 
     images = np.random.default_rng(2).integers(0, 256, (2, 30, 40, 3), dtype=np.uint8)
+    answers = post(server, {"dataframe_records": [{"image": images[0].tolist()}, photo]})
+    for answer, labels in zip(answers, (parser.parse(images[0]).labels, face.labels), strict=True):
+        assert np.array_equal(read_label_map(answer["labels"]), labels)
     answers = post(server, {"inputs": images.tolist()})
     for answer, face in zip(answers, parser.parse_all(list(images)), strict=True):
         assert np.array_equal(read_label_map(answer["labels"]), face.labels)

@@ -198,11 +198,15 @@ CARD = {
 def test_model_card_says_what_it_is():
     card = model_card(**CARD, run_id="r1", commit="c1")
     assert card.startswith("# stn-icnn-helen\n")
-    assert "| overall | 0.9123 | 0.9000 |" in card
-    assert "| skin | - | - |" in card
+    lines = [line.split() for line in card.splitlines()]
+    assert ["F1", "validation", "test"] in lines
+    assert ["overall", "0.9123", "0.9000"] in lines
+    assert ["skin", "-", "-"] in lines
     assert "- Data set: helen, 2000 training images" in card
     assert "- Started from: the preset helen" in card
     assert "- `optim.lr_coarse`: 0.001" in card
+    for form in ('{"dataframe_records": [{"image": "', '{"inputs": [[[['):  # of a request
+        assert form in card
     assert "stn-icnn parse PHOTO --model models:/stn-icnn-helen@champion" in card
     assert "`r1`" in card
     assert "non-commercial" not in card
