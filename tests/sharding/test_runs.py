@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,9 +71,11 @@ def contents(url: str) -> Contents:
     return {path: location.read(path) for path in location.list()}
 
 
-def start(raw: Path, out: str, workers: int = 2) -> subprocess.Popen[bytes]:
+def start(
+    raw: Path, out: str, workers: int = 2, shard_size: int = SHARD_SIZE
+) -> subprocess.Popen[bytes]:
     """The command, in a session of its own, by which its processes are known."""
-    options = ("--source", raw, "--out", out, "--shard-size", SHARD_SIZE, "--workers", workers)
+    options = ("--source", raw, "--out", out, "--shard-size", shard_size, "--workers", workers)
     command = [sys.executable, "-m", "sharding", "helen", *map(str, options)]
     return subprocess.Popen(command, start_new_session=True)
 
@@ -103,14 +105,14 @@ def killed(
     return True
 
 
-def still_running(session: int) -> list[str]:
-    """Its processes, where the system has /proc."""
-    found = []
+def still_running(session: int) -> dict[int, str]:
+    """The id and command of each of its processes, where the system has /proc."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
             if int(its_session) == session and state not in "XZ":
-                found.append((stat.parent / "cmdline").read_text())
+                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_text()
     return found
 
 
@@ -177,42 +179,30 @@ def test_killed_run_is_finished_by_the_same_command(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sees open files in /proc")
 def test_run_killed_within_a_shard_leaves_no_temporary_file(
     raw: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ):
-    """Killed while it waits for the second image of the first shard."""
-    temporary, mine = tmp_path / "temporary", tmp_path / "raw"
+    """Killed while it writes its one shard of training faces."""
+    temporary = tmp_path / "temporary"
     temporary.mkdir()
-    shutil.copytree(raw, mine)
-    pipe = mine / "images/000001_1.jpg"
-    pipe.unlink()
-    os.mkfifo(pipe)
     monkeypatch.setenv("TMPDIR", str(temporary))
-    run = start(mine, f"{root}/out")
-    with pipe_opened_by(run, pipe, wait_until):
-        run.kill()
-        run.wait()
-        wait_until(lambda: not still_running(run.pid))
+    run = start(raw, f"{root}/out", shard_size=NUM_FACES)
+    wait_until(lambda: num_open_files(run.pid, temporary), run)
+    run.kill()
+    run.wait()
+    wait_until(lambda: not still_running(run.pid))
     assert list(temporary.iterdir()) == []
 
 
-@contextmanager
-def pipe_opened_by(
-    run: subprocess.Popen[bytes], pipe: Path, wait_until: WaitUntil
-) -> Iterator[None]:
-    """While the run waits to read from the pipe."""
-    opened: list[int] = []
-
-    def is_read() -> bool:
-        with suppress(OSError):  # nobody reads it yet
-            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(opened)
-
-    wait_until(is_read, run)
-    try:
-        yield
-    finally:
-        os.close(opened[0])
+def num_open_files(session: int, folder: Path) -> int:
+    """Number of files of a folder, deleted ones too, that a session's processes have open."""
+    found = 0
+    for pid in still_running(session):
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                found += str(link.readlink()).startswith(str(folder))
+    return found
 
 
 def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Contents, root: str):
