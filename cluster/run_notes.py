@@ -71,6 +71,12 @@ def one_line(machines: Iterable[str]) -> str:
     return "; ".join(filter(None, dict.fromkeys(machines)))
 
 
+def log_f1(run: Run, split: str, rows: F1Rows, label_set: LabelSet, step: int = 0) -> None:
+    """Puts F1 on a split, and the weakest class, into the list of runs."""
+    run.log_metrics({f"{split}/f1_{row}": f1 for row, f1 in rows.items()}, step=step)
+    log_weakest_class(run, rows, label_set)
+
+
 def log_weakest_class(run: Run, rows: F1Rows, label_set: LabelSet) -> None:
     """Puts the class of the least F1 into the list of runs, where any is defined."""
     run.set_tags({WEAKEST_TAG: weakest_class(rows, label_set)})

@@ -19,13 +19,15 @@ from cluster.job_ending import REPORT
 from cluster.job_setup import open_job
 from cluster.run_notes import unfinished_note
 from cluster.scoring.job import Scores
-from cluster.tracking.result_files import EXPERIMENT_REPORT, publishing
+from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, publishing
 from cluster.training.base_settings import BaseSettings
 from cluster.training.job import end_training, register_result, score_phase
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
 from stn_icnn.config import require
+from stn_icnn.reporting.documents import Heading
+from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.run_results import TrainingSummary
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
 
@@ -110,6 +112,11 @@ def _conclude(
         },
         counts=scores.counts,
         label_set=training.config.model.label_set,
+        about=[
+            Heading(f"Faces that {HYBRID} labels"),
+            Gallery.of(scores.results, scores.examples),
+            *closing_blocks(training.run, summary.compared),
+        ],
     )
     with publishing(training.run, training.record.storage) as folder:
         write_hybrid_report(folder, report)

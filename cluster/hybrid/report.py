@@ -10,7 +10,7 @@ from torch import Tensor
 from cluster.training.setup import Training
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import Items, PictureFile, write_document
+from stn_icnn.reporting.documents import Block, Items, PictureFile, write_document
 from stn_icnn.reporting.tables import F1Line, Table, f1_table, format_f1, write_csv, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -79,6 +79,8 @@ class HybridReport:
     """Confusion counts of each test image, by system, int64 `[M, C, C]`."""
     label_set: LabelSet
     """The C classes, and the rows of the tables."""
+    about: Sequence[Block] = ()
+    """The end of the report."""
 
     @property
     def test(self) -> dict[str, F1Rows]:
@@ -150,6 +152,7 @@ def _write_document(folder: Path, report: HybridReport, table: Table) -> None:
         _training_table(report),
         PictureFile("hybrid_curves.png", "validation F1 against minutes of training"),
         Items([f"{name}: {value}" for name, value in parent.items() if value]),
+        *report.about,
     )
 
 

@@ -27,6 +27,8 @@ class FaceSamples:
     """The manifest's fingerprint; None for drawn faces, which are always the same."""
     samples: list[Batch]
     """Batches of one face each."""
+    data: ShardedData | None
+    """The data set; None where faces are drawn."""
 
 
 def load_face_samples(
@@ -46,15 +48,15 @@ def load_face_samples(
     if data is not None:
         opened = ShardedData.open(data)
         samples = _read(opened.shards(split), opened.manifest.label_set, num_faces, verify_shards)
-        return FaceSamples(opened.name, opened.manifest.fingerprint, samples)
+        return FaceSamples(opened.name, opened.manifest.fingerprint, samples, opened)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-faces-") as folder:
         raw, out = Path(folder) / "raw", Path(folder) / "shards"
         write_faces("celebamask", num_faces, raw, workers=1)
         build(raw, out, Recipe(layout="celebamask"))
         drawn = ShardedData.open(str(out))
         shards = [shard for split in SPLITS for shard in drawn.shards_or_none(split)]
-        label_set = drawn.manifest.label_set
-        return FaceSamples(DEMO_NAME, None, _read(shards, label_set, num_faces, verify=False))
+        samples = _read(shards, drawn.manifest.label_set, num_faces, verify=False)
+        return FaceSamples(DEMO_NAME, None, samples, None)
 
 
 def _read(

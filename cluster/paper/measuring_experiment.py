@@ -5,19 +5,25 @@ A result is kept in storage with the settings that it came from. So the same com
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.job_ending import print_ending
+from cluster.job_ending import print_ending, steps_with
 from cluster.job_setup import JobEnvironment
 from cluster.paper.config import ExperimentConfig
+from cluster.run_notes import log_f1, log_machines, result_note, unfinished_note
+from cluster.storage.datasets import ShardedData
 from cluster.storage.records import as_stored, read_record, require_same_settings, write_record
-from cluster.tracking.result_files import EXPERIMENT_REPORT, publish
+from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, publish
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
+from stn_icnn.config_dict import differing_settings
+from stn_icnn.labels import PAPER9
+from stn_icnn.reporting.documents import Block
+from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.storage import StorageLocation
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.phases import system_of
@@ -25,8 +31,9 @@ from stn_icnn.training.phases import system_of
 RECORD: Final = "experiment.json"
 
 
-Measurement = Callable[[Path], ExperimentResult]
-"""A function that measures, and writes its files into a folder, without folders in it."""
+Measurement = Callable[[Path, Sequence[Block]], ExperimentResult]
+"""A function that measures, and writes its files into a folder, without folders in it; its report
+ends with the blocks."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ def run_experiment(
     config: ExperimentConfig,
     facts: Mapping[str, str | None],
     measure: Measurement,
+    data: ShardedData | None = None,
 ) -> dict[str, Any]:
     """Measures and tracks a run in MLflow, or gives the result again that the run has stored.
 
@@ -55,6 +63,7 @@ def run_experiment(
         config: the job's settings.
         facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
         measure: the measurement.
+        data: the data set, whose `config.split` is measured on; None: faces are drawn.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `experiment`, and the result.
@@ -66,11 +75,15 @@ def run_experiment(
     storage = environment.run_storage
     record = _finished_record(storage, settings)
     tags = {**run_tags(facts.get("data_fingerprint"), None), "kind": "paper", "experiment": name}
-    run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags, params=settings)
+    params = {**settings, "data": data.name} if data else settings
+    run = environment.tracker.start_or_resume_run(environment.run_name, tags=tags, params=params)
+    if data is not None:
+        run.log_data(data, [settings["split"]])
+    run.describe(unfinished_note(run.name))
     with run.finishing(), tempfile.TemporaryDirectory(prefix=f"stn-icnn-{name}-") as path:
         folder = Path(path)
         if record is None:
-            result = asdict(measure(folder))
+            result = asdict(measure(folder, closing_blocks(run, _compared(config))))
             files = sorted(file.name for file in folder.iterdir())
             record = {"settings": settings, "files": files, **result}
         else:
@@ -80,18 +93,42 @@ def run_experiment(
         publish(folder, run, storage)
         write_record(storage, RECORD, record)  # last: all files are there
         run.log_metrics(record["metrics"], step=0)
+        # An earlier version recorded neither headline nor F1 nor machine.
+        headline = record.get("headline") or f"{run.name} is done"
+        if record.get("f1"):
+            log_f1(run, settings["split"], record["f1"], PAPER9)
+        log_machines(run, [record.get("machine", "")])
+        model = settings.get("model")
+        next_steps = {"parse": steps_with(run, model)["parse"]} if model else {}
+        run.describe(result_note(headline, "", next_steps))
     print("\n".join(record["table"]), flush=True)
-    print_ending(run, f"{run.name} is done", {}, {"report": EXPERIMENT_REPORT})
+    print_ending(run, headline, next_steps, {"report": EXPERIMENT_REPORT})
     return run.last_line({"experiment": name, **record["result"]})
+
+
+def _compared(config: ExperimentConfig) -> ComparedSettings:
+    """Returns an experiment's own settings beside their defaults."""
+    own = _own_settings(config)
+    defaults = {
+        one.name: one.default
+        for one in fields(config)
+        if one.name in own and one.default is not MISSING
+    }
+    changed = differing_settings({name: own[name] for name in defaults}, defaults)
+    return ComparedSettings("the defaults", changed, own)
 
 
 def _settings(
     name: str, config: ExperimentConfig, facts: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Returns all that a result depends on, as a record gives it back."""
+    return as_stored({"experiment": name, **_own_settings(config), **facts})
+
+
+def _own_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns the settings that not every experiment has."""
     shared = asdict(ExperimentConfig())
-    own = {key: value for key, value in asdict(config).items() if key not in shared}
-    return as_stored({"experiment": name, **own, **facts})
+    return {key: value for key, value in asdict(config).items() if key not in shared}
 
 
 def _finished_record(

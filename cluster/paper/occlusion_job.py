@@ -1,5 +1,6 @@
 """The job of Figure 5, which compares both croppers on faces of which parts are covered."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ from cluster.paper.config import OcclusionConfig
 from cluster.paper.measuring_experiment import StudiedModel
 from cluster.paper.split_experiment import run_split_experiment
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.reporting.documents import Block
 from stn_icnn.studies.cropper_comparison import CropperComparison
 from stn_icnn.studies.croppers import AVERAGE_FACE
 from stn_icnn.studies.experiment_result import ExperimentResult
@@ -29,7 +31,11 @@ def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
     """
 
     def measure(
-        model: StudiedModel, faces: ShardedFaces, subject: str, folder: Path
+        model: StudiedModel,
+        faces: ShardedFaces,
+        subject: str,
+        folder: Path,
+        about: Sequence[Block],
     ) -> ExperimentResult:
         comparison = CropperComparison(
             model.checkpoint, model.system, config.num_covered, config.seed
@@ -41,6 +47,6 @@ def run_occlusion(config: OcclusionConfig) -> dict[str, Any]:
             f"are set to {min(sizes)} to {max(sizes)} px, and {model.system} applies its own "
             f"factor to that (beside it: without). {AVERAGE_FACE}: a control that looks at nothing."
         )
-        return report_occlusion(folder, comparison, faces, subject, config.num_examples)
+        return report_occlusion(folder, comparison, faces, subject, config.num_examples, about)
 
     return run_split_experiment(NAME, config, ("coarse", "localizer"), measure)

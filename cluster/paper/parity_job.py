@@ -1,12 +1,15 @@
 """The job of Figures 7 and 8, which compares the grid transformer with integer slicing."""
 
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from cluster.job_setup import open_job
 from cluster.paper.config import ParityConfig
 from cluster.paper.face_samples import load_face_samples
 from cluster.paper.measuring_experiment import run_experiment
+from stn_icnn.reporting.documents import Block
+from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.parity import report_parity
 
 NAME: Final = "parity"
@@ -27,8 +30,9 @@ def run_parity(config: ParityConfig) -> dict[str, Any]:
     faces = load_face_samples(
         config.data, config.split, config.num_faces, config.locations.verify_shards
     )
-    measure = partial(
-        report_parity, samples=faces.samples, dataset=faces.dataset, sizes=config.patch_px
-    )
+
+    def measure(folder: Path, about: Sequence[Block]) -> ExperimentResult:
+        return report_parity(folder, faces.samples, faces.dataset, config.patch_px, about)
+
     facts = {"data_fingerprint": faces.fingerprint}
-    return run_experiment(NAME, environment, config, facts, measure)
+    return run_experiment(NAME, environment, config, facts, measure, faces.data)

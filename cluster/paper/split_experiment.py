@@ -1,6 +1,7 @@
 """The measuring experiments that try one model on all faces of a split."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from cluster.storage.datasets import ShardedData
 from cluster.storage.sharded_faces import read_faces, unlimited_canvas
 from stn_icnn.config import Network
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.networks.execution import default_device, describe_execution
+from stn_icnn.reporting.documents import Block
 from stn_icnn.studies.experiment_result import ExperimentResult
 
-SplitMeasurement = Callable[[StudiedModel, ShardedFaces, str, Path], ExperimentResult]
+SplitMeasurement = Callable[
+    [StudiedModel, ShardedFaces, str, Path, Sequence[Block]], ExperimentResult
+]
 """A function that measures a model on faces, which the third argument names for a sentence to begin
-with, and writes its files into a folder."""
+with, and writes its files into a folder; its report ends with the blocks."""
 
 
 def run_split_experiment(
@@ -44,11 +49,13 @@ def run_split_experiment(
         config.model, environment.tracker.uri, "the experiment", needed
     )
 
-    def measure_split(folder: Path) -> ExperimentResult:
+    def measure_split(folder: Path, about: Sequence[Block]) -> ExperimentResult:
         faces = read_faces(data, config.split, unlimited_canvas(model.checkpoint.config))
         faces.samples = faces.samples[: config.num_faces]
         subject = f"{len(faces)} faces of the {config.split} split of {data.name}"
-        return measure(model, faces, subject, folder)
+        result = measure(model, faces, subject, folder, about)
+        machine = describe_execution(model.checkpoint.model, default_device())
+        return replace(result, machine=machine)
 
     facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
-    return run_experiment(name, environment, config, facts, measure_split)
+    return run_experiment(name, environment, config, facts, measure_split, data)

@@ -1,12 +1,15 @@
 """The job that times both pipelines (paper section 3.1), one face and many at a time."""
 
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from cluster.job_setup import open_job
 from cluster.paper.config import TimingConfig
 from cluster.paper.face_samples import load_face_samples
 from cluster.paper.measuring_experiment import StudiedModel, run_experiment
+from stn_icnn.reporting.documents import Block
+from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.studies.timing_report import report_timing
 
 NAME: Final = "timing"
@@ -30,13 +33,17 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
     faces = load_face_samples(
         config.data, config.split, config.num_faces, config.locations.verify_shards
     )
-    measure = partial(
-        report_timing,
-        checkpoint=model.checkpoint,
-        system=model.system,
-        samples=faces.samples,
-        dataset=faces.dataset,
-        rounds=config.rounds,
-    )
+
+    def measure(folder: Path, about: Sequence[Block]) -> ExperimentResult:
+        return report_timing(
+            folder,
+            model.checkpoint,
+            model.system,
+            faces.samples,
+            faces.dataset,
+            config.rounds,
+            about,
+        )
+
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}
-    return run_experiment(NAME, environment, config, facts, measure)
+    return run_experiment(NAME, environment, config, facts, measure, faces.data)

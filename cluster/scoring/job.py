@@ -2,7 +2,7 @@
 
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from cluster.config import ScoringJobConfig
 from cluster.job_ending import print_ending, steps_with
 from cluster.job_setup import allocate_job_workers, open_job
-from cluster.run_notes import log_machines, log_weakest_class, origin_sentence, result_note
+from cluster.run_notes import log_f1, log_machines, origin_sentence, result_note
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.provenance import command_line, git_commit
@@ -30,6 +30,7 @@ from stn_icnn.reporting.run_results import (
     TrainingSummary,
 )
 from stn_icnn.reporting.tables import f1_headline, text_table
+from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import F1Rows
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import system_of
@@ -44,12 +45,21 @@ LEAST_IMAGES_A_WORKER = 32
 class Scores:
     """The scores of a model on a split, with those of the systems that it is compared with."""
 
-    systems: Mapping[str, F1Rows]
-    """F1 by system and row; the model that was scored comes first."""
-    counts: Mapping[str, Tensor]
-    """Confusion counts of each image, by system, int64 `[M, C, C]`."""
-    summary: ScoringSummary
-    """How long the scoring took, on what."""
+    results: RunResults
+    """The results that the run keeps; the model that was scored comes first of the systems."""
+    examples: Mapping[str, Sequence[ScoredFace]]
+    """The model's best, median and worst faces."""
+
+    @property
+    def systems(self) -> Mapping[str, F1Rows]:
+        """F1 by system and row."""
+        systems: Mapping[str, F1Rows] = self.results.f1["systems"]
+        return systems
+
+    @property
+    def counts(self) -> Mapping[str, Tensor]:
+        """Confusion counts of each image, by system, int64 `[M, C, C]`."""
+        return self.results.counts
 
     @property
     def model(self) -> dict[str, float | None]:
@@ -113,13 +123,12 @@ def score_model(
     scored = score_on_workers(task, storage, allocation)
     summary = ScoringSummary(machine=scored.computed_on, minutes=scored.seconds / 60)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
-        systems = _write_report(Path(folder), task, scored, run, training, summary)
+        results = _write_report(Path(folder), task, scored, run, training, summary)
         run.log_artifacts(folder, REPORT_FOLDER)
-    scores = Scores(systems, scored.counts, summary)
-    f1 = {f"{split}/f1_{row}": value for row, value in scores.model.items()}
+    scores = Scores(results, scored.examples)
+    log_f1(run, split, scores.model, data.manifest.label_set)
     facts = {f"{split}/images": len(scored.keys), f"{split}/minutes": summary.minutes}
-    run.log_metrics({**f1, **facts}, step=0)
-    log_weakest_class(run, scores.model, data.manifest.label_set)
+    run.log_metrics(facts, step=0)
     print(text_table(scores.systems, data.manifest.label_set), flush=True)
     return scores
 
@@ -131,8 +140,8 @@ def _write_report(
     run: Run,
     training: TrainingSummary | None,
     summary: ScoringSummary,
-) -> dict[str, F1Rows]:
-    """Writes the report of a split and what the run keeps; returns F1 by system and row."""
+) -> RunResults:
+    """Writes the report of a split and what the run keeps, and returns the latter."""
     data, manifest = task.data, task.data.manifest
     title = f"{run.name} on the {task.split} split of {data.name}"
     report = write_f1_report(
@@ -168,8 +177,7 @@ def _write_report(
     )
     results.write(folder)
     write_run_report(folder, results, scored.examples)
-    systems: dict[str, F1Rows] = report["systems"]
-    return systems
+    return results
 
 
 def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
@@ -202,10 +210,11 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         scores = score_model(task, run, environment.storage, allocation)
         headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
         steps = steps_with(run, job.model)
-        num_images, minutes = data.manifest.num_samples[job.split], scores.summary.minutes
-        machines = [scores.summary.machine]
+        scoring = scores.results.scoring
+        assert scoring is not None  # it was just done
+        num_images, machines = data.manifest.num_samples[job.split], [scoring.machine]
         log_machines(run, machines)
-        origin = origin_sentence(f"`{job.model}`, scored", num_images, minutes, machines)
+        origin = origin_sentence(f"`{job.model}`, scored", num_images, scoring.minutes, machines)
         run.describe(result_note(headline, origin, steps))
     print_ending(run, headline, steps)
     return run.last_line(

@@ -27,9 +27,11 @@ from cluster.sweep.sweep_record import SweepRecord
 from cluster.sweep.trial_training import TrialPlan, require_trained_start
 from cluster.sweep.tune_run import Sweep, run_trials
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
+from cluster.tracking.result_files import closing_blocks
 from cluster.tracking.run_pages import list_options
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
+from cluster.training.base_settings import BaseSettings
 from cluster.training.phase_training import config_json
 from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
 from cluster.workers.errors import PhaseFailedError
@@ -109,7 +111,8 @@ def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
         },
     )
     run.log_data(data, ["train", "val"])
-    return Sweep(settings, num_combinations, plan, record, run)
+    base = BaseSettings.of_preset(preset)
+    return Sweep(settings, num_combinations, plan, record, run, base)
 
 
 def _start_model(
@@ -196,7 +199,8 @@ def _conclude(sweep: Sweep) -> SweepEnding:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_sweep_report(folder, report)
+        compared = sweep.base.compare(sweep.plan.config)
+        write_sweep_report(folder, report, closing_blocks(sweep.run, compared))
         sweep.run.log_artifacts(folder, REPORT_FOLDER)
         print((folder / "sweep.md").read_text(), flush=True)
     best = report.best

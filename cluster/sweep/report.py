@@ -102,9 +102,14 @@ class SweepReport:
         return epochs | {f"sweep/trials_{k}": float(v) for k, v in self.states.items()}
 
 
-def write_sweep_report(folder: Path, report: SweepReport) -> None:
+def write_sweep_report(folder: Path, report: SweepReport, about: Sequence[Block] = ()) -> None:
     """Writes `sweep.md`, `report.html`, `sweep.csv`, `curves.png` and, for each setting,
     `field_NAME.png`.
+
+    Args:
+        folder: an existing folder for the files.
+        report: the contents.
+        about: the end of the report.
     """
     heading, rows = _trial_table(report)
     write_csv(folder / "sweep.csv", heading, rows)
@@ -115,7 +120,7 @@ def write_sweep_report(folder: Path, report: SweepReport) -> None:
     for picture, chart in charts.items():
         chart.savefig(folder / picture)
     pictures = [PictureFile(file, file.removesuffix(".png")) for file in charts]
-    blocks = [*_summary(report), _table(heading, rows), *pictures]
+    blocks = [*_summary(report), _table(heading, rows), *pictures, *about]
     write_document(folder, "sweep", report.title, *blocks)
 
 

@@ -16,6 +16,7 @@ from cluster.sweep.trial_training import TrialPlan, run_trial
 from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
 from cluster.tracking.tracker import Run
+from cluster.training.base_settings import BaseSettings
 from cluster.workers.allocation import WorkerAllocation, num_concurrent
 from cluster.workers.errors import PhaseFailedError
 
@@ -33,6 +34,8 @@ class Sweep:
     record: SweepRecord
     run: Run
     """The sweep's run in MLflow."""
+    base: BaseSettings
+    """The settings that its own are compared with."""
 
 
 def run_trials(sweep: Sweep) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cluster.tracking.provenance import command_line, git_commit
 from cluster.tracking.tracker import Run
-from stn_icnn.reporting.documents import PAGE
+from stn_icnn.reporting.documents import PAGE, Block, Heading, Origin
+from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.storage import StorageLocation
 
 ARTIFACT = "paper"
@@ -25,6 +27,12 @@ def publish(folder: Path, run: Run, storage: StorageLocation) -> None:
     run.log_artifacts(folder, ARTIFACT)
     for path in sorted(folder.iterdir()):
         storage.write(path.name, path.read_bytes())
+
+
+def closing_blocks(run: Run, compared: ComparedSettings) -> list[Block]:
+    """Returns the end of a report: the job's settings, and the command that repeats it."""
+    origin = Origin(command_line(), git_commit(), run.run_id)
+    return [Heading("Settings"), compared, Heading("Run it again"), origin]
 
 
 @contextmanager

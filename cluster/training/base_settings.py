@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.config_dict import differing_settings
+from stn_icnn.reporting.run_results import ComparedSettings
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class BaseSettings:
             config: its settings.
         """
         return cls(f"the model {model}", config)
+
+    def compare(self, config: TrainConfig) -> ComparedSettings:
+        """Returns the settings of a training beside these."""
+        return ComparedSettings(self.name, self.changed_by(config), asdict(config))
 
     def changed_by(self, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """Returns the settings in which a training differs, by dotted name: its own and these."""

@@ -30,7 +30,12 @@ def format_f1(value: float | None) -> str | None:
 
 def f1_headline(system: str, f1: F1Rows, split: str, dataset: str, label_set: LabelSet) -> str:
     """Returns a line with a system's F1 on a split, and the part that it labels worst."""
-    name, row = f"{system} on the {split} split of {dataset}", weakest_row(f1, label_set)
+    return f1_in_words(f"{system} on the {split} split of {dataset}", f1, label_set)
+
+
+def f1_in_words(name: str, f1: F1Rows, label_set: LabelSet) -> str:
+    """Returns a line with the F1 of what has a name, and the part that it labels worst."""
+    row = weakest_row(f1, label_set)
     if row is None:
         return f"{name}: it has no part of a face"
     weakest = f"{f1_headings(label_set)[row]} {format_f1(f1[row])}"

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import PictureFile, write_document
-from stn_icnn.reporting.tables import F1Line, Table, f1_table, write_f1_csv
+from stn_icnn.reporting.documents import Block, PictureFile, write_document
+from stn_icnn.reporting.tables import F1Line, Table, f1_in_words, f1_table, write_f1_csv
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
+from stn_icnn.studies.experiment_result import ExperimentResult
+from stn_icnn.training.phases import System
 
 PAPER: Final = (
     "The paper, on HELEN, prints its Figure 6 without numbers: from 64 to 128 px the change "
@@ -22,10 +24,11 @@ PAPER: Final = (
 def write_coarse_size(
     folder: Path,
     title: str,
-    systems: Sequence[str],
+    systems: Sequence[System],
     counts: Mapping[int, Mapping[str, Tensor]],
     label_set: LabelSet,
-) -> dict[str, Any]:
+    about: Sequence[Block] = (),
+) -> ExperimentResult:
     """Writes `coarse_size.md`, `report.html`, `coarse_size.csv` and `coarse_size.png`.
 
     Args:
@@ -35,10 +38,11 @@ def write_coarse_size(
         counts: by size in px, then by system (also others than the compared ones), confusion
             counts of each test image, int64 `[M, C, C]`.
         label_set: the C classes, and the rows of the tables.
+        about: the end of the report.
 
     Returns:
-        The results for the job's last line: `overall` by size and system, and `differences` of
-        each other size to the first, paired.
+        The results: `overall` by size and system, and `differences` of each other size to the
+        first, paired; and the F1 of the best system and size.
     """
     f1 = {
         px: {name: f1_rows(each.sum(dim=0), label_set) for name, each in by_system.items()}
@@ -58,15 +62,21 @@ def write_coarse_size(
         Table(heading, list(differences.items())),
         PAPER,
         PictureFile("coarse_size.png", "F1 by input size"),
+        *about,
     )
     write_f1_csv(folder / "coarse_size.csv", ["coarse_px", "system"], lines, label_set)
-    return {
+    trained = [(px, system) for px in f1 for system in systems]
+    px, system = max(trained, key=lambda one: f1[one[0]][one[1]]["overall"] or 0.0)
+    result = {
         "overall": {
             px: {name: rows["overall"] for name, rows in by_system.items()}
             for px, by_system in f1.items()
         },
         "differences": {name: difference.numbers for name, difference in differences.items()},
     }
+    best = f1[px][system]
+    headline = f1_in_words(f"{system} with a coarse input of {px} px", best, label_set)
+    return ExperimentResult([], result, headline=headline, f1=best, best=(px, system))
 
 
 def _differences(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.reporting.charts import draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import PictureFile, write_document
+from stn_icnn.reporting.documents import Block, PictureFile, write_document
 from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress
 from stn_icnn.scoring.window_scores import (
@@ -45,6 +45,7 @@ def report_occlusion(
     faces: ShardedFaces,
     subject: str,
     num_examples: int,
+    about: Sequence[Block] = (),
 ) -> ExperimentResult:
     """Compares the croppers on faces and writes `occlusion.md`, `.csv`, `.png`,
     `occlusion_per_face.csv`, `occlusion_examples.png` and `report.html`.
@@ -55,6 +56,7 @@ def report_occlusion(
         faces: the faces whose parts are covered, with truth.
         subject: what was measured, in a sentence or two.
         num_examples: number of faces in the picture.
+        about: the end of the report.
     """
     seed, croppers = comparison.seed, comparison.croppers
     scores = CroppingScores.joined([comparison.score(b) for b in batches_with_progress(faces)])
@@ -69,7 +71,7 @@ def report_occlusion(
     }
     table, whole_by = _table(summaries, scores), count_whole(scores, croppers)
     _draw_chart(folder / "occlusion.png", summaries, croppers)
-    _write_document(folder, subject, table, whole_by, summaries, croppers)
+    _write_document(folder, subject, table, whole_by, summaries, croppers, about)
     _write_csv(folder / "occlusion.csv", summaries)
     _write_per_face_csv(folder / "occlusion_per_face.csv", scores)
     means = {
@@ -87,7 +89,16 @@ def report_occlusion(
         if value is not None
     }
     counts = {"covered_whole_by": whole_by, "num_faces": len(scores.keys)}
-    return ExperimentResult(table.markdown, {**means, **counts}, metrics)
+    inside = ", ".join(
+        f"{name} {_cell(summaries['covered', name], 'share_inside', with_interval=False) or '-'}"
+        for name in croppers
+    )
+    return ExperimentResult(
+        table.markdown,
+        {**means, **counts},
+        metrics,
+        headline=f"share of a covered part's pixels in its window: {inside}",
+    )
 
 
 def count_whole(scores: CroppingScores, croppers: Sequence[str]) -> dict[str, int]:
@@ -109,6 +120,7 @@ def _write_document(
     whole_by: Mapping[str, int],
     summaries: Summaries,
     croppers: Sequence[str],
+    about: Sequence[Block],
 ) -> None:
     counts = ", ".join(f"{num} by {name}" for name, num in whole_by.items())
     write_document(
@@ -128,6 +140,7 @@ def _write_document(
         "Faces drawn at random; patches of covered parts are framed, and all are cut out of the "
         "photograph as it was before, to show whether the part lies in its window:",
         PictureFile("occlusion_examples.png", "examples"),
+        *about,
     )
 
 

@@ -21,7 +21,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import crop, theta_from_windows
 from stn_icnn.networks.execution import default_device
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import PictureFile, write_document
+from stn_icnn.reporting.documents import Block, PictureFile, write_document
 from stn_icnn.reporting.overlay import Uint8Array
 from stn_icnn.reporting.picture_grid import Row, fitted, picture_grid, pixels_of
 from stn_icnn.reporting.tables import Table, write_csv
@@ -155,7 +155,11 @@ Differences = Mapping[tuple[int, str], PatchDifference]
 
 
 def report_parity(
-    folder: Path, samples: Sequence[Batch], dataset: str, sizes: Sequence[int]
+    folder: Path,
+    samples: Sequence[Batch],
+    dataset: str,
+    sizes: Sequence[int],
+    about: Sequence[Block] = (),
 ) -> ExperimentResult:
     """Cuts patches both ways and writes `parity.md`, `.csv`, `.png`, `parity_grid.png` and
     `report.html`.
@@ -165,6 +169,7 @@ def report_parity(
         samples: the faces whose parts are cut.
         dataset: name of their data set.
         sizes: sides of the patches, px.
+        about: the end of the report.
     """
     device = default_device()
     found = {
@@ -189,11 +194,16 @@ def report_parity(
         "pixel. Around a corner between pixels it is the even patch that is exact.",
         PictureFile("parity.png", "patches"),
         PictureFile("parity_grid.png", "where they are sampled"),
+        *about,
     )
     _write_csv(folder / "parity.csv", found)
     largest = {str(px): found[px, "pixel"].largest for px in sizes}
     metrics = {f"parity/largest_{px}": float(levels) for px, levels in largest.items()}
-    return ExperimentResult(table.markdown, {"largest_difference": largest}, metrics)
+    differences = ", ".join(f"{levels} at {px} px" for px, levels in largest.items())
+    headline = f"largest difference from slicing, in levels of 255: {differences}"
+    return ExperimentResult(
+        table.markdown, {"largest_difference": largest}, metrics, headline=headline
+    )
 
 
 def _centres(sample: Batch) -> Tensor:

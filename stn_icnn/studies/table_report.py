@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, draw_grouped_bars, open_figure, save_with_legend
-from stn_icnn.reporting.documents import PictureFile, write_document
+from stn_icnn.reporting.documents import Block, PictureFile, write_document
 from stn_icnn.reporting.tables import (
     F1Line,
     Table,
     f1_headings,
+    f1_headline,
     f1_values,
     format_f1,
     write_csv,
@@ -26,6 +26,8 @@ from stn_icnn.scoring.f1 import F1Rows, bootstrap_f1, f1_rows, percentile_interv
 from stn_icnn.scoring.paired_difference import PairedDifference
 from stn_icnn.scoring.published import published_f1
 from stn_icnn.scoring.seed_statistics import SeedStatistics
+from stn_icnn.studies.experiment_result import ExperimentResult
+from stn_icnn.training.phases import SYSTEMS, System
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TableReport:
 
     title: str
     dataset: str
-    systems: Sequence[str]
+    systems: Sequence[System]
     counts: Mapping[int, Mapping[str, Tensor]]
     label_set: LabelSet
 
@@ -84,22 +86,46 @@ class TableReport:
         counts, label_set = self.counts_by_system, self.label_set
         return [PairedDifference.between(*pair, counts, label_set) for pair in names]
 
+    @cached_property
+    def best(self) -> System:
+        """The compared system of the highest mean F1."""
+        return max(self.systems, key=lambda system: self.mean(system, "overall") or 0.0)
+
     @property
-    def result(self) -> dict[str, Any]:
-        """The results for the job's last line: `overall` by system and seed, and `differences`."""
-        return {
-            "overall": {
-                system: [rows["overall"] for rows in self.rows_by_seed(system).values()]
+    def result(self) -> ExperimentResult:
+        """The results, whose F1 is the best system's, the mean over the seeds."""
+        best, num = self.best, len(self.counts)
+        f1 = {row: self.mean(best, row) for row in f1_headings(self.label_set)}
+        system = best if num == 1 else f"{best}, mean of {num} seeds,"
+        return ExperimentResult(
+            [],
+            {
+                "overall": {
+                    system: [rows["overall"] for rows in self.rows_by_seed(system).values()]
+                    for system in self.systems
+                },
+                "differences": {one.name: one.numbers for one in self.differences},
+            },
+            {
+                f"{SYSTEMS[system]}/test/f1_overall": self.mean(system, "overall")
                 for system in self.systems
             },
-            "differences": {one.name: one.numbers for one in self.differences},
-        }
+            headline=f1_headline(system, f1, "test", self.dataset, self.label_set),
+            f1=f1,
+            best=(next(iter(self.counts)), best),
+        )
 
 
-def write_table(folder: Path, report: TableReport) -> None:
-    """Writes `table.md`, `report.html`, `table.csv`, `table_differences.csv` and `table.png`."""
+def write_table(folder: Path, report: TableReport, about: Sequence[Block] = ()) -> None:
+    """Writes `table.md`, `report.html`, `table.csv`, `table_differences.csv` and `table.png`.
+
+    Args:
+        folder: an existing folder for the files.
+        report: the contents.
+        about: the end of the report.
+    """
     _draw_chart(folder / "table.png", report)
-    _write_document(folder, report)
+    _write_document(folder, report, about)
     measured: list[F1Line] = [
         ([name, "measured", seed], rows)
         for name in report.counts_by_system
@@ -124,18 +150,18 @@ def write_table(folder: Path, report: TableReport) -> None:
     write_csv(folder / "table_differences.csv", heading, differences)
 
 
-def _write_document(folder: Path, report: TableReport) -> None:
+def _write_document(folder: Path, report: TableReport, about: Sequence[Block]) -> None:
     num, num_images = report.counts_by_system[report.systems[0]].shape[:2]
     seeds = "one seed" if num == 1 else f"{num} seeds: mean and standard deviation over them"
     paper = published_f1(report.dataset)
-    about = [
+    scored = [
         f"{num_images} test images of {report.dataset}, {seeds}. "
         "Counts are summed over the images before F1; `mean` is over the inner classes. "
         "STN-iCNN*: the fine networks alone are trained. The systems of a seed start from one "
         "coarse network and localizer; the coarse network alone is as it was before."
     ]
     if paper:
-        about.append(f"The paper's rows are from its {paper[0].source}.")
+        scored.append(f"The paper's rows are from its {paper[0].source}.")
     heading = ["`overall`", "over seeds (deviation; 95 % of the mean)", "95 % over images"]
     spread = [
         [
@@ -150,10 +176,11 @@ def _write_document(folder: Path, report: TableReport) -> None:
         "table",
         report.title,
         _f1_table(report),
-        " ".join(about),
+        " ".join(scored),
         Table(heading, spread),
         _differences_table(report.differences),
         PictureFile("table.png", "F1 by class"),
+        *about,
     )
 
 
@@ -192,7 +219,7 @@ def _draw_chart(path: Path, report: TableReport) -> None:
     """Draws the means over seeds as bars, a dot for each seed, a line at the paper's value."""
     headings = f1_headings(report.label_set)
     shown = [row for row in headings if report.mean(report.systems[0], row) is not None]
-    means = {name: [report.mean(name, row) or 0 for row in shown] for name in report.systems}
+    means = {str(name): [report.mean(name, row) or 0 for row in shown] for name in report.systems}
     published = {name: rows for name, _, rows in published_f1(report.dataset)}
     figure, (axes,) = open_figure(report.title, width=10)
     centres = draw_grouped_bars(axes, [headings[row] for row in shown], means)

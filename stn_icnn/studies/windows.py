@@ -23,8 +23,8 @@ from stn_icnn.networks.execution import default_device, prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.reporting.charts import Colour, open_figure, save_with_legend
-from stn_icnn.reporting.documents import PictureFile, write_document
-from stn_icnn.reporting.tables import Table, format_f1, write_csv
+from stn_icnn.reporting.documents import Block, PictureFile, write_document
+from stn_icnn.reporting.tables import Table, f1_in_words, format_f1, write_csv
 from stn_icnn.scoring.confusion import batches_with_progress, count_batch
 from stn_icnn.scoring.f1 import F1Rows, f1_rows
 from stn_icnn.scoring.paired_difference import PairedDifference
@@ -118,7 +118,11 @@ def _label(
 
 
 def report_windows(
-    folder: Path, labelled: Mapping[str, LabelledFaces], system: str, subject: str
+    folder: Path,
+    labelled: Mapping[str, LabelledFaces],
+    system: str,
+    subject: str,
+    about: Sequence[Block] = (),
 ) -> ExperimentResult:
     """Writes `windows.md`, `report.html`, `windows.csv` and `windows.png`.
 
@@ -127,6 +131,7 @@ def report_windows(
         labelled: the labelled faces by cropper.
         system: the cropper that the others are compared with: the model's own.
         subject: what was measured, in a sentence or two.
+        about: the end of the report.
     """
     counts = {name: faces.counts for name, faces in labelled.items()}
     differences = {
@@ -147,6 +152,7 @@ def report_windows(
         "y, as a share of the image's sides. Difference: of `overall` to the model's own windows, "
         "on the same images, with 95 % bootstrap intervals.",
         PictureFile("windows.png", "F1 against the windows' error"),
+        *about,
     )
     rows = [
         [name, faces.error_px, faces.share_inside, *(faces.f1[row] for row in REPORTED_ROWS)]
@@ -159,7 +165,15 @@ def report_windows(
         "error_px": {name: faces.error_px for name, faces in labelled.items()},
         "difference": {name: difference.numbers for name, difference in differences.items()},
     }
-    return ExperimentResult(table.markdown, result)
+    own = labelled[system]
+    headline = f1_in_words(f"{system} in its own windows", own.f1, own.label_set)
+    best = format_f1(labelled[TRUE_CENTRES].f1["overall"])
+    return ExperimentResult(
+        table.markdown,
+        result,
+        headline=f"{headline}; at the {TRUE_CENTRES} F1 {best}",
+        f1=own.f1,
+    )
 
 
 def _table(

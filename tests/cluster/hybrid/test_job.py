@@ -18,6 +18,7 @@ from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
 from cluster.training.run_record import FILE, RunRecord
 from stn_icnn.storage import Folder
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
+from tests.pages import Page, assert_self_contained
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -119,6 +120,18 @@ def test_a_phase_has_only_the_settings_that_differ_from_the_parent_s(done: Done)
     assert "optim.global_batch" not in params  # its parent's, which is not the default
 
 
+def test_the_page_of_the_comparison_has_faces_settings_and_the_command(done: Done, capsys) -> None:
+    page = (done.storage / "report.html").read_text()
+    assert_self_contained(page)
+    read = Page(page)
+    assert "The worst faces" in read.text
+    assert f"These differ from the model {done.parent.given}:" in read.text
+    assert "model.window_px.eye 25" in read.text
+    assert "Run it again python " in read.text
+    shown = [value for tag, name, value in read.attributes if (tag, name) == ("img", "alt")]
+    assert sum(alt.endswith(": wrong pixels") for alt in shown) >= 2
+
+
 def test_both_curves_are_there(done: Done) -> None:
     with (done.storage / "hybrid_curves.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -160,6 +173,8 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
     lines = capsys.readouterr().out.splitlines()
     finished = [line for line in lines if line.endswith(": finished before")]
     assert len(finished) == 4
+    named = [line.split()[0] for line in lines if line.endswith("/report.html")]
+    assert named == ["report", "comparison"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.training.phases import PHASES, PhaseName
+from tests.experiments import FilesOf, LeftFiles, ModelOf
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +31,13 @@ def client(job_locations: LocationsConfig) -> mlflow.MlflowClient:
 
 
 @pytest.fixture(scope="session")
-def model_of(
-    tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[PhaseName], Path]:
+def files_of(job_locations: LocationsConfig, client: mlflow.MlflowClient) -> FilesOf:
+    """files_of(run_name): what a run has left."""
+    return lambda name: LeftFiles(Path(str(job_locations.storage)) / name, client)
+
+
+@pytest.fixture(scope="session")
+def model_of(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> ModelOf:
     """model_of(phase): the file of a model that says it has come through that phase."""
     folder = tmp_path_factory.mktemp("models")
 

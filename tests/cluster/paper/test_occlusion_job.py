@@ -1,18 +1,14 @@
 """The job of Figure 5, the whole of it on a tiny model."""
 
-import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
-from PIL import Image
 
 from cluster.config import LocationsConfig
 from cluster.paper.config import OcclusionConfig
 from cluster.paper.occlusion_job import run_occlusion
-
-ModelOf = Callable[[str], Path]
+from tests.experiments import FilesOf, ModelOf
 
 
 def settings(
@@ -33,6 +29,7 @@ def test_the_job(
     job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
+    files_of: FilesOf,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = run_occlusion(settings(job_locations, model_of("frozen"), shards, "occlusion"))
@@ -43,28 +40,24 @@ def test_the_job(
         assert line[group]["iCNN"]["error_px"] != line[group]["STN-iCNN*"]["error_px"]
     assert sum(line["covered_whole_by"].values()) == 4
     assert "| covered | 4 | STN-iCNN\\* |" in capsys.readouterr().out
-    folder = Path(str(job_locations.storage)) / "occlusion"
-    with (folder / "occlusion.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    left = files_of("occlusion")
+    rows = left.rows("occlusion.csv")
     assert len(rows) == 3 * 4 * 7
     (row,) = (r for r in rows if (r["parts"], r["cropper"], r["part"]) ==
               ("covered", "iCNN", "all"))  # fmt: skip
     assert float(row["error_px"]) == line["covered"]["iCNN"]["error_px"]
     assert float(row["error_px_low"]) <= float(row["error_px"]) <= float(row["error_px_high"])
-    with (folder / "occlusion_per_face.csv").open() as file:
-        of_faces = [r for r in csv.DictReader(file) if r["cropper"] == "iCNN"]
+    of_faces = [r for r in left.rows("occlusion_per_face.csv") if r["cropper"] == "iCNN"]
     errors = [float(r["error_px"]) for r in of_faces if r["covered"] == "1"]
     assert len(errors) == 4
     assert sum(errors) / 4 == pytest.approx(line["covered"]["iCNN"]["error_px"], abs=1e-3)
-    text = (folder / "occlusion.md").read_text()
+    text = left.text("occlusion.md")
     for picture in ("occlusion.png", "occlusion_examples.png"):
         assert f"({picture})" in text
-        with Image.open(folder / picture) as image:
-            assert min(image.size) > 300
+        left.assert_pictures(picture)
     metrics = client.get_run(line["run_id"]).data.metrics
     assert metrics["occlusion/covered_error_px_icnn"] == line["covered"]["iCNN"]["error_px"]
-    kept = {a.path for a in client.list_artifacts(line["run_id"], "paper")}
-    assert kept == {f"paper/{p.name}" for p in folder.iterdir() if p.name != "experiment.json"}
+    left.assert_published(line["run_id"])
 
 
 def test_only_the_first_faces_are_taken_if_asked_for(

@@ -1,22 +1,22 @@
 """The job of Figures 7 and 8, on small faces and small patches."""
 
-import csv
 from pathlib import Path
 
 import mlflow
 import pytest
-from PIL import Image
 
 from cluster.config import LocationsConfig
 from cluster.paper.config import ParityConfig
 from cluster.paper.face_samples import load_face_samples
 from cluster.paper.parity_job import run_parity
+from tests.experiments import FilesOf
 
 
 def test_odd_sizes_are_exact_and_even_ones_are_not(
     shards: Path,
     job_locations: LocationsConfig,
     client: mlflow.MlflowClient,
+    files_of: FilesOf,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = ParityConfig(
@@ -33,21 +33,17 @@ def test_odd_sizes_are_exact_and_even_ones_are_not(
     printed = capsys.readouterr().out
     assert f"| 16 | pixel | {largest['16']} |" in printed
     assert "| 17 | pixel | 0 | 0.0% |" in printed
-    folder = Path(str(job_locations.storage)) / "parity"
-    with (folder / "parity.csv").open() as file:
-        rows = {(row["patch_px"], row["centred_on"]): row for row in csv.DictReader(file)}
+    left = files_of("parity")
+    rows = {(row["patch_px"], row["centred_on"]): row for row in left.rows("parity.csv")}
     assert int(rows["16", "pixel"]["largest"]) == largest["16"]
     assert int(rows["16", "corner"]["largest"]) == 0
     assert int(rows["17", "corner"]["largest"]) > 5
     assert float(rows["17", "pixel"]["largest_unrounded"]) < 2e-4 * 255
-    assert "| 17 | pixel | 0 |" in (folder / "parity.md").read_text()
-    for picture in ("parity.png", "parity_grid.png"):
-        with Image.open(folder / picture) as image:
-            assert min(image.size) > 300
+    assert "| 17 | pixel | 0 |" in left.text("parity.md")
+    left.assert_pictures("parity.png", "parity_grid.png")
     run_id = line["run_id"]
     assert client.get_run(run_id).data.metrics["parity/largest_16"] == largest["16"]
-    kept = {a.path for a in client.list_artifacts(run_id, "paper")}
-    assert kept == {f"paper/{p.name}" for p in folder.iterdir() if p.name != "experiment.json"}
+    left.assert_published(run_id)
 
 
 def test_faces_are_drawn_where_none_are_given() -> None:

@@ -30,6 +30,7 @@ from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from stn_icnn.studies.coarse_size_report import write_coarse_size
 from stn_icnn.studies.table_report import TableReport, write_table
+from tests.pages import Page, assert_self_contained
 
 NOSE = PAPER9.class_id["nose"]
 
@@ -72,6 +73,11 @@ def test_means_are_over_seeds() -> None:
     assert report.statistics("iCNN", "skin") is None
     [difference] = report.differences
     assert difference.over_seeds.mean == pytest.approx(2 * 90 / 190 - sum(of_seeds) / 2)
+    found = report.result
+    assert found.headline == (
+        "STN-iCNN, mean of 2 seeds, on the test split of helen: F1 0.947, weakest nose 0.947"
+    )
+    assert found.best == (0, "STN-iCNN")
 
 
 def test_deviation_and_interval_are_of_all_seeds(tmp_path: Path) -> None:
@@ -146,10 +152,14 @@ def test_sizes_are_compared_with_the_first_for_each_system(tmp_path: Path) -> No
         PAPER9,
     )
     better, worse = 2 * 90 / 190 - 2 * 60 / 130, 2 * 40 / 90 - 2 * 50 / 110
-    assert found["differences"] == {
+    assert found.result["differences"] == {
         "iCNN, 128 px - 64 px": pytest.approx([worse] * 3),
         "STN-iCNN, 128 px - 64 px": pytest.approx([better] * 3),
     }
+    assert found.best == (128, "STN-iCNN")
+    assert found.headline.startswith(
+        "STN-iCNN with a coarse input of 128 px: F1 0.947, weakest nose"
+    )
     text = (tmp_path / "coarse_size.md").read_text()
     assert f"| STN-iCNN, 128 px - 64 px | {better:+.4f} (" in text
 
@@ -205,6 +215,45 @@ def test_systems_share_what_the_papers_share_and_differ_in_what_it_says(
     assert same("localizer", "frozen", "localizer")
     assert not same("localizer", "end_to_end", "coarse")
     assert not same("localizer", "end_to_end", "localizer")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_list_of_runs_and_the_ending_say_what_came_of_it(
+    one: dict[str, Any], short: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = mlflow.MlflowClient(tracking_uri=short["locations"].tracking_uri)
+    run = client.get_run(one["run_id"])
+    best = max(of_seeds[0] for of_seeds in one["overall"].values())
+    assert run.data.metrics["test/f1_overall"] == best
+    assert run.data.metrics["train/minutes"] > 0
+    assert run.data.tags["device"].endswith("1 thread, fp32")
+    assert run.data.tags["weakest_class"]
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {
+        "helen train",
+        "helen val",
+        "helen test",
+    }
+    headline = f"on the test split of helen: F1 {best:.3f}, weakest "
+    note = run.data.tags["mlflow.note.content"]
+    assert headline in note
+    command = f"stn-icnn parse PHOTO --model runs:/{one['run_id']}/model "
+    assert command in note
+    (seed,) = client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    )
+    assert seed.info.run_name == "table/seed-0"
+    assert run_table(TableConfig(**short, run_name="table", seeds=1), "demo") == one
+    ending = capsys.readouterr().out.rpartition("\n\n")[0].rpartition("\n\n")[2]
+    assert headline in ending
+    assert command in ending
+    assert "paper/report.html" in ending
+    assert f"/runs/{one['run_id']}?workflowType=machine_learning" in ending
+    page = (Path(one["storage"]) / "report.html").read_text()
+    assert_self_contained(page)
+    text = Page(page).text
+    assert "These differ from the preset demo: setting this run the preset demo" in text
+    assert "Run it again python " in text
 
 
 @pytest.mark.ray

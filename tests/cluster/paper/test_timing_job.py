@@ -1,19 +1,15 @@
 """The job that times both pipelines."""
 
-import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
-from PIL import Image
 
 from cluster.config import LocationsConfig
 from cluster.paper.config import TimingConfig
 from cluster.paper.timing_job import run_timing
 from stn_icnn.training.phases import PhaseName
-
-ModelOf = Callable[[str], Path]
+from tests.experiments import FilesOf, ModelOf
 
 
 @pytest.mark.slow
@@ -29,6 +25,7 @@ def test_the_job(
     job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
+    files_of: FilesOf,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -45,9 +42,8 @@ def test_the_job(
     assert set(line["ms_a_face"]) == {"iCNN", system}
     assert "undelivered" not in line
     assert all(set(of_system) == {"1", "2"} for of_system in line["ms_a_face"].values())
-    folder = Path(str(job_locations.storage)) / config.run_name
-    with (folder / "timing.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    left = files_of(f"timing-{phase}")
+    rows = left.rows("timing.csv")
     alone = sorted(
         float(row["ms_a_face"])
         for row in rows
@@ -55,11 +51,10 @@ def test_the_job(
     )
     assert len(rows) == 2 * 2 * 3
     assert line["ms_a_face"][system]["1"] == alone[1] > 0
-    text = (folder / "timing.md").read_text()
+    text = left.text("timing.md")
     name = system.replace("*", r"\*")
     assert f"| {name} | 1 | {alone[1]:.1f} | {alone[0]:.1f} | {alone[2]:.1f} | 80 |" in text
-    with Image.open(folder / "timing.png") as image:
-        assert min(image.size) > 300
+    left.assert_pictures("timing.png")
     metrics = client.get_run(line["run_id"]).data.metrics
     assert metrics[f"timing/{metric}_1_ms"] == alone[1]
     capsys.readouterr()

@@ -1,18 +1,16 @@
 """The job that measures what better windows would be worth, on a tiny model."""
 
-import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
-from PIL import Image
 
 from cluster.config import LocationsConfig
 from cluster.paper.config import WindowsConfig
 from cluster.paper.windows_job import run_windows
+from tests.experiments import FilesOf, ModelOf
+from tests.pages import Page
 
-ModelOf = Callable[[str], Path]
 CROPPERS = ["iCNN", "STN-iCNN", "STN-iCNN, set size", "average face", "true centres"]
 
 
@@ -21,6 +19,7 @@ def test_the_job(
     job_locations: LocationsConfig,
     model_of: ModelOf,
     client: mlflow.MlflowClient,
+    files_of: FilesOf,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = WindowsConfig(
@@ -41,14 +40,28 @@ def test_the_job(
     printed = capsys.readouterr().out
     assert "| STN-iCNN\\* |" in printed
     assert "| true centres | 0.0 |" in printed
-    folder = Path(str(job_locations.storage)) / "windows"
-    with (folder / "windows.csv").open() as file:
-        rows = {row["cropper"]: row for row in csv.DictReader(file)}
+    left = files_of("windows")
+    rows = {row["cropper"]: row for row in left.rows("windows.csv")}
     assert float(rows["iCNN"]["overall"]) == line["overall"]["iCNN"]
-    with Image.open(folder / "windows.png") as image:
-        assert min(image.size) > 300
-    kept = {a.path for a in client.list_artifacts(line["run_id"], "paper")}
-    assert kept == {"paper/report.html", *(f"paper/windows.{end}" for end in ("csv", "md", "png"))}
+    left.assert_pictures("windows.png")
+    left.assert_published(line["run_id"])
+    assert {path.name for path in left.folder.iterdir()} == {
+        "report.html",
+        "experiment.json",
+        *(f"windows.{end}" for end in ("csv", "md", "png")),
+    }
+    run = client.get_run(line["run_id"])
+    assert run.data.metrics["test/f1_overall"] == line["overall"][own]
+    assert (run.data.params["data"], len(run.inputs.dataset_inputs)) == ("helen", 1)
+    assert run.data.tags["device"].endswith("fp32")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**STN-iCNN* in its own windows: F1 ")
+    assert f"stn-icnn parse PHOTO --model {settings.model} " in note
+    page = Page(left.text("report.html"))
+    assert (
+        "Settings These differ from the defaults: setting this run the defaults errors" in page.text
+    )
+    assert "Run it again python " in page.text
 
 
 def test_a_model_that_is_not_whole_is_refused(

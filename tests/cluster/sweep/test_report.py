@@ -11,7 +11,10 @@ from PIL import Image
 from cluster.sweep.charts import setting_chart
 from cluster.sweep.report import SweepReport, write_sweep_report
 from cluster.sweep.sweep_record import State, Trial
+from stn_icnn.reporting.documents import PAGE, Origin
+from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.training.phases import F1_OF_PARTS, LOSS, SelectionMetric
+from tests.pages import Page, assert_self_contained
 
 SIZE = IntDistribution(33, 49, step=16)
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
@@ -100,6 +103,21 @@ def test_files_hold_every_trial_and_a_chart_a_setting(tmp_path: Path) -> None:
         assert f"({picture})" in text
         with Image.open(tmp_path / picture) as image:
             assert min(image.size) > 400
+
+
+def test_the_page_ends_with_the_settings_that_differ_and_the_command(tmp_path: Path) -> None:
+    compared = ComparedSettings("the preset demo", {"seed": (3, 0)}, {"seed": 3, "precision": "x"})
+    origin = Origin("python jobs/tune.py demo --seed 3", "0f614b2", "abc123")
+    write_sweep_report(tmp_path, report_of(), [compared, origin])
+    page = (tmp_path / PAGE).read_text()
+    assert_self_contained(page)
+    text = Page(page).text
+    assert "setting this run the preset demo seed 3 0" in text
+    assert "All settings precision x seed 3" in text
+    assert text.endswith("python jobs/tune.py demo --seed 3 Commit 0f614b2. Run abc123 in MLflow.")
+    markdown = (tmp_path / "sweep.md").read_text()
+    assert "| seed | 3 | 0 |" in markdown
+    assert markdown.endswith("\n    python jobs/tune.py demo --seed 3\n")
 
 
 def test_a_value_s_bar_is_mean_and_deviation_of_all_its_trials() -> None:

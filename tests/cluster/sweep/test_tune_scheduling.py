@@ -18,9 +18,11 @@ from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_run import Sweep, _describe
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
+from cluster.training.base_settings import BaseSettings
 from stn_icnn.config import TrainConfig
 from stn_icnn.storage import Folder
 
+BASE = BaseSettings.of_preset("demo")
 CONTENT: dict[str, Any] = {"config": {"optim": {"lr_fine": 0.01}}, "seeds": 1}
 SPACE = {"optim.lr_fine": FloatDistribution(1e-4, 0.1, log=True)}
 
@@ -164,7 +166,7 @@ def test_what_failed_is_not_counted_as_done_before_it_is_tried_again(tmp_path: P
     for number, state in enumerate(("finished", "failed", "running")):
         record.add(replace(done(number, 0.5), state=state))
     plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
-    assert "1 trials are done" in _describe(Sweep(SweepJobConfig(), 3, plan, record, None), 1)
+    assert "1 trials are done" in _describe(Sweep(SweepJobConfig(), 3, plan, record, None, BASE), 1)
 
 
 def told(name: str, epoch: int, score: float) -> tuple[Any, dict[str, float]]:
