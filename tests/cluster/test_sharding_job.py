@@ -1,7 +1,6 @@
 """Sharding on a real Ray cluster."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
