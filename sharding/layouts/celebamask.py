@@ -192,7 +192,7 @@ def _paint_labels(
         The labels, uint8 [512, 512], class ids; and whether a mask of them is soft.
     """
     labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
-    num_masks, is_painted, has_soft_masks = 0, False, False
+    num_masks, has_soft_masks = 0, False
     for part, path in masks.items():
         try:
             mask = read_mask(files, path, part, (SIZE_PX, SIZE_PX))
@@ -201,12 +201,9 @@ def _paint_labels(
         inside, is_soft = _cut_mask(mask, part)
         labels[inside] = PAINTED[part]
         num_masks += 1
-        is_painted |= bool(inside.any())
         has_soft_masks |= is_soft
     if not num_masks:
         raise RejectedError(f"no masks: no {mask_path(int(item.key), '*')}")
-    if is_painted and not labels.any():
-        raise RejectedError("nothing labelled: a later mask covers all others: is it inverted?")
     return labels, has_soft_masks
 
 

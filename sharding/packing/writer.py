@@ -197,7 +197,9 @@ def _prepare(task: ShardTask, item: Item) -> _Prepared:
     with _rejecting(but=(OSError,)):
         raw = layout.read(task.source, item)
     if not raw.labels.any():
-        raise RejectedError("nothing labelled: all masks are empty")
+        raise RejectedError(
+            "nothing labelled: all masks are empty, or one covers all others as if inverted"
+        )
     with _rejecting():  # in memory, where an OSError is Pillow's word for what it cannot encode
         parts = measure_parts(raw.labels, layout.label_set)
         class_pixels = np.bincount(raw.labels.ravel(), minlength=layout.label_set.num_classes)
