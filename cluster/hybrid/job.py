@@ -17,7 +17,7 @@ from cluster.hybrid.report import (
 from cluster.hybrid.scratch import open_scratch, require_same_scratch_settings
 from cluster.job_ending import REPORT
 from cluster.job_setup import open_job
-from cluster.run_notes import unfinished_note
+from cluster.run_notes import log_f1, log_machines, unfinished_note
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, publishing
 from cluster.training.base_settings import BaseSettings
@@ -138,5 +138,6 @@ def _score(
     scores = score_phase(training, PHASE, summary, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
         rows = scores.systems[name]
-        other.run.log_metrics({f"test/f1_{row}": f1 for row, f1 in rows.items()}, step=0)
+        log_f1(other.run, "test", rows, other.config.model.label_set)
+        log_machines(other.run, other.record.computed_on(PHASE))
     return scores

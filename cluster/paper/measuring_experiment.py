@@ -26,7 +26,7 @@ from stn_icnn.reporting.documents import Block
 from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.storage import StorageLocation
 from stn_icnn.studies.experiment_result import ExperimentResult
-from stn_icnn.training.phases import system_of
+from stn_icnn.training.phases import PHASES, system_of
 
 RECORD: Final = "experiment.json"
 
@@ -46,6 +46,11 @@ class StudiedModel(FetchedModel):
         phase = self.checkpoint.phase
         return system_of("frozen" if phase == "localizer" else phase)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its networks are trained, so that it can parse."""
+        return PHASES[self.checkpoint.phase].system is not None
+
 
 def run_experiment(
     name: str,
@@ -54,6 +59,7 @@ def run_experiment(
     facts: Mapping[str, str | None],
     measure: Measurement,
     data: ShardedData | None = None,
+    model: StudiedModel | None = None,
 ) -> dict[str, Any]:
     """Measures and tracks a run in MLflow, or gives the result again that the run has stored.
 
@@ -64,6 +70,7 @@ def run_experiment(
         facts: what else the result depends on: `data_fingerprint`, `model_sha256`.
         measure: the measurement.
         data: the data set, whose `config.split` is measured on; None: faces are drawn.
+        model: the model that is measured; None: none is.
 
     Returns:
         The job's last line: `run_id`, `run_name`, `experiment`, and the result.
@@ -98,8 +105,9 @@ def run_experiment(
         if record.get("f1"):
             log_f1(run, settings["split"], record["f1"], PAPER9)
         log_machines(run, [record.get("machine", "")])
-        model = settings.get("model")
-        next_steps = {"parse": steps_with(run, model)["parse"]} if model else {}
+        next_steps = {}
+        if model is not None and model.is_whole:
+            next_steps["parse"] = steps_with(run, model.given)["parse"]
         run.describe(result_note(headline, "", next_steps))
     print("\n".join(record["table"]), flush=True)
     print_ending(run, headline, next_steps, {"report": EXPERIMENT_REPORT})

@@ -58,4 +58,4 @@ def run_split_experiment(
         return replace(result, machine=machine)
 
     facts = {"data_fingerprint": data.manifest.fingerprint, "model_sha256": model.sha256}
-    return run_experiment(name, environment, config, facts, measure_split, data)
+    return run_experiment(name, environment, config, facts, measure_split, data, model)

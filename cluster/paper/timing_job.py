@@ -46,4 +46,4 @@ def run_timing(config: TimingConfig) -> dict[str, Any]:
         )
 
     facts = {"data_fingerprint": faces.fingerprint, "model_sha256": model.sha256}
-    return run_experiment(NAME, environment, config, facts, measure, faces.data)
+    return run_experiment(NAME, environment, config, facts, measure, faces.data, model)

@@ -120,6 +120,7 @@ def _conclude(
     machines = [machine for one in summaries for of in one.machines.values() for machine in of]
     step = len(trainings)  # a metric of a step counts once, and an experiment may go on with more
     log_f1(run, "test", found.f1, experiment.config.model.label_set, step=step)
+    run.log_metrics({"test/images": experiment.data.manifest.num_samples["test"]}, step=0)
     log_machines(run, machines, total, step=step)
     origin = origin_sentence("Trained", experiment.num_images, total, machines)
     steps = steps_with(run, f"runs:/{run.run_id}/{MODEL_ARTIFACT}")

@@ -58,6 +58,20 @@ def test_the_job(
     metrics = client.get_run(line["run_id"]).data.metrics
     assert metrics["occlusion/covered_error_px_icnn"] == line["covered"]["iCNN"]["error_px"]
     left.assert_published(line["run_id"])
+    note = client.get_run(line["run_id"]).data.tags["mlflow.note.content"]
+    assert note.startswith("**share of a covered part's pixels in its window: iCNN ")
+
+
+def test_a_model_that_can_not_parse_yet_is_not_named_to_parse_with(
+    shards: Path,
+    job_locations: LocationsConfig,
+    model_of: ModelOf,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_occlusion(settings(job_locations, model_of("localizer"), shards, "unready", num_faces=1))
+    assert "stn-icnn parse" not in capsys.readouterr().out
+    run_occlusion(settings(job_locations, model_of("frozen"), shards, "ready", num_faces=1))
+    assert f"stn-icnn parse PHOTO --model {model_of('frozen')} " in capsys.readouterr().out
 
 
 def test_only_the_first_faces_are_taken_if_asked_for(

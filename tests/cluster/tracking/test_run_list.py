@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.run_notes import result_note, weakest_class
+from cluster.run_notes import origin_sentence, result_note, weakest_class
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url, main
 from cluster.tracking.run_pages import run_page
@@ -106,3 +106,11 @@ def test_the_list_is_served_at_another_port_where_one_is_given(uri, monkeypatch,
     main([])
     assert [words[words.index("--port") + 1] for words in started] == ["5001", "5000"]
     assert "open http://127.0.0.1:5001/#/experiments/" in capsys.readouterr().out
+
+
+def test_an_origin_names_each_machine_once_and_only_what_is_known():
+    machines = ["a CPU", "a GPU", "a CPU", ""]
+    assert origin_sentence("Trained", 8, 1.25, machines) == (
+        "Trained on 8 images in 1.2 minutes, on a CPU; a GPU."
+    )
+    assert origin_sentence("Trained", 8, None, [""]) == "Trained on 8 images."
