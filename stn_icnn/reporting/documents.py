@@ -52,7 +52,7 @@ class Origin:
 
 Block = str | Table | Items | PictureFile | Heading | Origin | ComparedSettings | Gallery
 """A part of a report. A text is a paragraph; in paragraphs and lists, words between backticks are
-code. An empty text or list is left out, and in Markdown a gallery."""
+code, and so in a table's heading. An empty text or list is left out, and in Markdown a gallery."""
 
 
 def write_document(folder: Path, name: str, title: str, *blocks: Block) -> None:
@@ -101,7 +101,7 @@ def _page_blocks(folder: Path, blocks: Sequence[Block]) -> Iterator[tuple[str, o
             case "" | Items([]):
                 continue
             case Table():
-                yield "table", block
+                yield "table", Table([_inline(str(cell)) for cell in block.heading], block.rows)
             case Items():
                 yield "items", [_inline(text) for text in block.texts]
             case PictureFile():

@@ -18,7 +18,7 @@ def test_both_forms_hold_every_block(tmp_path: Path) -> None:
         "trial",
         "A <trial>",
         "STN-iCNN* with `a*b` & more",
-        Table(["system", "F1"], [["STN-iCNN*", None]]),
+        Table(["system", "`F1`"], [["STN-iCNN*", None]]),
         "",
         Items(["one", "`two`"]),
         Items([]),
@@ -27,13 +27,14 @@ def test_both_forms_hold_every_block(tmp_path: Path) -> None:
     assert (tmp_path / "trial.md").read_text() == (
         "# A <trial>\n\n"
         "STN-iCNN\\* with `a*b` & more\n\n"
-        "| system | F1 |\n|---|---|\n| STN-iCNN\\* | - |\n\n"
+        "| system | `F1` |\n|---|---|\n| STN-iCNN\\* | - |\n\n"
         "- one\n- `two`\n\n"
         "![F1 by class](chart.png)\n"
     )
     page = (tmp_path / PAGE).read_text()
     assert "<h1>A &lt;trial&gt;</h1>" in page
     assert "<p>STN-iCNN* with <code>a*b</code> &amp; more</p>" in page
+    assert "<th>system</th><th><code>F1</code></th>" in page
     assert "<td>STN-iCNN*</td><td>-</td>" in page
     assert "<li>one</li><li><code>two</code></li>" in page
     assert f'src="{file_data(tmp_path / "chart.png")}" alt="F1 by class"' in page
