@@ -9,6 +9,7 @@ import tyro
 
 from stn_icnn.config import Precision, TrainConfig, require
 from stn_icnn.inference.output_files import ALL_KINDS
+from stn_icnn.inference.photo_decoding import DEFAULT_MEGAPIXELS
 
 UNPREFIXED: Final = tyro.conf.arg(name="")
 """Marks settings whose options do not bear the name of the field that holds them: `--storage`, not
@@ -144,6 +145,9 @@ class ParsingJobConfig:
     """Where the results go: such a folder, or s3://BUCKET/PREFIX."""
     write: str = ALL_KINDS
     """Which results, separated by commas."""
+    max_megapixels: float = DEFAULT_MEGAPIXELS
+    """The most megapixels that are decoded of a photograph; each takes 24 MB of memory. JPEG files
+    with more are reduced while they are decoded, and labelled at their own size."""
     tracking_uri: str | None = None
     """MLflow, for a model that is there (MLFLOW_TRACKING_URI)."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)

@@ -67,10 +67,8 @@ STRICT: Final = ImageRules(
     max_pixels=50_000_000,  # a larger one would take the memory of several workers
     accepts_16_bits=False,
 )
-"""For raw data sets, the command and the job: nothing is read otherwise than it was meant."""
-
-LENIENT: Final = ImageRules(formats=None, max_pixels=None, accepts_16_bits=True)
-"""For `FaceParser.parse`: whatever Pillow makes of a file."""
+"""For raw data sets: nothing is read otherwise than it was meant. Photographs that are parsed have
+rules of their own, in `inference/photo_decoding.py`."""
 
 
 class FileReader(Protocol):

@@ -14,7 +14,7 @@ import ray.exceptions
 import torch
 from ray.util.annotations import RayDeprecationWarning
 
-from cluster.config import ParsingJobConfig, ScalingConfig
+from cluster.config import ParsingJobConfig
 from cluster.storage.job_locations import writable_location
 from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
@@ -24,15 +24,18 @@ from cluster.workers.ray_cluster import join_cluster, require_readable, require_
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.output_files import ENDINGS, output_paths, parse_kinds
+from stn_icnn.inference.photo_listing import (
+    StoredPhoto,
+    add_outputs,
+    list_photos,
+    pending_photos,
+    without_outputs,
+)
 from stn_icnn.inference.photographs import (
     NUM_THREADS,
     RECORD,
     ParseOutcome,
-    StoredPhoto,
-    list_photos,
     parse_photos,
-    pending_photos,
-    require_distinct_outputs,
     summarize,
 )
 from stn_icnn.networks.checkpoint import load_checkpoint
@@ -63,14 +66,16 @@ class ParseTask:
         out: StorageLocation,
         kinds: Sequence[str],
         allocation: WorkerAllocation,
+        max_megapixels: float,
     ) -> None:
         torch.set_num_threads(allocation.cpus_per_worker)
+        warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and large files, unnamed
         device = "cuda" if allocation.use_gpu else "cpu"
-        self.parser = FaceParser(load_checkpoint(ray.get(model)), device)
+        self.parser = FaceParser(load_checkpoint(ray.get(model)), device, max_megapixels)
         self.source, self.out, self.kinds = source, out, kinds
         self.threads = max(NUM_THREADS, allocation.cpus_per_worker)
 
-    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, bytes | list[bytes]]:
+    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, Any]:
         """Parses photographs.
 
         Args:
@@ -78,19 +83,21 @@ class ParseTask:
 
         Returns:
             The `paths` that were dealt with and, beside them, their `failures`, each empty where
-            the photograph's files are written; and as `error` why disk or network failed, empty
-            where they did not: raised, the reason would be buried in Ray's own words.
+            the photograph's files are written, and whether they `are_outputs`; and as `error` why
+            all must fail, empty where they need not: raised, the reason would be buried in Ray's
+            own words.
         """
         photos = [StoredPhoto(self.source, os.fsdecode(path)) for path in task["paths"]]
         done: list[ParseOutcome] = []
         error = ""
         try:
             done += parse_photos(self.parser, photos, self.out, self.kinds, self.threads)
-        except OSError as raised:
+        except (OSError, ValueError) as raised:
             error = str(raised)
         return {
             "paths": [os.fsencode(outcome.photo.path) for outcome in done],
             "failures": [os.fsencode(outcome.failure or "") for outcome in done],
+            "are_outputs": [outcome.is_output for outcome in done],
             "error": os.fsencode(error),
         }
 
@@ -99,7 +106,7 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     """Runs the job: parses the photographs that lack output files, on the cluster.
 
     Returns:
-        What the job prints last: `out`, `parsed`, `skipped`, `failed`, `photos_per_second`.
+        What the job prints last, as `summarize` returns it.
 
     Raises:
         ValueError: model, locations or resources cannot be used; nothing was parsed yet.
@@ -109,15 +116,16 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     kinds = parse_kinds(job.write)
     source, out = _open_locations(job)
     model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
-    photos = list_photos(source, out)
-    require_distinct_outputs(photos, out, kinds)
+    listing = list_photos(source, out)
+    photos = without_outputs(listing.photos, out, kinds)
+    passed_over = add_outputs(listing.passed_over, len(listing.photos) - len(photos))
     existing = out.list()
     _claim(out, existing, photos, {"model": model.sha256, "input": source.url})
     pending = pending_photos(photos, existing, kinds)
     num_skipped = len(photos) - len(pending)
     print(f"{len(photos)} photographs, {num_skipped} of them done before", flush=True)
     started = time.monotonic()
-    tasks = _parse(pending, out, kinds, model.content, job.scaling) if pending else iter(())
+    tasks = _parse(pending, out, kinds, model.content, job) if pending else iter(())
     shown = progress(tasks, len(pending), "photograph", len)
     outcomes = [outcome for task in shown for outcome in task]
     failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
@@ -127,8 +135,10 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
         raise PhaseFailedError(
             f"none of the {len(photos)} photographs can be parsed; why: {out.url_of(FAILED)}"
         )
-    print(f"\nresults of {len(photos) - len(failures)} photographs: {out.url}\n", flush=True)
-    return summarize(out, outcomes, num_skipped, time.monotonic() - started)
+    num_outputs = sum(outcome.is_output for outcome in outcomes)
+    num_done = len(photos) - len(failures) - num_outputs
+    print(f"\nresults of {num_done} photographs: {out.url}\n", flush=True)
+    return summarize(out, outcomes, num_skipped, passed_over, time.monotonic() - started)
 
 
 def _open_locations(job: ParsingJobConfig) -> tuple[StorageLocation, StorageLocation]:
@@ -180,7 +190,7 @@ def _parse(
     out: StorageLocation,
     kinds: Sequence[str],
     model: bytes,
-    scaling: ScalingConfig,
+    job: ParsingJobConfig,
 ) -> Iterator[list[ParseOutcome]]:
     """Parses photographs of one location on the cluster; yields the outcomes of task after task.
 
@@ -189,7 +199,7 @@ def _parse(
         OSError: disk or network failed.
         PhaseFailedError: workers died more often than allowed.
     """
-    source = photos[0].location
+    source, scaling = photos[0].location, job.scaling
     may_grow = join_cluster()
     allocation = allocate_workers(scaling, math.ceil(len(photos) / MIN_PHOTOS_PER_WORKER), may_grow)
     require_readable(source, photos[0].path)
@@ -203,7 +213,14 @@ def _parse(
         warnings.simplefilter("ignore", RayDeprecationWarning)
         rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             ParseTask,
-            fn_constructor_args=(ray.put(model), source, out, kinds, allocation),
+            fn_constructor_args=(
+                ray.put(model),
+                source,
+                out,
+                kinds,
+                allocation,
+                job.max_megapixels,
+            ),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             num_cpus=allocation.cpus_per_worker,
             num_gpus=1 if allocation.use_gpu else None,
@@ -216,8 +233,12 @@ def _parse(
                 error = os.fsdecode(row["error"])
                 raise OSError(f"{error}; the same command goes on where this one stopped")
             yield [
-                ParseOutcome(StoredPhoto(source, os.fsdecode(path)), os.fsdecode(failure) or None)
-                for path, failure in zip(row["paths"], row["failures"], strict=True)
+                ParseOutcome(
+                    StoredPhoto(source, os.fsdecode(path)), os.fsdecode(why) or None, bool(it)
+                )
+                for path, why, it in zip(
+                    row["paths"], row["failures"], row["are_outputs"], strict=True
+                )
             ]
     except ray.exceptions.RayTaskError:
         raise  # what a task raised, with its trace

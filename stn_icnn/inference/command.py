@@ -15,6 +15,7 @@ import logging
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
+from stn_icnn.inference.photo_decoding import DEFAULT_MEGAPIXELS
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
 
 if TYPE_CHECKING:
     import torch
 
-    from stn_icnn.inference.photographs import StoredPhoto
+    from stn_icnn.inference.photo_listing import StoredPhoto
 
 COMMANDS: Final = "stn_icnn.commands"
 """The group of entry points that add commands. Each is a function that adds a parser to what
@@ -67,11 +69,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: stn-icnn parse photo.jpg --model models/celebamask --out labels/",
     )
     add = parse.add_argument
-    add("photos", nargs="+", type=Path, metavar="PHOTO", help="files, or folders with all in them")
-    add("--out", required=True, type=Path, help="folder to write to; paths in it as in PHOTO")
+    add("photos", nargs="+", metavar="PHOTO", help="files, or folders with all in them")
+    add("--out", required=True, help="folder to write to; paths in it as in PHOTO")
     add("--write", default=ALL_KINDS, help="which results (default: %(default)s)")
     add("--skip-existing", action="store_true", help="leave photographs that have their results")
     add("--device", help="where to compute (default: a GPU where there is one)")
+    add(
+        "--max-megapixels",
+        type=float,
+        default=DEFAULT_MEGAPIXELS,
+        metavar="N",
+        help="the most that a photograph may have (default: %(default)s); each takes 24 MB",
+    )
     parse.set_defaults(run=_parse)
     export = commands.add_parser(
         "export",
@@ -101,30 +110,31 @@ def _add_installed(commands: Any) -> None:
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
     from stn_icnn.inference.face_parser import FaceParser
-    from stn_icnn.inference.photographs import (
-        RECORD,
-        parse_photos,
-        pending_photos,
-        require_distinct_outputs,
-        summarize,
-    )
+    from stn_icnn.inference.photo_listing import add_outputs, pending_photos, without_outputs
+    from stn_icnn.inference.photographs import RECORD, parse_photos, summarize
 
     kinds = parse_kinds(args.write)
-    out = Folder(args.out.resolve())
-    photos = _photos(args.photos, out)
-    require_distinct_outputs(photos, out, kinds)
+    out = Folder(_folder("--out", args.out).resolve())
+    if out.root.exists() and not out.root.is_dir():
+        raise ValueError(f"--out must be a folder, {out.url} is none")
+    found, passed_over = _photos(args.photos, out)
+    photos = without_outputs(found, out, kinds)
+    passed_over = add_outputs(passed_over, len(found) - len(photos))
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
     model = find_model(args.model, args.tracking_uri)
-    parser = FaceParser.load(model, _device(args.device))
+    parser = FaceParser.load(model, _device(args.device), args.max_megapixels)
     pending = pending_photos(photos, out.list(), kinds) if args.skip_existing else photos
     started = time.monotonic()
-    outcomes = list(progress(parse_photos(parser, pending, out, kinds), len(pending), "photograph"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and large files, unnamed
+        parsed = parse_photos(parser, pending, out, kinds)
+        outcomes = list(progress(parsed, len(pending), "photograph"))
     failures = [outcome for outcome in outcomes if outcome.failure is not None]
     for outcome in failures:
         print(f"{outcome.photo.url}: {outcome.failure}", file=sys.stderr)
-    seconds = time.monotonic() - started
-    print(json.dumps(summarize(out, outcomes, len(photos) - len(pending), seconds)))
+    seconds, num_skipped = time.monotonic() - started, len(photos) - len(pending)
+    print(json.dumps(summarize(out, outcomes, num_skipped, passed_over, seconds)))
     return 1 if failures else 0
 
 
@@ -145,23 +155,45 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _photos(given: Sequence[Path], out: Folder) -> list["StoredPhoto"]:
-    """Returns the photographs that files and folders name, each once.
+def _folder(option: str, given: str) -> Path:
+    """Returns the path that a user gave, who may have meant a bucket, or an unset variable.
+
+    Raises:
+        ValueError: it is empty, or an address.
+    """
+    if not given:
+        raise ValueError(f"{option} is empty: the working directory is named .")
+    if "://" in given:
+        raise ValueError(
+            f"{option} {given} is no folder: python jobs/parse.py --input s3://… --out s3://… "
+            "parses photographs in buckets; others must be downloaded first"
+        )
+    return Path(given)
+
+
+def _photos(given: Sequence[str], out: Folder) -> tuple[list["StoredPhoto"], dict[str, int]]:
+    """Returns the photographs that files and folders name, each once, and what was passed over.
 
     Raises:
         ValueError: a file does not exist, or a folder holds no photographs.
     """
-    from stn_icnn.inference.photographs import StoredPhoto, list_photos
+    from stn_icnn.inference.photo_listing import StoredPhoto, list_photos
 
     photos: list[StoredPhoto] = []
-    for path in given:
+    passed_over = Counter[str]()
+    for name in given:
+        path = _folder("PHOTO", name)
         if path.is_dir():
-            photos += list_photos(Folder(path.resolve()), out)
+            listing = list_photos(Folder(path.resolve()), out)
+            photos += listing.photos
+            passed_over += Counter(listing.passed_over)
         elif path.is_file():
             photos.append(StoredPhoto(Folder(path.parent.resolve()), path.name))
+        elif path.exists():
+            raise ValueError(f"{path} is a pipe, socket or device, no photograph")
         else:
             raise ValueError(f"there is no photograph {path}")
-    return list(dict.fromkeys(photos))
+    return list(dict.fromkeys(photos)), dict(passed_over.most_common())
 
 
 def _device(name: str | None) -> "torch.device | None":

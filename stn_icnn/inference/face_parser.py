@@ -15,8 +15,14 @@ from torch import Tensor
 
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
-from stn_icnn.decoding import LENIENT, RejectedError, decode_photo
 from stn_icnn.inference.model_sources import load_usable
+from stn_icnn.inference.photo_decoding import (
+    DEFAULT_MEGAPIXELS,
+    DecodedPhoto,
+    PhotoFile,
+    allow_megapixels,
+    load_photo,
+)
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.execution import default_device, prepare_model
@@ -24,8 +30,8 @@ from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.networks.threads import InferenceThreads, has_one_core
 
-PhotoLike = Image.Image | NDArray[np.uint8] | str | Path
-"""A photograph: an opened image, `[H, W, 3]` uint8 RGB, or a file."""
+PhotoLike = PhotoFile | DecodedPhoto
+"""A photograph: an opened image, `[H, W, 3]` RGB of 8 or 16 bits, a file, or one decoded before."""
 
 BATCH_SIZE = 16
 """The most photographs that are parsed at a time."""
@@ -36,7 +42,8 @@ class ParsedFace:
     """A photograph's labels, at its own size."""
 
     image: NDArray[np.uint8]
-    """`[H, W, 3]` RGB, upright: what the labels lie on."""
+    """`[H, W, 3]` RGB, upright: what the labels lie on. That of a JPEG file with more megapixels
+    than the parser decodes whole is a reduced copy."""
     labels: NDArray[np.uint8]
     """`[H, W]`, ids of the label set's classes."""
     windows: NDArray[np.float32]
@@ -64,9 +71,19 @@ class FaceParser:
     Args:
         checkpoint: a model with its settings and the working scale of its data.
         device: where to compute; None: a GPU where there is one, else the CPU.
+        max_megapixels: the most megapixels of a photograph that is decoded whole. A larger JPEG
+            file is reduced while it is decoded, and labelled at its own size; others are refused.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | torch.device | None = None,
+        max_megapixels: float = DEFAULT_MEGAPIXELS,
+    ) -> None:
+        require(max_megapixels > 0, "max_megapixels", "above 0", max_megapixels)
+        allow_megapixels(max_megapixels)
+        self.max_megapixels = max_megapixels
         self.device = torch.device(device) if device else default_device()
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
@@ -76,14 +93,19 @@ class FaceParser:
             self.model.execution = replace(self.model.execution, threads=threads)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        max_megapixels: float = DEFAULT_MEGAPIXELS,
+    ) -> Self:
         """Loads a model file, or the one in a folder.
 
         Raises:
             ValueError: there is none, it is no model of STN-iCNN, or not all of its networks are
                 trained.
         """
-        return cls(load_usable(path, "parsing"), device)
+        return cls(load_usable(path, "parsing"), device, max_megapixels)
 
     def parse(self, photo: PhotoLike) -> ParsedFace:
         """Parses one photograph of a face.
@@ -100,6 +122,8 @@ class FaceParser:
         Raises:
             ValueError: one cannot be read; the first such is named.
         """
+        if isinstance(photos, str | Path):
+            raise ValueError(f"parse_all takes a list of photographs, got {photos!r}: use parse")
         parsed = []
         for start in range(0, len(photos), BATCH_SIZE):
             parsed += self._parse_on_threads(photos[start : start + BATCH_SIZE])
@@ -142,14 +166,13 @@ class FaceParser:
 
     def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
         """Parses photographs as one batch."""
-        images = [load_photo(photo) for photo in photos]
-        fitted = [torch.from_numpy(fit_to_scale(image, self.data)) for image in images]
-        batch = stack_photos([image.permute(2, 0, 1) for image in fitted])
-        sizes = [(image.shape[1], image.shape[0]) for image in images]
-        labels, windows = self._parse(batch, sizes)
+        decoded = [load_photo(photo, self.max_megapixels) for photo in photos]
+        fitted = [fit_to_scale(photo.pixels, self.data, photo.size) for photo in decoded]
+        batch = stack_photos([torch.from_numpy(image).permute(2, 0, 1) for image in fitted])
+        labels, windows = self._parse(batch, [photo.size for photo in decoded])
         return [
-            ParsedFace(image, face.cpu().numpy(), own_windows, self.model.label_set)
-            for image, face, own_windows in zip(images, labels, windows.cpu().numpy(), strict=True)
+            ParsedFace(photo.pixels, face.cpu().numpy(), own_windows, self.model.label_set)
+            for photo, face, own_windows in zip(decoded, labels, windows.cpu().numpy(), strict=True)
         ]
 
     def _parse(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
@@ -161,24 +184,6 @@ class FaceParser:
         return label_maps(parsing, sizes, scales), windows
 
 
-def load_photo(photo: PhotoLike) -> NDArray[np.uint8]:
-    """Returns a photograph's upright pixels, `[H, W, 3]` RGB.
-
-    Raises:
-        ValueError: Pillow cannot read it, or an array has another shape or type.
-    """
-    if isinstance(photo, np.ndarray):
-        fits = photo.ndim == 3 and photo.shape[2] == 3 and photo.dtype == np.uint8
-        got = f"{list(photo.shape)} {photo.dtype}"
-        require(fits, "a photograph", "[H, W, 3] uint8 RGB", got)
-        return np.require(photo, requirements=["C", "W"])  # as torch wants it
-    try:
-        return np.array(decode_photo(photo, LENIENT))
-    except RejectedError as error:
-        reason = error.__cause__ or error  # Pillow's own words, which name the file
-        raise ValueError(f"{photo} can't be read as a photograph: {reason}") from error
-
-
 def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
     """Returns (W, H) px of a photograph at the working scale of the data, its aspect kept."""
     longest = max(size)
@@ -188,13 +193,20 @@ def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
     return width, height
 
 
-def fit_to_scale(image: NDArray[np.uint8], data: DataFacts) -> NDArray[np.uint8]:
+def fit_to_scale(
+    image: NDArray[np.uint8], data: DataFacts, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
     """Resizes a photograph, `[H, W, 3]` uint8, to the working scale of the model's data.
 
     The filter, LANCZOS, is that with which sharding reduces images.
+
+    Args:
+        image: the photograph, or a reduced copy.
+        data: the model's data.
+        size: (W, H) px of the photograph where the image is a copy.
     """
-    size = image.shape[1], image.shape[0]
-    fitted = fitted_size(size, data)
-    if fitted == size:
+    own = image.shape[1], image.shape[0]
+    fitted = fitted_size(size or own, data)
+    if fitted == own:
         return image
     return np.array(Image.fromarray(image).resize(fitted, Image.Resampling.LANCZOS))

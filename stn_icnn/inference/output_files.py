@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from PIL import Image
 
+from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.overlay import overlay, palette_image
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ photograph, and where the parts were cut."""
 
 ALL_KINDS: Final = ",".join(ENDINGS)
 OVERLAY_QUALITY: Final = 92
+OVERLAY_MARK: Final = b"overlay of stn-icnn"
+"""The comment in an overlay's file, by which it is known not to be a photograph."""
+
+_COLOURS: Final = [value for colour in PAPER9.colours for value in colour]
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
@@ -47,10 +53,31 @@ def encode_output(face: "ParsedFace", kind: str) -> bytes:
     if kind == "labels":
         palette_image(face.labels, face.label_set).save(file, "PNG")
     else:
-        windows = [tuple(window) for window in face.windows.tolist()]
-        marked = overlay(face.image, face.labels, face.label_set, windows=windows)
-        Image.fromarray(marked).save(file, "JPEG", quality=OVERLAY_QUALITY)
+        _draw_overlay(face).save(file, "JPEG", quality=OVERLAY_QUALITY, comment=OVERLAY_MARK)
     return file.getvalue()
+
+
+def _draw_overlay(face: "ParsedFace") -> Image.Image:
+    """Draws labels and windows over the photograph, or over its reduced copy at that one's size."""
+    height, width = face.image.shape[:2]
+    labels, windows = face.labels, face.windows
+    if labels.shape != (height, width):
+        reduced = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+        labels, windows = np.asarray(reduced), windows * (max(width, height) / max(labels.shape))
+    boxes = [tuple(window) for window in windows.tolist()]
+    return Image.fromarray(overlay(face.image, labels, face.label_set, windows=boxes))
+
+
+def is_output(image: Image.Image) -> bool:
+    """Tells whether an opened image is a label map or an overlay, of any version and any name.
+
+    A label map is known by its palette, an overlay by the comment in its file.
+    """
+    if image.format == "PNG" and image.mode == "P":
+        palette = image.getpalette() or []
+        return palette[: len(_COLOURS)] == _COLOURS
+    comment = image.info.get("comment")
+    return isinstance(comment, bytes) and comment.startswith(OVERLAY_MARK)
 
 
 def named_windows(face: "ParsedFace") -> dict[str, list[float]]:

@@ -4,23 +4,25 @@ Photographs and output lie in storage locations: the `stn-icnn` command works on
 job's workers on folders or buckets.
 """
 
+import errno
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stn_icnn.decoding import STRICT, RejectedError, decode_photo, read_image_file
+from stn_icnn.decoding import RejectedError, first_line, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
-from stn_icnn.inference.output_files import encode_output, output_paths
-from stn_icnn.storage import StorageLocation, is_within
-
-PHOTO_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""The ends of photographs' names, in small or large letters."""
+from stn_icnn.inference.output_files import encode_output, is_output, output_paths
+from stn_icnn.inference.photo_decoding import (
+    DecodedPhoto,
+    OpenedPhoto,
+    open_photo,
+    use_large_blocks,
+)
+from stn_icnn.inference.photo_listing import StoredPhoto, add_outputs
+from stn_icnn.storage import StorageLocation
 
 RECORD: Final = "parse.json"
 """The file in a job's output that says which model parsed which photographs."""
@@ -29,21 +31,17 @@ NUM_THREADS: Final = 4
 """Threads that read, decode, encode and write while the model computes."""
 
 MAX_BATCH_PIXELS: Final = 64_000_000
-"""The most pixels of a batch's photographs. Large ones make small batches, as three batches are in
-memory: one is parsed, one read ahead and one written."""
+"""The most pixels of a batch's photographs, if it is of more than one. Large ones make small
+batches, as three batches are in memory: one is decoded, one parsed and one written."""
 
+MOST_UNFORESEEN: Final = 8
+"""So many photographs that fail for a reason nobody foresaw, before any is done, end the run: all
+would fail."""
 
-@dataclass(frozen=True)
-class StoredPhoto:
-    """A photograph in a storage location; its output files mirror its path."""
-
-    location: StorageLocation
-    path: str
-
-    @property
-    def url(self) -> str:
-        """The full address."""
-        return self.location.url_of(self.path)
+_NAME_FAULTS: Final = frozenset(
+    (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL)
+)
+"""The numbers of errors that are the fault of one output file's name."""
 
 
 @dataclass(frozen=True)
@@ -53,70 +51,29 @@ class ParseOutcome:
     photo: StoredPhoto
     failure: str | None = None
     """The reason why it cannot be parsed; None where its output files are written."""
-
-
-def list_photos(source: StorageLocation, out: StorageLocation) -> list[StoredPhoto]:
-    """Lists every photograph below a location, by path, without the output where it lies in it.
-
-    Hidden files and those in hidden folders are passed over.
-
-    Raises:
-        ValueError: there is none.
-    """
-    out_inside = is_within(out.url, source) and out.url != source.url
-    photos = [
-        StoredPhoto(source, path)
-        for path in source.list()
-        if path.lower().endswith(PHOTO_SUFFIXES)
-        and not any(name.startswith(".") for name in path.split("/"))
-        and not (out_inside and is_within(source.url_of(path), out))
-    ]
-    if not photos:
-        raise ValueError(f"{source.url} holds no photographs ({', '.join(PHOTO_SUFFIXES)})")
-    return photos
-
-
-def require_distinct_outputs(
-    photos: Sequence[StoredPhoto], out: StorageLocation, kinds: Sequence[str]
-) -> None:
-    """Refuses output files that would overwrite each other or a photograph.
-
-    Raises:
-        ValueError: two collide; both are named.
-    """
-    originals = {photo.url for photo in photos}
-    owners: dict[str, StoredPhoto] = {}
-    for photo in photos:
-        for path in output_paths(photo.path, kinds):
-            other = owners.setdefault(path, photo)
-            if other is not photo:
-                raise ValueError(f"{other.url} and {photo.url} would both be written as {path}")
-            if out.url_of(path) in originals:
-                raise ValueError(
-                    f"the results of {photo.url} would overwrite the photograph "
-                    f"{out.url_of(path)}: choose another --out"
-                )
-
-
-def pending_photos(
-    photos: Sequence[StoredPhoto], existing: Sequence[str], kinds: Sequence[str]
-) -> list[StoredPhoto]:
-    """Returns the photographs that lack an output file among the existing paths."""
-    present = set(existing)
-    return [photo for photo in photos if not present.issuperset(output_paths(photo.path, kinds))]
+    is_output: bool = False
+    """Whether it is an earlier label map or overlay, and was passed over."""
+    is_unforeseen: bool = False
+    """Whether it failed in the model, or in making the output: the next may fail alike."""
 
 
 def summarize(
-    out: StorageLocation, outcomes: Sequence[ParseOutcome], num_skipped: int, seconds: float
+    out: StorageLocation,
+    outcomes: Sequence[ParseOutcome],
+    num_skipped: int,
+    passed_over: Mapping[str, int],
+    seconds: float,
 ) -> dict[str, object]:
     """Returns what the command and the job print last, as one JSON object."""
     num_failed = sum(outcome.failure is not None for outcome in outcomes)
-    num_parsed = len(outcomes) - num_failed
+    num_outputs = sum(outcome.is_output for outcome in outcomes)
+    num_parsed = len(outcomes) - num_failed - num_outputs
     return {
         "out": out.url,
         "parsed": num_parsed,
         "skipped": num_skipped,
         "failed": num_failed,
+        "passed_over": add_outputs(passed_over, num_outputs),
         "photos_per_second": round(num_parsed / max(seconds, 1e-9), 2),
     }
 
@@ -131,46 +88,188 @@ def parse_photos(
     """Parses photographs, a batch at a time, and writes their output files.
 
     Yields:
-        The outcome of each, once it is known. One that cannot be read does not stop the others.
+        The outcome of each, once it is known. Whatever goes wrong with one does not stop the
+        others.
 
     Raises:
         OSError: disk or network failed.
+        ValueError: all photographs fail.
+    """
+    use_large_blocks()
+    with ThreadPoolExecutor(num_threads) as pool:
+        batches = _decoded_batches(parser, photos, pool, num_threads)
+        yield from _until_all_fail(_parse_batches(parser, batches, out, kinds, pool))
+
+
+def _until_all_fail(outcomes: Iterable[ParseOutcome]) -> Iterator[ParseOutcome]:
+    """Passes outcomes on.
+
+    Raises:
+        ValueError: so many fail for unforeseen reasons, before any is done, that all would.
+    """
+    num_unforeseen, any_done = 0, False
+    for outcome in outcomes:
+        num_unforeseen += outcome.is_unforeseen
+        any_done |= outcome.failure is None and not outcome.is_output
+        if num_unforeseen >= MOST_UNFORESEEN and not any_done:
+            raise ValueError(
+                f"all photographs fail, {outcome.photo.url} as the others: {outcome.failure}"
+            )
+        yield outcome
+
+
+@dataclass(eq=False)
+class _Reading:
+    """A photograph that threads read: its file first, then its pixels."""
+
+    photo: StoredPhoto
+    opening: Future[OpenedPhoto | ParseOutcome]
+    decoding: Future[DecodedPhoto | ParseOutcome] | None = None
+
+    @property
+    def num_pixels(self) -> int:
+        """The number of pixels that it is decoded to, once it is opened."""
+        opened = self.opening.result()
+        return 0 if isinstance(opened, ParseOutcome) else opened.num_pixels
+
+
+def _decoded_batches(
+    parser: FaceParser, photos: Sequence[StoredPhoto], pool: ThreadPoolExecutor, batch_size: int
+) -> Iterator[list[_Reading]]:
+    """Yields batches of photographs, each while the next is being decoded.
+
+    The first has `batch_size`, so that the model has work soon.
     """
     remaining = iter(photos)
-    reading: deque[tuple[StoredPhoto, Future[NDArray[np.uint8]]]] = deque()
-    writing: deque[Future[ParseOutcome]] = deque()
-    batch_size, largest = num_threads, 1  # largest: pixels of a photograph, as far as seen
-    with ThreadPoolExecutor(num_threads) as pool:
-        while True:
-            ahead = islice(remaining, max(0, 2 * batch_size - len(reading)))
-            reading.extend((photo, pool.submit(_read, photo)) for photo in ahead)
-            if not reading:
+    opening: deque[_Reading] = deque()
+    ready: list[_Reading] = []
+    largest = 1  # pixels of a photograph, as far as seen
+    while True:
+        for photo in islice(remaining, max(0, 2 * batch_size - len(opening))):
+            opening.append(_Reading(photo, pool.submit(_open, photo, parser.max_megapixels)))
+        batch: list[_Reading] = []
+        num_pixels = 0
+        while opening and len(batch) < batch_size:
+            num_pixels += opening[0].num_pixels
+            if batch and num_pixels > MAX_BATCH_PIXELS:
                 break
-            batch: list[tuple[StoredPhoto, NDArray[np.uint8]]] = []
-            for photo, future in [reading.popleft() for _ in range(min(batch_size, len(reading)))]:
-                try:
-                    batch.append((photo, future.result()))
-                except RejectedError as error:
-                    yield ParseOutcome(photo, str(error))
-            faces = parser.parse_all([image for _, image in batch])
-            for (photo, image), face in zip(batch, faces, strict=True):
-                largest = max(largest, image.shape[0] * image.shape[1])
+            reading = opening.popleft()
+            largest = max(largest, reading.num_pixels)
+            reading.decoding = pool.submit(_decode, reading)
+            batch.append(reading)
+        batch_size = max(1, min(BATCH_SIZE, MAX_BATCH_PIXELS // largest))
+        if ready:
+            yield ready
+        ready = batch
+        if not batch:
+            return
+
+
+def _parse_batches(
+    parser: FaceParser,
+    batches: Iterable[list[_Reading]],
+    out: StorageLocation,
+    kinds: Sequence[str],
+    pool: ThreadPoolExecutor,
+) -> Iterator[ParseOutcome]:
+    """Parses batches as they are decoded, and has the output files written beside that."""
+    writing: deque[Future[ParseOutcome]] = deque()
+    for batch in batches:
+        decoded: list[tuple[StoredPhoto, DecodedPhoto]] = []
+        for reading in batch:
+            assert reading.decoding is not None
+            result = reading.decoding.result()
+            if isinstance(result, ParseOutcome):
+                yield result
+            else:
+                decoded.append((reading.photo, result))
+        while len(writing) >= len(batch):
+            yield writing.popleft().result()
+        for photo, face in _parse_each(parser, decoded):
+            if isinstance(face, ParseOutcome):
+                yield face
+            else:
                 writing.append(pool.submit(_write, photo, face, out, kinds))
-            batch_size = max(1, min(BATCH_SIZE, MAX_BATCH_PIXELS // largest))
-            while len(writing) > batch_size:
-                yield writing.popleft().result()
-        for written in writing:
-            yield written.result()
+    for written in writing:
+        yield written.result()
 
 
-def _read(photo: StoredPhoto) -> NDArray[np.uint8]:
-    """Returns a photograph's upright pixels, `[H, W, 3]` RGB."""
-    return np.asarray(decode_photo(read_image_file(photo.location, photo.path), STRICT))
+def _open(photo: StoredPhoto, max_megapixels: float) -> OpenedPhoto | ParseOutcome:
+    """Reads a photograph's file."""
+    content = _read(photo)
+    if isinstance(content, ParseOutcome):
+        return content
+    try:
+        opened = open_photo(content, max_megapixels)
+    except RejectedError as error:
+        return ParseOutcome(photo, str(error))
+    except Exception as error:  # of a decoder, which nobody foresaw
+        return ParseOutcome(photo, f"image does not decode: {_described(error)}")
+    return ParseOutcome(photo, is_output=True) if is_output(opened.image) else opened
+
+
+def _read(photo: StoredPhoto) -> bytes | ParseOutcome:
+    try:
+        return read_image_file(photo.location, photo.path)
+    except RejectedError as error:
+        return ParseOutcome(photo, str(error))
+
+
+def _decode(reading: _Reading) -> DecodedPhoto | ParseOutcome:
+    """Decodes a photograph that is opened."""
+    opened = reading.opening.result()
+    if isinstance(opened, ParseOutcome):
+        return opened
+    try:
+        return opened.decode()
+    except RejectedError as error:
+        return ParseOutcome(reading.photo, str(error))
+    except Exception as error:
+        return ParseOutcome(reading.photo, f"image does not decode: {_described(error)}")
+    finally:
+        opened.image.close()  # else its pixels would be in memory twice
+
+
+def _parse_each(
+    parser: FaceParser, decoded: Sequence[tuple[StoredPhoto, DecodedPhoto]]
+) -> Iterator[tuple[StoredPhoto, ParsedFace | ParseOutcome]]:
+    """Parses a batch or, where that fails, each photograph of it alone."""
+    try:
+        faces = parser.parse_all([pixels for _, pixels in decoded])
+        yield from zip((photo for photo, _ in decoded), faces, strict=True)
+        return
+    except Exception as error:
+        if len(decoded) == 1:
+            photo = decoded[0][0]
+            yield photo, ParseOutcome(photo, f"not parsed: {_described(error)}", is_unforeseen=True)
+            return
+    for one in decoded:
+        yield from _parse_each(parser, [one])
 
 
 def _write(
     photo: StoredPhoto, face: ParsedFace, out: StorageLocation, kinds: Sequence[str]
 ) -> ParseOutcome:
+    """Makes and writes a photograph's output files.
+
+    Raises:
+        OSError: disk or network failed, as it would for every photograph.
+    """
     for kind, path in zip(kinds, output_paths(photo.path, kinds), strict=True):
-        out.write(path, encode_output(face, kind))
+        try:
+            content = encode_output(face, kind)
+        except Exception as error:
+            return ParseOutcome(photo, f"{kind} not made: {_described(error)}", is_unforeseen=True)
+        try:
+            out.write(path, content)
+        except UnicodeError as error:
+            return ParseOutcome(photo, f"{kind} not written: {_described(error)}")
+        except OSError as error:
+            if error.errno not in _NAME_FAULTS:
+                raise
+            return ParseOutcome(photo, f"{kind} not written: {error.strerror}: {out.url_of(path)}")
     return ParseOutcome(photo)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

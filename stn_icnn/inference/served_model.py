@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_icnn.decoding import STRICT, RejectedError, decode_photo
-from stn_icnn.inference.face_parser import FaceParser, load_photo
+from stn_icnn.decoding import RejectedError
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.output_files import encode_output, named_windows
+from stn_icnn.inference.photo_decoding import DecodedPhoto, load_photo, open_photo
 
 IMAGE = "image"
 """The column of a request that holds its photographs."""
@@ -56,21 +57,21 @@ def answer_images(
     return answers
 
 
-def request_image(image: object) -> NDArray[np.uint8]:
-    """Returns a photograph's upright pixels, `[H, W, 3]` RGB.
+def request_image(image: object) -> DecodedPhoto:
+    """Decodes a photograph.
 
     Args:
         image: an image file's content as bytes or as base64 text, which may be a data URL, or the
             pixels: `[H, W, 3]` RGB, 0 to 255, a uint8 array or nested lists.
 
     Raises:
-        ValueError: it has none of these forms, or is no image file that sharding would accept.
+        ValueError: it has none of these forms, or is no photograph that is read.
     """
     if isinstance(image, str):
         image = _decode_base64(image)
     if isinstance(image, bytes | bytearray):
         try:
-            return np.asarray(decode_photo(bytes(image), STRICT))
+            return open_photo(bytes(image)).decode()
         except RejectedError as error:
             raise ValueError(str(error)) from error
     if isinstance(image, list):

@@ -13,6 +13,7 @@ Window = tuple[float, float, float, float]
 """The centre (x, y), width and height of a rectangle, px."""
 
 FONT_PX = 13
+BAND_PIXELS = 1_000_000
 LEGEND_CELL_PX = (104, 20)
 """Width and height of a swatch with its class's name."""
 
@@ -59,11 +60,18 @@ def overlay(
             f"image must be {[*labels.shape, 3]}, the labels' size in RGB, got {list(image.shape)}"
         )
     out, palette = image.copy(), _palette(label_set)
-    part = labels > 0  # a small share of a photograph: the rest is left alone
-    out[part] = np.rint((1 - alpha) * image[part] + alpha * palette[labels[part]])
-    border = _border(labels)
-    out[border] = palette[labels[border]]
-    return draw_windows(out, windows) if len(windows) else out
+    height, width = labels.shape
+    rows = max(1, BAND_PIXELS // max(1, width))  # all at once would take a multiple of the memory
+    for top in range(0, height, rows):
+        band, around = out[top : top + rows], labels[max(0, top - 1) : top + rows + 1]
+        own = slice(min(top, 1), min(top, 1) + len(band))
+        of_band = around[own]
+        part = of_band > 0  # a small share of a photograph: the rest is left alone
+        band[part] = np.rint((1 - alpha) * band[part] + alpha * palette[of_band[part]])
+        border = _border(around)[own]
+        band[border] = palette[of_band[border]]
+    _outline_windows(out, windows)
+    return out
 
 
 def side_by_side(
@@ -167,14 +175,37 @@ def draw_windows(image: Uint8Array, windows: Sequence[Window]) -> Uint8Array:
 
     The line is white within black, to be seen on any skin. A window is at least 1 px wide and high.
     """
-    canvas = Image.fromarray(image)
-    draw = ImageDraw.Draw(canvas)
+    out = image.copy()
+    _outline_windows(out, windows)
+    return out
+
+
+def _outline_windows(image: Uint8Array, windows: Sequence[Window]) -> None:
     for x, y, w, h in windows:
         left, top = round(x - w / 2), round(y - h / 2)
         right, bottom = max(left, round(x + w / 2) - 1), max(top, round(y + h / 2) - 1)
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black")
-        draw.rectangle((left, top, right, bottom), outline="white")
-    return np.array(canvas)
+        _outline(image, (left - 1, top - 1, right + 1, bottom + 1), 0)
+        _outline(image, (left, top, right, bottom), 255)
+
+
+def _outline(image: Uint8Array, box: tuple[int, int, int, int], grey: int) -> None:
+    """Draws the outline of a box, as far as it lies in the image, in place.
+
+    Args:
+        image: uint8 `[H, W, 3]`.
+        box: its first column and row, and its last, px.
+        grey: the value of the three channels.
+    """
+    left, top, right, bottom = box
+    height, width = image.shape[:2]
+    columns = slice(max(left, 0), max(right + 1, 0))
+    rows = slice(max(top, 0), max(bottom + 1, 0))
+    for y in (top, bottom):
+        if 0 <= y < height:
+            image[y, columns] = grey
+    for x in (left, right):
+        if 0 <= x < width:
+            image[rows, x] = grey
 
 
 def _palette(label_set: LabelSet) -> Uint8Array:

@@ -1,5 +1,6 @@
 """Photographs parsed on a real Ray cluster, from and into folders and a real S3 server."""
 
+import errno
 import hashlib
 import io
 import json
@@ -25,6 +26,7 @@ from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
+from stn_icnn.storage import Folder
 
 NUM_TO_KILL = 160
 
@@ -149,12 +151,38 @@ def test_nothing_but_failures_is_a_failure(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_results_that_cannot_be_written_end_the_job(
+def test_a_result_that_cannot_be_written_is_listed_and_the_others_are(
     ray_cluster: str, tiny_parent: Path, tmp_path: Path
 ) -> None:
     fill(str(tmp_path / "in"), ["a.png", "b.png"])
     (tmp_path / "out" / "b.png").mkdir(parents=True)  # in the way
-    with pytest.raises(OSError, match=r"Is a directory.*b\.png.*the same command goes on"):
+    result = run_parsing(settings(tiny_parent, tmp_path / "in", tmp_path / "out"))
+    assert counts(result) == (1, 0, 1)
+    [failed] = json.loads((tmp_path / "out" / "failed.json").read_text())
+    assert failed["photo"] == "b.png"
+    assert failed["reason"].startswith("labels not written: Is a directory")
+
+
+class FullDisk(Folder):
+    """A disk on which there is no more room."""
+
+    def write(self, path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_full_disk_ends_the_job(
+    ray_cluster: str, tiny_parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(str(tmp_path / "in"), ["a.png", "b.png"])
+
+    class FullTask(ParseTask):
+        def __init__(self, model: Any, source: Any, out: Folder, *others: Any) -> None:
+            super().__init__(model, source, FullDisk(out.root), *others)
+
+    monkeypatch.setattr(cluster.parsing.job, "ParseTask", FullTask)
+    with pytest.raises(OSError, match=r"No space left.*the same command goes on"):
         run_parsing(settings(tiny_parent, tmp_path / "in", tmp_path / "out"))
 
 

@@ -1,5 +1,6 @@
 """`stn-icnn parse`: what it writes, and what it says when it can't."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pytest
 from PIL import Image
 
 from stn_icnn.inference.command import main
-from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.face_parser import FaceParser, ParsedFace
+from stn_icnn.inference.output_files import encode_output
+from stn_icnn.inference.photo_decoding import DecodedPhoto
 from stn_icnn.labels import PAPER9
+from stn_icnn.storage import Folder
 
 SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
 
@@ -63,7 +67,10 @@ def test_every_photograph_gets_labels_overlay_and_windows(
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     assert result.pop("photos_per_second") > 0
-    assert result == {"out": str(out), "parsed": 2, "skipped": 0, "failed": 0}
+    passed_over = {} if named != ["."] else {".txt": 1}
+    assert result == {
+        "out": str(out), "parsed": 2, "skipped": 0, "failed": 0, "passed_over": passed_over
+    }  # fmt: skip
     assert "2 of 2 photographs" in printed.err  # in a log; a terminal gets a bar
 
 
@@ -202,12 +209,84 @@ def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Pa
     assert Image.open(out / "phone_overlay.jpg").size == (44, 60)
 
 
-def test_results_that_cannot_be_written_end_it(photos: Path, model: str, tmp_path: Path, capsys):
-    in_the_way = tmp_path / "out" / "b.png"
-    in_the_way.mkdir(parents=True)
+@pytest.mark.parametrize("in_the_way", ["b.png", "long"])
+def test_a_result_that_cannot_be_written_is_named_and_the_others_are(
+    photos: Path, model: str, tmp_path: Path, in_the_way: str, capsys
+):
+    """For its own name: a folder of that name is there, or it is too long for a disk."""
+    out = tmp_path / "out"
+    if in_the_way == "long":
+        named = "b" * 247 + ".png"
+        (photos / "b.png").rename(photos / named)
+        reason = "overlay not written: File name too long"
+    else:
+        named, reason = "b.png", "labels not written: Is a directory"
+        (out / "b.png").mkdir(parents=True)
+    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["failed"] == json.loads(printed.out)["parsed"] == 1
+    assert f"{photos / named}: {reason}" in printed.err
+    assert (out / "a_windows.json").exists()
+
+
+def test_a_full_disk_ends_it_at_once(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    tried = []
+
+    def full(folder: Folder, path: str, data: bytes) -> None:
+        tried.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    for i in range(30):
+        Image.new("RGB", (30, 30)).save(photos / f"c{i}.png")
+    monkeypatch.setattr(Folder, "write", full)
     said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
-    assert "error: [Errno 21] Is a directory: " in said
-    assert f"-> {str(in_the_way)!r}" in said
+    assert "error: [Errno 28] No space left on device: " in said
+    assert len(tried) < 30
+
+
+def test_what_fails_for_all_photographs_ends_it(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    def broken(parser: FaceParser, given: list[object]) -> list[object]:
+        raise RuntimeError("no kernel for this device")
+
+    for i in range(30):
+        Image.new("RGB", (30, 30)).save(photos / f"c{i}.png")
+    monkeypatch.setattr(FaceParser, "parse_all", broken)
+    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
+    assert "all photographs fail" in said
+    assert "RuntimeError: no kernel for this device" in said
+
+
+def test_what_fails_for_one_photograph_is_named(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """In the model, or as its overlay is drawn; the others of its batch are parsed."""
+    parse_all = FaceParser.parse_all
+
+    def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
+        if any(photo.size == (13, 17) for photo in given):
+            raise RuntimeError("a bug")
+        return parse_all(parser, given)
+
+    def undrawn(face: ParsedFace, kind: str) -> bytes:
+        if kind == "overlay" and face.labels.shape == (23, 19):
+            raise ZeroDivisionError("division by zero")
+        return encode_output(face, kind)
+
+    Image.new("RGB", (13, 17)).save(photos / "c.png")
+    Image.new("RGB", (19, 23)).save(photos / "d.png")
+    monkeypatch.setattr(FaceParser, "parse_all", fragile)
+    monkeypatch.setattr("stn_icnn.inference.photographs.encode_output", undrawn)
+    out = tmp_path / "out"
+    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["parsed"], result["failed"]) == (2, 2)
+    assert f"{photos / 'c.png'}: not parsed: RuntimeError: a bug" in printed.err
+    assert f"{photos / 'd.png'}: overlay not made: ZeroDivisionError: division" in printed.err
 
 
 @pytest.mark.parametrize("write", ["", "labels,masks", "all"])

@@ -34,14 +34,14 @@ def text(content: bytes) -> str:
     ids=["bytes", "base64", "data URL", "lines", "array", "lists"],
 )
 def test_every_form_of_a_photograph_gives_its_pixels(image):
-    assert np.array_equal(request_image(image), PIXELS)
+    assert np.array_equal(request_image(image).pixels, PIXELS)
 
 
 def test_a_photograph_is_turned_upright():
     file, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(PIXELS).save(file, "PNG", exif=exif)
-    assert np.array_equal(request_image(file.getvalue()), np.rot90(PIXELS, -1))
+    assert np.array_equal(request_image(file.getvalue()).pixels, np.rot90(PIXELS, -1))
 
 
 @pytest.mark.parametrize(
