@@ -9,6 +9,7 @@ MLflow's page (as of version 3.17) reads where its address names the view.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -82,11 +83,11 @@ def is_server(tracking_uri: str) -> bool:
     return tracking_uri.startswith(("http://", "https://"))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Prints the address of the list of runs; serves it where the store has no server."""
     parser = argparse.ArgumentParser(description="Serves the list of runs.")
     parser.add_argument("--port", type=int, default=LOCAL_PORT, help="default: %(default)s")
-    port: int = parser.parse_args(argv).port
+    port: int = parser.parse_args(arguments).port
     from cluster.tracking.tracker import Tracker
 
     tracker = Tracker.connect()
@@ -98,4 +99,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -103,7 +103,7 @@ def test_the_list_is_served_at_another_port_where_one_is_given(uri, monkeypatch,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr("os.execvp", lambda file, words: started.append(words))
     main(["--port", "5001"])
-    main([])
+    main()
     assert [words[words.index("--port") + 1] for words in started] == ["5001", "5000"]
     assert "open http://127.0.0.1:5001/#/experiments/" in capsys.readouterr().out
 

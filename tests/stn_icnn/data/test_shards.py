@@ -1,11 +1,8 @@
-"""Reading shards: every sample once, in an order that only seed and epoch decide; what is wrong."""
+"""Samples of shards: which are chosen, what they hold, and what is wrong with them."""
 
 import io
-import json
 import tarfile
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,52 +10,13 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
-from webdataset.writer import TarWriter
 
-from stn_icnn.config import AugmentConfig
-from stn_icnn.data.batch import Batch
-from stn_icnn.data.loading import load_batches
-from stn_icnn.data.plan import Request, plan_epoch, plan_evaluation, rank_share
+from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
+from tests.sample_shards import TAR_BLOCK, members, one_sample, write_shard
 
 Faces = Callable[..., ShardedFaces]
-TAR_BLOCK = 512
-
-
-def encoded(pixels: np.ndarray, file_format: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, file_format)
-    return buffer.getvalue()
-
-
-def members(seed: int, width: int = 14, height: int = 10) -> dict[str, bytes]:
-    """A face of noise, with a nose."""
-    rng = np.random.default_rng(seed)
-    parts = {"nose": [4.25, 6.5, 2, 5, 7, 8, 12]}
-    return {
-        "jpg": encoded(rng.integers(0, 256, (height, width, 3), np.uint8), "JPEG"),
-        "png": encoded(rng.integers(0, 11, (height, width), np.uint8), "PNG"),
-        "json": json.dumps({"width": width, "height": height, "parts": parts}).encode(),
-    }
-
-
-def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> str:
-    with path.open("wb") as file, TarWriter(file, encoder=False) as tar:
-        for key, content in samples.items():
-            tar.write({"__key__": key, **content})
-    return str(path)
-
-
-@pytest.fixture
-def twelve(tmp_path: Path) -> list[str]:
-    """Twelve samples in three shards."""
-    return [
-        write_shard(
-            tmp_path / f"{shard}.tar", {f"face{i:02d}": members(i) for i in range(shard, 12, 3)}
-        )
-        for shard in range(3)
-    ]
 
 
 def chosen(shards: list[str], num_images: int, seed: int) -> list[str]:
@@ -90,14 +48,6 @@ def test_the_same_faces_are_chosen_however_they_are_sharded(
 def test_no_more_faces_are_chosen_than_there_are(twelve: list[str], num_images: int) -> None:
     with pytest.raises(ValueError, match=f"from 1 to the 12 faces, got {num_images}"):
         ShardedFaces(twelve, PAPER9).select(num_images, 0)
-
-
-def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
-    path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
-    return ShardedFaces([path], PAPER9)
-
-
-# --- reading
 
 
 def test_a_sample_is_what_was_written(tmp_path: Path):
@@ -158,135 +108,6 @@ def test_faces_of_several_sizes_lie_at_the_top_left_of_one_canvas(tmp_path: Path
         assert torch.equal(batch.centres[i], alone.centres[0])
 
 
-# --- plans
-
-
-@pytest.mark.parametrize(("num", "copies", "batch"), [(12, 1, 5), (7, 5, 4), (3, 1, 8), (10, 2, 4)])
-def test_an_epoch_has_every_copy_of_every_sample_once(num: int, copies: int, batch: int):
-    plan = plan_epoch(num, copies, batch, seed=1, epoch=2)
-    seen = Counter((r.index, r.copy) for requests in plan for r in requests)
-    assert seen == Counter((i, c) for i in range(num) for c in range(copies))
-    assert {r.epoch for requests in plan for r in requests} == {2}
-    sizes = [len(requests) for requests in plan]
-    assert max(sizes) <= batch
-    assert max(sizes) - min(sizes) <= 1
-    assert len(sizes) == -(-num * copies // batch)
-
-
-def test_the_order_depends_on_seed_and_epoch_only():
-    plan = plan_epoch(50, 1, 8, seed=1, epoch=2)
-    assert plan == plan_epoch(50, 1, 8, seed=1, epoch=2)
-    order = [r.index for requests in plan for r in requests]
-    for seed, epoch in ((2, 2), (1, 3)):
-        other = plan_epoch(50, 1, 8, seed, epoch)
-        assert [r.index for requests in other for r in requests] != order
-    regrouped = plan_epoch(50, 1, 16, seed=1, epoch=2)
-    assert [r.index for requests in regrouped for r in requests] == order
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_evaluation_covers_every_sample_once(world_size: int):
-    ranks = [plan_evaluation(11, rank, world_size, batch=2) for rank in range(world_size)]
-    seen = Counter(r.index for plan in ranks for requests in plan for r in requests)
-    assert seen == Counter(range(11))
-    assert max(len(requests) for plan in ranks for requests in plan) <= 2
-
-
-# --- batches
-
-NUM_READERS = (1, 2, 3, 5)
-"""Five are more than there are shards."""
-
-Look = tuple[str, tuple[float, ...]]
-"""A sample's key and what its augmentation drew."""
-
-
-def looks(batch: Batch) -> list[Look]:
-    draws = [tuple(affine.flatten().tolist()) for affine in batch.augmentation.affine]
-    return list(zip(batch.keys, draws, strict=True))
-
-
-def expected(faces: ShardedFaces, plan: Sequence[Sequence[Request]]) -> list[Counter[Look]]:
-    """The looks of each planned batch."""
-    return [Counter(looks(faces.__getitems__(batch))) for batch in plan]
-
-
-def together(
-    faces: ShardedFaces, plan: Sequence[Sequence[Request]], num_readers: int, num_processes: int = 0
-) -> Iterator[Counter[Look]]:
-    """The looks of each global batch, as the readers' shares of it have them."""
-    readers = [
-        load_batches(faces, rank_share(plan, rank, num_readers), num_processes)
-        for rank in range(num_readers)
-    ]
-    for shares in zip(*readers, strict=True):
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
-        yield sum((Counter(looks(share)) for share in shares), Counter())
-
-
-@pytest.mark.parametrize("num_processes", [0, 2])
-@pytest.mark.parametrize("num_readers", NUM_READERS)
-def test_readers_shares_together_are_the_global_batches(
-    twelve: list[str], num_readers: int, num_processes: int
-):
-    """The same samples with the same augmentation, however many read them, and with what."""
-    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
-    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=1)
-    assert list(together(faces, plan, num_readers, num_processes)) == expected(faces, plan)
-
-
-@pytest.mark.parametrize("after", NUM_READERS)
-@pytest.mark.parametrize("before", NUM_READERS)
-def test_other_readers_go_on_at_the_very_next_batch(twelve: list[str], before: int, after: int):
-    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
-    plan = plan_epoch(len(faces), 2, 6, seed=3, epoch=1)
-    wanted = expected(faces, plan)
-    for step in range(1, len(plan)):
-        stopped = together(faces, plan, before)
-        assert [next(stopped) for _ in range(step)] == wanted[:step]
-        assert list(together(faces, plan[step:], after)) == wanted[step:]
-
-
-def test_epochs_and_copies_are_augmented_differently(twelve: list[str]):
-    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
-    requests = [Request(0, epoch, copy) for epoch in range(3) for copy in range(3)]
-    seeds = {int(faces[request].augmentation.noise_seed) for request in requests}
-    assert len(seeds) == 9
-
-
-def test_loader_processes_read_the_same_and_pass_errors_on(twelve: list[str], tmp_path: Path):
-    faces = ShardedFaces(twelve, PAPER9, augment=AugmentConfig(), seed=3)
-    plan = plan_epoch(len(faces), 1, 6, seed=3, epoch=0)
-    here, there = load_batches(faces, plan), load_batches(faces, plan, num_processes=1)
-    for ours, theirs in zip(here, there, strict=True):
-        assert ours.keys == theirs.keys
-        assert torch.equal(ours.images, theirs.images)
-        assert torch.equal(ours.augmentation.affine, theirs.augmentation.affine)
-    broken = one_sample(tmp_path, jpg=b"not a JPEG")
-    for num_processes in (0, 1):
-        with pytest.raises(ValueError, match=r"000007\.tar, sample face42"):
-            next(load_batches(broken, [[Request(0)]], num_processes=num_processes))
-
-
-def test_the_next_batch_is_read_while_one_is_used(twelve: list[str]):
-    read: list[int] = []
-    second_is_read = threading.Event()
-
-    class Watched(ShardedFaces):
-        def __getitems__(self, requests: Sequence[Request]) -> Batch:
-            batch = super().__getitems__(requests)
-            read.append(requests[0].index)
-            if len(read) == 2:
-                second_is_read.set()
-            return batch
-
-    batches = load_batches(Watched(twelve, PAPER9), [[Request(i)] for i in range(4)])
-    next(batches)
-    assert second_is_read.wait(timeout=60)
-    batches.close()
-    assert read == [0, 1]  # and no further ahead
-
-
 def test_without_labels_the_rest_is_the_same(tmp_path: Path):
     (tmp_path / "whole").mkdir()
     whole = one_sample(tmp_path / "whole")[Request(0)]
@@ -297,9 +118,6 @@ def test_without_labels_the_rest_is_the_same(tmp_path: Path):
     assert torch.equal(sample.images, whole.images)
     assert torch.equal(sample.centres, whole.centres)
     assert torch.equal(sample.present, whole.present)
-
-
-# --- what is wrong
 
 
 def test_a_shard_cut_off_in_its_last_member_is_refused(twelve: list[str]):
