@@ -52,11 +52,11 @@ def run_and_misbehave(trial: dict[str, Any], plan: TrialPlan) -> None:
 
 
 def test_a_killed_worker_goes_on_and_what_fails_or_diverges_sinks_nothing(
-    done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: str, settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.sweep.tune_run.run_trial", run_and_misbehave)
     folder = Path(str(settings.locations.storage)) / "faulty"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "raises").touch()
     faulty = replace(
         settings,
@@ -104,7 +104,7 @@ def run_and_score_by_number(trial: dict[str, Any], plan: TrialPlan) -> None:
 
 
 def test_trials_of_two_workers_on_two_cpus_wait_for_no_one_that_waits_for_them(
-    done: dict[str, Any], settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: str, settings: SweepJobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time; the third needs the CPUs of the workers whose trial was stopped."""
     monkeypatch.setattr("cluster.sweep.tune_run.run_trial", run_and_score_by_number)
