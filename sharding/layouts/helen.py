@@ -39,6 +39,10 @@ MAPS: Final = (
 )  # fmt: skip
 """The classes of lbl00 ... lbl10."""
 
+MOST_CERTAINTY: Final = len(MAPS) / 2
+"""The most that the maps of a face may add up to on average, where 1 is right. Inverted maps add up
+to one less than their number, and would give labels along borders alone."""
+
 _MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
 
@@ -143,11 +147,16 @@ def read(source: StorageLocation, item: Item) -> RawSample:
         width, height = _fitted(*original_size)
         # One map at a time: eleven float copies of a large original would fill the memory.
         best = np.full((height, width), -1, np.int16)
-        labels = np.zeros((height, width), np.uint8)
+        labels, total = np.zeros((height, width), np.uint8), 0.0
         for name, (part, path) in zip(MAPS, maps.items(), strict=True):
             soft = _read_soft_map(files, path, part, original_size, (width, height))
             labels[soft > best] = PAPER9.class_id[name]
             best = np.maximum(best, soft)
+            total += float(soft.mean()) / 255
+    if total > MOST_CERTAINTY:
+        raise RejectedError(
+            f"maps not usable: they add up to {total:.1f} a pixel, must to 1: are they inverted?"
+        )
     return photo.with_labels(labels)
 
 

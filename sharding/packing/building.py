@@ -136,7 +136,7 @@ def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = m
         again = [task for task in without_copies if task.left_out != records[task.path].left_out]
         records = _run(plan, again, records, recipe, map_tasks)
         manifest = _assemble(recipe, plan, records)
-        _require_parts(location, manifest)
+        _require_parts(location, manifest, records.values())
         _delete_strays(location, manifest)
         location.write(MANIFEST, manifest.to_json())
     for path in location.list(PARTS_FOLDER):
@@ -271,7 +271,6 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
     in_order = [record for done in of_split.values() for record in done]
     classes = range(layout.label_set.num_classes)
     num_faces = sum(record.shard.samples for record in in_order if record.shard)
-    class_faces = [sum(record.class_faces[i] for record in in_order) for i in classes]
     return Manifest(
         dataset=recipe.layout,
         scale=layout.scale,
@@ -289,11 +288,18 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
         rejected=sum((record.rejected for record in in_order), plan.rejected),
         label_set=layout.label_set,
         num_soft_masks=sum(record.num_soft_masks for record in in_order),
-        rare_classes=rare_classes(class_faces, num_faces, layout.label_set),
+        rare_classes=rare_classes(_class_faces(in_order), num_faces, layout.label_set),
     )
 
 
-def _require_parts(location: StorageLocation, manifest: Manifest) -> None:
+def _class_faces(records: Iterable[ShardRecord]) -> list[int]:
+    """Adds up the numbers of faces that show each class."""
+    return [sum(counts) for counts in zip(*(r.class_faces for r in records), strict=True)]
+
+
+def _require_parts(
+    location: StorageLocation, manifest: Manifest, records: Iterable[ShardRecord]
+) -> None:
     """Refuses a data set in which hardly a face has any part.
 
     Its shards are forgotten, so that the same command reads what was mended meanwhile.
@@ -301,7 +307,8 @@ def _require_parts(location: StorageLocation, manifest: Manifest) -> None:
     Raises:
         ValueError: saying what may be wrong.
     """
-    if wrong := lacks_all_parts(manifest.rare_classes, manifest.label_set):
+    num_faces = sum(manifest.num_samples.values())
+    if wrong := lacks_all_parts(_class_faces(records), num_faces, manifest.label_set):
         for path in location.list(PARTS_FOLDER):
             if path != _PLAN:
                 location.delete(path)

@@ -1,6 +1,6 @@
 """Says what looks wrong in a data set as a whole, though each of its samples is sound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sharding.manifest import Manifest
@@ -8,6 +8,10 @@ from stn_icnn.labels import LabelSet
 
 LEAST_SHARE: Final = 0.03
 """The share of the faces that must show a class of the inner face; fewer are a warning."""
+
+LEAST_SHARE_OF_ANY: Final = 0.2
+"""The share that must show one of those classes at least, whichever; fewer are an error. It is far
+above what falls to a class by chance where masks are inverted, and far below a nose's."""
 
 
 def rare_classes(class_faces: Sequence[int], num_faces: int, label_set: LabelSet) -> dict[str, int]:
@@ -28,13 +32,18 @@ def rare_classes(class_faces: Sequence[int], num_faces: int, label_set: LabelSet
     }
 
 
-def lacks_all_parts(rare: Mapping[str, int], label_set: LabelSet) -> str:
-    """Returns what is wrong where every class of the inner face is rare, or else nothing."""
-    if len(rare) < len(label_set.inner_classes):
+def lacks_all_parts(class_faces: Sequence[int], num_faces: int, label_set: LabelSet) -> str:
+    """Returns what is wrong where hardly a face shows any class of the inner face, else nothing.
+
+    The arguments are those of `rare_classes`.
+    """
+    inner = label_set.inner_classes
+    if any(class_faces[class_id] >= LEAST_SHARE_OF_ANY * num_faces for class_id in inner):
         return ""
+    names = ", ".join(label_set.class_names[class_id] for class_id in inner)
     return (
-        f"none of {', '.join(rare)} is in {LEAST_SHARE:.0%} of the faces: are the masks inverted, "
-        "or those of another data set?"
+        f"none of {names} is in {LEAST_SHARE_OF_ANY:.0%} of the faces: are the masks inverted, or "
+        "those of another data set?"
     )
 
 

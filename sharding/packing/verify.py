@@ -91,7 +91,7 @@ def _weigh_parts(manifest: Manifest, found: Findings) -> None:
     label_set, num_samples = manifest.label_set, sum(manifest.num_samples.values())
     class_faces = np.broadcast_to(found.class_faces, label_set.num_classes).tolist()
     rare = rare_classes(class_faces, num_samples, label_set)  # older manifests do not have it
-    if wrong := lacks_all_parts(rare, label_set):
+    if wrong := lacks_all_parts(class_faces, num_samples, label_set):
         found.problems.append(wrong)
     found.warnings += implausibilities(dataclasses.replace(manifest, rare_classes=rare))
 

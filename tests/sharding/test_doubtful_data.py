@@ -155,36 +155,54 @@ def test_a_part_that_is_missing_in_a_whole_data_set_is_told(
     assert warning in capsys.readouterr().out
 
 
-def test_a_data_set_without_any_part_is_refused_until_it_is_mended(
+def test_inverted_maps_are_refused_with_the_cause(
     helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    """HELEN's maps inverted: every pixel is background or skin."""
-    invert = values(lambda value: 255 - value)
-    change_masks(helen / "labels", invert)
-    out = tmp_path / "out"
-    assert shard("helen", helen, out) == 2
+    """They gave labels along the borders of background and skin alone."""
+    change_masks(helen / "labels", values(lambda value: 255 - value))
+    assert shard("helen", helen, tmp_path / "out") == 2
+    reason = "maps not usable: they add up to 10.0 a pixel, must to 1: are they inverted?"
+    assert f"rejected images/11_1.jpg: {reason}\n" in capsys.readouterr().err
+
+
+def draw_without_parts(draw_celebamask: Callable[..., None], root: Path) -> None:
+    for number in (7, 8, 9):
+        draw_celebamask(root, number, {part: FACE[part] for part in ("skin", "hair")})
+
+
+def test_a_data_set_without_any_part_is_refused_until_it_is_mended(
+    draw_celebamask: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    draw_without_parts(draw_celebamask, raw)
+    assert shard("celebamask", raw, out) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("sharding helen: error: none of left_brow, right_brow, left_eye, ")
-    assert "is in 3% of the faces: are the masks inverted" in told
+    assert told.startswith("sharding celebamask: error: none of left_brow, right_brow, left_eye, ")
+    assert "is in 20% of the faces: are the masks inverted" in told
     assert not (out / "manifest.json").exists()
-    change_masks(helen / "labels", invert)
-    assert shard("helen", helen, out) == 0
+    for number in (7, 8, 9):
+        draw_celebamask(raw, number)
+    assert shard("celebamask", raw, out) == 0
     assert main(["verify", str(out)]) == 0
 
 
 def test_verify_tells_of_a_data_set_without_any_part(
-    helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    draw_celebamask: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """An earlier version of this software has made it."""
-    change_masks(helen / "labels", values(lambda value: 255 - value))
+    draw_without_parts(draw_celebamask, tmp_path / "raw")
     with monkeypatch.context() as patch:
         patch.setattr("sharding.packing.building.rare_classes", lambda *_: {})
-        assert shard("helen", helen, tmp_path / "out") == 0
+        patch.setattr("sharding.packing.building.lacks_all_parts", lambda *_: "")
+        assert shard("celebamask", tmp_path / "raw", tmp_path / "out") == 0
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "out")]) == 1
     told = capsys.readouterr()
     assert told.out.startswith("none of left_brow, right_brow, ")
-    assert "warning: nose is in 0 of 6 faces" in told.err
+    assert "warning: nose is in 0 of 3 faces" in told.err
 
 
 def test_a_mapping_file_without_its_header_keeps_its_first_face(celebamask: Path, tmp_path: Path):
