@@ -21,14 +21,14 @@ VIEW: Final = "jobs"
 VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
 
 COLUMNS: Final = {
-    "metrics.`test/f1_overall`": 120,
-    "metrics.`test/f1_mean`": 100,
-    "metrics.`test/images`": 90,
-    "metrics.`val/f1_overall`": 110,
-    "metrics.`val/f1_mean`": 100,
-    "metrics.`train/minutes`": 100,
-    "params.`data`": 100,
-    "params.`train_images`": 100,
+    "metrics.`test/f1_overall`": 112,
+    "metrics.`test/f1_mean`": 92,
+    "metrics.`test/images`": 82,
+    "metrics.`val/f1_overall`": 104,
+    "metrics.`val/f1_mean`": 88,
+    "metrics.`train/minutes`": 92,
+    "params.`data`": 80,
+    "params.`train_images`": 88,
     "tags.`weakest_class`": 130,
     "tags.`device`": 220,
     "attributes.`Source`": 100,
