@@ -49,6 +49,8 @@ class Scores:
     """The results that the run keeps; the model that was scored comes first of the systems."""
     examples: Mapping[str, Sequence[ScoredFace]]
     """The model's best, median and worst faces."""
+    failed: Mapping[str, str]
+    """Why pictures and figures of the report could not be drawn, by name."""
 
     @property
     def systems(self) -> Mapping[str, F1Rows]:
@@ -123,9 +125,11 @@ def score_model(
     scored = score_on_workers(task, storage, allocation)
     summary = ScoringSummary(machine=scored.computed_on, minutes=scored.seconds / 60)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-report-") as folder:
-        results = _write_report(Path(folder), task, scored, run, training, summary)
+        results, failed = _write_report(Path(folder), task, scored, run, training, summary)
         run.log_artifacts(folder, REPORT_FOLDER)
-    scores = Scores(results, scored.examples)
+    for name, reason in failed.items():
+        print(f"{name} could not be drawn: {reason}", flush=True)
+    scores = Scores(results, scored.examples, failed)
     log_f1(run, split, scores.model, data.manifest.label_set)
     facts = {f"{split}/images": len(scored.keys), f"{split}/minutes": summary.minutes}
     run.log_metrics(facts, step=0)
@@ -140,8 +144,12 @@ def _write_report(
     run: Run,
     training: TrainingSummary | None,
     summary: ScoringSummary,
-) -> RunResults:
-    """Writes the report of a split and what the run keeps, and returns the latter."""
+) -> tuple[RunResults, dict[str, str]]:
+    """Writes the report of a split and what the run keeps.
+
+    Returns:
+        What the run keeps, and why pictures and figures could not be drawn, by name.
+    """
     data, manifest = task.data, task.data.manifest
     title = f"{run.name} on the {task.split} split of {data.name}"
     report = write_f1_report(
@@ -176,8 +184,8 @@ def _write_report(
         label_set=manifest.label_set,
     )
     results.write(folder)
-    write_run_report(folder, results, scored.examples)
-    return results
+    undrawn = write_run_report(folder, results, scored.examples)
+    return results, {**report.get("failed", {}), **undrawn}
 
 
 def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
@@ -223,5 +231,6 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
             "data_fingerprint": data.manifest.fingerprint,
             job.split: scores.model,
             "systems": scores.overall,
+            **({"failed": scores.failed} if scores.failed else {}),
         }
     )

@@ -5,6 +5,7 @@ The caller gives confusion counts by image and system, from which everything her
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, Figure, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.documents import Items, write_markdown
 from stn_icnn.reporting.overlay import side_by_side
+from stn_icnn.reporting.picture_grid import Drawings
 from stn_icnn.reporting.tables import f1_headings, f1_table, f1_values, format_f1, write_csv
 from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import (
@@ -47,6 +49,8 @@ def write_f1_report(
     label_set: LabelSet,
 ) -> dict[str, Any]:
     """Writes the F1 report and returns what its `f1.json` holds.
+
+    A picture that cannot be drawn is named in its `failed`, with the reason.
 
     Args:
         folder: the folder for `f1.json`, `f1.csv`, `f1.md`, `f1.png`, `per_image.csv` and a PNG for
@@ -84,17 +88,28 @@ def write_f1_report(
         },
         "metadata": dict(metadata),
     }
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    encode = partial(json.dumps, indent=2, allow_nan=False)
+    encode(report)  # refuses what is no JSON before anything is written
     folder.mkdir(parents=True, exist_ok=True)
+    drawings = Drawings()
+    drawings.draw(
+        "f1.png", lambda: draw_f1_chart(title, report, label_set).savefig(folder / "f1.png")
+    )
+    for file, face in shown.items():
+        drawings.draw(file, partial(_draw_example, folder / file, face, label_set))
+    if drawings.failed:
+        report["failed"] = drawings.failed
+    text = encode(report) + "\n"
     (folder / "f1.json").write_text(text, encoding="utf-8")
     _write_markdown(folder / "f1.md", report, label_set)
     _write_csv(folder / "f1.csv", report, label_set)
     _write_per_image_csv(folder / "per_image.csv", per_image, keys, label_set)
-    draw_f1_chart(title, report, label_set).savefig(folder / "f1.png")
-    for file, face in shown.items():
-        picture = side_by_side(face.image, face.truth, face.predicted, label_set)
-        Image.fromarray(picture).save(folder / file)
     return report
+
+
+def _draw_example(file: Path, face: ScoredFace, label_set: LabelSet) -> None:
+    picture = side_by_side(face.image, face.truth, face.predicted, label_set)
+    Image.fromarray(picture).save(file)
 
 
 def _check(

@@ -1,7 +1,8 @@
 """The faces that pages show: best, middle and worst ones, with windows, labels and wrong pixels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.overlay import Uint8Array, marked_on_grey, model_labels, overlay
 from stn_icnn.reporting.pages import picture_data
-from stn_icnn.reporting.picture_grid import fitted
+from stn_icnn.reporting.picture_grid import Drawings, fitted
 from stn_icnn.reporting.run_results import RunResults
 from stn_icnn.reporting.tables import f1_headings, format_f1
 from stn_icnn.scoring.examples import ScoredFace
@@ -53,6 +54,8 @@ class Gallery:
     """The kinds of faces, in the order of the page, with what it calls them."""
     faces: Mapping[str, Sequence[ShownFace]]
     colours: Mapping[str, str]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why faces could not be drawn, by name."""
 
     @classmethod
     def of(cls, results: RunResults, examples: Mapping[str, Sequence[ScoredFace]]) -> Self:
@@ -62,12 +65,15 @@ class Gallery:
             results: the results of the run.
             examples: the faces to show, by kind, as `pick_examples` names them.
         """
-        faces = {
-            kind: [_shown_face(face, results) for face in examples[kind]]
-            for kind in cls.kinds
-            if examples.get(kind)
-        }
-        return cls(faces, class_colours(results.label_set))
+        drawings, faces = Drawings(), {}
+        for kind in cls.kinds:
+            drawn = [
+                drawings.draw(f"face {face.key}", partial(_shown_face, face, results))
+                for face in examples.get(kind, ())
+            ]
+            if shown := [face for face in drawn if face is not None]:
+                faces[kind] = shown
+        return cls(faces, class_colours(results.label_set), drawings.failed)
 
 
 def class_colours(label_set: LabelSet) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """Lays pictures out in named rows, as in the paper's Figures 5 and 8; resizes and encodes them."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stn_icnn.decoding import first_line
 from stn_icnn.reporting.overlay import Uint8Array
+
+T = TypeVar("T")
 
 FONT_PX = 14
 GAP_PX = 6
@@ -101,3 +104,28 @@ def framed(picture: Uint8Array, colour: tuple[int, int, int], width_px: int = 3)
     inside[width_px:-width_px, width_px:-width_px] = True
     out[~inside] = colour
     return out
+
+
+class Drawings:
+    """Draws pictures and figures; one that fails is named, and does not end the run.
+
+    Attributes:
+        failed: why each that failed did, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+
+    def draw(self, name: str, make: Callable[[], T]) -> T | None:
+        """Returns what is made, or None where that fails.
+
+        Raises:
+            OSError: the disk failed, as it would for every other.
+        """
+        try:
+            return make()
+        except OSError:
+            raise
+        except Exception as error:
+            self.failed[name] = f"{type(error).__name__}: {first_line(error)}"
+            return None

@@ -1,16 +1,20 @@
 """The page of a run: which class is worst, on which face, and all that led to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from torch import Tensor
 
 from stn_icnn.labels import LabelSet
+from stn_icnn.reporting.charts import Figure
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import draw_f1_chart
 from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.pages import figure_svg, render_page
+from stn_icnn.reporting.picture_grid import Drawings
 from stn_icnn.reporting.run_charts import F1_SCORES, LOSSES, draw_curves, draw_f1_by_size
 from stn_icnn.reporting.run_results import RunResults, TrainingSummary
 from stn_icnn.reporting.tables import Table, f1_headings, format_f1
@@ -21,15 +25,21 @@ from stn_icnn.scoring.published import PAPER_STN_ICNN, beside_published
 
 def write_run_report(
     folder: Path, results: RunResults, examples: Mapping[str, Sequence[ScoredFace]]
-) -> None:
+) -> dict[str, str]:
     """Writes a run's `report.html`, which needs nothing but itself.
+
+    A face or chart that cannot be drawn is named on the page instead.
 
     Args:
         folder: an existing folder.
         results: the results of the run.
         examples: the faces to show, by kind, as `pick_examples` names them.
+
+    Returns:
+        Why faces and charts could not be drawn, by name.
     """
     shown = Gallery.of(results, examples)
+    drawings = Drawings()
     counts, label_set = results.counts[results.model], results.label_set
     training = results.training
     page = render_page(
@@ -38,14 +48,28 @@ def write_run_report(
         results=results,
         headline=_headline(results, shown),
         f1=_f1_table(results),
-        f1_chart=figure_svg(draw_f1_chart("F1 by class", results.f1, label_set), "F1 by class"),
+        f1_chart=_chart(
+            drawings, "F1 by class", lambda name: draw_f1_chart(name, results.f1, label_set)
+        ),
         confusion=_confusion_table(counts.sum(dim=0), label_set),
-        size_chart=figure_svg(draw_f1_by_size(counts, label_set), "F1 against the size of a part"),
-        curves=_curves(training) if training else [],
+        size_chart=_chart(
+            drawings,
+            "F1 against the size of a part",
+            lambda _: draw_f1_by_size(counts, label_set),
+        ),
+        curves=_curves(drawings, training) if training else [],
         examples=shown,
         phases=_phase_table(training) if training else None,
     )
     (folder / PAGE).write_text(page, encoding="utf-8")
+    return {**drawings.failed, **shown.failed}
+
+
+def _chart(drawings: Drawings, name: str, draw: Callable[[str], Figure]) -> Markup:
+    """Returns a chart, which `draw` makes of its name, as SVG, or a line that it failed."""
+    made = drawings.draw(name, lambda: figure_svg(draw(name), name))
+    failure = Markup("<p>The chart <i>{}</i> could not be drawn: {}</p>")
+    return failure.format(name, drawings.failed[name]) if made is None else made
 
 
 def _headline(results: RunResults, shown: Gallery) -> dict[str, Any]:
@@ -115,13 +139,14 @@ def _confusion_table(counts: Tensor, label_set: LabelSet) -> dict[str, Any]:
     return {"names": names, "rows": [(n, row) for n, row in zip(names, shares, strict=True)]}
 
 
-def _curves(training: TrainingSummary) -> list[Any]:
+def _curves(drawings: Drawings, training: TrainingSummary) -> list[Markup]:
+    history = training.history
     charts = [
         ("loss", LOSSES, True),
         ("F1 on the validation split, overall", F1_SCORES, False),
     ]
     return [
-        figure_svg(draw_curves(title, metrics, training.history, log), title)
+        _chart(drawings, title, partial(draw_curves, metrics=metrics, history=history, log=log))
         for title, metrics, log in charts
     ]
 

@@ -1,18 +1,29 @@
 """Pictures of a few validation faces: what a phase makes of them, beside the truth."""
 
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.overlay import Uint8Array, draw_windows, model_labels, overlay
-from stn_icnn.reporting.picture_grid import captioned_panels, encoded, fitted, pixels_of
+from stn_icnn.reporting.picture_grid import (
+    Drawings,
+    captioned_panels,
+    encoded,
+    fitted,
+    pixels_of,
+)
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.training.objectives import OBJECTIVES
@@ -55,21 +66,37 @@ def picture_faces(
     batch = batch.to(context.device)
     result = OBJECTIVES[phase.objective](model, batch, config)
     predicted = None if result.label_maps is None else result.label_maps()
-    pictures = {}
-    for i, (width, height) in enumerate(batch.host_sizes):
-        photo = fitted(pixels_of(batch.images[i, :, :height, :width]), PANEL_PX)
-        rows = [{"photograph": photo}]
-        if result.windows is not None:
-            scaled = result.windows[i].cpu() * (PANEL_PX / max(width, height))
-            rows[0]["windows"] = draw_windows(photo, [tuple(w) for w in scaled.tolist()])
-        if predicted is not None:
-            prediction = _tinted(photo, predicted[i], model.label_set)
-            truth = _tinted(photo, true_labels(batch, i), model.label_set)
-            rows.append({"prediction": prediction, "truth": truth})
-        pictures[f"faces/{i + 1}"] = encoded(
-            Image.fromarray(captioned_panels(rows)), "WEBP", _QUALITY
-        )
+    drawings, pictures = Drawings(), {}
+    for i in range(number):
+        name = f"faces/{i + 1}"
+        draw = partial(_picture_face, batch, i, result.windows, predicted, model.label_set)
+        picture = drawings.draw(name, draw)
+        if picture is not None:
+            pictures[name] = picture
+    for name, reason in drawings.failed.items():
+        warnings.warn(f"{name} could not be drawn: {reason}", stacklevel=2)
     return pictures
+
+
+def _picture_face(
+    batch: Batch,
+    i: int,
+    windows: Tensor | None,
+    predicted: Sequence[Tensor] | None,
+    label_set: LabelSet,
+) -> bytes:
+    """Draws one face of a batch, and returns the content of its file."""
+    width, height = batch.host_sizes[i]
+    photo = fitted(pixels_of(batch.images[i, :, :height, :width]), PANEL_PX)
+    rows = [{"photograph": photo}]
+    if windows is not None:
+        scaled = windows[i].cpu() * (PANEL_PX / max(width, height))
+        rows[0]["windows"] = draw_windows(photo, [tuple(w) for w in scaled.tolist()])
+    if predicted is not None:
+        prediction = _tinted(photo, predicted[i], label_set)
+        truth = _tinted(photo, true_labels(batch, i), label_set)
+        rows.append({"prediction": prediction, "truth": truth})
+    return encoded(Image.fromarray(captioned_panels(rows)), "WEBP", _QUALITY)
 
 
 def _tinted(photo: Uint8Array, labels: Tensor, label_set: LabelSet) -> Uint8Array:

@@ -80,6 +80,24 @@ def test_report_writes_its_files(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "report").iterdir()} == tables | overlays
 
 
+def test_a_picture_that_cannot_be_drawn_is_named_and_the_rest_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(image: np.ndarray, *others: object) -> np.ndarray:
+        if image[0, 0, 0] == 0:
+            raise ZeroDivisionError("division by zero")
+        return side_by_side(image, *others)
+
+    assert "failed" not in written(tmp_path / "whole")
+    monkeypatch.setattr("stn_icnn.reporting.f1_report.side_by_side", broken)
+    report = written(tmp_path / "report")
+    assert report["failed"] == {"best_1.png": "ZeroDivisionError: division by zero"}
+    whole, rest = (
+        {path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "report")
+    )
+    assert whole - rest == {"best_1.png"}
+
+
 def test_json_is_strict_and_is_what_was_returned(tmp_path: Path) -> None:
     report = written(tmp_path)
     text = (tmp_path / "f1.json").read_text()

@@ -257,3 +257,22 @@ def test_wrong_pixels_are_red_and_others_grey() -> None:
     assert tuple(out[0, 1]) == WRONG
     assert len({tuple(pixel) for pixel in out[[0, 1, 1], [0, 0, 1]]}) == 1
     assert len(set(out[0, 0].tolist())) == 1
+
+
+def test_a_chart_or_face_that_cannot_be_drawn_is_named_on_the_page(
+    results: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all else is there."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    whole = page_of(results, tmp_path)
+    worst = next(key for key in KEYS if f"{key}" in whole)
+    monkeypatch.setattr("stn_icnn.reporting.run_report.draw_f1_by_size", broken)
+    monkeypatch.setattr("stn_icnn.reporting.gallery.error_map", broken)
+    page = page_of(results, tmp_path)
+    reason = "could not be drawn: ZeroDivisionError: division by zero"
+    assert f"The chart <i>F1 against the size of a part</i> {reason}" in page
+    assert f"Face {worst} {reason}" in page
+    assert 'aria-label="F1 by class"' in page
