@@ -142,7 +142,7 @@ def _find(model: str, tracking_uri: str | None) -> tuple[Path, str | None]:
                 f"there is no model {model!r} at {without_password(uri, uri)}: {error}; "
                 "look at its runs and models, or give another --tracking-uri"
             ) from error
-    return _download(model, source, uri), run_id
+    return _download(model, source, run_id, uri), run_id
 
 
 def _find_source(client: MlflowClient, model: str) -> tuple[str, str | None]:
@@ -153,7 +153,7 @@ def _find_source(client: MlflowClient, model: str) -> tuple[str, str | None]:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
     if not match:
         is_run = model.startswith("runs:/")
-        lack = "the run's id or the path is missing" if is_run else "it names no alias or version"
+        lack = "the run's id or the path is missing" if is_run else _versions_instead(client, model)
         raise ValueError(f"model must be {_FORMS}, got {model!r}: {lack}")
     name, alias, version = match.groups()
     if alias:
@@ -162,15 +162,44 @@ def _find_source(client: MlflowClient, model: str) -> tuple[str, str | None]:
     return source, client.get_model_version(name, version).run_id
 
 
-def _download(model: str, source: str, uri: str) -> Path:
+def _versions_instead(client: MlflowClient, model: str) -> str:
+    """Says that a registered model's name has no alias or version, and which there are."""
+    name = re.split("[@/]", model.removeprefix("models:/"))[0]
+    lack = "it names no alias or version"
+    try:
+        aliases = sorted(client.get_registered_model(name).aliases)
+        newest = max(int(found.version) for found in client.search_model_versions(f"name='{name}'"))
+    except (MlflowException, ValueError):
+        return lack
+    names = [f"models:/{name}@{alias}" for alias in aliases]
+    return f"{lack}; there are {', '.join([*names, f'models:/{name}/{newest}, the newest'])}"
+
+
+def _download(model: str, source: str, run_id: str | None, uri: str) -> Path:
     folder = tempfile.mkdtemp(prefix="stn-icnn-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         path = mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=uri)
     except (MlflowException, OSError) as error:
+        lost = _lost_folder(source, run_id, uri)
+        if lost:
+            raise ValueError(
+                f"the artifacts of model {model!r} were left in {lost}, which is not there: put "
+                "them back, or name the model's file where it is now"
+            ) from error
         raise ValueError(
             f"the artifacts of model {model!r} ({source}) could not be fetched from "
             f"{without_password(uri, uri)}: {without_password(str(error), uri)}; check the path in "
             "the MLflow UI"
         ) from error
     return Path(path).absolute()
+
+
+def _lost_folder(source: str, run_id: str | None, uri: str) -> Path | None:
+    """Returns the folder of a model's artifacts, where it is on this machine and not there."""
+    if source.startswith("runs:/") and run_id is not None:
+        with connect(uri) as client:
+            source = client.get_run(run_id).info.artifact_uri
+    source = source.removeprefix("file://")
+    folder = Path(source)
+    return folder if folder.is_absolute() and not folder.exists() else None

@@ -1,7 +1,6 @@
 """The types and helpers of the readers of raw data sets, which list items and decode samples."""
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from stn_icnn.decoding import (
     first_line,
     open_image,
     read_image_file,
+    require_sound_png,
 )
 from stn_icnn.labels import LabelSet
 from stn_icnn.storage import Folder, StorageLocation
@@ -35,8 +35,6 @@ line."""
 FETCHED_AT_ONCE: Final = 3
 """The number of a bucket's objects that are fetched at once. All requests of a client share boto3's
 quota of some 35 retries, which more of them would use up before each has had its attempts."""
-
-PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """The endings of photographs' names, in small letters; other files beside them are ignored."""
@@ -211,23 +209,11 @@ def read_photo(files: FileReader, path: str) -> RawPhoto:
     data = read_image_file(files, path)
     image = decode_photo(data, STRICT)
     try:
-        _require_sound_png(data)
+        require_sound_png(data)
     except DECODE_ERRORS as error:
         raise RejectedError(f"image does not decode: {first_line(error)}") from error
     untouched = image.format == "JPEG"
     return RawPhoto(image, data if untouched else None, hashlib.sha256(data).hexdigest())
-
-
-def _require_sound_png(data: bytes) -> None:
-    """Compares a PNG with its checksums, which Pillow passes over as it decodes pixels.
-
-    Without this a flipped bit gives other pixels in silence. Other formats have no checksums.
-
-    Raises:
-        Exception: one of DECODE_ERRORS, where they differ.
-    """
-    if data.startswith(PNG_SIGNATURE):
-        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
 
 
 def read_mask(
@@ -256,7 +242,7 @@ def read_mask(
                     f"mask with alpha: {part} must be opaque, save it in grey without alpha"
                 )
         grey = opened.convert("L")
-        _require_sound_png(data)
+        require_sound_png(data)
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {first_line(error)}") from error
     if grey.size != size:

@@ -13,11 +13,13 @@ def open_location(address: Address) -> StorageLocation:
     """Returns the location at an address, as a user may type it; nothing is touched yet.
 
     Raises:
-        ValueError: for another scheme, or a bucket without a name.
+        ValueError: for another scheme, a bucket without a name, or an empty text.
     """
     if not isinstance(address, str | Path):
         return address
     text = str(address)
+    if not text:
+        raise ValueError("an empty text is no storage location: the working directory is named .")
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         if not bucket:

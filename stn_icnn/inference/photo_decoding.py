@@ -20,6 +20,7 @@ from stn_icnn.decoding import (
     first_line,
     open_image,
     read_image_file,
+    require_sound_png,
 )
 from stn_icnn.storage import Folder
 
@@ -143,6 +144,8 @@ def open_photo(
     is_heic = isinstance(source, bytes) and _require_readable(source)
     try:
         image = open_image(source, _HEIC_RULES if is_heic else _RULES)
+        if isinstance(source, bytes):
+            require_sound_png(source)
     except DECODE_ERRORS as error:
         raise RejectedError(f"image does not decode: {first_line(error)}") from error
     size = image.size

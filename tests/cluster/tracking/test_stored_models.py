@@ -183,6 +183,23 @@ def test_names_artifacts_that_are_not_there(tracker, run_id):
         resolve_model(f"runs:/{run_id}/nothing", tracker.uri)
 
 
+def test_artifacts_that_were_moved_are_missed_where_they_were(tracker, run_id, tmp_path):
+    enter(tracker, "moved", run_id, 0.5)
+    folder = Path(tracker.client.get_run(run_id).info.artifact_uri)
+    folder.rename(tmp_path / "elsewhere")
+    for model in (f"runs:/{run_id}/checkpoint", "models:/moved@champion"):
+        with pytest.raises(ValueError, match=f"left in {folder}, which is not there: put them b"):
+            resolve_model(model, tracker.uri)
+
+
+def test_a_name_without_a_version_is_told_those_there_are(tracker, run_id):
+    for score in (0.5, 0.4):
+        enter(tracker, "two", run_id, score)
+    for model in ("models:/two/latest", "models:/two"):
+        with pytest.raises(ValueError, match=r"there are models:/two@champion, models:/two/2, the"):
+            resolve_model(model, tracker.uri)
+
+
 CARD = {
     "name": "stn-icnn-helen",
     "dataset": "helen",

@@ -195,3 +195,10 @@ print([name for name in ("torch", "boto3", "webdataset", "ray") if name in sys.m
 def test_a_file_in_a_bucket_has_a_key(url: str):
     with pytest.raises(ValueError, match="names no file, expected s3://bucket/key"):
         split_url(url)
+
+
+def test_an_empty_text_is_not_the_working_directory():
+    with pytest.raises(
+        ValueError, match=r"empty text is no storage location: the working dir.* \."
+    ):
+        open_location("")

@@ -135,6 +135,16 @@ def test_a_path_where_a_list_belongs_is_named(tiny_parent: Path):
         FaceParser.load(tiny_parent, "cpu").parse_all("a.jpg")
 
 
+def test_a_flipped_bit_of_a_png_is_found(tmp_path: Path):
+    """By its checksums: it would give other pixels."""
+    picture().save(tmp_path / "a.png", compress_level=0)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png can't be read .*: image does not decode"):
+        load_photo(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_is_turned_as_its_exif_says(orientation: int, tmp_path: Path):
     exif = Image.Exif()
