@@ -6,6 +6,7 @@
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -195,12 +196,12 @@ def test_run_killed_within_a_shard_leaves_no_temporary_file(
 
 
 def num_open_files(session: int, folder: Path) -> int:
-    """Number of files of a folder, deleted ones too, that a session's processes have open."""
+    """Number of a folder's files without a name that a session's processes have open."""
     found = 0
     for pid in still_running(session):
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
-                found += str(link.readlink()).startswith(str(folder))
+                found += re.fullmatch(f"{folder}/.*\\(deleted\\)", str(link.readlink())) is not None
     return found
 
 
