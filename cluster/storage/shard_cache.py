@@ -126,7 +126,8 @@ def _for_each(
         for number, future in enumerate(as_completed(futures), 1):
             future.result()
             now = time.monotonic()
-            if not quiet and now - last_line_s >= SECONDS_PER_LINE:
+            is_due = number < len(shards) and now - last_line_s >= SECONDS_PER_LINE
+            if is_due and not quiet:
                 last_line_s = now
                 print(f"{done} {number} of {len(shards)} shards", flush=True)
     finally:

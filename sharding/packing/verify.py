@@ -46,7 +46,7 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     shard_of_key: dict[str, str] = field(default_factory=dict)
     class_pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    class_faces: NDArray[np.int64] | int = 0
+    class_faces: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     sides: list[dict[str, Sides]] = field(default_factory=list)
 
 
@@ -69,6 +69,7 @@ def examine(address: Address) -> Findings:
     except ValueError as error:
         found.problems.append(str(error))
         return found
+    found.class_faces = np.zeros(manifest.label_set.num_classes, np.int64)
     if location.read(MANIFEST) != manifest.to_json():
         found.problems.append(f"{MANIFEST}: its bytes have been changed, though it says the same")
     named = {shard.path for shards in manifest.splits.values() for shard in shards}
@@ -89,7 +90,7 @@ def examine(address: Address) -> Findings:
 def _weigh_parts(manifest: Manifest, found: Findings) -> None:
     """Adds what looks wrong in a data set whose samples are all sound."""
     label_set, num_samples = manifest.label_set, sum(manifest.num_samples.values())
-    class_faces = np.broadcast_to(found.class_faces, label_set.num_classes).tolist()
+    class_faces = found.class_faces.tolist()
     rare = rare_classes(class_faces, num_samples, label_set)  # older manifests do not have it
     if wrong := lacks_all_parts(class_faces, num_samples, label_set):
         found.problems.append(wrong)
