@@ -104,8 +104,9 @@ class OpenedPhoto:
 
     @property
     def num_pixels(self) -> int:
-        """The number of pixels that it will be decoded to."""
-        return self.image.width * self.image.height
+        """The number of pixels that it will be decoded to, or half of its own where that is more:
+        a reduced one has a whole label map."""
+        return max(self.image.width * self.image.height, self.size[0] * self.size[1] // 2)
 
     def decode(self) -> DecodedPhoto:
         """Decodes it: upright as its EXIF says, in RGB of 8 bits.

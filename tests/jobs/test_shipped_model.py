@@ -4,6 +4,8 @@ import csv
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +67,28 @@ def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     with Image.open(photo) as image, Image.open(out / f"{photo.stem}.png") as labels:
         assert labels.size == image.size
         assert len(np.unique(np.asarray(labels))) > 1
+
+
+@pytest.mark.slow
+def test_ten_photographs_of_48_megapixels_are_parsed_within_2_gib(tmp_path: Path) -> None:
+    """With overlays, by the command, which is a process of its own."""
+    write_faces("celebamask", 1, tmp_path / "raw", workers=1)
+    (face,) = (tmp_path / "raw").rglob("*.jpg")
+    (tmp_path / "in").mkdir()
+    Image.open(face).resize((6000, 8000)).save(tmp_path / "in" / "0.jpg", quality=90)
+    for i in range(1, 10):
+        (tmp_path / "in" / f"{i}.jpg").hardlink_to(tmp_path / "in" / "0.jpg")
+    command = [sys.executable, "-m", "stn_icnn.inference.command", "parse", str(tmp_path / "in")]
+    command += ["--model", str(SHIPPED), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parsing:
+        assert parsing.stdout is not None
+        result = json.loads(parsing.stdout.read().splitlines()[-1])
+        _, status, usage = os.wait4(parsing.pid, 0)
+        parsing.returncode = os.waitstatus_to_exitcode(status)
+    assert parsing.returncode == 0
+    assert result["parsed"] == 10
+    assert usage.ru_maxrss < 2 * 2**20  # KiB
+    assert Image.open(tmp_path / "out" / "9_overlay.jpg").size == (6000, 8000)
 
 
 @pytest.mark.slow
