@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     if is_server(tracker.uri):
         return
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes more
-    os.execvp("mlflow", ["mlflow", "ui", "--port", str(port), "--backend-store-uri", tracker.uri])
+    ui = [sys.executable, "-m", "mlflow", "ui", "--port", str(port)]  # found on any PATH
+    os.execv(sys.executable, [*ui, "--backend-store-uri", tracker.uri])
 
 
 if __name__ == "__main__":

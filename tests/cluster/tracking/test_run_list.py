@@ -101,7 +101,7 @@ def test_the_weakest_class_is_that_of_the_least_f1_where_any_is_defined():
 def test_the_list_is_served_at_another_port_where_one_is_given(uri, monkeypatch, capsys):
     started = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr("os.execvp", lambda file, words: started.append(words))
+    monkeypatch.setattr("os.execv", lambda file, words: started.append(words))
     main(["--port", "5001"])
     main()
     assert [words[words.index("--port") + 1] for words in started] == ["5001", "5000"]
