@@ -77,7 +77,7 @@ class LocationsConfig:
     tracking_uri: str | None = None
     """MLflow's server or database (MLFLOW_TRACKING_URI)."""
     experiment: str | None = None
-    """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). None of both: stn-icnn."""
+    """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). Default: stn-icnn."""
     verify_shards: bool = True
     """Checks a folder's shards, once a node."""
 

@@ -9,6 +9,7 @@ from cluster.config import LocationsConfig, ScalingConfig
 from cluster.storage.datasets import ShardedData
 from cluster.storage.job_locations import resolve_storage
 from cluster.tracking.tracker import Tracker
+from cluster.tracking.tracking_uri import without_password
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.ray_cluster import KEEP_MEMORY, join_cluster, require_readable, require_shared
 from sharding.manifest import MANIFEST
@@ -51,7 +52,8 @@ def open_job(locations: LocationsConfig, run_name: str | None, prefix: str) -> J
         )
     storage = resolve_storage(locations.storage)
     tracker = Tracker.connect(locations.tracking_uri, locations.experiment)
-    print(f"run {run_name}\nstorage {storage.url}\ntracking {tracker.uri}", flush=True)
+    address = without_password(tracker.uri, tracker.uri)
+    print(f"run {run_name}\nstorage {storage.url}\ntracking {address}", flush=True)
     return JobEnvironment(run_name, storage, tracker)
 
 

@@ -8,6 +8,7 @@ cache may be deleted whenever no job runs.
 
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -223,5 +224,5 @@ def _disk_errors_name(cache: Path) -> Iterator[None]:
 def _damaged(shard: DatasetShard, expected: str, got: object) -> ValueError:
     return ValueError(
         f"shard {shard.url} must {expected}, as its manifest says, got {got}: "
-        f"`python -m sharding verify {shard.location.url}` tells what is wrong there"
+        f"`python -m sharding verify {shlex.quote(shard.location.url)}` tells what is wrong there"
     )

@@ -1,6 +1,7 @@
 """How a job begins: the name of its run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,3 +38,12 @@ def test_a_run_without_a_name_may_begin_with_the_words_of_a_config_file(
 ) -> None:
     name = open_job(locations, None, "sweep-settings of my best.json").run_name
     assert name.startswith("sweep-settings-of-my-best.json-")
+
+
+def test_the_password_of_the_tracking_address_is_not_printed(
+    locations: LocationsConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = SimpleNamespace(uri="http://u:secret@mlflow:5000")
+    monkeypatch.setattr("cluster.job_setup.Tracker.connect", lambda *places: tracker)
+    open_job(locations, "mine", "trial")
+    assert "tracking http://u:***@mlflow:5000\n" in capsys.readouterr().out
