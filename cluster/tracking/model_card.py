@@ -1,8 +1,10 @@
 """The model card of a registered model: its origin, results, use and limits."""
 
+import shlex
 from typing import Any, Final
 
 from cluster.tracking.provenance import flatten
+from cluster.tracking.tracking_uri import without_password
 from stn_icnn.reporting.tables import Table
 from stn_icnn.scoring.f1 import F1Rows
 
@@ -26,9 +28,10 @@ _LIMITS: Final = """\
 
 _LOADING: Final = """\
 ```
+export MLFLOW_TRACKING_URI={tracking_uri}
 stn-icnn parse PHOTO --model models:/{name}@champion --out DIR
 ```
-`models:/{name}/VERSION` names one version. To serve it:
+`models:/{name}/VERSION` names one version. To serve it, in the same shell:
 ```
 mlflow models serve -m models:/{name}@champion --env-manager local --port 5001
 ```
@@ -39,7 +42,8 @@ A request's `image` is an image file in base64, or `[H, W, 3]` pixels, 0 to 255,
 {{"inputs": [[[[125, 91, 74], [126, 92, 75], …], …]]}}
 ```
 An answer has `labels`, base64 of an indexed PNG whose values are class ids, and `windows`: by part,
-centre x, y, width and height in px. In Python, with files' bytes or with uint8 pixels:
+centre x, y, width and height in px. In Python, with the same variable set, from files' bytes or
+from uint8 pixels:
 ```
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 model.predict(pandas.DataFrame({{"image": [open("photo.jpg", "rb").read()]}}))
@@ -58,6 +62,7 @@ def model_card(
     num_images: int,
     started_from: str,
     config: Any,
+    tracking_uri: str,
     val_f1: F1Rows,
     test_f1: F1Rows,
     run_id: str | None = None,
@@ -73,12 +78,15 @@ def model_card(
         num_images: number of images that the model was trained on.
         started_from: what its settings started from: a preset, a file or a model.
         config: the settings to show, a mapping or dataclass, nested or not.
+        tracking_uri: the address of the store that it is registered in; the card has it without
+            its password.
         val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
         test_f1: the same on the test split; empty where it was not read.
         run_id: the id of the MLflow run.
         commit: the code's commit.
         parent: the model that it was fine-tuned from, if there is one.
     """
+    address = without_password(tracking_uri, tracking_uri)
     origin = {
         "Data set": f"{dataset}, {num_images} training images",
         "Data fingerprint": f"`{data_fingerprint}`",
@@ -93,7 +101,7 @@ def model_card(
         "F1": _f1_table(val_f1, test_f1),
         "Intended use": _USE,
         "Limits": limits,
-        "How to load it": _LOADING.format(name=name),
+        "How to load it": _LOADING.format(name=name, tracking_uri=shlex.quote(address)),
         # Last, as the longest: a registry that must cut cuts here.
         "Settings": "\n".join(f"- `{key}`: {value}" for key, value in flatten(config).items()),
     }

@@ -165,6 +165,7 @@ def _card(
         num_images=training.num_images,
         started_from=training.base.name if parent else preset_in_words(preset),
         config=training.config,
+        tracking_uri=training.run.tracker.uri,
         val_f1={k.removeprefix(prefix): v for k, v in val.items() if k.startswith(prefix)},
         test_f1=scores.model,
         run_id=training.run.run_id,

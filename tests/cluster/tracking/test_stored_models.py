@@ -207,6 +207,7 @@ CARD = {
     "num_images": 2000,
     "started_from": "the preset helen",
     "config": {"optim": {"lr_coarse": 0.001}},
+    "tracking_uri": "http://mlflow:5000",
     "val_f1": {"overall": 0.91234, "skin": None},
     "test_f1": {"overall": 0.9},
 }
@@ -228,6 +229,13 @@ def test_model_card_says_what_it_is():
     assert "`r1`" in card
     assert "non-commercial" not in card
     assert "MLflow run" not in model_card(**CARD)
+
+
+def test_model_card_tells_where_the_model_is_registered():
+    assert "\nexport MLFLOW_TRACKING_URI=http://mlflow:5000\n" in model_card(**CARD)
+    card = model_card(**CARD | {"tracking_uri": "http://u:secret@mlflow:5000"})
+    assert "export MLFLOW_TRACKING_URI='http://u:***@mlflow:5000'" in card
+    assert "secret" not in card
 
 
 def test_model_card_of_celebamask_is_for_research():

@@ -132,6 +132,7 @@ def job(
         num_images=8,
         started_from="the preset helen",
         config=tiny_config,
+        tracking_uri=server.uri,
         val_f1={"overall": 0.7},
         test_f1=rows,
     )
