@@ -44,13 +44,10 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker:
-    """Writes one job's runs into one MLflow experiment. Safe to use from several threads.
-
-    Attributes:
-        experiment: the experiment's name, where `connect` was given one.
-    """
+    """Writes one job's runs into one MLflow experiment. Safe to use from several threads."""
 
     experiment: str | None = None
+    """The experiment's name, where `connect` was given one."""
 
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str, folder: Path) -> None:
         """Makes a tracker for a store that answers; `connect` finds one and makes it.
@@ -167,6 +164,12 @@ class Tracker:
         with self._lock:
             if self._outbox:
                 self._outbox.flush(force)
+
+    def deliver_left(self, run_id: str) -> None:
+        """Delivers what the job of a run, which has ended, left in the folder."""
+        with self._lock:
+            self._outbox = Outbox(self._deliver, self._folder, run_id)
+            self._outbox.flush(force=True)
 
     def run_id_of(self, run: "Run") -> str | None:
         """Returns MLflow's id of the run; None while its start waits for the server."""
