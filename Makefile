@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# A job that make starts prints its commands for the PATH of the user's own shell.
+ifndef STN_ICNN_USER_PATH
+export STN_ICNN_USER_PATH := $(PATH)
+endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: install lint format type layers test tests demo ui bench check clean

@@ -1,12 +1,14 @@
 """The sharding job: builds shards with tasks that are spread over the cluster."""
 
 import argparse
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 import ray.exceptions
 
+from cluster.shell_commands import typed_command
 from cluster.storage.job_locations import readable_location, writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.cli import run_build
@@ -66,7 +68,8 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
 
     manifest = run_build(args, spread)
     preset = {"celebamask": "celebamask-tuned"}.get(args.command, args.command)
-    print(f"\nto train on them: python jobs/e2e.py {preset} --data {out.url}\n", flush=True)
+    train = f"{typed_command('python')} jobs/e2e.py {preset} --data {shlex.quote(out.url)}"
+    print(f"\nto train on them: {train}\n", flush=True)
     return {
         "out": out.url,
         "num_samples": manifest.num_samples,

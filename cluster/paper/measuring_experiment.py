@@ -10,7 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.job_ending import print_ending, steps_with
+from cluster.job_ending import parse_command, print_ending
 from cluster.job_setup import JobEnvironment
 from cluster.paper.config import ExperimentConfig
 from cluster.run_notes import log_f1, log_machines, result_note, unfinished_note
@@ -107,7 +107,7 @@ def run_experiment(
         log_machines(run, [record.get("machine", "")])
         next_steps = {}
         if model is not None and model.is_whole:
-            next_steps["parse"] = steps_with(run, model.given)["parse"]
+            next_steps["parse"] = parse_command(run, model.given)
         run.describe(result_note(headline, "", next_steps))
     print("\n".join(record["table"]), flush=True)
     print_ending(run, headline, next_steps, {"report": EXPERIMENT_REPORT})

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cluster.config import TrainingJobConfig
-from cluster.job_ending import print_ending, steps_with
+from cluster.job_ending import parse_command, print_ending
 from cluster.job_setup import open_job
 from cluster.paper.systems import phases_of, train_and_score
 from cluster.run_notes import (
@@ -123,7 +123,6 @@ def _conclude(
     run.log_metrics({"test/images": experiment.data.manifest.num_samples["test"]}, step=0)
     log_machines(run, machines, total, step=step)
     origin = origin_sentence("Trained", experiment.num_images, total, machines)
-    steps = steps_with(run, f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
-    next_steps = {"parse": steps["parse"]}
+    next_steps = {"parse": parse_command(run, f"runs:/{run.run_id}/{MODEL_ARTIFACT}")}
     run.describe(result_note(found.headline, origin, next_steps))
     return next_steps

@@ -1,13 +1,14 @@
 """The sweep job: trains trials under Ray Tune, tracks them in MLflow, and reports on them."""
 
 import hashlib
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.job_ending import print_ending, steps_with
+from cluster.job_ending import parse_command, print_ending
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
 from cluster.run_notes import (
     log_machines,
@@ -18,6 +19,7 @@ from cluster.run_notes import (
     validation_rows,
     weakest_class,
 )
+from cluster.shell_commands import typed_command
 from cluster.sweep.config import DEFAULT_SPACES, SweepJobConfig
 from cluster.sweep.proposals import count_combinations, require_grid
 from cluster.sweep.report import RankedCombination, SweepReport, write_sweep_report
@@ -243,13 +245,14 @@ def _log_columns(
 
 def _next_steps(sweep: Sweep) -> dict[str, str]:
     """Returns the commands that go on with the best settings and, where it can parse, the model."""
-    config, data = sweep.record.storage.url_of(BEST_FILE), sweep.plan.data.location.url
-    train = f"python jobs/e2e.py --config {config} --data {data}{list_options(sweep.run)}"
-    steps = {"train": train}
+    config = shlex.quote(sweep.record.storage.url_of(BEST_FILE))
+    data = shlex.quote(sweep.plan.data.location.url)
+    options = f"--config {config} --data {data}{list_options(sweep.run)}"
+    steps = {"train": f"{typed_command('python')} jobs/e2e.py {options}"}
     if PHASES[sweep.plan.phases[-1]].system is None:
         return steps  # it lacks a trained network
-    of_model = steps_with(sweep.run, f"runs:/{sweep.run.run_id}/{MODEL_ARTIFACT}")
-    return {**steps, "parse": of_model["parse"]}
+    model = f"runs:/{sweep.run.run_id}/{MODEL_ARTIFACT}"
+    return {**steps, "parse": parse_command(sweep.run, model)}
 
 
 def _store_best(sweep: Sweep, best: RankedCombination) -> Checkpoint:

@@ -7,23 +7,30 @@ from urllib.request import url2pathname
 from mlflow.exceptions import MlflowException
 
 from cluster.tracking.run_list import WORKFLOW, is_server, runs_url
-from cluster.tracking.tracker import Run
+from cluster.tracking.tracker import Run, Tracker
 from cluster.tracking.tracking_uri import (
+    EXPERIMENT_ENV,
     TRACKING_ENV,
-    default_tracking_uri,
     experiment_name,
-    resolve_tracking_uri,
+    is_found_unnamed,
     without_password,
 )
 
 
-def ui_command(tracking_uri: str) -> str | None:
-    """Returns the command that starts MLflow's UI on a store; None where a server has it."""
-    if is_server(tracking_uri):
+def ui_command(run: Run) -> str | None:
+    """Returns the command that opens MLflow's UI on the list that a run is in.
+
+    None: the store has a server, which shows it.
+    """
+    uri = run.tracker.uri
+    if is_server(uri):
         return None
-    if tracking_uri == default_tracking_uri():
-        return "make ui"
-    return f"make ui {TRACKING_ENV}={_in_shell(tracking_uri)}"
+    words = ["make ui"]
+    if not is_found_unnamed(uri):
+        words.append(f"{TRACKING_ENV}={_in_shell(uri)}")
+    if experiment := _named_list(run):
+        words.append(f"{EXPERIMENT_ENV}={shlex.quote(experiment)}")
+    return " ".join(words)
 
 
 def store_options(run: Run) -> str:
@@ -32,7 +39,7 @@ def store_options(run: Run) -> str:
     It begins with a space.
     """
     uri = run.tracker.uri
-    return "" if uri == resolve_tracking_uri() else f" --tracking-uri {_in_shell(uri)}"
+    return "" if is_found_unnamed(uri) else f" --tracking-uri {_in_shell(uri)}"
 
 
 def list_options(run: Run) -> str:
@@ -40,18 +47,23 @@ def list_options(run: Run) -> str:
 
     They begin with a space, as those of `store_options`, which are among them.
     """
+    experiment = _named_list(run)
+    return store_options(run) + (f" --experiment {shlex.quote(experiment)}" if experiment else "")
+
+
+def _named_list(run: Run) -> str | None:
+    """Returns the name of the list that a run is in; None where commands find it unnamed."""
     experiment = run.tracker.experiment
-    if experiment is None or experiment == experiment_name():
-        return store_options(run)
-    return f"{store_options(run)} --experiment {shlex.quote(experiment)}"
+    return None if experiment == experiment_name() else experiment
 
 
 def _in_shell(uri: str) -> str:
-    """Returns an address as a command has it that can be run and shows no password.
+    """Returns an address for a command that is printed.
 
-    In the place of one with a password, the variable stands by which the user has it, or can.
+    One with a password is not shown: the command then takes it from `$MLFLOW_TRACKING_URI`, which
+    the user sets.
     """
-    return uri if uri == without_password(uri, uri) else f'"${TRACKING_ENV}"'
+    return shlex.quote(uri) if uri == without_password(uri, uri) else f'"${TRACKING_ENV}"'
 
 
 def run_page(run: Run) -> str:
@@ -59,8 +71,12 @@ def run_page(run: Run) -> str:
 
     It otherwise opens the view for language models.
     """
-    tracker = run.tracker
-    return f"{runs_url(tracker.uri, tracker.experiment_id)}/{run.run_id}?{WORKFLOW}"
+    return page_of(run.tracker, run.run_id)
+
+
+def page_of(tracker: Tracker, run_id: str | None) -> str:
+    """Returns the address of the page of a run of this id, as `run_page` does."""
+    return f"{runs_url(tracker.uri, tracker.experiment_id)}/{run_id}?{WORKFLOW}"
 
 
 def artifact_path(run: Run, artifact: str) -> str | None:

@@ -50,8 +50,7 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
             where a database's driver is not installed.
     """
     given = uri or os.environ.get(TRACKING_ENV) or default_tracking_uri()
-    scheme, _, rest = given.partition("://")
-    kind = _kind(given)
+    kind, rest = _kind(given), given.partition("://")[2]
     if kind == "sqlite" and rest.strip("/"):
         if is_in_temporary_copy(_sqlite_file(given)):
             raise ValueError(
@@ -59,12 +58,10 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
                 "a temporary copy: give sqlite:////ABSOLUTE/mlflow.db, with four slashes, or a "
                 "server's address"
             )
-        path = sqlite_path(given)
-        folder = writable_folder(path.parent, "tracking")
-        query = given.partition("?")[2]
-        return f"{scheme}:///{folder / path.name}" + (f"?{query}" if query else "")
+        writable_folder(sqlite_path(given).parent, "tracking")
+        return _full_address(given)
     if kind in ("http", "https") and urlsplit(given).hostname:
-        return given.rstrip("/")
+        return _full_address(given)
     if kind in DATABASE_PORTS and rest:
         _require_driver(given)
         return given
@@ -78,6 +75,20 @@ def resolve_tracking_uri(uri: str | None = None) -> str:
 def default_tracking_uri() -> str:
     """Returns the address of the store that is used where none is given."""
     return f"sqlite:///{data_home() / 'mlflow.db'}"
+
+
+def is_found_unnamed(uri: str) -> bool:
+    """Tells whether a command that is given no address finds the store at `uri`.
+
+    It checks neither this address nor the one that such a command takes, and makes no folder.
+
+    Args:
+        uri: the address, as `resolve_tracking_uri` returns it.
+    """
+    try:
+        return uri == _full_address(os.environ.get(TRACKING_ENV) or default_tracking_uri())
+    except (OSError, RuntimeError):  # a working directory, or a user's home, that is not there
+        return False
 
 
 def experiment_name(given: str | None = None) -> str:
@@ -217,6 +228,15 @@ def _sqlite_file(tracking_uri: str) -> Path:
     """Returns the path of that file as it is written there, which may be relative."""
     path = tracking_uri.partition("://")[2].partition("?")[0].removeprefix("/")
     return Path(path).expanduser()
+
+
+def _full_address(given: str) -> str:
+    """Returns an address in the one form that the project has of it."""
+    kind, query = _kind(given), given.partition("?")[2]
+    if kind == "sqlite":
+        scheme = given.partition("://")[0]
+        return f"{scheme}:///{sqlite_path(given)}" + (f"?{query}" if query else "")
+    return given.rstrip("/") if kind in ("http", "https") else given
 
 
 def _kind(uri: str) -> str:
