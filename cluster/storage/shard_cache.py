@@ -62,11 +62,12 @@ def fetch_shards(
     """
     cache = cache_home() / "shards"
     paths = [_path_of(shard, cache) for shard in shards]
-    missing = [
-        (shard, path)
-        for shard, path in zip(shards, paths, strict=True)
-        if path.parent == cache and not _has_all_bytes(path, shard)
-    ]
+    with _disk_errors_name(cache):
+        missing = [
+            (shard, path)
+            for shard, path in zip(shards, paths, strict=True)
+            if path.parent == cache and not _has_all_bytes(path, shard)
+        ]
     _for_each(_fetch, missing, "fetched", quiet)
     if missing and not quiet:
         print(f"fetched {len(missing)} of {len(missing)} shards", flush=True)
@@ -79,7 +80,7 @@ def fetch_shards(
         unchecked = [
             (shard, path)
             for shard, path in zip(shards, paths, strict=True)
-            if path.parent != cache and not _mark_of(shard, path).exists()
+            if path.parent != cache and not _is_there(_mark_of(shard, path))
         ]
         _for_each(_check, unchecked, "checked", quiet)
     return [str(path) for path in paths]
@@ -162,7 +163,7 @@ def _check(shard: DatasetShard, path: Path) -> None:
     """Compares a shard in a folder with its digest, unless another process does so first."""
     mark = _mark_of(shard, path)
     with _lock_where_writable(mark):
-        if mark.exists():
+        if _is_there(mark):
             return
         for _ in _read_checked(shard):
             pass
@@ -179,6 +180,14 @@ def _mark_of(shard: DatasetShard, path: Path) -> Path:
     facts = (path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, shard.sha256)
     name = hashlib.sha256("\0".join(map(str, facts)).encode(errors="surrogateescape")).hexdigest()
     return cache_home() / "checked-shards" / name
+
+
+def _is_there(mark: Path) -> bool:
+    """Tells whether a mark was left; in a cache that may not be searched, none was."""
+    try:
+        return mark.exists()
+    except OSError:
+        return False
 
 
 @contextmanager

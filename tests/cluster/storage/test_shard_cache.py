@@ -1,6 +1,8 @@
 """Shards of a bucket come to a node once, whole, and as their manifest says, or not at all."""
 
+import errno
 import hashlib
+import os
 import pickle
 import resource
 import shutil
@@ -263,6 +265,35 @@ def test_where_the_cache_is_closed_shards_are_checked_each_time(
     for _ in range(2):
         fetch_shards(ShardedData.open(str(copied)).shards("val"))
     assert len(read_shards) == 2
+
+
+@pytest.fixture
+def unsearchable(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of another user, as under HOME=/root in a container."""
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(cache.parent):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    return cache
+
+
+def test_a_cache_that_may_not_be_searched_remembers_nothing(
+    copied: Path, unsearchable: Path, read_shards: list[str]
+):
+    (shard,) = ShardedData.open(str(copied)).shards("val")
+    for _ in range(2):
+        assert fetch_shards([shard]) == [str(copied / shard.path)]
+    assert read_shards == [shard.path] * 2
+
+
+def test_a_bucket_s_shards_need_a_cache_that_may_be_searched(data: ShardedData, unsearchable: Path):
+    expected = f"cannot keep shards in {unsearchable}: Permission denied; .*set STN_ICNN_CACHE"
+    with pytest.raises(OSError, match=expected):
+        fetch_shards(data.shards("val"))
 
 
 def test_workers_of_a_node_that_ask_at_once_check_each_shard_once(
