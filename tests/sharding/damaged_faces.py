@@ -1,9 +1,16 @@
-"""Raw faces of which one file each is damaged, and the check of what becomes of them."""
+"""Raw faces of which one file each is damaged, and the check of what becomes of them.
+
+python -m tests.sharding.damaged_faces FOLDER 1000 helen
+
+python -m sharding helen --source FOLDER/damaged --split FOLDER/split.json --out SHARDS \\
+    --max-rejected 1
+"""
 
 import io
 import json
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,3 +197,7 @@ def check_outcome(faces: list[DamagedFace], sound: Path, out: Path) -> Counter[s
             outcome[f"{face.way}: {reasons[face.image]}"] += 1
     assert verify(out) == []
     return outcome
+
+
+if __name__ == "__main__":
+    write_damaged_faces(sys.argv[3], int(sys.argv[2]), Path(sys.argv[1]))

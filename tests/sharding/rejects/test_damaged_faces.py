@@ -1,10 +1,14 @@
 """Damaged files of many kinds end no run: each face comes out right, or is rejected by name."""
 
+import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
 from sharding.packing.building import Recipe, build
+from tests.sharding import damaged_faces
 from tests.sharding.damaged_faces import check_outcome, write_damaged_faces
 
 
@@ -19,3 +23,11 @@ def test_each_is_right_or_named(layout: str, count: int, tmp_path: Path):
     outcome = check_outcome(faces, tmp_path / "a", tmp_path / "b")
     assert outcome.total() == count
     assert 0 < sum(n for what, n in outcome.items() if what.endswith(": right")) < count
+
+
+def test_they_are_written_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["damaged_faces", str(tmp_path), "3", "helen"])
+    runpy.run_path(damaged_faces.__file__, run_name="__main__")
+    (keys,) = json.loads((tmp_path / "split.json").read_text()).values()
+    assert len(keys) == 3
+    assert len(list((tmp_path / "damaged/labels").iterdir())) == 3
