@@ -312,7 +312,7 @@ def _official_split(
     for number, line in enumerate(filter(str.strip, lines)):
         row = re.fullmatch(r"\s*(\d+)\s+\d+\s+(\d+)\.\w+\s*", line)
         if not row:
-            if number == 0:  # a header, which copies of the file may lack
+            if number == 0 and not line.lstrip()[0].isdigit():  # a header, which copies may lack
                 continue
             raise ValueError(f"{where}: expected '<idx> <orig_idx> <orig_file>', got {line!r}")
         original[f"{int(row[1]):05d}"] = int(row[2])

@@ -218,6 +218,17 @@ def test_a_mapping_file_without_its_header_keeps_its_first_face(celebamask: Path
     assert labels_in(tmp_path / "without").keys() == {"01995.png"}
 
 
+def test_a_first_row_that_is_cut_off_is_no_header(
+    celebamask: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    rows = [f" {number} {number + 1} {number + 2:06d}.jpg\n" for number in range(1995, 2005)]
+    rows[0] = " 1995 1996 0019\n"
+    (celebamask / "CelebA-HQ-to-CelebA-mapping.txt").write_text("".join(rows))
+    assert shard("celebamask", celebamask, tmp_path / "out", "--split", "official") == 2
+    expected = "expected '<idx> <orig_idx> <orig_file>', got ' 1995 1996 0019'"
+    assert expected in capsys.readouterr().err
+
+
 def no_masks(root: Path) -> None:
     (root / MASKS).rename(root.parent / "elsewhere")
 
