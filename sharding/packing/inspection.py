@@ -3,18 +3,20 @@
 import collections
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sharding.manifest import Manifest, load_manifest
 from sharding.packing.building import counted_by_kind
-from sharding.packing.plausibility import implausibilities
-from sharding.packing.sample import encode_image, read_samples
+from sharding.packing.plausibility import weigh
+from sharding.packing.sample import count_classes, encode_image, read_samples
 from sharding.storage.location import Address, open_location, split_url
+from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
 from stn_icnn.reporting.overlay import legend, overlay
@@ -40,7 +42,8 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         sheet: a file's path or `s3://bucket/key`.
 
     Raises:
-        ValueError: there is no finished data set there, or it holds no samples.
+        ValueError: there is no finished data set there, it holds no samples, or a label map in it
+            does not decode.
     """
     location = open_location(address)
     manifest = load_manifest(location)
@@ -50,19 +53,22 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
     wanted = np.linspace(0, num_samples - 1, min(num_samples, SHEET_IMAGES), dtype=int)
     cells = []
     sizes_px: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
+    class_faces = np.zeros(manifest.label_set.num_classes, np.int64)
     read = progress(_iterate(location, manifest), num_samples, "image")
     for number, (key, sample) in enumerate(read):
         for part, (_, _, x0, y0, x1, y1, _) in json.loads(sample["json"])["parts"].items():
             sizes_px[part].append((int(x1 - x0), int(y1 - y0)))
+        labels = _decode_labels(key, sample["png"])
+        class_faces += count_classes(labels, manifest.label_set) > 0
         if number in wanted:
-            cells.append(_draw_cell(key, sample, manifest.label_set))
+            cells.append(_draw_cell(key, sample["jpg"], labels, manifest.label_set))
     folder, name = split_url(sheet)
     folder.write(name, encode_image(_draw_sheet(cells, manifest.label_set), "PNG"))
     blocks = (
         _report_counts(manifest),
         _report_classes(manifest),
         _report_parts(sizes_px, num_samples, manifest.label_set),
-        [*_report_sides(manifest), *(f"warning: {line}" for line in implausibilities(manifest))],
+        [*_report_sides(manifest), *_report_doubts(manifest, class_faces.tolist())],
         [f"contact sheet: {sheet}"],
     )
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -134,12 +140,29 @@ def _report_sides(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _draw_cell(key: str, sample: dict[str, bytes], label_set: LabelSet) -> Image.Image:
+def _report_doubts(manifest: Manifest, class_faces: Sequence[int]) -> list[str]:
+    wrong, warnings = weigh(manifest, class_faces)
+    return [f"error: {wrong}"] * bool(wrong) + [f"warning: {line}" for line in warnings]
+
+
+def _decode_labels(key: str, png: bytes) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(Image.open(io.BytesIO(png)))
+    except DECODE_ERRORS as error:
+        raise ValueError(
+            f"the label map of {key} does not decode: `python -m sharding verify` tells what is "
+            "wrong there"
+        ) from error
+
+
+def _draw_cell(
+    key: str, jpeg: bytes, labels: NDArray[np.uint8], label_set: LabelSet
+) -> Image.Image:
     """Draws a photograph and, beside it, its labels over it, under its key."""
-    photo = Image.open(io.BytesIO(sample["jpg"]))
+    photo = Image.open(io.BytesIO(jpeg))
     photo.thumbnail((_CELL_PX, _CELL_PX))
-    labels = Image.open(io.BytesIO(sample["png"])).resize(photo.size, Image.Resampling.NEAREST)
-    labelled = overlay(np.asarray(photo), np.asarray(labels), label_set)
+    resized = Image.fromarray(labels).resize(photo.size, Image.Resampling.NEAREST)
+    labelled = overlay(np.asarray(photo), np.asarray(resized), label_set)
     cell = Image.new("RGB", (2 * _CELL_PX, _CELL_PX + _KEY_PX), "white")
     cell.paste(photo, (0, _KEY_PX))
     cell.paste(Image.fromarray(labelled), (_CELL_PX, _KEY_PX))

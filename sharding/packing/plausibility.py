@@ -1,6 +1,7 @@
 """Says what looks wrong in a data set as a whole, though each of its samples is sound."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from sharding.manifest import Manifest
@@ -45,6 +46,21 @@ def lacks_all_parts(class_faces: Sequence[int], num_faces: int, label_set: Label
         f"none of {names} is in {LEAST_SHARE_OF_ANY:.0%} of the faces: are the masks inverted, or "
         "those of another data set?"
     )
+
+
+def weigh(manifest: Manifest, class_faces: Sequence[int]) -> tuple[str, list[str]]:
+    """Says what looks wrong in a data set whose faces were counted anew.
+
+    Args:
+        manifest: the data set's; one of an earlier version names no rare classes.
+        class_faces: number of faces in the shards that show each class.
+
+    Returns:
+        The line of `lacks_all_parts`, and those of `implausibilities`.
+    """
+    facts = (class_faces, sum(manifest.num_samples.values()), manifest.label_set)
+    counted = replace(manifest, rare_classes=rare_classes(*facts))
+    return lacks_all_parts(*facts), implausibilities(counted)
 
 
 def implausibilities(manifest: Manifest) -> list[str]:

@@ -84,6 +84,11 @@ def measure_parts(labels: NDArray[np.uint8], label_set: LabelSet) -> dict[str, l
     return parts
 
 
+def count_classes(labels: NDArray[np.uint8], label_set: LabelSet) -> NDArray[np.int64]:
+    """Returns the number of pixels of each class, int64 [C], of labels, uint8 [H, W]."""
+    return np.bincount(labels.ravel(), minlength=label_set.num_classes)[: label_set.num_classes]
+
+
 def count_sides(
     faces: Iterable[Mapping[str, Sequence[float]]], label_set: LabelSet
 ) -> dict[str, Sides]:

@@ -1,7 +1,6 @@
 """Re-reads a whole sharded data set and lists its faults."""
 
 import collections
-import dataclasses
 import hashlib
 import io
 import json
@@ -14,8 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.manifest import MANIFEST, Manifest, Shard, Sides, load_manifest
-from sharding.packing.plausibility import implausibilities, lacks_all_parts, rare_classes
-from sharding.packing.sample import MEMBERS, added_sides, count_sides, measure_parts, read_members
+from sharding.packing.plausibility import weigh
+from sharding.packing.sample import (
+    MEMBERS,
+    added_sides,
+    count_classes,
+    count_sides,
+    measure_parts,
+    read_members,
+)
 from sharding.storage.location import Address, open_location
 from stn_icnn.decoding import DECODE_ERRORS, STRICT
 from stn_icnn.labels import LabelSet
@@ -83,18 +89,9 @@ def examine(address: Address) -> Findings:
     if not found.problems and sides != manifest.sides:
         found.problems.append(f"{MANIFEST}: sides must be {sides}, got {manifest.sides}")
     if not found.problems:
-        _weigh_parts(manifest, found)
+        wrong, found.warnings = weigh(manifest, found.class_faces.tolist())
+        found.problems += [wrong] if wrong else []
     return found
-
-
-def _weigh_parts(manifest: Manifest, found: Findings) -> None:
-    """Adds what looks wrong in a data set whose samples are all sound."""
-    label_set, num_samples = manifest.label_set, sum(manifest.num_samples.values())
-    class_faces = found.class_faces.tolist()
-    rare = rare_classes(class_faces, num_samples, label_set)  # older manifests do not have it
-    if wrong := lacks_all_parts(class_faces, num_samples, label_set):
-        found.problems.append(wrong)
-    found.warnings += implausibilities(dataclasses.replace(manifest, rare_classes=rare))
 
 
 def _check_shards(
@@ -150,7 +147,7 @@ def _check_shard(
         except _FaultError as fault:
             yield f"{key}: {fault}"
             continue
-        class_pixels = np.bincount(labels.ravel(), minlength=label_set.num_classes)
+        class_pixels = count_classes(labels, label_set)
         found.class_pixels[split] += class_pixels
         found.class_faces += class_pixels > 0
         faces.append(parts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
-from sharding.packing.sample import count_sides, encode_sample, measure_parts
+from sharding.packing.sample import count_classes, count_sides, encode_sample, measure_parts
 from stn_icnn.decoding import RejectedError, first_line
 from stn_icnn.storage import StorageLocation
 
@@ -202,7 +202,7 @@ def _prepare(task: ShardTask, item: Item) -> _Prepared:
         )
     with _rejecting():  # in memory, where an OSError is Pillow's word for what it cannot encode
         parts = measure_parts(raw.labels, layout.label_set)
-        class_pixels = np.bincount(raw.labels.ravel(), minlength=layout.label_set.num_classes)
+        class_pixels = count_classes(raw.labels, layout.label_set)
         return _Prepared(raw, parts, class_pixels, encode_sample(item, raw, parts, task.layout))
 
 

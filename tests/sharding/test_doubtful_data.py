@@ -186,7 +186,7 @@ def test_a_data_set_without_any_part_is_refused_until_it_is_mended(
     assert main(["verify", str(out)]) == 0
 
 
-def test_verify_tells_of_a_data_set_without_any_part(
+def test_verify_and_inspect_tell_of_a_data_set_without_any_part(
     draw_celebamask: Callable[..., None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
@@ -203,6 +203,22 @@ def test_verify_tells_of_a_data_set_without_any_part(
     told = capsys.readouterr()
     assert told.out.startswith("none of left_brow, right_brow, ")
     assert "warning: nose is in 0 of 3 faces" in told.err
+    main(["inspect", str(tmp_path / "out"), "--sheet", str(tmp_path / "sheet.png")])
+    told = capsys.readouterr().out.splitlines()
+    assert len([line for line in told if line.startswith("error: none of left_brow, right_")]) == 1
+    assert "warning: nose is in 0 of 3 faces: are its masks missing, or named otherwise?" in told
+
+
+def test_inspect_names_a_label_map_that_does_not_decode(
+    helen: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert shard("helen", helen, tmp_path / "out") == 0
+    tar = tmp_path / "out/train/000000.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"IHDR", b"IHDX"))
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "out"), "--sheet", str(tmp_path / "sheet.png")]) == 2
+    told = r"error: the label map of 1\d_1 does not decode: `python -m sharding verify` tells"
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_a_mapping_file_without_its_header_keeps_its_first_face(celebamask: Path, tmp_path: Path):
