@@ -88,6 +88,7 @@ def parse_settings(
     *,
     default: Settings | None = None,
     described: Sequence[StructFieldSpec] = (),
+    program: str | None = None,
 ) -> Settings:
     """Parses a job's settings; prints help, or what is wrong with an option, and exits.
 
@@ -98,6 +99,7 @@ def parse_settings(
         arguments: the command line.
         default: the settings that options go over; None: those of the class.
         described: options of the job that were read, and taken out of `arguments`, before.
+        program: what help calls the job's script; None: as it was started.
     """
     rest = take_verbose(arguments)
     common = None
@@ -107,7 +109,7 @@ def parse_settings(
         common = getattr(kind, "COMMON_OPTIONS", None)
     settings: Settings = tyro.cli(
         kind,
-        prog=f"python {sys.argv[0]}",
+        prog=f"python {program or sys.argv[0]}",
         description=description,
         args=["--help"] if asks_for_help(rest) else rest,
         default=tyro.MISSING_NONPROP if default is None else default,

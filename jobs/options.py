@@ -43,7 +43,10 @@ Job = TypeVar("Job", bound=TrainingJobConfig)
 
 
 def parse_job(
-    kind: type[Job], description: str | None, argv: Sequence[str] | None = None
+    kind: type[Job],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+    program: str | None = None,
 ) -> tuple[Job, str]:
     """Parses `[PRESET] [--config FILE] [--SETTING VALUE ...]`, each over what comes before it.
 
@@ -51,6 +54,7 @@ def parse_job(
         kind: the class of the job's settings.
         description: what `--help` shows first.
         argv: the arguments; by default those of the process.
+        program: what `--help` calls the job's script; None: as it was started.
 
     Returns:
         The job's settings, and the name of the preset that they start from, or else `settings of
@@ -69,7 +73,9 @@ def parse_job(
         preset = preset or DEFAULT_PRESET
     default = _with_file(kind(training=PRESETS[preset]() if preset else TrainConfig()), file)
     described = (PRESET, CONFIG)
-    job = parse_settings(kind, description, rest, default=default, described=described)
+    job = parse_settings(
+        kind, description, rest, default=default, described=described, program=program
+    )
     return job, preset or f"settings of {PurePosixPath(str(file)).name}"
 
 

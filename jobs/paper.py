@@ -59,13 +59,13 @@ def job() -> dict[str, Any]:
         sys.exit(0)
     if name not in EXPERIMENTS:
         raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name!r}")
-    sys.argv[0] += f" {name}"  # as --help calls the program
     experiment = EXPERIMENTS[name]
     kind, description = experiment.settings, inspect.getdoc(experiment.settings)
+    program = f"{sys.argv[0]} {name}"
     if issubclass(kind, TrainingJobConfig):
-        settings: tuple[Any, ...] = parse_job(kind, description, arguments)
+        settings: tuple[Any, ...] = parse_job(kind, description, arguments, program)
     else:
-        settings = (parse_settings(kind, description, arguments),)
+        settings = (parse_settings(kind, description, arguments, program=program),)
     result: dict[str, Any] = resolve_name(experiment.function)(*settings)
     return result
 

@@ -4,9 +4,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster.paper import parity_job, table_job
+from cluster.tracking.provenance import command_line, origin_tags
 from jobs.options import run_job
 from jobs.paper import EXPERIMENTS, job
 
@@ -48,6 +51,30 @@ def test_each_experiment_explains_its_own_options(
     printed = capsys.readouterr().out
     assert f"paper.py {experiment}" in printed
     assert option in printed
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "words"),
+    [
+        (table_job, "run_table", ["table", "demo", "--seeds", "1"]),
+        (parity_job, "run_parity", ["parity", "--num-faces", "2"]),
+    ],
+)
+def test_the_command_that_a_run_keeps_is_the_one_that_was_typed(
+    module: Any,
+    function: str,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def tell(*settings: Any) -> dict[str, Any]:
+        return {"command": command_line(), "source": origin_tags()["mlflow.source.name"]}
+
+    monkeypatch.setattr(module, function, tell)
+    assert run(monkeypatch, *words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["command"] == " ".join(["python jobs/paper.py", *words])
+    assert told["source"] == "jobs/paper.py"
 
 
 @pytest.mark.slow
