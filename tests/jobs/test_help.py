@@ -21,6 +21,7 @@ COMMANDS = (
     "stn_icnn/inference/command.py",
     "stn_icnn/inference/command.py parse",
     "stn_icnn/inference/command.py export",
+    "stn_icnn/inference/command.py compare",
 )
 SHOW_ALL = """
 import contextlib, io, json, runpy, sys
