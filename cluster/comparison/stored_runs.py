@@ -15,12 +15,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cluster.tracking.registry import FINGERPRINT_TAG
-from cluster.tracking.stored_models import NOT_FOUND
+from cluster.tracking.stored_models import NOT_FOUND, explaining_loss
 from cluster.tracking.tracking_uri import (
     EXPERIMENT_ENV,
     connect,
     experiment_name,
     resolve_tracking_uri,
+    unavailable,
 )
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import flatten_settings
@@ -55,12 +56,15 @@ def fetch_runs(
 
     Raises:
         ValueError: where there is no such run, naming near ones, or it has not scored a model.
-        TrackingUnavailableError: where the tracking server does not answer.
+        TrackingUnavailableError: where the tracking server does not answer, or goes away.
     """
     uri = resolve_tracking_uri(tracking_uri)
     with connect(uri) as client:
         found = [_find_run(client, name, experiment_name(experiment)) for name in names]
-    return [_compared_run(client, uri, run, label_set) for run in found]
+    try:
+        return [_compared_run(client, uri, run, label_set) for run in found]
+    except MlflowException as error:
+        raise unavailable(uri, error) from error
 
 
 def _find_run(client: MlflowClient, name: str, experiment: str) -> Run:
@@ -110,12 +114,9 @@ def _compared_run(client: MlflowClient, uri: str, run: Run, label_set: LabelSet)
         return _without_results(client, run, label_set)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-compare-") as folder:
         for file in KEPT:
-            mlflow.artifacts.download_artifacts(
-                run_id=run_id,
-                artifact_path=f"{REPORT_FOLDER}/{file}",
-                dst_path=folder,
-                tracking_uri=uri,
-            )
+            source = f"runs:/{run_id}/{REPORT_FOLDER}/{file}"
+            with explaining_loss(f"run {run.info.run_name!r}", source, run_id, uri):
+                mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=uri)
         results = RunResults.read(Path(folder), label_set)
     results = replace(results, run_name=str(run.info.run_name))
     return ComparedRun.of_results(results, run_id)

@@ -1,11 +1,12 @@
 """Fetches trained models that are named as a file or in MLflow."""
 
 import atexit
+import contextlib
 import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,21 +179,43 @@ def _versions_instead(client: MlflowClient, model: str) -> str:
 def _download(model: str, source: str, run_id: str | None, uri: str) -> Path:
     folder = tempfile.mkdtemp(prefix="stn-icnn-model-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    try:
+    instead = ", or name the model's file where it is now"
+    with explaining_loss(f"model {model!r}", source, run_id, uri, instead):
         path = mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=uri)
+    return Path(path).absolute()
+
+
+@contextlib.contextmanager
+def explaining_loss(
+    owner: str, source: str, run_id: str | None, uri: str, instead: str = ""
+) -> Iterator[None]:
+    """Explains, where artifacts cannot be fetched in the block, which, from where, and why.
+
+    Args:
+        owner: what the artifacts belong to.
+        source: their URI.
+        run_id: the id of the run that left them, where it is known.
+        uri: the tracking store's address.
+        instead: what may be done besides putting back those that are not there.
+
+    Raises:
+        ValueError: with the reason.
+        TrackingUnavailableError: where the tracking server has gone away.
+    """
+    try:
+        yield
     except (MlflowException, OSError) as error:
         lost = _lost_folder(source, run_id, uri)
         if lost:
             raise ValueError(
-                f"the artifacts of model {model!r} were left in {lost}, which is not there: put "
-                "them back, or name the model's file where it is now"
+                f"the artifacts of {owner} were left in {lost}, which is not there: put them back"
+                f"{instead}"
             ) from error
         raise ValueError(
-            f"the artifacts of model {model!r} ({source}) could not be fetched from "
+            f"the artifacts of {owner} ({source}) could not be fetched from "
             f"{without_password(uri, uri)}: {without_password(str(error), uri)}; check the path in "
             "the MLflow UI"
         ) from error
-    return Path(path).absolute()
 
 
 def _lost_folder(source: str, run_id: str | None, uri: str) -> Path | None:

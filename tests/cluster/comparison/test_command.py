@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from cluster.tracking.tracker import Tracker, run_tags
 from stn_icnn.inference.command import COMMANDS, main
@@ -161,6 +163,30 @@ def test_an_older_run_has_what_mlflow_knows(
 def test_a_run_without_f1_is_refused(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = refusal(capsys, uri, ["first-try", "just-begun"])
     assert "run 'just-begun' must have scored a model, got one (RUNNING) without F1" in message
+
+
+def test_a_server_that_goes_away_is_named(
+    uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise MlflowException("API request failed: connection refused")
+
+    monkeypatch.setattr(MlflowClient, "list_artifacts", gone)
+    message = refusal(capsys, uri, ["first-try", "second-try"])
+    assert f"{uri}: API request failed: connection refused; check" in message
+
+
+def test_artifacts_that_cannot_be_fetched_are_named(
+    uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise MlflowException("No such artifact")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", missing)
+    message = refusal(capsys, uri, ["first-try", "second-try"])
+    assert "the artifacts of run 'first-try' (runs:/" in message
+    assert "/report/results.json) could not be fetched from" in message
+    assert "No such artifact; check the path in the MLflow UI" in message
 
 
 def test_help_lists_the_command_and_imports_no_mlflow(tmp_path: Path) -> None:
