@@ -127,9 +127,9 @@ def register_result(
         tags={"preset": preset, **(parent or {})},
     )
     address = f"models:/{name}/{version}" if version else None
-    machines = training.record.computed_on(phase)
-    log_machines(run, machines, summary.total_minutes)
-    origin = origin_sentence("Trained", training.num_images, summary.total_minutes, machines)
+    minutes, machines = summary.total_minutes, summary.all_machines
+    log_machines(run, machines, minutes)
+    origin = origin_sentence("Trained", training.num_images, minutes, machines)
     steps = steps_with(run, address or f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
     run.describe(result_note(_headline(training, scores), origin, steps))
     return {

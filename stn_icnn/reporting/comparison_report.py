@@ -23,7 +23,7 @@ from stn_icnn.reporting.pages import figure_svg, picture_data, render_page
 from stn_icnn.reporting.picture_grid import fitted
 from stn_icnn.reporting.run_charts import HEIGHT, WIDTH
 from stn_icnn.reporting.small_faces import SmallFace
-from stn_icnn.reporting.tables import Table, f1_headings, format_f1
+from stn_icnn.reporting.tables import Table, f1_headings, format_f1, format_minutes
 from stn_icnn.scoring.f1 import f1_tensors
 
 NUM_FACES: Final = 4
@@ -284,11 +284,10 @@ def _facts(run: ComparedRun) -> dict[str, object]:
         "command": results.command,
     }
     if training := results.training:
-        machines = dict.fromkeys(one for of_phase in training.machines.values() for one in of_phase)
         facts |= {
             "started from": training.base,
             "images trained on": training.num_images,
-            "minutes of training": f"{sum(training.minutes.values()):.1f}",
-            "on": "; ".join(machines) or None,
+            "minutes of training": format_minutes(training.total_minutes),
+            "on": "; ".join(training.all_machines) or None,
         }
     return facts

@@ -52,7 +52,8 @@ class Origin:
 
 Block = str | Table | Items | PictureFile | Heading | Origin | ComparedSettings | Gallery
 """A part of a report. A text is a paragraph; in paragraphs and lists, words between backticks are
-code, and so in a table's heading. An empty text or list is left out, and in Markdown a gallery."""
+code, and so in a table's heading. An empty text or list is left out, and in Markdown a
+gallery with its heading."""
 
 
 def write_document(folder: Path, name: str, title: str, *blocks: Block) -> None:

@@ -52,18 +52,25 @@ class Gallery:
         "best": "The best faces",
     }
     """The kinds of faces, in the order of the page, with what it calls them."""
+    heading: str
     faces: Mapping[str, Sequence[ShownFace]]
     colours: Mapping[str, str]
     failed: Mapping[str, str] = field(default_factory=dict)
     """Why faces could not be drawn, by name."""
 
     @classmethod
-    def of(cls, results: RunResults, examples: Mapping[str, Sequence[ScoredFace]]) -> Self:
+    def of(
+        cls,
+        results: RunResults,
+        examples: Mapping[str, Sequence[ScoredFace]],
+        heading: str = "Faces",
+    ) -> Self:
         """Returns the gallery of a run that has scored a model.
 
         Args:
             results: the results of the run.
             examples: the faces to show, by kind, as `pick_examples` names them.
+            heading: what stands above them.
         """
         drawings, faces = Drawings(), {}
         for kind in cls.kinds:
@@ -73,7 +80,7 @@ class Gallery:
             ]
             if shown := [face for face in drawn if face is not None]:
                 faces[kind] = shown
-        return cls(faces, class_colours(results.label_set), drawings.failed)
+        return cls(heading, faces, class_colours(results.label_set), drawings.failed)
 
 
 def class_colours(label_set: LabelSet) -> dict[str, str]:

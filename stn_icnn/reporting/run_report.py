@@ -17,7 +17,7 @@ from stn_icnn.reporting.pages import figure_svg, render_page
 from stn_icnn.reporting.picture_grid import Drawings
 from stn_icnn.reporting.run_charts import F1_SCORES, LOSSES, draw_curves, draw_f1_by_size
 from stn_icnn.reporting.run_results import RunResults, TrainingSummary
-from stn_icnn.reporting.tables import Table, f1_headings, format_f1
+from stn_icnn.reporting.tables import Table, f1_headings, format_f1, format_minutes
 from stn_icnn.scoring.examples import ScoredFace
 from stn_icnn.scoring.f1 import bootstrap_interval, weakest_row
 from stn_icnn.scoring.published import PAPER_STN_ICNN, beside_published
@@ -156,12 +156,13 @@ def _phase_table(training: TrainingSummary) -> Table:
         [
             phase.replace("_", " "),
             len(epochs),
-            f"{training.minutes[phase]:.1f}" if phase in training.minutes else None,
+            format_minutes(training.minutes.get(phase)),
             "; ".join(training.machines.get(phase, ())) or None,
         ]
         for phase, epochs in training.history.items()
     ]
     if len(rows) > 1:
-        epochs = sum(map(len, training.history.values()))
-        rows.append(["all", epochs, f"{sum(training.minutes.values()):.1f}", None])
+        complete = training.history.keys() >= training.machines.keys()
+        epochs = sum(map(len, training.history.values())) if complete else None
+        rows.append(["all", epochs, format_minutes(training.total_minutes), None])
     return Table(["phase", "epochs", "minutes", "on"], rows)

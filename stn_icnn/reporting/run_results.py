@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -99,7 +99,19 @@ class TrainingSummary:
     @property
     def total_minutes(self) -> float | None:
         """The minutes of all phases; None where those of one are not known."""
-        return sum(self.minutes.values()) if self.minutes.keys() >= self.machines.keys() else None
+        return sum_if_known(self.minutes.get(phase) for phase in {**self.machines, **self.minutes})
+
+    @property
+    def all_machines(self) -> list[str]:
+        """The machines of all phases, each once; empty where none is known."""
+        return list(dict.fromkeys(one for of_phase in self.machines.values() for one in of_phase))
+
+
+def sum_if_known(values: Iterable[float | None]) -> float | None:
+    """Returns the sum of some values; None where one of them is not known."""
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,11 @@ def format_f1(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
 
 
+def format_minutes(value: float | None) -> str | None:
+    """Returns minutes as they are printed, with one decimal; None where they are not known."""
+    return None if value is None else f"{value:.1f}"
+
+
 def f1_headline(system: str, f1: F1Rows, split: str, dataset: str, label_set: LabelSet) -> str:
     """Returns a line with a system's F1 on a split, and the part that it labels worst."""
     return f1_in_words(f"{system} on the {split} split of {dataset}", f1, label_set)

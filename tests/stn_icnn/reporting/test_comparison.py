@@ -164,7 +164,8 @@ def test_a_run_without_counts_is_compared_without_pairs(
     text = Page(html).text
     assert answer in text
     assert (
-        "There are no pairs, and so no intervals: runs of earlier versions kept no counts" in text
+        "There are no pairs, and so no intervals: runs of earlier versions, sweeps, and the "
+        "paper's experiments keep no counts of each image." in text
     )
     assert "faces can't be compared" in text
     assert "optim.lr_fine 0.01 0.02" in text
@@ -249,3 +250,13 @@ def test_curves_of_runs_lie_over_one_another(first: RunResults, better: RunResul
     assert [list(line.get_xdata()) for line in lines] == [[1, 2, 3]] * 2
     assert [line.get_color() for line in lines] == list(RUN_COLOURS[:2])
     assert draw_compared_curves("F1", "val/f1_overall", "end_to_end", [longer]) is None
+
+
+def test_minutes_of_some_phases_are_not_shown_as_those_of_all(
+    first: RunResults, better: RunResults, tmp_path: Path
+) -> None:
+    assert first.training is not None
+    machines = {**first.training.machines, "end_to_end": ["a CPU, fp32", "a GPU"]}
+    old = replace(first, training=replace(first.training, machines=machines))
+    text = Page(page_of(tmp_path, compare(old, better))).text
+    assert "minutes of training - 1.2 on a CPU, fp32; a GPU a CPU, fp32" in text

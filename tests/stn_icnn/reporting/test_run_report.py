@@ -142,6 +142,19 @@ def test_page_holds_what_was_run_and_on_what(results: RunResults, tmp_path: Path
     assert "Commit 0f614b2." in text
 
 
+def test_minutes_of_some_phases_are_not_shown_as_those_of_all(
+    results: RunResults, tmp_path: Path
+) -> None:
+    assert results.training is not None
+    old = replace(results.training, minutes={"coarse": 1.25})
+    text = Page(page_of(replace(results, training=old), tmp_path)).text
+    assert "localizer 2 - a CPU, fp32; a GPU, bf16 all 3 - -" in text
+    gone = replace(old, machines={**old.machines, "end_to_end": ["a GPU, bf16"]})
+    text = Page(page_of(replace(results, training=gone), tmp_path)).text
+    assert "all - - -" in text
+    assert gone.all_machines == ["a CPU, fp32", "a GPU, bf16"]
+
+
 def test_gallery_shows_each_example_four_times(results: RunResults, tmp_path: Path) -> None:
     page = Page(page_of(results, tmp_path))
     assert "The worst faces face_3 : F1" in page.text
