@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from cluster.storage.datasets import ShardedData
 from cluster.tracking.tracker import Run
 from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.f1 import F1Rows, weakest_row
@@ -11,8 +12,21 @@ WEAKEST_TAG = "weakest_class"
 DEVICE_TAG = "device"
 TRAIN_MINUTES = "train/minutes"
 """The metric of the minutes that the steps of a job's trainings took."""
+BEST_SCORE = "best_score"
+"""The metric of the score of a trial's best epoch, and of a sweep's best trial: whatever the trials
+are compared by, more is better."""
 VAL_F1 = "val/f1_"
 """What the metrics of F1 on the validation split begin with, before the row."""
+
+
+def data_params(data: ShardedData, num_images: int | None = None) -> dict[str, str | int]:
+    """Returns the params by which the list of runs shows what a run is trained on.
+
+    Args:
+        data: the data set.
+        num_images: the number of images of its training split; None: all.
+    """
+    return {"data": data.name, "train_images": num_images or data.manifest.num_samples["train"]}
 
 
 def unfinished_note(run_name: str) -> str:

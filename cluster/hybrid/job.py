@@ -26,7 +26,6 @@ from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
 from stn_icnn.config import require
-from stn_icnn.reporting.documents import Heading
 from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.run_results import TrainingSummary
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName
@@ -69,7 +68,7 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
         runs.enter_context(training.run.finishing())
         log_config(training.run, training.config)
         training.run.describe(unfinished_note(training.run.name))
-        training.expect_scoring()
+        training.expect_scoring(num_models=3 if settings.compare else 2)  # its parent is one
         scratch = None
         if settings.compare:
             scratch = open_scratch(training, settings.scratch_training, {"system": SCRATCH})
@@ -113,8 +112,7 @@ def _conclude(
         counts=scores.counts,
         label_set=training.config.model.label_set,
         about=[
-            Heading(f"Faces that {HYBRID} labels"),
-            Gallery.of(scores.results, scores.examples),
+            Gallery.of(scores.results, scores.examples, f"Faces that {HYBRID} labels"),
             *closing_blocks(training.run, summary.compared),
         ],
     )
@@ -137,7 +135,8 @@ def _score(
     models = {name: other.record.model(PHASE) for name, other in others.items()}
     scores = score_phase(training, PHASE, summary, HYBRID, {**models, PARENT: parent.content})
     for name, other in others.items():
-        rows = scores.systems[name]
+        rows, of_other = scores.systems[name], summarise_training(other)
         log_f1(other.run, "test", rows, other.config.model.label_set)
-        log_machines(other.run, other.record.computed_on(PHASE))
+        other.run.log_metrics({"test/images": len(scores.results.keys)}, step=0)
+        log_machines(other.run, of_other.all_machines, of_other.total_minutes)
     return scores

@@ -145,7 +145,7 @@ def open_scratch(
     params = {**asdict(config), "num_images": fine_tuning.chosen_images or "all"}
     for phase in MODEL_PHASES:  # these are chosen later, and a param can be set once
         params["optim"].pop(PHASES[phase].epochs)
-    run = start_child_run(fine_tuning.run, NAME, params, tags)
+    run = start_child_run(fine_tuning, NAME, params, tags)
     return ScratchTraining(fine_tuning, config, run)
 
 

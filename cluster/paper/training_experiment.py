@@ -10,7 +10,7 @@ from torch import Tensor
 from cluster.config import TrainingJobConfig
 from cluster.job_ending import parse_command, print_ending
 from cluster.job_setup import open_job
-from cluster.paper.systems import phases_of, train_and_score
+from cluster.paper.systems import expect, train_and_score
 from cluster.run_notes import (
     log_f1,
     log_machines,
@@ -25,6 +25,7 @@ from cluster.training.setup import Training, child_training, open_training
 from cluster.training.summary import summarise_training
 from stn_icnn.config import TrainConfig
 from stn_icnn.reporting.documents import Block
+from stn_icnn.reporting.run_results import sum_if_known
 from stn_icnn.studies.experiment_result import ExperimentResult
 from stn_icnn.training.phases import SYSTEMS, System
 
@@ -87,7 +88,7 @@ def run_training_experiment(
             for key, variant in variants.items()
         }
         for training in trainings.values():
-            training.expect(phases_of(systems))
+            expect(training, systems)
         for key, training in trainings.items():
             print(variants[key].description, flush=True)
             counts[key] = train_and_score(training, systems)
@@ -114,15 +115,13 @@ def _conclude(
     run, (key, system) = experiment.run, found.best
     log_mlflow_model(run, trainings[key].record.model(SYSTEMS[system]))
     summaries = [summarise_training(training) for training in trainings.values()]
-    minutes = [one.total_minutes for one in summaries]
-    known = [one for one in minutes if one is not None]
-    total = sum(known) if len(known) == len(minutes) else None
-    machines = [machine for one in summaries for of in one.machines.values() for machine in of]
+    minutes = sum_if_known(one.total_minutes for one in summaries)
+    machines = [machine for one in summaries for machine in one.all_machines]
     step = len(trainings)  # a metric of a step counts once, and an experiment may go on with more
     log_f1(run, "test", found.f1, experiment.config.model.label_set, step=step)
     run.log_metrics({"test/images": experiment.data.manifest.num_samples["test"]}, step=0)
-    log_machines(run, machines, total, step=step)
-    origin = origin_sentence("Trained", experiment.num_images, total, machines)
+    log_machines(run, machines, minutes, step=step)
+    origin = origin_sentence("Trained", experiment.num_images, minutes, machines)
     next_steps = {"parse": parse_command(run, f"runs:/{run.run_id}/{MODEL_ARTIFACT}")}
     run.describe(result_note(found.headline, origin, next_steps))
     return next_steps

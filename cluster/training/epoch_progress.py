@@ -76,7 +76,7 @@ class EpochProgress:
         self._phases: dict[PhaseKey, PhaseTime] = {}
         self._began: float | None = None  # when the phase that has had no epoch yet was started
         self._start_s = 0.0
-        self._scored_share: float | None = None
+        self._scored: dict[str, float] = {}  # by training, beside a validation
         self._repeated: dict[str, str] = {}
         self._bar: tqdm[Any] | None = None
 
@@ -101,13 +101,18 @@ class EpochProgress:
             new = PhaseTime(phase, num_epochs, validate_every, cost)
             self._phases.setdefault((training, phase), new)
 
-    def expect_scoring(self, images_scored: float) -> None:
-        """Takes the scoring of the last phase's model into what is to be done.
+    def expect_scoring(self, training: str, images_scored: float) -> None:
+        """Takes the scoring of what a training has made into what is to be done.
 
         Args:
-            images_scored: the number of its images beside that of a validation.
+            training: the training's name.
+            images_scored: the number of images, once for each model, beside that of a validation.
         """
-        self._scored_share = images_scored
+        self._scored[training] = images_scored
+
+    def count_scoring(self, training: str) -> None:
+        """Counts the scoring of what a training has made as done, if it was expected."""
+        self._scored.pop(training, None)
 
     def expect_as_long(self, training: str, other: str) -> None:
         """Takes a training that is to take as long as another into what is to be done.
@@ -198,8 +203,10 @@ class EpochProgress:
         for other in self._repeated.values():
             of_other = [(key, one) for key, one in self._phases.items() if key[0] == other]
             left += sum(one.num_epochs * epochs[key] for key, one in of_other)
-        if self._scored_share is not None:
-            left += self._start_s + self._scored_share * list(validations.values())[-1]
+        for training, share in self._scored.items():
+            of_training = [one for (name, _), one in validations.items() if name == training]
+            validation_s = (of_training or list(validations.values()))[-1]
+            left += self._start_s + share * validation_s
         return left
 
     def _epoch_s(self, one: PhaseTime, latest: PhaseTime) -> float:

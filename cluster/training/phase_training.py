@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from cluster.run_notes import log_machines
 from cluster.tracking.mlflow_model import log_model_file
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
@@ -126,6 +127,7 @@ class _ReportLogger:
             self._print(f"could not be recorded in {self.training.record.storage.url}: {error}")
         machines = self.training.record.computed_on(self.phase)
         self.run.set_tags({"computed_on": "; ".join(machines)})
+        log_machines(self.run, machines)
 
     def _print(self, text: str) -> None:
         self.training.progress.show(self.phase, text)

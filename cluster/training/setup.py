@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.config import TrainingJobConfig
 from cluster.job_setup import JobEnvironment, allocate_job_workers
+from cluster.run_notes import data_params
 from cluster.storage.datasets import ShardedData, demo_data
 from cluster.tracking.tracker import Run, run_tags
 from cluster.tracking.tracking_uri import unavailable
@@ -51,10 +52,11 @@ class Training:
             self.data.manifest.num_samples["val"] / self.num_images,
         )
 
-    def expect_scoring(self) -> None:
-        """Adds the scoring on the test split to what the job's progress counts."""
+    def expect_scoring(self, num_models: int = 1) -> None:
+        """Adds the scoring of models on the test split to what the job's progress counts."""
         num_samples = self.data.manifest.num_samples
-        self.progress.expect_scoring(num_samples["test"] / num_samples["val"])
+        share = num_models * num_samples["test"] / num_samples["val"]
+        self.progress.expect_scoring(self.run.name, share)
 
     def num_epochs(self, phase: PhaseName) -> int:
         """Returns the number of epochs of a phase."""
@@ -112,8 +114,7 @@ def open_training(
         params={
             **asdict(config),
             "num_images": num_images or "all",
-            "data": data.name,
-            "train_images": num_images or data.manifest.num_samples["train"],
+            **data_params(data, num_images),
         },
     )
     run.log_data(data, SPLITS)
@@ -135,24 +136,38 @@ def child_training(parent: Training, name: str, config: TrainConfig) -> Training
     """
     storage, fingerprint = parent.record.storage.child(name), parent.data.manifest.fingerprint
     record = RunRecord.open(storage, config, fingerprint, parent.chosen_images)
-    run = start_child_run(parent.run, name, asdict(config))
+    run = start_child_run(parent, name, asdict(config))
     return replace(parent, config=config, record=record, run=run)
 
 
 def start_child_run(
-    parent: Run, name: str, params: Mapping[str, Any], tags: Mapping[str, str | None] | None = None
+    parent: Training,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str | None] | None = None,
 ) -> Run:
     """Starts or resumes the run of a training within another's run, whose name it bears.
+
+    Args:
+        parent: the other training, whose data and images it shares.
+        name: what the name of the run ends with.
+        params: its params, besides those of the data.
+        tags: its tags.
 
     Raises:
         TrackingUnavailableError: where the tracking server is away: the runs of the training's
             phases could not be put under it.
     """
-    run = parent.tracker.start_or_resume_run(
-        f"{parent.name}/{name}", parent.run_id, tags=tags, params=params, former_name=name
+    job = parent.run
+    run = job.tracker.start_or_resume_run(
+        f"{job.name}/{name}",
+        job.run_id,
+        tags=tags,
+        params={**params, **data_params(parent.data, parent.chosen_images)},
+        former_name=name,
     )
     if run.run_id is None:
-        raise unavailable(parent.tracker.uri, ConnectionError("it went away while the job began"))
+        raise unavailable(job.tracker.uri, ConnectionError("it went away while the job began"))
     return run
 
 

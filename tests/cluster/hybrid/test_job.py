@@ -105,11 +105,19 @@ def test_phases_keep_their_names_and_scratch_has_a_run_of_its_own(done: Done) ->
     scratch = children["tiny/scratch"]
     assert scratch.info.status == "FINISHED"
     assert scratch.data.metrics["test/f1_overall"] == done.result["systems"][SCRATCH]
+    assert (scratch.data.params["data"], scratch.data.params["train_images"]) == ("helen", "6")
+    assert scratch.data.metrics["train/minutes"] == pytest.approx(
+        done.result["seconds"][SCRATCH] / 60, abs=0.001
+    )
+    assert scratch.data.tags["device"].endswith("1 thread, fp32")
     phases = done.children(scratch.info.run_id)
     assert set(phases) == {f"tiny/scratch/{phase}" for phase in MODEL_PHASES}
     for phase in (children["tiny/end_to_end"], *phases.values()):
         assert phase.data.tags["computed_on"].endswith("1 thread, fp32")
-    assert "1 thread, fp32 |" in (done.storage / "hybrid.md").read_text()
+        assert phase.data.tags["device"] == phase.data.tags["computed_on"]
+    report = (done.storage / "hybrid.md").read_text()
+    assert "1 thread, fp32 |" in report
+    assert "Faces that" not in report, "Markdown shows none"
 
 
 def test_a_phase_has_only_the_settings_that_differ_from_the_parent_s(done: Done) -> None:
@@ -124,6 +132,7 @@ def test_the_page_of_the_comparison_has_faces_settings_and_the_command(done: Don
     page = (done.storage / "report.html").read_text()
     assert_self_contained(page)
     read = Page(page)
+    assert f"Faces that {HYBRID} labels Sorted by" in read.text
     assert "The worst faces" in read.text
     assert f"These differ from the model {done.parent.given}:" in read.text
     assert "model.window_px.eye 25" in read.text

@@ -243,6 +243,11 @@ def test_the_list_of_runs_and_the_ending_say_what_came_of_it(
         [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
     )
     assert seed.info.run_name == "table/seed-0"
+    assert seed.data.metrics["test/f1_overall"] == one["overall"]["STN-iCNN"][0]
+    assert seed.data.metrics["train/minutes"] == run.data.metrics["train/minutes"]
+    assert (seed.data.params["data"], seed.data.params["train_images"]) == ("helen", "8")
+    assert seed.data.tags["device"] == run.data.tags["device"]
+    assert seed.data.tags["weakest_class"]
     assert run_table(TableConfig(**short, run_name="table", seeds=1), "demo") == one
     ending = capsys.readouterr().out.rpartition("\n\n")[0].rpartition("\n\n")[2]
     assert headline in ending

@@ -69,7 +69,7 @@ def test_scoring_and_the_start_of_workers_are_part_of_the_time_left(
     now = 100.0
     progress = EpochProgress(clock=lambda: now)
     progress.expect("mine", [("coarse", 1), ("end_to_end", 1)])
-    progress.expect_scoring(images_scored=2.0)
+    progress.expect_scoring("mine", images_scored=2.0)
     with progress.showing("coarse", 1):
         now += 30.0  # an epoch, its validation, and so 15 s before them
         progress.count(("mine", "coarse"), 1, 10.0, "", 5.0)
@@ -79,6 +79,20 @@ def test_scoring_and_the_start_of_workers_are_part_of_the_time_left(
         now += 60.0
         progress.count(("mine", "end_to_end"), 1, 40.0, "", 10.0)
     assert last_line(capsys).endswith("2 of 2 epochs, 00:30 left")  # 10 + 2 x 10
+
+
+def test_each_training_of_an_experiment_is_scored_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = EpochProgress(clock=lambda: 0.0)
+    for seed in ("seed-0", "seed-1"):
+        progress.expect(seed, [("coarse", 1)])
+        progress.expect_scoring(seed, images_scored=2.0)
+    progress.count(("seed-0", "coarse"), 1, 10.0, "", 5.0)
+    assert last_line(capsys).endswith("00:35 left")  # 15 s of the other, twice 2 x 5 s of scoring
+    progress.count_scoring("seed-0")
+    progress.count(("seed-1", "coarse"), 1, 10.0, "", 5.0)
+    assert last_line(capsys).endswith("2 of 2 epochs, 00:10 left")
 
 
 def test_a_training_that_takes_as_long_as_another_counts_before_its_epochs_are_chosen(
