@@ -11,6 +11,8 @@ from typing import Any
 from cluster.job_ending import parse_command, print_ending
 from cluster.job_setup import JobEnvironment, allocate_job_workers, open_job
 from cluster.run_notes import (
+    BEST_SCORE,
+    data_params,
     log_machines,
     log_weakest_class,
     origin_sentence,
@@ -108,8 +110,7 @@ def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
         params={
             **_params(settings, record),
             **asdict(config),
-            "data": data.name,
-            "train_images": data.manifest.num_samples["train"],
+            **data_params(data),
         },
     )
     run.log_data(data, ["train", "val"])
@@ -235,7 +236,10 @@ def _log_columns(
     run, label_set = sweep.run, model.model.label_set
     # A metric of a step counts once, and a sweep that goes on has others.
     step = sum(trial.epochs for trial in report.trials)
-    best_metric = {f"best_{report.metric.name}": best.metric.mean}
+    best_metric = {
+        f"best_{report.metric.name}": best.metric.mean,
+        BEST_SCORE: report.metric.score(best.metric.mean),
+    }
     run.log_metrics({**model.metrics, **report.numbers, **best_metric}, step=step)
     log_machines(run, report.machines, report.minutes, step=step)
     rows = validation_rows(model.metrics, label_set)

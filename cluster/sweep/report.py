@@ -11,6 +11,7 @@ from cluster.sweep.charts import curves_chart, setting_chart
 from cluster.sweep.spaces import SearchSpace, Values, format_value
 from cluster.sweep.sweep_record import Trial
 from stn_icnn.reporting.documents import Block, Items, PictureFile, write_document
+from stn_icnn.reporting.run_results import sum_if_known
 from stn_icnn.reporting.tables import Table, write_csv
 from stn_icnn.scoring.seed_statistics import SeedStatistics
 from stn_icnn.training.phases import SelectionMetric
@@ -86,9 +87,7 @@ class SweepReport:
     @property
     def minutes(self) -> float | None:
         """The minutes that the steps of all trials took; None where those of one are not known."""
-        if any(trial.curve and not trial.seconds for trial in self.trials):
-            return None
-        return sum(sum(trial.seconds.values()) for trial in self.trials) / 60
+        return sum_if_known(trial.minutes for trial in self.trials)
 
     @property
     def machines(self) -> list[str]:

@@ -51,6 +51,18 @@ class Trial:
         return max(self.curve.values(), default=None)
 
     @property
+    def best_epoch(self) -> int | None:
+        """The epoch, the first one if several are alike, whose model is the trial's."""
+        return max(self.curve, key=self.curve.__getitem__, default=None)
+
+    @property
+    def minutes(self) -> float | None:
+        """The minutes that the steps of its phases took; None where they were not recorded."""
+        if self.curve and not self.seconds:
+            return None
+        return sum(self.seconds.values()) / 60
+
+    @property
     def epochs(self) -> int:
         """Number of epochs of the last phase that it was trained so far."""
         return max(self.curve, default=0)

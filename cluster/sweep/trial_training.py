@@ -50,9 +50,14 @@ class TrialPlan:
         return replace(replace_settings(self.config, values), seed=seed, validate_every_epochs=1)
 
     @property
+    def epochs(self) -> dict[PhaseName, int]:
+        """The epochs of each phase of a trial that is not stopped."""
+        return {phase: PHASES[phase].num_epochs(self.config.optim) for phase in self.phases}
+
+    @property
     def num_epochs(self) -> int:
         """The epochs of the last phase of a trial that is not stopped."""
-        return PHASES[self.phases[-1]].num_epochs(self.config.optim)
+        return self.epochs[self.phases[-1]]
 
     @property
     def metric(self) -> SelectionMetric:

@@ -6,13 +6,20 @@ from typing import Any
 
 from ray import tune
 
-from cluster.run_notes import DEVICE_TAG
+from cluster.run_notes import (
+    BEST_SCORE,
+    data_params,
+    log_machines,
+    log_weakest_class,
+    validation_rows,
+)
 from cluster.sweep.spaces import format_value
 from cluster.sweep.sweep_record import State, SweepRecord, Trial
+from cluster.sweep.trial_progress import TrialProgress
 from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.tracking.tracker import Run, Status
 from stn_icnn.training.phases import PHASES
-from stn_icnn.training.state import SECONDS
+from stn_icnn.training.state import SECONDS, VALIDATION_SECONDS
 
 STATUS: dict[State, Status] = {
     "finished": "FINISHED",
@@ -36,6 +43,8 @@ class SweepCallback(tune.Callback):
     """What its trials have in common."""
     run: Run
     """The sweep's run in MLflow; each trial has a child run."""
+    progress: TrialProgress
+    """Counts the epochs of the trials."""
     _runs: dict[str, Run] = field(default_factory=dict, init=False)
     """The runs of the trials, by name."""
 
@@ -78,6 +87,10 @@ class SweepCallback(tune.Callback):
         recorded.computed_on = report.computed_on or recorded.computed_on
         if SECONDS in report.metrics:
             recorded.seconds[report.phase] = report.metrics[SECONDS]
+            epoch_s = report.metrics[SECONDS] / report.phase_epoch
+            validation_s = report.metrics.get(VALIDATION_SECONDS, 0.0)
+            took = epoch_s + validation_s
+            self.progress.count(recorded.name, report.phase, report.phase_epoch, took)
         if report.diverged is not None:
             recorded.state, recorded.error = "diverged", report.diverged
         elif report.epoch > 0:
@@ -117,7 +130,7 @@ class SweepCallback(tune.Callback):
                 f"{self.run.name}/{trial.name}",
                 self.run.run_id,
                 tags={"trial_state": trial.state, "phases": " ".join(self.plan.phases)},
-                params=params,
+                params={**params, **data_params(self.plan.data)},
                 former_name=trial.name,
             )
         return self._runs[trial.name]
@@ -127,23 +140,30 @@ class SweepCallback(tune.Callback):
         phase, epoch = PHASES[report.phase], report.phase_epoch
         before = "" if phase.name == self.plan.phases[-1] else f"{phase.name}/"
         values = {f"{before}{name}": value for name, value in report.metrics.items()}
-        self._run_of(trial).log_metrics(values, step=epoch)
+        run = self._run_of(trial)
+        run.log_metrics(values, step=epoch)
+        if trial.curve and report.epoch == trial.best_epoch:
+            label_set = self.plan.config.model.label_set
+            log_weakest_class(run, validation_rows(report.metrics, label_set), label_set)
         metric = phase.selected_by.name
         if is_new and metric in report.metrics:
             progress = f"epoch {epoch} of {phase.num_epochs(self.plan.config.optim)}"
             value = f"{metric} {report.metrics[metric]:.4f}"
-            print(f"{trial.name}: {phase.name}: {progress}: {value}", flush=True)
+            line = f"{trial.name}: {phase.name}: {progress}: {value}; {self.progress}"
+            print(line, flush=True)
 
     def _track_end(self, trial: Trial) -> None:
         error = f": {trial.error}" if trial.error else ""
-        print(f"{trial.name}: {trial.state} after {trial.epochs} epochs{error}", flush=True)
+        ending = f"{trial.state} after {trial.epochs} epochs{error}"
+        print(f"{trial.name}: {ending}; {self.progress}", flush=True)
         run = self._run_of(trial)
         if trial.score is not None:
             metric = self.plan.metric
-            run.log_metrics({f"best_{metric.name}": metric.score(trial.score)}, step=trial.epochs)
+            best = {f"best_{metric.name}": metric.score(trial.score), BEST_SCORE: trial.score}
+            run.log_metrics(best, step=trial.epochs)
         # Empty where there is none: an earlier driver may have set one.
         run.set_tags({"trial_state": trial.state, "error": trial.error or ""})
-        run.set_tags({DEVICE_TAG: trial.computed_on or None})
+        log_machines(run, [trial.computed_on], trial.minutes, step=trial.epochs)
         run.finish(STATUS[trial.state])
         trial.tracked = True
         self.record.save(trial)

@@ -12,6 +12,7 @@ from cluster.sweep.config import SweepJobConfig
 from cluster.sweep.proposals import propose
 from cluster.sweep.spaces import format_space
 from cluster.sweep.sweep_record import SweepRecord
+from cluster.sweep.trial_progress import TrialProgress
 from cluster.sweep.trial_training import TrialPlan, run_trial
 from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_scheduling import Pruner, SweepSearch
@@ -44,10 +45,17 @@ def run_trials(sweep: Sweep) -> None:
     Raises:
         PhaseFailedError: where Tune ends before they do.
     """
-    callback = SweepCallback(sweep.record, sweep.plan, sweep.run)
-    callback.track_ends()
     concurrent, most = num_concurrent(sweep.plan.allocation), sweep.settings.sweep.max_concurrent
     concurrent = concurrent if most == "auto" else min(most, concurrent)
+    progress = TrialProgress(
+        sweep.record.trials,
+        sweep.plan.epochs,
+        sweep.num_combinations,
+        sweep.settings.seeds,
+        concurrent,
+    )
+    callback = SweepCallback(sweep.record, sweep.plan, sweep.run, progress)
+    callback.track_ends()
     print(_describe(sweep, concurrent), flush=True)
     _set_up_tune()
     try:

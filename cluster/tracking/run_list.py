@@ -26,6 +26,7 @@ COLUMNS: Final = {
     "metrics.`test/images`": 82,
     "metrics.`val/f1_overall`": 104,
     "metrics.`val/f1_mean`": 88,
+    "metrics.`best_score`": 88,
     "metrics.`train/minutes`": 92,
     "params.`data`": 80,
     "params.`train_images`": 88,

@@ -35,6 +35,10 @@ def test_every_trial_is_trained_and_tracked(done: dict[str, Any], settings: Swee
         assert run.data.tags["trial_state"] == trial.state
         assert run.info.status == {"finished": "FINISHED", "pruned": "KILLED"}[trial.state]
         assert run.data.params["optim.lr_fine"] == str(trial.values["optim.lr_fine"])
+        assert (run.data.params["data"], run.data.params["train_images"]) == ("helen", "8")
+        assert run.data.metrics["best_score"] == trial.score
+        assert run.data.metrics["train/minutes"] > 0
+        assert run.data.tags["weakest_class"].startswith("eyes ")
         client = mlflow.MlflowClient(tracking_uri=settings.locations.tracking_uri)
         history = client.get_metric_history(run.info.run_id, "val/f1_parts")
         assert {m.step: m.value for m in history} == trial.curve
@@ -48,6 +52,7 @@ def test_the_list_of_runs_says_what_came_of_it(
     run = client.get_run(done["run_id"])
     assert (run.data.params["data"], run.data.params["train_images"]) == ("helen", "8")
     assert run.data.metrics["val/f1_parts"] == done["best"]["val/f1_parts"]
+    assert run.data.metrics["best_score"] == done["best"]["val/f1_parts"]
     assert run.data.metrics["train/minutes"] > 0
     assert run.data.tags["device"].endswith("1 thread, fp32")
     assert run.data.tags["weakest_class"].startswith("eyes ")

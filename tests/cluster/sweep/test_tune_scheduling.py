@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.spaces import Values
 from cluster.sweep.sweep_record import SweepRecord, Trial
+from cluster.sweep.trial_progress import TrialProgress
 from cluster.sweep.trial_training import TrialPlan, TrialReport
 from cluster.sweep.tune_callback import SweepCallback
 from cluster.sweep.tune_run import Sweep, _describe
@@ -93,6 +94,14 @@ def test_a_trial_that_may_not_start_makes_way_for_the_next_one(tmp_path: Path) -
     assert search.suggest("x") == Searcher.FINISHED
 
 
+def callback_of(record: SweepRecord, run: "NotTracked", folder: Path) -> SweepCallback:
+    """The callback of a sweep of three trials of the fine networks, on 8 images of helen."""
+    data = SimpleNamespace(name="helen", manifest=SimpleNamespace(num_samples={"train": 8}))
+    plan = TrialPlan(TrainConfig(), ("fine",), data, None, Folder(folder), None)
+    progress = TrialProgress(record.trials, plan.epochs, 3, seeds=1, concurrent=1)
+    return SweepCallback(record, plan, run, progress)
+
+
 class NotTracked:
     """A run in MLflow, its children too."""
 
@@ -122,15 +131,15 @@ class NotTracked:
 def test_settings_that_can_not_be_are_a_failed_trial_also_for_the_next_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
     trial = Trial("trial-0000", 0, 0, 0, {"model.patch_px.eye": 34})
     record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
-    SweepCallback(record, plan, run).start(trial)
+    callback_of(record, run, tmp_path).start(trial)
     (kept,) = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE).trials
     assert (kept.state, kept.tracked) == ("failed", True)
     assert "model.patch_px.eye must be odd" in str(kept.error)
-    assert run.params == {"mine/trial-0000": trial.values}
+    of_data = {"data": "helen", "train_images": 8}
+    assert run.params == {"mine/trial-0000": trial.values | of_data}
     assert run.former_names == ["trial-0000"]
     assert (run.tags["status"], run.tags["trial_state"]) == ("FAILED", "failed")
     assert "trial-0000: failed after 0 epochs: model.patch_px.eye" in capsys.readouterr().out
@@ -243,11 +252,10 @@ def test_repeats_and_the_phases_before_the_last_are_not_judged() -> None:
 def test_a_trials_reports_are_recorded_tracked_and_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = TrialPlan(TrainConfig(), ("fine",), None, None, Folder(tmp_path), None)
     trial = Trial("trial-0000", 0, 0, 0, {})
     record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
     record.add(trial)
-    callback = SweepCallback(record, plan, run)
+    callback = callback_of(record, run, tmp_path)
     tune_trial = SimpleNamespace(config={"trial": trial.name})
     metrics = {"train/loss": 1.0, "val/f1_parts": 0.25, "train/seconds": 30.0}
     for report in (
@@ -259,5 +267,28 @@ def test_a_trials_reports_are_recorded_tracked_and_printed(
     assert (kept.curve, kept.state, kept.error) == ({1: 0.25}, "diverged", "the loss is nan")
     assert (kept.seconds, kept.computed_on) == ({"fine": 30.0}, "a CPU, fp32")
     assert run.tags["device"] == "a CPU, fp32"
-    assert run.metrics == {1: metrics | {"best_val/f1_parts": 0.25}, 2: {}}
-    assert "trial-0000: fine: epoch 1 of" in capsys.readouterr().out
+    best = {"best_val/f1_parts": 0.25, "best_score": 0.25, "train/minutes": 0.5}
+    assert run.metrics == {1: metrics | best, 2: {}}
+    printed = capsys.readouterr().out
+    assert "trial-0000: fine: epoch 1 of" in printed
+    assert "; 0 of 3 trials, 1 of " in printed
+    assert "; 1 of 3 trials, 1 of " in printed
+
+
+def test_a_trial_is_listed_with_its_data_and_the_weakest_class_of_its_best_epoch(
+    tmp_path: Path,
+) -> None:
+    trial = Trial("trial-0000", 0, 0, 0, {})
+    record, run = SweepRecord.open(Folder(tmp_path), CONTENT, SPACE), NotTracked()
+    record.add(trial)
+    callback = callback_of(record, run, tmp_path)
+    for epoch, nose, score in ((1, 0.4, 0.5), (2, 0.6, 0.7), (3, 0.1, 0.2)):
+        metrics = {"val/f1_nose": nose, "val/f1_eyes": 0.9, "train/seconds": 30.0 * epoch}
+        report = TrialReport("fine", epoch, epoch, metrics, score)
+        pruned = {**asdict(report), "done": epoch == 3}
+        callback.on_trial_result(0, [], SimpleNamespace(config={"trial": trial.name}), pruned)
+    assert run.tags["weakest_class"] == "nose 0.600"
+    assert run.metrics[3]["best_score"] == 0.7
+    assert run.metrics[3]["train/minutes"] == 1.5
+    params = run.params["mine/trial-0000"]
+    assert (params["data"], params["train_images"]) == ("helen", 8)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.run_notes import origin_sentence, result_note, weakest_class
+from cluster.run_notes import BEST_SCORE, origin_sentence, result_note, weakest_class
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url, main
 from cluster.tracking.run_pages import run_page
@@ -38,6 +38,7 @@ def test_a_list_shows_results_and_their_reasons_also_one_of_an_earlier_version(u
     state = json.loads(tracker.client.get_experiment(tracker.experiment_id).tags[VIEW_TAG])
     assert state["selectedColumns"] == state["columnOrder"] == list(COLUMNS)
     assert {"metrics.`test/f1_overall`", "tags.`weakest_class`", "params.`data`"} < set(COLUMNS)
+    assert f"metrics.`{BEST_SCORE}`" in COLUMNS, "what sweeps of all phases have"
 
 
 @pytest.mark.parametrize(
