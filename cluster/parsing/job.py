@@ -23,13 +23,13 @@ from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.output_files import ENDINGS, output_paths, parse_kinds
+from stn_icnn.inference.output_files import ENDINGS, parse_kinds
 from stn_icnn.inference.photo_listing import (
     StoredPhoto,
     add_outputs,
     list_photos,
     pending_photos,
-    without_outputs,
+    plan_outputs,
 )
 from stn_icnn.inference.photographs import (
     NUM_THREADS,
@@ -75,11 +75,11 @@ class ParseTask:
         self.source, self.out, self.kinds = source, out, kinds
         self.threads = max(NUM_THREADS, allocation.cpus_per_worker)
 
-    def __call__(self, task: Mapping[str, Sequence[bytes]]) -> dict[str, Any]:
+    def __call__(self, task: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Parses photographs.
 
         Args:
-            task: the photographs' `paths`.
+            task: the photographs' `paths`, and whether they `are_named_in_full`.
 
         Returns:
             The `paths` that were dealt with and, beside them, their `failures`, each empty where
@@ -87,7 +87,10 @@ class ParseTask:
             all must fail, empty where they need not: raised, the reason would be buried in Ray's
             own words.
         """
-        photos = [StoredPhoto(self.source, os.fsdecode(path)) for path in task["paths"]]
+        photos = [
+            StoredPhoto(self.source, os.fsdecode(path), bool(in_full))
+            for path, in_full in zip(task["paths"], task["are_named_in_full"], strict=True)
+        ]
         done: list[ParseOutcome] = []
         error = ""
         try:
@@ -117,7 +120,7 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     source, out = _open_locations(job)
     model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
     listing = list_photos(source, out)
-    photos = without_outputs(listing.photos, out, kinds)
+    photos = plan_outputs(listing.photos, out, kinds)
     passed_over = add_outputs(listing.passed_over, len(listing.photos) - len(photos))
     existing = out.list()
     _claim(out, existing, photos, {"model": model.sha256, "input": source.url})
@@ -168,7 +171,7 @@ def _claim(
         ValueError: it belongs to others, or no record says to whom.
     """
     if RECORD not in existing:
-        outputs = {path for photo in photos for path in output_paths(photo.path, list(ENDINGS))}
+        outputs = {path for photo in photos for path in photo.output_paths(list(ENDINGS))}
         unknown = sorted(outputs & set(existing))
         if unknown:
             raise ValueError(
@@ -248,12 +251,17 @@ def _parse(
         ) from error
 
 
-def _tasks(photos: Sequence[StoredPhoto], num_workers: int) -> list[dict[str, list[bytes]]]:
-    """Returns the photographs' paths, dealt out to tasks in their order."""
+def _tasks(photos: Sequence[StoredPhoto], num_workers: int) -> list[dict[str, list[Any]]]:
+    """Returns the photographs, dealt out to tasks in their order."""
     even = math.ceil(len(photos) / (num_workers * MIN_TASKS_PER_WORKER))
     size = min(even, MAX_PHOTOS_PER_TASK)
-    paths = [os.fsencode(photo.path) for photo in photos]
-    return [{"paths": paths[start : start + size]} for start in range(0, len(paths), size)]
+    return [
+        {
+            "paths": [os.fsencode(photo.path) for photo in some],
+            "are_named_in_full": [photo.is_named_in_full for photo in some],
+        }
+        for some in (photos[start : start + size] for start in range(0, len(photos), size))
+    ]
 
 
 def _silence_ray_data() -> None:

@@ -110,7 +110,7 @@ def _add_installed(commands: Any) -> None:
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
     from stn_icnn.inference.face_parser import FaceParser
-    from stn_icnn.inference.photo_listing import add_outputs, pending_photos, without_outputs
+    from stn_icnn.inference.photo_listing import add_outputs, pending_photos, plan_outputs
     from stn_icnn.inference.photographs import RECORD, parse_photos, summarize
 
     kinds = parse_kinds(args.write)
@@ -118,7 +118,7 @@ def _parse(args: argparse.Namespace) -> int:
     if out.root.exists() and not out.root.is_dir():
         raise ValueError(f"--out must be a folder, {out.url} is none")
     found, passed_over = _photos(args.photos, out)
-    photos = without_outputs(found, out, kinds)
+    photos = plan_outputs(found, out, kinds)
     passed_over = add_outputs(passed_over, len(found) - len(photos))
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")

@@ -2,8 +2,6 @@
 
 import io
 import json
-from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,12 +35,6 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     if not set(kinds) <= set(ENDINGS):
         raise ValueError(f"--write must be of {ALL_KINDS}, separated by commas, got {text!r}")
     return kinds
-
-
-def output_paths(photo: str, kinds: Sequence[str]) -> list[str]:
-    """Returns the paths in the output, kind by kind, which mirror the photograph's own path."""
-    stem = str(PurePosixPath(photo).with_suffix(""))
-    return [stem + ENDINGS[kind] for kind in kinds]
 
 
 def encode_output(face: "ParsedFace", kind: str) -> bytes:

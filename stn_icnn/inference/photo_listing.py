@@ -3,14 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
 from PIL import Image
 
 from stn_icnn.decoding import DECODE_ERRORS
-from stn_icnn.inference.output_files import is_output, output_paths
+from stn_icnn.inference.output_files import ENDINGS, is_output
 from stn_icnn.inference.photo_decoding import PHOTO_SUFFIXES
 from stn_icnn.storage import Folder, StorageLocation, is_within
 
@@ -27,11 +27,24 @@ class StoredPhoto:
 
     location: StorageLocation
     path: str
+    is_named_in_full: bool = False
+    """Whether the names of its output files have its suffix too, by which they differ from those
+    of another photograph."""
 
     @property
     def url(self) -> str:
         """The full address."""
         return self.location.url_of(self.path)
+
+    @property
+    def stem(self) -> str:
+        """The path without its suffix."""
+        return str(PurePosixPath(self.path).with_suffix(""))
+
+    def output_paths(self, kinds: Sequence[str]) -> list[str]:
+        """Returns the paths in the output, kind by kind."""
+        name = self.path if self.is_named_in_full else self.stem
+        return [name + ENDINGS[kind] for kind in kinds]
 
 
 @dataclass(frozen=True)
@@ -82,40 +95,47 @@ def _count_linked_folders(source: StorageLocation) -> int:
     return sum(os.path.islink(os.path.join(top, name)) for top, names, _ in walk for name in names)
 
 
-def without_outputs(
+def plan_outputs(
     photos: Sequence[StoredPhoto], out: StorageLocation, kinds: Sequence[str]
 ) -> list[StoredPhoto]:
-    """Leaves out earlier label maps and overlays that are in the way of output files.
+    """Gives every photograph output files of its own.
 
-    Those that are not in the way are found when they are read: to open every file here would take
-    too long.
+    Those that share a path but for the suffix, as `a.heic` and `a.jpg` do, have the suffix in the
+    names of their output files: `a.heic.png` and `a.jpg.png`. Earlier label maps and overlays that
+    are in the way are left out. Others are found when they are read: to open every file here would
+    take too long.
 
     Raises:
         ValueError: output files would overwrite each other or a photograph; both are named.
     """
+    outputs: set[str] = set()
+
+    def is_photo(file: StoredPhoto) -> bool:
+        if file.url not in outputs and _is_stored_output(file):
+            outputs.add(file.url)
+        return file.url not in outputs
+
+    num_files = Counter(photo.stem for photo in photos)
+    num_photos = Counter(
+        photo.stem for photo in photos if num_files[photo.stem] > 1 and is_photo(photo)
+    )
+    planned = [replace(photo, is_named_in_full=num_photos[photo.stem] > 1) for photo in photos]
     originals = {photo.url: photo for photo in photos}
     owners: dict[str, StoredPhoto] = {}
-    outputs: dict[StoredPhoto, bool] = {}
-
-    def is_passed_over(photo: StoredPhoto) -> bool:
-        if photo not in outputs:
-            outputs[photo] = _is_stored_output(photo)
-        return outputs[photo]
-
-    for photo in photos:
-        for path in output_paths(photo.path, kinds):
+    for photo in planned:
+        for path in photo.output_paths(kinds):
             other = owners.setdefault(path, photo)
-            if other is not photo and not is_passed_over(other) and not is_passed_over(photo):
+            if other is not photo and is_photo(other) and is_photo(photo):
                 raise ValueError(f"{other.url} and {photo.url} would both be written as {path}")
             original = originals.get(out.url_of(path))
-            if original and not is_passed_over(original) and not is_passed_over(photo):
+            if original and is_photo(original) and is_photo(photo):
                 raise ValueError(
                     f"the results of {photo.url} would overwrite the photograph "
                     f"{original.url}: choose another --out"
                 )
-            if other is not photo and is_passed_over(other):
+            if other.url in outputs:
                 owners[path] = photo
-    return [photo for photo in photos if not outputs.get(photo)]
+    return [photo for photo in planned if photo.url not in outputs]
 
 
 def _is_stored_output(photo: StoredPhoto) -> bool:
@@ -136,4 +156,4 @@ def pending_photos(
 ) -> list[StoredPhoto]:
     """Returns the photographs that lack an output file among the existing paths."""
     present = set(existing)
-    return [photo for photo in photos if not present.issuperset(output_paths(photo.path, kinds))]
+    return [photo for photo in photos if not present.issuperset(photo.output_paths(kinds))]

@@ -14,7 +14,7 @@ from typing import Final
 
 from stn_icnn.decoding import RejectedError, first_line, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
-from stn_icnn.inference.output_files import encode_output, is_output, output_paths
+from stn_icnn.inference.output_files import encode_output, is_output
 from stn_icnn.inference.photo_decoding import (
     DecodedPhoto,
     OpenedPhoto,
@@ -255,7 +255,7 @@ def _write(
     Raises:
         OSError: disk or network failed, as it would for every photograph.
     """
-    for kind, path in zip(kinds, output_paths(photo.path, kinds), strict=True):
+    for kind, path in zip(kinds, photo.output_paths(kinds), strict=True):
         try:
             content = encode_output(face, kind)
         except Exception as error:

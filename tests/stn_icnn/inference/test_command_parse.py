@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,12 +157,20 @@ def test_a_folder_without_photographs_is_named(model: str, tmp_path: Path, capsy
     assert ".jpg" in said
 
 
-def test_names_that_would_overwrite_each_other_are_refused(
+def test_photographs_that_differ_by_their_suffix_alone_are_both_parsed(
     photos: Path, model: str, tmp_path: Path, capsys
 ):
     Image.new("RGB", (30, 30)).save(photos / "a.png")
-    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
-    assert f"{photos / 'a.jpg'} and {photos / 'a.png'} would both be written as a.png" in said
+    (tmp_path / "more").mkdir()
+    shutil.copy(photos / "a.jpg", tmp_path / "more")
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 0
+    labels = {path.name: Image.open(path).size for path in out.glob("*.png")}
+    assert labels == {"a.jpg.png": SIZES["a.jpg"], "a.png.png": (30, 30), "b.png": SIZES["b.png"]}
+    same = (photos / "a.jpg", tmp_path / "more/a.jpg")
+    said = refusal(capsys, *same, "--model", model, "--out", tmp_path / "new")
+    assert f"{same[0]} and {same[1]} would both be written as a.jpg.png" in said
 
 
 @pytest.mark.parametrize("name", ["b.png", "a_overlay.jpg"])
