@@ -109,7 +109,9 @@ class Folder:
 
     def open(self, path: str) -> BinaryIO:
         """Opens a seekable reader."""
-        return (self.root / path).open("rb")
+        file = self.root / path
+        _require_regular(file)
+        return file.open("rb")
 
     def exists(self, path: str) -> bool:
         """Tells whether there is a file at `path`."""

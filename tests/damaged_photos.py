@@ -72,8 +72,13 @@ def encoded(image: Image.Image, file_format: str, options: dict[str, object]) ->
     return file.getvalue()
 
 
-def write_damaged_photos(folder: Path, number: int, seed: int = 0) -> None:
-    """Writes photographs of procedural faces, each damaged in one way, the same for a seed."""
+def write_damaged_photos(folder: Path, number: int, seed: int = 0) -> dict[str, Image.Image]:
+    """Writes photographs of procedural faces, each damaged in one way, the same for a seed.
+
+    Returns:
+        The sound pictures of those that have another's suffix alone, as their own format keeps
+        them, by name.
+    """
     rng = np.random.default_rng(seed)
     faces = [
         Image.fromarray(draw_face(random_face(rng, "celebamask", FACE_PX), rng).image)
@@ -81,14 +86,21 @@ def write_damaged_photos(folder: Path, number: int, seed: int = 0) -> None:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     suffixes = list(FORMATS)
+    sound: dict[str, Image.Image] = {}
     for i in range(number):
         suffix = suffixes[i % len(suffixes)]
         damage = list(DAMAGES)[i // len(suffixes) % len(DAMAGES)]
         content = encoded(faces[int(rng.integers(0, len(faces)))], *FORMATS[suffix])
         content = DAMAGES[damage](content, rng)
         if damage == "misnamed":
-            suffix = suffixes[int(rng.integers(0, len(suffixes)))]
-        (folder / f"{i:04d}_{damage}{suffix}").write_bytes(content)
+            own, suffix = suffix, suffixes[int(rng.integers(0, len(suffixes)))]
+        path = folder / f"{i:04d}_{damage}{suffix}"
+        path.write_bytes(content)
+        if damage == "misnamed":
+            file_format, _ = FORMATS[own]
+            with Image.open(io.BytesIO(content), formats=[file_format]) as image:
+                sound[path.name] = image.convert("RGB")
+    return sound
 
 
 if __name__ == "__main__":

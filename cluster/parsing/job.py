@@ -3,9 +3,10 @@
 import logging
 import math
 import os
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import ray
@@ -15,21 +16,22 @@ import torch
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.config import ParsingJobConfig
-from cluster.storage.job_locations import writable_location
+from cluster.storage.job_locations import readable_location, writable_location
 from cluster.storage.records import read_record, require_same_settings, write_record
 from cluster.tracking.stored_models import FetchedModel
 from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
-from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.output_files import ENDINGS, parse_kinds
 from stn_icnn.inference.photo_listing import (
     StoredPhoto,
     add_outputs,
+    describe_unowned,
     list_photos,
     pending_photos,
     plan_outputs,
+    unowned_outputs,
 )
 from stn_icnn.inference.photographs import (
     NUM_THREADS,
@@ -37,10 +39,11 @@ from stn_icnn.inference.photographs import (
     ParseOutcome,
     parse_photos,
     summarize,
+    until_all_fail,
 )
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress
-from stn_icnn.storage import StorageLocation, is_within
+from stn_icnn.storage import Folder, StorageLocation, is_within
 
 FAILED: Final = "failed.json"
 """The file in the output that lists the photographs that cannot be parsed, with the reasons."""
@@ -83,9 +86,9 @@ class ParseTask:
 
         Returns:
             The `paths` that were dealt with and, beside them, their `failures`, each empty where
-            the photograph's files are written, and whether they `are_outputs`; and as `error` why
-            all must fail, empty where they need not: raised, the reason would be buried in Ray's
-            own words.
+            the photograph's files are written, and whether they `are_outputs` and
+            `are_unforeseen`; and as `error` how disk or network failed, empty where they did not:
+            raised, it would be buried in Ray's own words.
         """
         photos = [
             StoredPhoto(self.source, os.fsdecode(path), bool(in_full))
@@ -94,13 +97,17 @@ class ParseTask:
         done: list[ParseOutcome] = []
         error = ""
         try:
-            done += parse_photos(self.parser, photos, self.out, self.kinds, self.threads)
-        except (OSError, ValueError) as raised:
-            error = str(raised)
+            # Whether all fail is for the driver to say, which knows of the other tasks.
+            done += parse_photos(
+                self.parser, photos, self.out, self.kinds, self.threads, any_done=True
+            )
+        except OSError as raised:
+            error = str(raised) or type(raised).__name__
         return {
             "paths": [os.fsencode(outcome.photo.path) for outcome in done],
             "failures": [os.fsencode(outcome.failure or "") for outcome in done],
             "are_outputs": [outcome.is_output for outcome in done],
+            "are_unforeseen": [outcome.is_unforeseen for outcome in done],
             "error": os.fsencode(error),
         }
 
@@ -112,7 +119,8 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
         What the job prints last, as `summarize` returns it.
 
     Raises:
-        ValueError: model, locations or resources cannot be used; nothing was parsed yet.
+        ValueError: model, locations or resources cannot be used, or all photographs fail; nothing
+            was parsed yet.
         OSError: disk or network failed; the same command goes on where it stopped.
         PhaseFailedError: workers died more often than allowed, or no photograph can be parsed.
     """
@@ -120,18 +128,20 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     source, out = _open_locations(job)
     model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
     listing = list_photos(source, out)
-    photos = plan_outputs(listing.photos, out, kinds)
-    passed_over = add_outputs(listing.passed_over, len(listing.photos) - len(photos))
     existing = out.list()
+    photos = plan_outputs(listing.photos, out, kinds, existing)
+    passed_over = add_outputs(listing.passed_over, len(listing.photos) - len(photos))
     _claim(out, existing, photos, {"model": model.sha256, "input": source.url})
     pending = pending_photos(photos, existing, kinds)
     num_skipped = len(photos) - len(pending)
     print(f"{len(photos)} photographs, {num_skipped} of them done before", flush=True)
+    if left := unowned_outputs(photos, out, existing):
+        print(describe_unowned(left, out), flush=True)
     started = time.monotonic()
     tasks = _parse(pending, out, kinds, model.content, job) if pending else iter(())
-    shown = progress(tasks, len(pending), "photograph", len)
-    outcomes = [outcome for task in shown for outcome in task]
-    failures = {o.photo.path: o.failure for o in outcomes if o.failure is not None}
+    shown = progress(until_all_fail(tasks, num_skipped > 0), len(pending), "photograph", len)
+    outcomes = _collect(shown, out)
+    failures = _failures(outcomes)
     if failures or FAILED in existing:
         _write_failures(out, failures)
     if len(failures) == len(photos):
@@ -144,13 +154,38 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     return summarize(out, outcomes, num_skipped, passed_over, time.monotonic() - started)
 
 
+def _collect(tasks: Iterable[Sequence[ParseOutcome]], out: StorageLocation) -> list[ParseOutcome]:
+    """Returns the outcomes of all tasks; lists those that failed before an error ends the run."""
+    outcomes: list[ParseOutcome] = []
+    try:
+        for task in tasks:
+            outcomes += task
+    except BaseException:
+        if failures := _failures(outcomes):
+            try:
+                _write_failures(out, failures)
+            except OSError:  # as where the disk is full, which may be what ends the run
+                for path, reason in failures.items():
+                    print(f"{path}: {reason}", file=sys.stderr, flush=True)
+        raise
+    return outcomes
+
+
+def _failures(outcomes: Sequence[ParseOutcome]) -> dict[str, str]:
+    """Returns why photographs cannot be parsed, by their paths."""
+    return {o.photo.path: o.failure for o in outcomes if o.failure is not None}
+
+
 def _open_locations(job: ParsingJobConfig) -> tuple[StorageLocation, StorageLocation]:
     """Returns the locations of input and output, which must not mix.
 
     Raises:
-        ValueError: one is no location, or the output holds the input.
+        ValueError: one is no location, there is no such input, or the output holds it.
     """
-    source, out = open_location(job.input), writable_location(job.out, "results")
+    source = readable_location(job.input, "input")
+    if isinstance(source, Folder) and not source.root.is_dir():
+        raise ValueError(f"there is no folder {source.url}")
+    out = writable_location(job.out, "results")
     if is_within(source.url, out):
         raise ValueError(
             f"--out {out.url} holds the input {source.url}, where results would be taken for "
@@ -232,23 +267,30 @@ def _parse(
         )
     try:
         for row in rows.iter_rows():
+            yield _outcomes(source, row)
             if row["error"]:
                 error = os.fsdecode(row["error"])
                 raise OSError(f"{error}; the same command goes on where this one stopped")
-            yield [
-                ParseOutcome(
-                    StoredPhoto(source, os.fsdecode(path)), os.fsdecode(why) or None, bool(it)
-                )
-                for path, why, it in zip(
-                    row["paths"], row["failures"], row["are_outputs"], strict=True
-                )
-            ]
     except ray.exceptions.RayTaskError:
         raise  # what a task raised, with its trace
     except ray.exceptions.RayError as error:
         raise PhaseFailedError(
             f"the cluster lost workers: {error}; the same command goes on where this one stopped"
         ) from error
+
+
+def _outcomes(source: StorageLocation, row: Mapping[str, Any]) -> list[ParseOutcome]:
+    """Returns the outcomes that a task returned as a row of Ray's table."""
+    columns = (row[name] for name in ("paths", "failures", "are_outputs", "are_unforeseen"))
+    return [
+        ParseOutcome(
+            StoredPhoto(source, os.fsdecode(path)),
+            failure=os.fsdecode(failure) or None,
+            is_output=bool(is_output),
+            is_unforeseen=bool(is_unforeseen),
+        )
+        for path, failure, is_output, is_unforeseen in zip(*columns, strict=True)
+    ]
 
 
 def _tasks(photos: Sequence[StoredPhoto], num_workers: int) -> list[dict[str, list[Any]]]:

@@ -110,30 +110,42 @@ def _add_installed(commands: Any) -> None:
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
     from stn_icnn.inference.face_parser import FaceParser
-    from stn_icnn.inference.photo_listing import add_outputs, pending_photos, plan_outputs
-    from stn_icnn.inference.photographs import RECORD, parse_photos, summarize
+    from stn_icnn.inference.photo_listing import (
+        add_outputs,
+        describe_unowned,
+        pending_photos,
+        plan_outputs,
+        unowned_outputs,
+    )
+    from stn_icnn.inference.photographs import RECORD, ParseOutcome, parse_photos, summarize
 
     kinds = parse_kinds(args.write)
     out = Folder(_folder("--out", args.out).resolve())
     if out.root.exists() and not out.root.is_dir():
         raise ValueError(f"--out must be a folder, {out.url} is none")
     found, passed_over = _photos(args.photos, out)
-    photos = plan_outputs(found, out, kinds)
+    existing = out.list()
+    photos = plan_outputs(found, out, kinds, existing)
     passed_over = add_outputs(passed_over, len(found) - len(photos))
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
     model = find_model(args.model, args.tracking_uri)
     parser = FaceParser.load(model, _device(args.device), args.max_megapixels)
-    pending = pending_photos(photos, out.list(), kinds) if args.skip_existing else photos
-    started = time.monotonic()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and large files, unnamed
-        parsed = parse_photos(parser, pending, out, kinds)
-        outcomes = list(progress(parsed, len(pending), "photograph"))
-    failures = [outcome for outcome in outcomes if outcome.failure is not None]
-    for outcome in failures:
-        print(f"{outcome.photo.url}: {outcome.failure}", file=sys.stderr)
-    seconds, num_skipped = time.monotonic() - started, len(photos) - len(pending)
+    pending = pending_photos(photos, existing, kinds) if args.skip_existing else photos
+    if left := unowned_outputs(photos, out, existing):
+        print(describe_unowned(left, out), file=sys.stderr)
+    started, num_skipped = time.monotonic(), len(photos) - len(pending)
+    outcomes: list[ParseOutcome] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and so on, unnamed
+            parsed = parse_photos(parser, pending, out, kinds, any_done=num_skipped > 0)
+            outcomes += progress(parsed, len(pending), "photograph")
+    finally:  # whatever ends the run, those that failed before it are named
+        failures = [outcome for outcome in outcomes if outcome.failure is not None]
+        for outcome in failures:
+            print(f"{outcome.photo.url}: {outcome.failure}", file=sys.stderr)
+    seconds = time.monotonic() - started
     print(json.dumps(summarize(out, outcomes, num_skipped, passed_over, seconds)))
     return 1 if failures else 0
 

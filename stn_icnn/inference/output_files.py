@@ -37,10 +37,16 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
-def encode_output(face: "ParsedFace", kind: str) -> bytes:
-    """Returns the content of a parsed photograph's file of one kind."""
+def encode_output(face: "ParsedFace", kind: str, photo: str = "") -> bytes:
+    """Returns the content of a parsed photograph's file of one kind.
+
+    Args:
+        face: the parsed photograph.
+        kind: one of ENDINGS.
+        photo: the photograph's name, which the file of windows tells.
+    """
     if kind == "windows":
-        return (json.dumps({"windows": named_windows(face)}) + "\n").encode()
+        return (json.dumps({"photo": photo, "windows": named_windows(face)}) + "\n").encode()
     file = io.BytesIO()
     if kind == "labels":
         palette_image(face.labels, face.label_set).save(file, "PNG")
@@ -61,9 +67,10 @@ def _draw_overlay(face: "ParsedFace") -> Image.Image:
 
 
 def is_output(image: Image.Image) -> bool:
-    """Tells whether an opened image is a label map or an overlay, of any version and any name.
+    """Tells whether an opened image is a label map or an overlay, whatever its name.
 
-    A label map is known by its palette, an overlay by the comment in its file.
+    A label map is known by its palette, an overlay by the comment in its file, which those of
+    version 0.1.0 lack: they are taken for photographs.
     """
     if image.format == "PNG" and image.mode == "P":
         palette = image.getpalette() or []

@@ -1,8 +1,9 @@
 """Finding the photographs below a folder or bucket, and what their output files must not be."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
@@ -35,6 +36,11 @@ class StoredPhoto:
     def url(self) -> str:
         """The full address."""
         return self.location.url_of(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePosixPath(self.path).name
 
     @property
     def stem(self) -> str:
@@ -96,14 +102,20 @@ def _count_linked_folders(source: StorageLocation) -> int:
 
 
 def plan_outputs(
-    photos: Sequence[StoredPhoto], out: StorageLocation, kinds: Sequence[str]
+    photos: Sequence[StoredPhoto],
+    out: StorageLocation,
+    kinds: Sequence[str],
+    existing: Sequence[str],
 ) -> list[StoredPhoto]:
     """Gives every photograph output files of its own.
 
     Those that share a path but for the suffix, as `a.heic` and `a.jpg` do, have the suffix in the
-    names of their output files: `a.heic.png` and `a.jpg.png`. Earlier label maps and overlays that
-    are in the way are left out. Others are found when they are read: to open every file here would
-    take too long.
+    names of their output files: `a.heic.png` and `a.jpg.png`. A photograph that was parsed before
+    keeps the names: those without suffix where `a_windows.json` tells that they are its own, those
+    with suffix where there are all of them.
+
+    Earlier label maps and overlays that are in the way are left out. Others are found when they are
+    read: to open every file here would take too long.
 
     Raises:
         ValueError: output files would overwrite each other or a photograph; both are named.
@@ -119,7 +131,19 @@ def plan_outputs(
     num_photos = Counter(
         photo.stem for photo in photos if num_files[photo.stem] > 1 and is_photo(photo)
     )
-    planned = [replace(photo, is_named_in_full=num_photos[photo.stem] > 1) for photo in photos]
+    present = set(existing)
+
+    def is_named_in_full(photo: StoredPhoto) -> bool:
+        if num_photos[photo.stem] > 1:
+            return _owner_of_outputs(out, photo.stem, present) != photo.name
+        in_full = replace(photo, is_named_in_full=True)
+        return (
+            photo.path not in num_files  # else `a.jpg.png` may be of `a.jpg.tif`
+            and _has_outputs(in_full, kinds, present)
+            and not _has_outputs(photo, kinds, present)
+        )
+
+    planned = [replace(photo, is_named_in_full=is_named_in_full(photo)) for photo in photos]
     originals = {photo.url: photo for photo in photos}
     owners: dict[str, StoredPhoto] = {}
     for photo in planned:
@@ -136,6 +160,42 @@ def plan_outputs(
             if other.url in outputs:
                 owners[path] = photo
     return [photo for photo in planned if photo.url not in outputs]
+
+
+def _owner_of_outputs(out: StorageLocation, stem: str, present: Set[str]) -> str | None:
+    """Returns the name of the photograph whose output files have no suffix; None if none tells."""
+    path = stem + ENDINGS["windows"]
+    if path not in present:
+        return None
+    try:
+        owner = json.loads(out.read(path))["photo"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return str(owner)
+
+
+def unowned_outputs(
+    photos: Sequence[StoredPhoto], out: StorageLocation, existing: Sequence[str]
+) -> list[str]:
+    """Returns the output files that belong to one of several photographs, it is not known to which.
+
+    It was parsed while no other shared its path but for the suffix.
+    """
+    kinds = list(ENDINGS)
+    owned = {path for photo in photos for path in photo.output_paths(kinds)}
+    shorter = (replace(photo, is_named_in_full=False) for photo in photos if photo.is_named_in_full)
+    left = {path for photo in shorter for path in photo.output_paths(kinds)} - owned
+    urls = {photo.url for photo in photos}
+    return sorted(path for path in left.intersection(existing) if out.url_of(path) not in urls)
+
+
+def describe_unowned(left: Sequence[str], out: StorageLocation) -> str:
+    """Returns what a run says of such files, in one line."""
+    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+    return (
+        f"used no longer: {out.url_of(left[0])}{more}, as several photographs have that name but "
+        "for the suffix and no record says whose results these are"
+    )
 
 
 def _is_stored_output(photo: StoredPhoto) -> bool:
@@ -156,4 +216,8 @@ def pending_photos(
 ) -> list[StoredPhoto]:
     """Returns the photographs that lack an output file among the existing paths."""
     present = set(existing)
-    return [photo for photo in photos if not present.issuperset(photo.output_paths(kinds))]
+    return [photo for photo in photos if not _has_outputs(photo, kinds, present)]
+
+
+def _has_outputs(photo: StoredPhoto, kinds: Sequence[str], present: Set[str]) -> bool:
+    return present >= set(photo.output_paths(kinds))

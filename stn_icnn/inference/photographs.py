@@ -84,8 +84,17 @@ def parse_photos(
     out: StorageLocation,
     kinds: Sequence[str],
     num_threads: int = NUM_THREADS,
+    any_done: bool = False,
 ) -> Iterator[ParseOutcome]:
     """Parses photographs, a batch at a time, and writes their output files.
+
+    Args:
+        parser: the parser.
+        photos: what to parse.
+        out: where the output files go.
+        kinds: which output files are written.
+        num_threads: threads that read, decode, encode and write.
+        any_done: whether others of the same run are parsed already, as `until_all_fail` takes it.
 
     Yields:
         The outcome of each, once it is known. Whatever goes wrong with one does not stop the
@@ -98,24 +107,34 @@ def parse_photos(
     use_large_blocks()
     with ThreadPoolExecutor(num_threads) as pool:
         batches = _decoded_batches(parser, photos, pool, num_threads)
-        yield from _until_all_fail(_parse_batches(parser, batches, out, kinds, pool))
+        outcomes = _parse_batches(parser, batches, out, kinds, pool)
+        for [outcome] in until_all_fail(([outcome] for outcome in outcomes), any_done):
+            yield outcome
 
 
-def _until_all_fail(outcomes: Iterable[ParseOutcome]) -> Iterator[ParseOutcome]:
-    """Passes outcomes on.
+def until_all_fail(
+    groups: Iterable[Sequence[ParseOutcome]], any_done: bool
+) -> Iterator[Sequence[ParseOutcome]]:
+    """Passes the outcomes of a whole run on, as groups in any order.
+
+    Args:
+        groups: outcomes that became known together.
+        any_done: whether others are parsed already, so that it is not the model that fails.
 
     Raises:
-        ValueError: so many fail for unforeseen reasons, before any is done, that all would.
+        ValueError: so many have failed for unforeseen reasons, and none is done, that all would.
     """
-    num_unforeseen, any_done = 0, False
-    for outcome in outcomes:
-        num_unforeseen += outcome.is_unforeseen
-        any_done |= outcome.failure is None and not outcome.is_output
-        if num_unforeseen >= MOST_UNFORESEEN and not any_done:
+    num_unforeseen = 0
+    for group in groups:
+        yield group
+        any_done |= any(outcome.failure is None and not outcome.is_output for outcome in group)
+        unforeseen = [outcome for outcome in group if outcome.is_unforeseen]
+        num_unforeseen += len(unforeseen)
+        if unforeseen and num_unforeseen >= MOST_UNFORESEEN and not any_done:
+            last = unforeseen[-1]
             raise ValueError(
-                f"all photographs fail, {outcome.photo.url} as the others: {outcome.failure}"
+                f"all photographs fail, {last.photo.url} as the others: {last.failure}"
             )
-        yield outcome
 
 
 @dataclass(eq=False)
@@ -257,7 +276,7 @@ def _write(
     """
     for kind, path in zip(kinds, photo.output_paths(kinds), strict=True):
         try:
-            content = encode_output(face, kind)
+            content = encode_output(face, kind, photo.name)
         except Exception as error:
             return ParseOutcome(photo, f"{kind} not made: {_described(error)}", is_unforeseen=True)
         try:

@@ -41,6 +41,8 @@ def test_a_fifo_is_refused_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "x.jpg")
     with pytest.raises(OSError, match="a pipe, socket or device"):
         Folder(tmp_path).read("x.jpg")
+    with pytest.raises(OSError, match="a pipe, socket or device"):
+        Folder(tmp_path).open("x.jpg")
     with pytest.raises(RejectedError, match="image not readable: a pipe, socket or device"):
         read_image_file(Folder(tmp_path), "x.jpg")
 

@@ -259,6 +259,10 @@ def test_photographs_of_another_location_are_refused(tiny_parent: Path, tmp_path
 
 def test_what_cannot_be_parsed_at_all_is_refused(tiny_parent: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
+    with pytest.raises(ValueError, match=r"there is no folder .*/in$"):
+        run_parsing(settings(tiny_parent, source, out))
+    assert not out.exists()
+    source.mkdir()
     with pytest.raises(ValueError, match=r"in holds no photographs \(.*\.jpg"):
         run_parsing(settings(tiny_parent, source, out))
     fill(str(source), ["a.png"])

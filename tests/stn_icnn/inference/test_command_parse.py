@@ -15,6 +15,7 @@ from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
 from stn_icnn.inference.output_files import encode_output
 from stn_icnn.inference.photo_decoding import DecodedPhoto
+from stn_icnn.inference.photographs import MOST_UNFORESEEN
 from stn_icnn.labels import PAPER9
 from stn_icnn.storage import Folder
 
@@ -255,6 +256,45 @@ def test_a_full_disk_ends_it_at_once(
     assert len(tried) < 30
 
 
+@pytest.mark.parametrize(
+    ("error", "status"), [(OSError(errno.ENOSPC, "full"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_ends_the_run_does_not_hide_what_failed_before(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
+    error: BaseException, status: int,
+):  # fmt: skip
+    def ended(folder: Folder, path: str, data: bytes) -> None:
+        raise error
+
+    (photos / "a.jpg").write_bytes(b"text")
+    monkeypatch.setattr(Folder, "write", ended)
+    command = ["parse", str(photos), "--model", model, "--out", str(tmp_path / "out")]
+    assert main(command) == status
+    assert f"{photos / 'a.jpg'}: image does not decode" in capsys.readouterr().err
+
+
+def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    parse_all = FaceParser.parse_all
+
+    def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
+        if any(photo.size == (13, 17) for photo in given):
+            raise RuntimeError("a bug")
+        return parse_all(parser, given)
+
+    monkeypatch.setattr(FaceParser, "parse_all", fragile)
+    command = ["parse", str(photos), "--model", model, "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    for i in range(MOST_UNFORESEEN + 1):
+        Image.new("RGB", (13, 17)).save(photos / f"0{i}.png")
+    Image.new("RGB", (30, 30)).save(photos / "z.png")
+    capsys.readouterr()
+    assert main([*command, "--skip-existing"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert (result["parsed"], result["skipped"], result["failed"]) == (1, 2, MOST_UNFORESEEN + 1)
+
+
 def test_what_fails_for_all_photographs_ends_it(
     photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -280,10 +320,10 @@ def test_what_fails_for_one_photograph_is_named(
             raise RuntimeError("a bug")
         return parse_all(parser, given)
 
-    def undrawn(face: ParsedFace, kind: str) -> bytes:
+    def undrawn(face: ParsedFace, kind: str, photo: str) -> bytes:
         if kind == "overlay" and face.labels.shape == (23, 19):
             raise ZeroDivisionError("division by zero")
-        return encode_output(face, kind)
+        return encode_output(face, kind, photo)
 
     Image.new("RGB", (13, 17)).save(photos / "c.png")
     Image.new("RGB", (19, 23)).save(photos / "d.png")

@@ -1,6 +1,7 @@
 """Which files of a folder are taken for photographs, and which are passed over and counted."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,51 @@ def test_an_empty_name_is_not_the_working_directory(
 def test_an_output_that_is_a_file_is_refused(photos: Path, tiny_parent: Path, capsys):
     assert parse(tiny_parent, photos / "a.jpg", "--out", photos / "b.png") == 2
     assert f"--out must be a folder, {photos / 'b.png'} is none" in capsys.readouterr().err
+
+
+def test_a_fifo_beside_a_photograph_of_its_name_is_named_and_does_not_hang(
+    photos: Path, tiny_parent: Path, tmp_path: Path, capsys
+):
+    os.mkfifo(photos / "b.jpg")
+    assert parse(tiny_parent, photos, "--out", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["parsed"] == 2
+    assert f"{photos / 'b.jpg'}: image not readable: a pipe, socket or device" in printed.err
+
+
+def test_a_photograph_keeps_the_names_of_its_results_whatever_comes_beside_it(
+    photos: Path, tiny_parent: Path, tmp_path: Path, capsys
+):
+    out = tmp_path / "out"
+    given = (photos, "--out", out, "--skip-existing")
+    assert parse(tiny_parent, *given) == 0
+    Image.new("RGB", (31, 30)).save(photos / "a.webp")
+    capsys.readouterr()
+    assert parse(tiny_parent, *given) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert (result["parsed"], result["skipped"]) == (1, 2)
+    assert {path.name for path in out.glob("*.png")} == {"a.png", "a.webp.png", "b.png"}
+    assert "used no longer" not in printed.err
+    (photos / "a.jpg").unlink()
+    assert parse(tiny_parent, *given) == 0
+    assert (last_line(capsys)["parsed"], (out / "a.webp.png").exists()) == (0, True)
+
+
+def test_results_of_which_no_record_tells_the_owner_are_named(
+    photos: Path, tiny_parent: Path, tmp_path: Path, capsys
+):
+    """Without a file of windows, or with one of an earlier version."""
+    out = tmp_path / "out"
+    given = (photos, "--out", out, "--write", "labels", "--skip-existing")
+    assert parse(tiny_parent, *given) == 0
+    (out / "a_windows.json").write_text(json.dumps({"windows": {}}))
+    Image.new("RGB", (31, 30)).save(photos / "a.webp")
+    capsys.readouterr()
+    assert parse(tiny_parent, *given) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["parsed"] == 2
+    assert f"used no longer: {out / 'a.png'} and 1 more, as several photographs" in printed.err
+    assert {path.name for path in out.glob("*.png")} == {
+        "a.png", "a.jpg.png", "a.webp.png", "b.png"
+    }  # fmt: skip
