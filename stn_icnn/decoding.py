@@ -3,10 +3,11 @@
 import errno
 import io
 import struct
+import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
@@ -37,6 +38,9 @@ rights there is a lack for every file."""
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
+_PILLOW_LIMIT: Final = threading.Lock()
+"""Held while Pillow's own limit of an image's pixels, one number of the process, is changed."""
+
 
 class RejectedError(Exception):
     """An image or mask cannot be used.
@@ -54,11 +58,10 @@ class MissingFileError(RejectedError):
 class ImageRules:
     """Rules by which images are accepted."""
 
-    formats: tuple[str, ...] | None
-    """Pillow's names of the file formats. None: all that Pillow reads, among them one that is a
-    program (EPS)."""
-    max_pixels: int | None
-    """Width times height. None: Pillow's own limit, beyond which it suspects an attack."""
+    formats: tuple[str, ...]
+    """Pillow's names of the file formats."""
+    max_megapixels: int | None
+    """The most millions of pixels. None: any number."""
     accepts_16_bits: bool
     """Whether channels of 16 or 32 bits are accepted; Pillow cuts what is above 255 to 255, or off
     the lower half of the bits."""
@@ -66,7 +69,7 @@ class ImageRules:
 
 STRICT: Final = ImageRules(
     formats=("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"),
-    max_pixels=50_000_000,  # a larger one would take the memory of several workers
+    max_megapixels=50,  # a larger one would take the memory of several workers
     accepts_16_bits=False,
 )
 """For raw data sets: nothing is read otherwise than it was meant. Photographs that are parsed have
@@ -106,13 +109,39 @@ def read_image_file(files: FileReader, path: str, what: str = "image") -> bytes:
     return data
 
 
-def open_image(
-    source: bytes | str | Path | Image.Image, rules: ImageRules, what: str = "image"
-) -> Image.Image:
+def open_any_size(file: IO[bytes], formats: Sequence[str]) -> Image.Image:
+    """Opens an image file, though Pillow may suspect an attack by its size; nothing is decoded.
+
+    Args:
+        file: the image file.
+        formats: Pillow's names of the formats that are read.
+
+    Raises:
+        Exception: one of DECODE_ERRORS, where Pillow cannot read it.
+    """
+    # The memory of a GIF's first picture is taken as it is opened.
+    if file.read(4) == b"GIF8":
+        return Image.open(file, formats=tuple(formats))
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=tuple(formats))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def allow_megapixels(max_megapixels: float) -> None:
+    """Raises Pillow's own limit of this process, beyond which it suspects an attack, to this."""
+    with _PILLOW_LIMIT:
+        if Image.MAX_IMAGE_PIXELS is not None:
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(1e6 * max_megapixels))
+
+
+def open_image(content: bytes, rules: ImageRules, what: str = "image") -> Image.Image:
     """Opens an image; its pixels are not decoded yet.
 
     Args:
-        source: a file's content, a file, or an image that is open already.
+        content: an image file's.
         rules: which images are accepted.
         what: `image` or `mask`, with which a reason begins.
 
@@ -121,36 +150,36 @@ def open_image(
         Exception: one of DECODE_ERRORS, where Pillow cannot read it.
     """
     try:
-        if isinstance(source, Image.Image):
-            opened = source
-        else:
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            opened = Image.open(file, formats=rules.formats)
+        opened = open_any_size(io.BytesIO(content), rules.formats)
     except Image.DecompressionBombError as error:
         raise RejectedError(f"{what} too large: {first_line(error)}") from error
-    if rules.max_pixels is not None and opened.width * opened.height > rules.max_pixels:
-        raise RejectedError(f"{what} too large: {opened.width} x {opened.height} px")
+    limit = rules.max_megapixels
+    if limit is not None and opened.width * opened.height > 1_000_000 * limit:
+        raise RejectedError(
+            f"{what} too large: {opened.width} x {opened.height} px, more than {limit} megapixels: "
+            "scale all files of the face down"
+        )
     if not rules.accepts_16_bits and _has_16_bits(opened):
         raise RejectedError(f"{what} of 16 bits: mode {opened.mode}, convert it to 8 bits")
     return opened
 
 
-def decode_photo(source: bytes | str | Path | Image.Image, rules: ImageRules) -> Image.Image:
+def decode_photo(content: bytes, rules: ImageRules) -> Image.Image:
     """Decodes a photograph: upright as its EXIF says, in RGB.
 
     Args:
-        source: as `open_image` takes it.
+        content: an image file's.
         rules: which photographs are accepted.
 
     Returns:
-        The opened image itself where it is upright and RGB as it stands; one that was turned or
-        converted no longer has a `format`.
+        The image, which has a `format` only where it is upright and RGB as it stands, and so was
+        neither turned nor converted.
 
     Raises:
         RejectedError: the rules refuse it, or it does not decode; Pillow's error is its cause.
     """
     try:
-        image = open_image(source, rules)
+        image = open_image(content, rules)
         image.load()
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
@@ -168,7 +197,12 @@ def require_sound_png(data: bytes) -> None:
         Exception: one of DECODE_ERRORS, where they differ.
     """
     if data.startswith(PNG_SIGNATURE):
-        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+        open_any_size(io.BytesIO(data), ("PNG",)).verify()
+
+
+def described(error: Exception) -> str:
+    """Returns an error's type and text in one line."""
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ from sharding.layouts import celebamask, helen
 from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_classes, count_sides, encode_sample, measure_parts
-from stn_icnn.decoding import RejectedError, first_line
+from stn_icnn.decoding import RejectedError, described
 from stn_icnn.storage import StorageLocation
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
@@ -218,8 +218,7 @@ def _rejecting(but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, (RejectedError, MemoryError, *but)):
             raise
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise RejectedError(f"sample fails: {what}") from error
+        raise RejectedError(f"sample fails: {described(error)}") from error
 
 
 def _describe(path: str, local: io.BufferedRandom, num_samples: int) -> Shard:

@@ -79,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=DEFAULT_MEGAPIXELS,
         metavar="N",
-        help="the most that a photograph may have (default: %(default)s); each takes 24 MB",
+        help="the most megapixels that are decoded of a photograph; each takes 24 MB of memory; "
+        "larger JPEGs are reduced (default: %(default)s)",
     )
     parse.set_defaults(run=_parse)
     export = commands.add_parser(

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
+from stn_icnn.decoding import allow_megapixels
 from stn_icnn.inference.model_sources import load_usable
 from stn_icnn.inference.photo_decoding import (
     DEFAULT_MEGAPIXELS,
     DecodedPhoto,
     PhotoFile,
-    allow_megapixels,
     load_photo,
 )
 from stn_icnn.labels import LabelSet

@@ -2,11 +2,12 @@
 
 import io
 import json
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
 
+from stn_icnn.decoding import open_any_size
 from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.overlay import overlay, palette_image
 
@@ -22,7 +23,7 @@ OVERLAY_QUALITY: Final = 92
 OVERLAY_MARK: Final = b"overlay of stn-icnn"
 """The comment in an overlay's file, by which it is known not to be a photograph."""
 
-_COLOURS: Final = [value for colour in PAPER9.colours for value in colour]
+_COLOURS: Final = bytes(value for colour in PAPER9.colours for value in colour)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
@@ -66,15 +67,18 @@ def _draw_overlay(face: "ParsedFace") -> Image.Image:
     return Image.fromarray(overlay(face.image, labels, face.label_set, windows=boxes))
 
 
-def is_output(image: Image.Image) -> bool:
-    """Tells whether an opened image is a label map or an overlay, whatever its name.
+def is_output(file: IO[bytes]) -> bool:
+    """Tells whether a file is a label map or an overlay, whatever its name and size.
 
     A label map is known by its palette, an overlay by the comment in its file, which those of
-    version 0.1.0 lack: they are taken for photographs.
+    version 0.1.0 lack: they are taken for photographs. No pixels are decoded.
     """
+    try:
+        image = open_any_size(file, ("PNG", "JPEG"))
+    except Exception:  # it is no photograph either, and refused as one
+        return False
     if image.format == "PNG" and image.mode == "P":
-        palette = image.getpalette() or []
-        return palette[: len(_COLOURS)] == _COLOURS
+        return image.palette is not None and image.palette.getdata()[1].startswith(_COLOURS)
     comment = image.info.get("comment")
     return isinstance(comment, bytes) and comment.startswith(OVERLAY_MARK)
 

@@ -3,25 +3,28 @@
 Command, job, Python and served models all decode here, by one rule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, features
+from PIL import ExifTags, Image, features
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from stn_icnn.decoding import (
     DECODE_ERRORS,
     ImageRules,
     RejectedError,
+    described,
     first_line,
     open_image,
     read_image_file,
     require_sound_png,
 )
+from stn_icnn.inference.photo_size import limit_size
 from stn_icnn.storage import Folder
 
 PhotoFile = Image.Image | NDArray[np.uint8] | NDArray[np.uint16] | str | Path
@@ -53,12 +56,6 @@ PHOTO_SUFFIXES: Final = tuple(sorted({s for of in FORMATS.values() for s in of} 
 DEFAULT_MEGAPIXELS: Final = 50
 """The most megapixels of a photograph that is decoded whole, where no other number is given."""
 
-BYTES_PER_PIXEL: Final = 24
-"""Memory that parsing a photograph takes for each of its pixels, with its overlay, at the most."""
-
-_REDUCTIONS: Final = (2, 4, 8)
-"""The factors by which JPEG can be reduced while it is decoded."""
-
 _TURNS: Final[Mapping[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -74,8 +71,8 @@ _BAND_PIXELS: Final = 1_000_000
 
 _BLOCK_BYTES: Final = 64 << 20  # above glibc's highest threshold, 32 MB
 
-_RULES: Final = ImageRules(formats=tuple(FORMATS), max_pixels=None, accepts_16_bits=True)
-_HEIC_RULES: Final = ImageRules(formats=("HEIF",), max_pixels=None, accepts_16_bits=True)
+_RULES: Final = ImageRules(formats=tuple(FORMATS), max_megapixels=None, accepts_16_bits=True)
+_HEIC_RULES: Final = ImageRules(formats=("HEIF",), max_megapixels=None, accepts_16_bits=True)
 
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs")
 _SHARED_BRANDS: Final = (b"mif1", b"msf1")
@@ -114,13 +111,11 @@ class OpenedPhoto:
         Raises:
             RejectedError: it does not decode, or its numbers have no known white.
         """
-        try:
+        with _rejecting_damage():
             self.image.load()
             orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
             image = _with_8_bits(self.image)
             pixels = _pixels(image if image.mode == "RGB" else image.convert("RGB"))
-        except DECODE_ERRORS as error:
-            raise RejectedError(f"image does not decode: {first_line(error)}") from error
         if orientation not in _TURNS:
             return DecodedPhoto(pixels, self.size)
         if self.is_own:
@@ -130,7 +125,9 @@ class OpenedPhoto:
 
 
 def open_photo(
-    source: bytes | Image.Image, max_megapixels: float = DEFAULT_MEGAPIXELS
+    source: bytes | Image.Image,
+    max_megapixels: float = DEFAULT_MEGAPIXELS,
+    option: str = "max_megapixels=",
 ) -> OpenedPhoto:
     """Opens a photograph; its pixels are not decoded yet.
 
@@ -138,31 +135,20 @@ def open_photo(
         source: a file's content, or an image that is open already.
         max_megapixels: the most that are decoded. A larger JPEG file will be reduced while it is
             decoded, by as little as brings it below.
+        option: what stands before that number where the user gives it.
 
     Raises:
         RejectedError: it is no photograph of a format that is read, or too large.
     """
-    is_heic = isinstance(source, bytes) and _require_readable(source)
-    try:
-        image = open_image(source, _HEIC_RULES if is_heic else _RULES)
+    with _rejecting_damage():
         if isinstance(source, bytes):
+            image = open_image(source, _HEIC_RULES if _require_readable(source) else _RULES)
             require_sound_png(source)
-    except DECODE_ERRORS as error:
-        raise RejectedError(f"image does not decode: {first_line(error)}") from error
-    size = image.size
-    if isinstance(source, bytes) and image.format in ("JPEG", "MPO"):
-        for factor in _REDUCTIONS:
-            if image.width * image.height > 1e6 * max_megapixels:
-                image.draft(None, (max(1, size[0] // factor), max(1, size[1] // factor)))
-    megapixels = image.width * image.height / 1e6
-    # An image that is no file takes its memory already.
-    if megapixels > max_megapixels and isinstance(image, ImageFile.ImageFile):
-        raise RejectedError(
-            f"image too large: {size[0]} x {size[1]} px, more than {max_megapixels:g} megapixels: "
-            f"save it as JPEG, which is reduced, or allow it by --max-megapixels "
-            f"{np.ceil(megapixels):g}, with {megapixels * BYTES_PER_PIXEL / 1e3:.1f} GB of memory"
-        )
-    return OpenedPhoto(image, size, is_own=isinstance(source, bytes))
+        else:
+            image = source
+        size = image.size
+        image = limit_size(image, max_megapixels, option, is_own=isinstance(source, bytes))
+    return OpenedPhoto(image, size, is_own=image is not source)
 
 
 def load_photo(
@@ -189,18 +175,25 @@ def load_photo(
         raise ValueError(f"{given} can't be read as a photograph: {error}") from error
 
 
-def allow_megapixels(max_megapixels: float) -> None:
-    """Raises Pillow's own limit of this process, beyond which it suspects an attack, to this."""
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(1e6 * max_megapixels))
-
-
 def use_large_blocks() -> None:
     """Has Pillow of this process take memory in blocks that go back to the system once freed.
 
     Of blocks of its usual size, 16 MB, each thread's share of the heap keeps some hundred MB.
     """
     Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _rejecting_damage() -> Iterator[None]:
+    """Turns whatever is raised for a photograph into a RejectedError, whose cause it is: decoders
+    raise errors that nobody foresaw."""
+    try:
+        yield
+    except RejectedError:
+        raise
+    except Exception as error:
+        reason = first_line(error) if isinstance(error, DECODE_ERRORS) else described(error)
+        raise RejectedError(f"image does not decode: {reason}") from error
 
 
 def _decoded_array(photo: NDArray[np.uint8] | NDArray[np.uint16]) -> DecodedPhoto:

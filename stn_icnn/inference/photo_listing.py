@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from PIL import Image
-
-from stn_icnn.decoding import DECODE_ERRORS
 from stn_icnn.inference.output_files import ENDINGS, is_output
 from stn_icnn.inference.photo_decoding import PHOTO_SUFFIXES
 from stn_icnn.storage import Folder, StorageLocation, is_within
@@ -201,8 +198,8 @@ def describe_unowned(left: Sequence[str], out: StorageLocation) -> str:
 def _is_stored_output(photo: StoredPhoto) -> bool:
     try:
         with photo.location.open(photo.path) as file:
-            return is_output(Image.open(file, formats=("PNG", "JPEG")))
-    except DECODE_ERRORS:
+            return is_output(file)
+    except OSError:
         return False
 
 

@@ -5,6 +5,7 @@ job's workers on folders or buckets.
 """
 
 import errno
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from stn_icnn.decoding import RejectedError, first_line, read_image_file
+from stn_icnn.decoding import RejectedError, described, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
 from stn_icnn.inference.output_files import encode_output, is_output
 from stn_icnn.inference.photo_decoding import (
@@ -219,12 +220,11 @@ def _open(photo: StoredPhoto, max_megapixels: float) -> OpenedPhoto | ParseOutco
     if isinstance(content, ParseOutcome):
         return content
     try:
-        opened = open_photo(content, max_megapixels)
+        if is_output(io.BytesIO(content)):
+            return ParseOutcome(photo, is_output=True)
+        return open_photo(content, max_megapixels, option="--max-megapixels ")
     except RejectedError as error:
         return ParseOutcome(photo, str(error))
-    except Exception as error:  # of a decoder, which nobody foresaw
-        return ParseOutcome(photo, f"image does not decode: {_described(error)}")
-    return ParseOutcome(photo, is_output=True) if is_output(opened.image) else opened
 
 
 def _read(photo: StoredPhoto) -> bytes | ParseOutcome:
@@ -243,8 +243,6 @@ def _decode(reading: _Reading) -> DecodedPhoto | ParseOutcome:
         return opened.decode()
     except RejectedError as error:
         return ParseOutcome(reading.photo, str(error))
-    except Exception as error:
-        return ParseOutcome(reading.photo, f"image does not decode: {_described(error)}")
     finally:
         opened.image.close()  # else its pixels would be in memory twice
 
@@ -260,7 +258,7 @@ def _parse_each(
     except Exception as error:
         if len(decoded) == 1:
             photo = decoded[0][0]
-            yield photo, ParseOutcome(photo, f"not parsed: {_described(error)}", is_unforeseen=True)
+            yield photo, ParseOutcome(photo, f"not parsed: {described(error)}", is_unforeseen=True)
             return
     for one in decoded:
         yield from _parse_each(parser, [one])
@@ -278,17 +276,13 @@ def _write(
         try:
             content = encode_output(face, kind, photo.name)
         except Exception as error:
-            return ParseOutcome(photo, f"{kind} not made: {_described(error)}", is_unforeseen=True)
+            return ParseOutcome(photo, f"{kind} not made: {described(error)}", is_unforeseen=True)
         try:
             out.write(path, content)
         except UnicodeError as error:
-            return ParseOutcome(photo, f"{kind} not written: {_described(error)}")
+            return ParseOutcome(photo, f"{kind} not written: {described(error)}")
         except OSError as error:
             if error.errno not in _NAME_FAULTS:
                 raise
             return ParseOutcome(photo, f"{kind} not written: {error.strerror}: {out.url_of(path)}")
     return ParseOutcome(photo)
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from stn_icnn.decoding import RejectedError
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.output_files import encode_output, named_windows
-from stn_icnn.inference.photo_decoding import DecodedPhoto, load_photo, open_photo
+from stn_icnn.inference.photo_decoding import (
+    DEFAULT_MEGAPIXELS,
+    DecodedPhoto,
+    load_photo,
+    open_photo,
+)
 
 IMAGE = "image"
 """The column of a request that holds its photographs."""
@@ -44,7 +49,7 @@ def answer_images(
     photos = []
     for i, image in enumerate(images):
         try:
-            photos.append(request_image(image))
+            photos.append(request_image(image, parser.max_megapixels))
         except ValueError as error:
             raise ValueError(f"{IMAGE} {i} of {len(images)} (from 0): {error}") from error
     answers = []
@@ -57,12 +62,13 @@ def answer_images(
     return answers
 
 
-def request_image(image: object) -> DecodedPhoto:
+def request_image(image: object, max_megapixels: float = DEFAULT_MEGAPIXELS) -> DecodedPhoto:
     """Decodes a photograph.
 
     Args:
         image: an image file's content as bytes or as base64 text, which may be a data URL, or the
             pixels: `[H, W, 3]` RGB, 0 to 255, a uint8 array or nested lists.
+        max_megapixels: the most that are decoded of a file; a larger JPEG is reduced.
 
     Raises:
         ValueError: it has none of these forms, or is no photograph that is read.
@@ -71,7 +77,7 @@ def request_image(image: object) -> DecodedPhoto:
         image = _decode_base64(image)
     if isinstance(image, bytes | bytearray):
         try:
-            return open_photo(bytes(image)).decode()
+            return open_photo(bytes(image), max_megapixels).decode()
         except RejectedError as error:
             raise ValueError(str(error)) from error
     if isinstance(image, list):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stn_icnn.decoding import first_line
+from stn_icnn.decoding import described
 from stn_icnn.reporting.overlay import Uint8Array
 
 T = TypeVar("T")
@@ -127,5 +127,5 @@ class Drawings:
         except OSError:
             raise
         except Exception as error:
-            self.failed[name] = f"{type(error).__name__}: {first_line(error)}"
+            self.failed[name] = described(error)
             return None

@@ -3,17 +3,21 @@
 import base64
 import json
 import os
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.photo_decoding import load_photo
+from stn_icnn.inference.served_model import request_image
 
 WIDTH, HEIGHT = 61, 43
 
@@ -73,6 +77,28 @@ def sixteen_bits(kind: str, folder: Path) -> object:
         return image
     image.save(folder / f"a.{kind}")
     return folder / f"a.{kind}"
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file, with its checksum."""
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def colour_png_of_16_bits(pixels: np.ndarray) -> bytes:
+    """Pillow writes none. `pixels`: `[H, W, 3]` uint16."""
+    height, width = pixels.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = {b"IHDR": head, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(map(png_chunk, chunks, chunks.values()))
+
+
+def test_colour_of_16_bits_is_scaled(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
+    (tmp_path / "a.png").write_bytes(colour_png_of_16_bits(pixels))
+    decoded = load_photo(tmp_path / "a.png").pixels
+    assert decoded.dtype == np.uint8
+    assert np.abs(decoded - pixels / 257).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["png", "tif", "pgm", "jp2", "image", "array"])
@@ -156,42 +182,6 @@ def test_a_photograph_is_turned_as_its_exif_says(orientation: int, tmp_path: Pat
     assert decoded.size == upright.shape[1::-1]
 
 
-def test_a_jpeg_over_the_limit_is_reduced_and_labelled_at_its_own_size(
-    tiny_parent: Path, tmp_path: Path
-):
-    """The labels of the whole and of the reduced are nearly the same."""
-    (tmp_path / "in").mkdir()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    blocks = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
-    Image.fromarray(blocks).resize((301, 220)).save(tmp_path / "in" / "a.jpg", exif=exif)
-    whole = FaceParser.load(tiny_parent, "cpu").parse(tmp_path / "in" / "a.jpg")
-    assert whole.image.shape == (301, 220, 3)
-    parser = FaceParser.load(tiny_parent, "cpu", max_megapixels=0.03)
-    face = parser.parse(tmp_path / "in" / "a.jpg")
-    assert face.image.shape == (151, 110, 3)
-    assert face.labels.shape == (301, 220)
-    assert np.allclose(face.windows, whole.windows, atol=3)
-    status, out = parsed(tmp_path / "in", tiny_parent, "--max-megapixels", "0.03")
-    assert status == 0
-    assert Image.open(out / "a.png").size == (220, 301)
-    assert Image.open(out / "a_overlay.jpg").size == (110, 151)
-
-
-def test_what_is_over_the_limit_and_not_reduced_is_told_how(
-    tiny_parent: Path, tmp_path: Path, capsys
-):
-    (tmp_path / "in").mkdir()
-    Image.new("1", (5100, 10000)).save(tmp_path / "in" / "a.png")
-    assert parsed(tmp_path / "in", tiny_parent)[0] == 1
-    said = capsys.readouterr().err
-    assert "a.png: image too large: 5100 x 10000 px, more than 50 megapixels" in said
-    assert "--max-megapixels 51, with 1.2 GB of memory" in said
-    with pytest.raises(ValueError, match="more than 50 megapixels"):
-        load_photo(tmp_path / "in" / "a.png")
-    assert load_photo(tmp_path / "in" / "a.png", 51).size == (5100, 10000)
-
-
 HEIC_FACE = """
 AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAVZtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA
 AAAAACJpbG9jAAAAAERAAAEAAQAAAAABegABAAAAAAAABAsAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAA
@@ -239,6 +229,40 @@ def test_heic_is_read_where_its_plug_in_is_installed(tmp_path: Path):
     pixels = load_photo(tmp_path / "phone.heic").pixels
     assert pixels.shape == (64, 64, 3)
     assert np.ptp(pixels) > 100
+
+
+def test_truncated_heic_is_named(tmp_path: Path):
+    """At any length; its decoder raises errors of its own."""
+    pytest.importorskip("pi_heif")
+    content = base64.b64decode(HEIC_FACE)
+    path = tmp_path / "phone.heic"
+    for length in range(24, len(content) - 1, 29):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"phone\.heic can't be read as a photograph: image"):
+            load_photo(path)
+
+
+def test_a_decoder_s_unforeseen_error_is_of_the_photograph(
+    tiny_parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """In Python, as served, and by the command, which parses the others."""
+
+    def fail(image: PngImageFile) -> None:
+        raise RuntimeError("a bug of the decoder")
+
+    (tmp_path / "in").mkdir()
+    picture().save(tmp_path / "in" / "a.png")
+    picture().save(tmp_path / "in" / "b.jpg")
+    monkeypatch.setattr(PngImageFile, "load_prepare", fail)
+    reason = "image does not decode: RuntimeError: a bug of the decoder"
+    with pytest.raises(ValueError, match=rf"a\.png can't be read as a photograph: {reason}"):
+        load_photo(tmp_path / "in" / "a.png")
+    with pytest.raises(ValueError, match=reason):
+        request_image((tmp_path / "in" / "a.png").read_bytes())
+    assert parsed(tmp_path / "in", tiny_parent)[0] == 1
+    printed = capsys.readouterr()
+    assert f"a.png: {reason}" in printed.err
+    assert json.loads(printed.out)["parsed"] == 1
 
 
 def test_a_fifo_is_named_and_does_not_hang(tiny_parent: Path, tmp_path: Path, capsys):

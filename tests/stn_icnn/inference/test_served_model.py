@@ -49,7 +49,7 @@ def test_a_photograph_is_turned_upright():
     [
         ("no photograph!", "a text must be an image file in base64"),
         (text(b"text"), "image does not decode: not an image"),
-        (png(np.zeros((8000, 7000, 3), np.uint8)), "image too large: 7000 x 8000 px"),
+        (png(np.zeros((8000, 7000, 3), np.uint8)), "image too large: .* by max_megapixels=56, "),
         (PIXELS[..., 0], r"must be \[H, W, 3\] uint8 RGB, got \[7, 5\] uint8"),
         ([[[0, 0, 256]]], "pixels must be whole numbers from 0 to 255"),
         ([[[0.5, 0, 0]]], "pixels must be whole numbers from 0 to 255"),
@@ -62,3 +62,9 @@ def test_what_is_no_photograph_is_refused_with_its_place(image, message, tiny_pa
     parser = FaceParser.load(tiny_parent, "cpu")
     with pytest.raises(ValueError, match=f"image 1 of 2 .from 0.: .*{message}"):
         answer_images(parser, [PIXELS, image])
+
+
+def test_the_limit_for_photographs_is_the_parser_s(tiny_parent):
+    parser = FaceParser.load(tiny_parent, "cpu", max_megapixels=30e-6)
+    with pytest.raises(ValueError, match="5 x 7 px, more than 3e-05 megapixels"):
+        answer_images(parser, [png()])
