@@ -116,12 +116,12 @@ class OpenedPhoto:
             orientation = self.image.getexif().get(ExifTags.Base.Orientation, 1)
             image = _with_8_bits(self.image)
             pixels = _pixels(image if image.mode == "RGB" else image.convert("RGB"))
-        if orientation not in _TURNS:
-            return DecodedPhoto(pixels, self.size)
-        if self.is_own:
-            self.image.close()  # else its pixels would be in memory twice
-        turned = np.ascontiguousarray(_TURNS[orientation](pixels))
-        return DecodedPhoto(turned, self.size[::-1] if orientation >= 5 else self.size)
+            if orientation not in _TURNS:
+                return DecodedPhoto(pixels, self.size)
+            if self.is_own:
+                self.image.close()  # else its pixels would be in memory twice
+            turned = np.ascontiguousarray(_TURNS[orientation](pixels))
+            return DecodedPhoto(turned, self.size[::-1] if orientation >= 5 else self.size)
 
 
 def open_photo(
