@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.photo_decoding import load_photo
 from stn_icnn.labels import PAPER9
@@ -147,3 +148,13 @@ def test_what_is_over_the_limit_and_not_reduced_is_told_how(
     with pytest.raises(ValueError, match=r"than 50 megapixels: save .* by max_megapixels=51, with"):
         load_photo(tmp_path / "in" / "a.png")
     assert load_photo(tmp_path / "in" / "a.png", 51).size == (5100, 10000)
+
+
+def test_help_says_what_the_limit_is_of_and_what_it_costs(capsys):
+    with pytest.raises(SystemExit):
+        main(["parse", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "the most megapixels that are decoded of a photograph; each takes 24 MB of memory" in said
+    )
+    assert "larger JPEGs are reduced (default: 50)" in said
