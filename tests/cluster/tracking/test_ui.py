@@ -3,8 +3,9 @@
 import io
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Frame, Locator, Page, expect, sync_playwright
 
 from cluster.job_ending import REPORT, steps_with
-from cluster.run_notes import log_weakest_class, result_note, weakest_class
+from cluster.run_notes import BEST_SCORE, log_weakest_class, result_note, weakest_class
 from cluster.storage.datasets import ShardedData
+from cluster.sweep.sweep_record import SweepRecord, Trial
+from cluster.sweep.trial_progress import TrialProgress
+from cluster.sweep.trial_training import TrialPlan, TrialReport
+from cluster.sweep.tune_callback import SweepCallback
 from cluster.tracking import run_list
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
 from cluster.tracking.model_card import model_card
@@ -32,6 +37,7 @@ from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import REPORT_FOLDER, RunResults
 from stn_icnn.reporting.tables import f1_headline
 from stn_icnn.scoring.examples import ScoredFace
+from stn_icnn.storage import Folder
 from tests.mlflow_server import MlflowServer
 from tests.scored_runs import HISTORY, scored_run, varied
 
@@ -49,6 +55,8 @@ COLOURS = {0: "red", 2: "blue"}
 """The colour of the picture by epoch."""
 EXPAND = "button[data-component-id*=runnamecellrenderer]"
 """The button that unfolds a run of the list."""
+LOSSES = {"trial-0000": 0.25, "trial-0001": 0.125}
+"""The validation loss of the trials of a sweep."""
 COLOUR_OF = """
 image => {
     const canvas = new OffscreenCanvas(1, 1).getContext("2d");
@@ -219,6 +227,52 @@ def test_list_of_runs_has_its_columns_and_folds_phases(
     grid.locator(EXPAND).click()
     for phase in phases:
         expect(phase).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    server: MlflowServer,
+    shards: Path,
+    tiny_config: TrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Run:
+    """A sweep of localizers, which have a loss and no F1, in a list of its own."""
+    folder = tmp_path_factory.mktemp("sweep")
+    tracker = Tracker.connect(server.uri, "sweeps", outbox_folder=folder / "outbox")
+    run, data = tracker.start_or_resume_run("a-sweep"), ShardedData.open(str(shards))
+    plan = TrialPlan(tiny_config, ("coarse", "localizer"), data, None, Folder(folder), None)
+    record = SweepRecord.open(plan.storage, {}, {})
+    progress = TrialProgress(record.trials, plan.epochs, len(LOSSES), seeds=1, concurrent=1)
+    callback = SweepCallback(record, plan, run, progress)
+    for i, (name, loss) in enumerate(LOSSES.items()):
+        trial = Trial(name, i, 0, 0, {})
+        record.add(trial)
+        callback.start(trial)
+        metrics = {"val/loss": loss, "train/seconds": 6.0}
+        report = asdict(TrialReport("localizer", 1, 1, metrics, score=-loss))
+        reporter = SimpleNamespace(config={"trial": name})
+        callback.on_trial_result(0, [], reporter, {**report, "done": True})
+    run.log_metrics({BEST_SCORE: -min(LOSSES.values())}, step=len(LOSSES))
+    run.finish("FINISHED")
+    return run
+
+
+def test_list_of_runs_folds_trials_under_their_sweep_and_has_their_scores(
+    page: Page, sweep: Run
+) -> None:
+    page.goto(run_list.list_url(sweep.tracker.uri, sweep.tracker.experiment_id))
+    grid = page.get_by_role("grid")
+    scores = page.locator(f'[col-id="metrics.`{BEST_SCORE}`"]').and_(page.get_by_role("gridcell"))
+    expect(scores).to_contain_text(str(-min(LOSSES.values())))
+    trials = {name: grid.get_by_text(f"{sweep.name}/{name}", exact=True) for name in LOSSES}
+    for trial in trials.values():
+        expect(trial).to_have_count(0)
+    grid.locator(EXPAND).click()
+    for name, trial in trials.items():
+        expect(trial).to_be_visible()
+        expect(scores.filter(has_text=str(-LOSSES[name]))).not_to_have_count(0)
+    minutes = page.locator('[col-id="metrics.`train/minutes`"]').filter(has_text="0.1")
+    expect(minutes).to_have_count(len(LOSSES))
 
 
 def test_page_of_a_job_begins_with_its_result_and_has_the_curves_of_its_phases(
