@@ -88,15 +88,16 @@ def fragile_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceParser, "parse_all", fragile)
 
 
-def test_each_of_a_mixed_task_is_right_or_named(tiny_parent: Path, tmp_path: Path) -> None:
+def test_each_of_a_mixed_task_is_right_or_named(sure_parent: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
-    write_damaged_photos(source, 48, seed=2)
-    for path in sorted(source.iterdir())[:-15]:
-        path.unlink()
+    sound = write_damaged_photos(source, 48, seed=2)
+    for i, path in enumerate(sorted(source.iterdir())):
+        if i % 3:  # leaves four of each damage
+            path.unlink()
     small = {f"small{px}": (px, 6 - px) for px in range(1, 6)}
     save(source, **small)
     names = sorted(path.name for path in source.iterdir())
-    content = tiny_parent.read_bytes()
+    content = sure_parent.read_bytes()
     task = ParseTask(content, Folder(source), Folder(out), KINDS, ALLOCATION, 50)  # type: ignore[arg-type]
     row = task(
         {"paths": [os.fsencode(name) for name in names], "are_named_in_full": [False] * len(names)}
@@ -111,12 +112,15 @@ def test_each_of_a_mixed_task_is_right_or_named(tiny_parent: Path, tmp_path: Pat
         written = [(out / f"{Path(name).stem}{ending}").exists() for ending in ENDINGS.values()]
         assert written == [not why] * 3, name
     assert not any(failures[f"{name}.png"] for name in small)
-    assert not any(why for name, why in failures.items() if "_misnamed" in name)
-    parser = FaceParser.load(tiny_parent, "cpu")
-    for name, (width, height) in small.items():
-        labels = np.asarray(Image.open(out / f"{name}.png"))
-        assert labels.shape == (height, width)
-        assert np.array_equal(labels, parser.parse(source / f"{name}.png").labels)
+    for name, size in small.items():
+        assert Image.open(out / f"{name}.png").size == size
+    parser = FaceParser.load(sure_parent, "cpu")
+    whole = [name for name in names if name in sound]
+    assert len(whole) == 4
+    for name in whole:
+        assert not failures[name]
+        labels = np.asarray(Image.open(out / f"{Path(name).stem}.png"))
+        assert (labels != parser.parse(sound[name]).labels).mean() < 2e-3, name
 
 
 @pytest.mark.usefixtures("fragile_model")

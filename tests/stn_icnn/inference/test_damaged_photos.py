@@ -8,29 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_icnn.config import TrainConfig
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.photo_decoding import load_photo
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
-from stn_icnn.networks.model import STNiCNN
 from tests.damaged_photos import write_damaged_photos
 
 NUMBER = 100
 
 
 def test_each_is_right_or_named(
-    sure_model: STNiCNN,
-    tiny_config: TrainConfig,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    sure_parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
-    model = tmp_path / "model.pt"
-    save_checkpoint(model, Checkpoint(sure_model, tiny_config, data, "end_to_end"))
     sound = write_damaged_photos(tmp_path / "in", NUMBER, seed=1)
     out = tmp_path / "out"
-    command = ["parse", str(tmp_path / "in"), "--model", str(model), "--out", str(out)]
+    command = ["parse", str(tmp_path / "in"), "--model", str(sure_parent), "--out", str(out)]
     assert main([*command, "--write", "labels"]) == 1
     printed = capsys.readouterr()
     named = set(re.findall(r"^.*/(\S+): (?:image|not parsed)", printed.err, re.MULTILINE))
@@ -43,7 +34,7 @@ def test_each_is_right_or_named(
         assert labels.exists() != (path.name in named)
         if labels.exists():
             assert np.asarray(Image.open(labels)).shape == load_photo(path).pixels.shape[:2]
-    parser = FaceParser.load(model, "cpu")
+    parser = FaceParser.load(sure_parent, "cpu")
     for name, image in sound.items():
         assert name not in named
         face = parser.parse(image)
