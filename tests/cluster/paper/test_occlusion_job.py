@@ -62,6 +62,7 @@ def test_the_job(
     assert note.startswith("**share of a covered part's pixels in its window: iCNN ")
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_parse_yet_is_not_named_to_parse_with(
     shards: Path,
     job_locations: LocationsConfig,

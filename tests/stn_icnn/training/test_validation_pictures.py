@@ -61,6 +61,7 @@ def test_pictures_of_the_same_faces_come_with_each_validation_and_change_no_bit(
     assert [e.get(key) for e in one["history"]] == [e.get(key) for e in other["history"]]
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_second_report_repeats_no_picture(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
