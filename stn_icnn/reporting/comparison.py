@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
+import torch
 from torch import Tensor
 
 from stn_icnn.config_dict import flatten_settings
@@ -110,6 +111,11 @@ class Comparison:
     def answer(self) -> str:
         """The answer in words: which run is better, by how much, and whether by chance."""
         a, b = self.first, self.other
+        if self.counts and torch.equal(*self.counts):
+            return (
+                f"{b.name} labels all {len(self.keys)} faces as {a.name} does, as the same "
+                "settings, data and code would."
+            )
         if "overall" in self.differences:
             difference = self.differences["overall"]
             low, high = difference.interval

@@ -270,7 +270,7 @@ def _facts(run: ComparedRun) -> dict[str, object]:
         "overall F1": format_f1(run.f1.get("overall")),
         "run": run.run_id,
         "scored on": run.split,
-        "fingerprint of the shards": run.fingerprint,
+        "fingerprint of the shards": run.fingerprint and f"{run.fingerprint[:12]}…",
     }
     results = run.results
     if results is None:

@@ -13,7 +13,7 @@ from stn_icnn.reporting.pages import picture_data
 from stn_icnn.reporting.picture_grid import Drawings, fitted
 from stn_icnn.reporting.run_results import RunResults
 from stn_icnn.reporting.tables import f1_headings, format_f1
-from stn_icnn.scoring.examples import ScoredFace
+from stn_icnn.scoring.examples import ScoredFace, faces_with
 from stn_icnn.scoring.f1 import f1_rows, weakest_row
 
 PICTURE_PX: Final = 288
@@ -32,7 +32,7 @@ class ShownFace:
     overall: str
     """The face's own overall F1."""
     weakest: str
-    """Its weakest class, with F1."""
+    """The weakest of the classes that its truth has, with F1."""
     pictures: Mapping[str, str]
     """The addresses of its pictures, by what they show."""
 
@@ -48,6 +48,7 @@ class Gallery:
 
     kinds: ClassVar[Mapping[str, str]] = {
         "worst": "The worst faces",
+        "weakest": "The worst faces for the weakest class",
         "median": "Faces in the middle",
         "best": "The best faces",
     }
@@ -103,7 +104,11 @@ def _shown_face(face: ScoredFace, results: RunResults) -> ShownFace:
         "photograph and windows": _with_windows(face, label_set),
         **{name: fitted(picture, PICTURE_PX) for name, picture in large.items()},
     }
-    weakest = weakest_row(rows, label_set)
+    in_truth = {
+        row: rows[row] if faces_with(counts[None], classes) else None
+        for row, classes in label_set.f1_rows.items()
+    }
+    weakest = weakest_row(in_truth, label_set)
     return ShownFace(
         face.key,
         format_f1(rows["overall"]) or "-",

@@ -1,7 +1,7 @@
-"""The best, the median and the worst faces of a split, with labels and windows as scored."""
+"""The best, median and worst faces of a split, with labels and windows as scored."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import label_maps
 from stn_icnn.scoring.confusion import evaluation_batches, true_labels
-from stn_icnn.scoring.f1 import f1_tensors
+from stn_icnn.scoring.f1 import f1_rows, f1_tensors, weakest_row
 
 
 class ScoredFace(NamedTuple):
@@ -40,7 +40,7 @@ class ScoredFace(NamedTuple):
 def pick_examples(
     counts: Tensor, keys: Sequence[str], label_set: LabelSet, num: int = 4
 ) -> dict[str, list[int]]:
-    """Chooses the images to show by their own overall F1.
+    """Chooses the images to show: by their own overall F1, and by that of the weakest class.
 
     Args:
         counts: one system's confusion counts, int64 `[M, C, C]`, rows truth, columns prediction.
@@ -49,25 +49,43 @@ def pick_examples(
         num: number of images of each kind; there are fewer where M is smaller.
 
     Returns:
-        Indices of the `best` images, best first, the `median` ones, and the `worst`, worst first.
-        Images whose overall F1 is undefined are in none of them.
+        Indices of the `best` images, best first, the `median` ones, the `worst`, worst first, and
+        as `weakest` those whose truth has the class that is weakest over all images, and whose own
+        F1 of it is least. Images whose F1 is undefined are in none of them.
     """
-    overall = f1_tensors(counts, label_set)["overall"].tolist()
-    defined = [i for i, f1 in enumerate(overall) if not math.isnan(f1)]
-    ranked = sorted(defined, key=lambda i: (-overall[i], keys[i]))
+    by_row = f1_tensors(counts, label_set)
+
+    def ranking(row: str, images: Iterable[int]) -> list[int]:
+        f1 = by_row[row].tolist()
+        return sorted((i for i in images if not math.isnan(f1[i])), key=lambda i: (-f1[i], keys[i]))
+
+    ranked = ranking("overall", range(len(keys)))
     start = max(0, (len(ranked) - num) // 2)
+    row = weakest_row(f1_rows(counts.sum(dim=0), label_set), label_set)
+    of_weakest = ranking(row, faces_with(counts, label_set.f1_rows[row])) if row else []
     return {
         "best": ranked[:num],
         "median": ranked[start : start + num],
         "worst": ranked[::-1][:num],
+        "weakest": of_weakest[::-1][:num],
     }
+
+
+def faces_with(counts: Tensor, classes: Sequence[int]) -> list[int]:
+    """Returns the indices of the images whose truth has one of some classes.
+
+    Args:
+        counts: int64 `[M, C, C]`, rows truth, columns prediction.
+        classes: their ids.
+    """
+    return counts[:, list(classes)].sum(dim=(1, 2)).nonzero().flatten().tolist()
 
 
 @torch.inference_mode()
 def label_examples(
     model: STNiCNN, faces: ShardedFaces, counts: Tensor, context: TrainContext, num: int
 ) -> dict[str, list[ScoredFace]]:
-    """Labels the best, the median and the worst faces again, just as they were scored.
+    """Labels the faces that `pick_examples` chooses again, just as they were scored.
 
     The last bits of a result may depend on the other faces of a batch. So the rank that scored a
     face labels it again in the same batch, and its labels are those that were counted.

@@ -79,7 +79,9 @@ def test_a_difference_that_other_faces_would_turn_may_be_chance(first: RunResult
     assert comparison.answer.startswith("mixed and A can't be told apart: overall F1 ")
     assert comparison.answer.endswith("on the same 30 faces may be chance.")
     (same,) = compare(first, scored_run("same", MISSED))
-    assert same.answer == "same is as good as A: the same overall F1 on the same 30 faces."
+    assert same.answer == (
+        "same labels all 30 faces as A does, as the same settings, data and code would."
+    )
 
 
 def test_classes_that_gain_and_lose_are_told_apart(first: RunResults, better: RunResults) -> None:
@@ -145,7 +147,7 @@ def test_two_different_runs_are_needed(names: list[str]) -> None:
 def test_runs_of_one_name_are_told_apart_by_their_ids(first: RunResults) -> None:
     runs = [replace(compared(first), run_id=run_id) for run_id in ("0123456789", "abcdefghij")]
     (comparison,) = compare_runs(runs, PAPER9)
-    assert comparison.answer.startswith("A (abcdefgh) is as good as A (01234567): ")
+    assert comparison.answer.startswith("A (abcdefgh) labels all 30 faces as A (01234567) does")
 
 
 def test_a_run_without_counts_is_compared_without_pairs(

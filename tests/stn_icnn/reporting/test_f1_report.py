@@ -76,7 +76,9 @@ def refuse(constant: str) -> None:
 def test_report_writes_its_files(tmp_path: Path) -> None:
     written(tmp_path / "report")
     tables = {"f1.json", "f1.csv", "f1.md", "f1.png", "per_image.csv"}
-    overlays = {f"{kind}_{i}.png" for kind in ("best", "median", "worst") for i in (1, 2)}
+    overlays = {
+        f"{kind}_{i}.png" for kind in ("best", "median", "worst", "weakest") for i in (1, 2)
+    }
     assert {path.name for path in (tmp_path / "report").iterdir()} == tables | overlays
 
 
@@ -173,6 +175,8 @@ def test_overlays_show_the_example_they_name(tmp_path: Path) -> None:
         "median_2.png": "face_3",
         "worst_1.png": "face_6",
         "worst_2.png": "face_5",
+        "weakest_1.png": "face_6",
+        "weakest_2.png": "face_5",
     }
     assert report["examples"]["worst_1.png"]["overall"] == pytest.approx(26 / 33)
     face = examples[6]
@@ -209,7 +213,8 @@ def test_system_that_finds_nothing_where_nothing_is_has_null_rows(tmp_path: Path
     assert report["overall_interval"]["b"] is None
     assert report["per_image_overall"]["a"]["num_undefined"] == 1
     assert report["per_image_overall"]["b"]["median"] is None
-    assert pick_examples(half, ["x", "y"], PAPER9) == {"best": [1], "median": [1], "worst": [1]}
+    picked = pick_examples(half, ["x", "y"], PAPER9)
+    assert picked == {"best": [1], "median": [1], "worst": [1], "weakest": [1]}
 
 
 def test_model_with_skin_reports_it(tmp_path: Path) -> None:
@@ -259,4 +264,14 @@ def test_report_refuses_what_would_mislead(tmp_path: Path) -> None:
 def test_ties_are_resolved_by_key() -> None:
     same = faces(num_missed=1)[1][:1].expand(3, -1, -1)
     picked = pick_examples(same, ["b", "c", "a"], PAPER9, num=1)
-    assert picked == {"best": [2], "median": [0], "worst": [1]}
+    assert picked == {"best": [2], "median": [0], "worst": [1], "weakest": [1]}
+
+
+def test_the_weakest_class_is_looked_at_where_the_truth_has_it() -> None:
+    eye = PAPER9.class_id["left_eye"]
+    counts = torch.zeros(3, PAPER9.num_classes, PAPER9.num_classes, dtype=torch.int64)
+    counts[:, NOSE, NOSE] = 9
+    counts[0, 0, eye] = 4  # found where there is none: F1 of 0, but not what the eye looks like
+    counts[1, eye, eye], counts[1, eye, 0] = 3, 1
+    counts[2, eye, eye], counts[2, eye, 0] = 1, 3
+    assert pick_examples(counts, ["x", "y", "z"], PAPER9)["weakest"] == [2, 1]

@@ -15,7 +15,7 @@ from stn_icnn.context import LocalContext
 from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import f1_numbers
-from stn_icnn.reporting.gallery import WRONG, error_map
+from stn_icnn.reporting.gallery import WRONG, Gallery, error_map
 from stn_icnn.reporting.run_charts import binned_means, draw_curves
 from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import (
@@ -162,7 +162,16 @@ def test_gallery_shows_each_example_four_times(results: RunResults, tmp_path: Pa
     pictures = [v for tag, name, v in page.attributes if (tag, name) == ("img", "alt")]
     kinds = ("photograph and windows", "truth", "labels of the model", "wrong pixels")
     assert pictures[1:5] == [f"face_3: {kind}" for kind in kinds]  # after the one at the top
-    assert len(pictures) == 1 + 3 * 4
+    assert len(pictures) == 1 + 4 * 4
+
+
+def test_a_class_that_a_face_lacks_is_not_its_weakest(results: RunResults) -> None:
+    counts = results.counts["STN-iCNN"].clone()
+    nose = PAPER9.class_id["nose"]
+    counts[2, nose], counts[2, 0, nose] = 0, 4  # found, where there is none
+    changed = replace(results, counts={**results.counts, "STN-iCNN": counts})
+    (shown,) = Gallery.of(changed, {"worst": [faces()[2]]}).faces["worst"]
+    assert "nose" not in shown.weakest
 
 
 def test_a_run_that_trained_nothing_has_no_curves_and_settings(

@@ -52,6 +52,7 @@ def test_shown_labels_are_those_that_were_counted(
             "best": 2,
             "median": 2,
             "worst": 2,
+            "weakest": 2,
         }
         for face in (face for some in examples.values() for face in some):
             index = keys.index(face.key)
@@ -72,4 +73,4 @@ def test_no_examples_are_labelled_where_none_are_asked_for(tiny_faces) -> None:
         raise AssertionError("nothing to label")
 
     found = label_examples(model, faces, counts, LocalContext(), 0)
-    assert found == {"best": [], "median": [], "worst": []}
+    assert found == {"best": [], "median": [], "worst": [], "weakest": []}
