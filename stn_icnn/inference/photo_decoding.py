@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from stn_icnn.decoding import (
@@ -142,7 +142,7 @@ def open_photo(
     """
     with _rejecting_damage():
         if isinstance(source, bytes):
-            image = open_image(source, _HEIC_RULES if _require_readable(source) else _RULES)
+            image = _open_heic(source) if _require_readable(source) else open_image(source, _RULES)
             require_sound_png(source)
         else:
             image = source
@@ -252,6 +252,18 @@ def _require_readable(content: bytes) -> bool:
         ) from error
     pi_heif.register_heif_opener()
     return True
+
+
+def _open_heic(content: bytes) -> Image.Image:
+    """Opens a HEIC file.
+
+    Raises:
+        RejectedError: it is damaged.
+    """
+    try:
+        return open_image(content, _HEIC_RULES)
+    except UnidentifiedImageError as error:
+        raise RejectedError("image is HEIC, but does not decode") from error
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:

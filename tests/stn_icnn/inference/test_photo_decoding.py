@@ -238,8 +238,15 @@ def test_truncated_heic_is_named(tmp_path: Path):
     path = tmp_path / "phone.heic"
     for length in range(24, len(content) - 1, 29):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"phone\.heic can't be read as a photograph: image"):
+        with pytest.raises(ValueError, match=r"phone\.heic can't be read .*: image "):
             load_photo(path)
+
+
+def test_what_only_begins_as_heic_is_named_as_heic(tmp_path: Path):
+    pytest.importorskip("pi_heif")
+    (tmp_path / "a.jpg").write_bytes(HEIC)
+    with pytest.raises(ValueError, match="image is HEIC, but does not decode"):
+        load_photo(tmp_path / "a.jpg")
 
 
 def test_a_decoder_s_unforeseen_error_is_of_the_photograph(
