@@ -81,7 +81,7 @@ FILE_FAULTS = {
     no_image: "does not decode: {part}not an image",
     sixteen_bits: "of 16 bits: mode I;16, convert it to 8 bits",
     bomb(8000): "too large: 8000 x 8000 px",
-    bomb(60_000): "too large: Image size (3600000000 pixels) exceeds limit",
+    bomb(60_000): "too large: 60000 x 60000 px, more than 50 megapixels: s",
     lost_link: "not readable: a link that leads nowhere",
     link_to_itself: "not readable: Too many levels of symbolic links",
 }
