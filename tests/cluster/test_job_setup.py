@@ -21,18 +21,21 @@ def locations(tmp_path: Path) -> LocationsConfig:
     return LocationsConfig(storage=str(tmp_path / "storage"), tracking_uri=uri)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_gets_one_of_its_own(locations: LocationsConfig) -> None:
     names = [open_job(locations, None, "trial").run_name for _ in range(2)]
     assert all(name.startswith("trial-") for name in names)
     assert names[0] != names[1]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_name_that_it_is_given(locations: LocationsConfig) -> None:
     environment = open_job(locations, "mine", "trial")
     assert environment.run_name == "mine"
     assert environment.run_storage.url == f"{locations.storage}/mine"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_name_may_begin_with_the_words_of_a_config_file(
     locations: LocationsConfig,
 ) -> None:

@@ -61,6 +61,7 @@ def test_same_bytes_as_from_a_folder(
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_asked_for(
     celebamask: Path,
     draw_celebamask,
@@ -80,6 +81,7 @@ def test_what_is_not_there_is_not_asked_for(
     assert len(asked) == 10 * (1 + PARTS_DRAWN)
 
 
+@pytest.mark.slow
 def test_helen_s_files_are_each_asked_for_once(
     helen: Path, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path, answered: Answered
 ):

@@ -24,6 +24,7 @@ def run_helen(source: Path, out: Path, *options: object) -> int:
     return run("helen", "--source", source, "--out", out, "--workers", 1, *options)
 
 
+@pytest.mark.slow
 def test_build_verify_inspect(celebamask: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out, sheet = tmp_path / "out", tmp_path / "sheets/sheet.png"
     assert run("celebamask", "--source", celebamask, "--out", out, "--shard-size", 4) == 0

@@ -284,6 +284,7 @@ def test_refusal_is_told_at_once(operation: str, location: StorageLocation, prox
     assert len(proxy.requests) == 1
 
 
+@pytest.mark.slow
 def test_upload_that_fails_midway_leaves_no_object(location: StorageLocation, proxy: FaultyProxy):
     """The server cannot even be told to forget its first piece."""
     proxy.rule = lambda method, path: None if "?uploads" in path or "Number=1" in path else "500"

@@ -205,6 +205,7 @@ def num_open_files(session: int, folder: Path) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_half_written_is_redone(raw: Path, straight: Contents, root: str):
     """Which rename and S3 rule out, but a lost disk cache, or a copy, may bring."""
 

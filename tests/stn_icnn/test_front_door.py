@@ -14,6 +14,7 @@ def test_labels_and_decoding_load_no_torch(module: str):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_face_parser_is_the_library_s_front_door():
     code = (
         "import sys, stn_icnn\n"

@@ -75,6 +75,7 @@ def test_a_model_that_can_not_parse_yet_is_not_named_to_parse_with(
     assert f"stn-icnn parse PHOTO --model {model_of('frozen')} " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_only_the_first_faces_are_taken_if_asked_for(
     shards: Path, job_locations: LocationsConfig, model_of: ModelOf
 ) -> None:

@@ -88,6 +88,7 @@ def fragile_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaceParser, "parse_all", fragile)
 
 
+@pytest.mark.slow
 def test_each_of_a_mixed_task_is_right_or_named(sure_parent: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     sound = write_damaged_photos(source, 48, seed=2)
@@ -124,6 +125,7 @@ def test_each_of_a_mixed_task_is_right_or_named(sure_parent: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("fragile_model")
+@pytest.mark.slow
 def test_odd_ones_in_one_task_do_not_end_a_job_in_which_others_are_done(
     tiny_parent: Path, tmp_path: Path
 ) -> None:

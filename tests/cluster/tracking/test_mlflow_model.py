@@ -91,6 +91,7 @@ def require_answer(answer: dict, face: ParsedFace) -> None:
     assert np.array_equal([answer["windows"][part] for part in parts], face.windows)
 
 
+@pytest.mark.slow
 def test_saving_leaves_mlflow_s_own_lines_as_they_were(model_file, tmp_path, caplog):
     logger = logging.getLogger("mlflow.pyfunc")
     with caplog.at_level(logging.INFO, logger.name):
@@ -179,6 +180,7 @@ def register(tracker: Tracker, model_file: bytes) -> str | None:
     return version
 
 
+@pytest.mark.slow
 def test_a_registered_model_is_loaded_by_its_name(tracker, model_file, parser, example):
     assert register(tracker, model_file) == "1"
     run_id = tracker.client.get_model_version("stored", "1").run_id
@@ -188,6 +190,7 @@ def test_a_registered_model_is_loaded_by_its_name(tracker, model_file, parser, e
         assert FetchedModel.fetch(name, tracker.uri).content == model_file
 
 
+@pytest.mark.slow
 def test_a_model_that_had_to_wait_for_the_server_is_whole(tracker, model_file, monkeypatch):
     calls, upload = [], tracker.client.log_artifacts
 

@@ -298,6 +298,7 @@ def test_bad_locations_are_refused(helen: Path, out: str, message: str):
         build(helen, out, Recipe(layout="helen"))
 
 
+@pytest.mark.slow
 def test_from_bucket_to_bucket(helen: Path, tmp_path: Path, bucket: str):
     location = open_location(f"{bucket}/raw")
     for path in open_location(helen).list():

@@ -101,6 +101,7 @@ def test_only_the_results_that_are_asked_for_are_written(
     )
 
 
+@pytest.mark.slow
 def test_photographs_that_have_their_results_can_be_left(
     photos: Path, model: str, tmp_path: Path, capsys
 ):
@@ -158,6 +159,7 @@ def test_a_folder_without_photographs_is_named(model: str, tmp_path: Path, capsy
     assert ".jpg" in said
 
 
+@pytest.mark.slow
 def test_photographs_that_differ_by_their_suffix_alone_are_both_parsed(
     photos: Path, model: str, tmp_path: Path, capsys
 ):

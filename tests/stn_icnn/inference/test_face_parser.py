@@ -170,6 +170,7 @@ def test_arrays_of_another_form_are_refused(pixels: np.ndarray):
         load_photo(pixels)
 
 
+@pytest.mark.slow
 def test_threads_side_by_side_change_no_label(checkpoint: Checkpoint):
     """Whether they share the networks, of one photograph, or the photographs."""
     photos = [photo(seed, WIDTH + seed) for seed in range(7)]

@@ -31,6 +31,7 @@ def greeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("greeting")
+@pytest.mark.slow
 def test_an_installed_command_runs_like_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["greet", "you"]) == 3
     assert capsys.readouterr().out == "hello you\n"

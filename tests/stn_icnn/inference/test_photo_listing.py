@@ -74,6 +74,7 @@ def test_label_maps_and_overlays_are_never_taken_for_photographs(
     assert not any("_overlay_" in path.name for path in (photos / "other").iterdir())
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_photographs_can_be_the_output_again_and_again(
     photos: Path, tiny_parent: Path, capsys
 ):
@@ -131,6 +132,7 @@ def test_a_fifo_beside_a_photograph_of_its_name_is_named_and_does_not_hang(
     assert f"{photos / 'b.jpg'}: image not readable: a pipe, socket or device" in printed.err
 
 
+@pytest.mark.slow
 def test_a_photograph_keeps_the_names_of_its_results_whatever_comes_beside_it(
     photos: Path, tiny_parent: Path, tmp_path: Path, capsys
 ):

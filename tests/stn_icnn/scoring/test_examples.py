@@ -35,6 +35,7 @@ def scored_by(num_ranks: int, model: STNiCNN, faces) -> list[tuple[Tensor, Found
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
+@pytest.mark.slow
 def test_shown_labels_are_those_that_were_counted(
     num_ranks: int,
     sure_model: STNiCNN,

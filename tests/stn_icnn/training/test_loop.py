@@ -25,6 +25,7 @@ from stn_icnn.training.state import TrainState
 from tests.phase_runs import epochs, fresh, phase_run, places
 
 
+@pytest.mark.slow
 def test_an_epoch_says_what_it_used_of_the_machine(tiny_config: TrainConfig, tiny_faces) -> None:
     context = LocalContext()
     run_phase(phase_run("coarse", epochs(tiny_config, 1), tiny_faces, context), fresh(tiny_config))
@@ -65,6 +66,7 @@ def test_a_phase_changes_what_it_trains_and_nothing_else(
         ({"freeze_batch_stats": True}, set()),
     ],
 )
+@pytest.mark.slow
 def test_whose_batch_statistics_move_in_end_to_end_training(
     settings: dict[str, bool], moved: set[str], tiny_config: TrainConfig, tiny_faces
 ) -> None:

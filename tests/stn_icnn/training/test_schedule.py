@@ -15,6 +15,7 @@ from stn_icnn.training.schedule import lr_factor
 from tests.phase_runs import Stop, StoppingContext, fresh, phase_run
 
 
+@pytest.mark.slow
 def test_the_schedule_counts_steps_from_the_phases_start(
     four_steps: TrainConfig, tiny_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_state_of_an_earlier_version_goes_on(
     assert [step for step, _ in resumed.reports[1].step_losses] == [3, 4]
 
 
+@pytest.mark.slow
 def test_checkpoints_lie_at_fixed_steps_and_hold_one_state(
     four_steps: TrainConfig, tiny_faces, monkeypatch: pytest.MonkeyPatch
 ) -> None:

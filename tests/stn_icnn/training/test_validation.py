@@ -16,6 +16,7 @@ from stn_icnn.training.validation import validate
 from tests.phase_runs import epochs, fresh, phase_run
 
 
+@pytest.mark.slow
 def test_validation_every_few_epochs_and_at_the_end(tiny_config: TrainConfig, tiny_faces) -> None:
     config = replace(epochs(tiny_config, 3), validate_every_epochs=2)
     context = LocalContext()
