@@ -72,8 +72,8 @@ STRICT: Final = ImageRules(
     max_megapixels=50,  # a larger one would take the memory of several workers
     accepts_16_bits=False,
 )
-"""For raw data sets: nothing is read otherwise than it was meant. Photographs that are parsed have
-rules of their own, in `inference/photo_decoding.py`."""
+"""The rules for raw data sets, by which nothing is read otherwise than it was meant. Photographs
+that are parsed have rules of their own, in `inference/photo_decoding.py`."""
 
 
 class FileReader(Protocol):

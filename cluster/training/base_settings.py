@@ -13,7 +13,7 @@ class BaseSettings:
     """The settings that those of a training are compared with."""
 
     name: str
-    """Whose they are: `the preset demo`, `the defaults`, or `the model PATH`."""
+    """The name of their owner: `the preset demo`, `the defaults`, or `the model PATH`."""
     config: TrainConfig
 
     @classmethod

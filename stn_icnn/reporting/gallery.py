@@ -74,12 +74,14 @@ class Gallery:
             heading: what stands above them.
         """
         drawings, faces = Drawings(), {}
+        once = {face.key: face for kind in cls.kinds for face in examples.get(kind, ())}
+        drawn = {
+            key: drawings.draw(f"face {key}", partial(_shown_face, face, results))
+            for key, face in once.items()
+        }
         for kind in cls.kinds:
-            drawn = [
-                drawings.draw(f"face {face.key}", partial(_shown_face, face, results))
-                for face in examples.get(kind, ())
-            ]
-            if shown := [face for face in drawn if face is not None]:
+            of_kind = (drawn[face.key] for face in examples.get(kind, ()))
+            if shown := [face for face in of_kind if face is not None]:
                 faces[kind] = shown
         return cls(heading, faces, class_colours(results.label_set), drawings.failed)
 

@@ -59,7 +59,7 @@ class ComparedSettings:
     """The settings of a job beside those that they are compared with."""
 
     base: str
-    """Whose they are compared with: a preset's, the defaults, or a model's."""
+    """The owner of the settings that they are compared with: a preset, the defaults, or a model."""
     changed: Mapping[str, Sequence[Any]]
     """The settings that differ: by dotted name, the job's value and the base's."""
     settings: Mapping[str, Any]

@@ -71,7 +71,7 @@ def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 def test_ten_photographs_of_48_megapixels_are_parsed_within_2_gib(tmp_path: Path) -> None:
-    """With overlays, by the command, which is a process of its own."""
+    """The command, a process of its own, writes their overlays too."""
     write_faces("celebamask", 1, tmp_path / "raw", workers=1)
     (face,) = (tmp_path / "raw").rglob("*.jpg")
     (tmp_path / "in").mkdir()

@@ -225,7 +225,7 @@ def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Pa
 def test_a_result_that_cannot_be_written_is_named_and_the_others_are(
     photos: Path, model: str, tmp_path: Path, in_the_way: str, capsys
 ):
-    """For its own name: a folder of that name is there, or it is too long for a disk."""
+    """A folder has the name of its result, or the name is too long for a disk."""
     out = tmp_path / "out"
     if in_the_way == "long":
         named = "b" * 247 + ".png"
@@ -275,9 +275,8 @@ def test_what_ends_the_run_does_not_hide_what_failed_before(
     assert f"{photos / 'a.jpg'}: image does not decode" in capsys.readouterr().err
 
 
-def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
+def fail_at_13_x_17(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model fails for a batch that has a photograph of 13 x 17 px."""
     parse_all = FaceParser.parse_all
 
     def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
@@ -286,6 +285,12 @@ def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
         return parse_all(parser, given)
 
     monkeypatch.setattr(FaceParser, "parse_all", fragile)
+
+
+def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    fail_at_13_x_17(monkeypatch)
     command = ["parse", str(photos), "--model", model, "--out", str(tmp_path / "out")]
     assert main(command) == 0
     for i in range(MOST_UNFORESEEN + 1):
@@ -315,12 +320,6 @@ def test_what_fails_for_one_photograph_is_named(
     photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     """In the model, or as its overlay is drawn; the others of its batch are parsed."""
-    parse_all = FaceParser.parse_all
-
-    def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
-        if any(photo.size == (13, 17) for photo in given):
-            raise RuntimeError("a bug")
-        return parse_all(parser, given)
 
     def undrawn(face: ParsedFace, kind: str, photo: str) -> bytes:
         if kind == "overlay" and face.labels.shape == (23, 19):
@@ -329,7 +328,7 @@ def test_what_fails_for_one_photograph_is_named(
 
     Image.new("RGB", (13, 17)).save(photos / "c.png")
     Image.new("RGB", (19, 23)).save(photos / "d.png")
-    monkeypatch.setattr(FaceParser, "parse_all", fragile)
+    fail_at_13_x_17(monkeypatch)
     monkeypatch.setattr("stn_icnn.inference.photographs.encode_output", undrawn)
     out = tmp_path / "out"
     assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1

@@ -9,10 +9,10 @@ import torch
 from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, same_size
 from stn_icnn.context import LocalContext
 from stn_icnn.networks.centroid_cropper import CentroidCropper
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
+from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.initialization import initialize_model
-from stn_icnn.training.loop import PhaseRun, run_phase
+from stn_icnn.training.loop import run_phase
 from stn_icnn.training.phases import (
     PHASES,
     SYSTEMS,
@@ -21,8 +21,7 @@ from stn_icnn.training.phases import (
     phases_up_to,
     require_usable,
 )
-
-FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
+from tests.phase_runs import FACTS, phase_run
 
 
 def trained_model(config: TrainConfig, phase: PhaseName) -> Checkpoint:
@@ -116,16 +115,7 @@ def test_only_the_fine_networks_change(
     model = build_model(config.model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     context = LocalContext()
-    run = PhaseRun(
-        phase=PHASES[phase],
-        config=config,
-        train_faces=tiny_faces("train", augmented=True),
-        val_faces=tiny_faces("val", augmented=False),
-        data=FACTS,
-        context=context,
-        log=lambda line: None,
-    )
-    run_phase(run, model)
+    run_phase(phase_run(phase, config, tiny_faces, context), model)
     changed = {
         name.split(".")[0]
         for name, value in model.state_dict().items()
