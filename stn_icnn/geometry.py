@@ -26,6 +26,52 @@ def invert_affine(affine: Tensor) -> Tensor:
     return torch.cat([linear, -linear @ affine[:, :, 2:]], dim=2)
 
 
+def fit_similarity(
+    source: Tensor, target: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Fits the similarity that maps points nearest to others, by weighted least squares.
+
+    A similarity shifts, turns and scales; it does not mirror. The closed form is Umeyama's (1991)
+    in the plane, where a turn and a scale are one complex factor.
+
+    Convention: source to target, (x, y) order; a positive turn is clockwise as seen, as y points
+    down.
+
+    Args:
+        source: `[P, 2]` or `[..., P, 2]` float32, two points or more.
+        target: `[..., P, 2]` float32, where they should come to lie.
+        weights: `[P]` or `[..., P]` float32, not negative, how much each point counts; all alike if
+            None.
+
+    Returns:
+        The affine, `[..., 2, 3]` float32, and the residual, `[...]` float32: the root of the
+        weighted mean squared distance that is left, in units of the target. Points that all lie in
+        one place are mapped to the mean of their targets.
+    """
+    if source.shape[-2:] != target.shape[-2:] or target.dim() < 2 or target.shape[-1] != 2:
+        shapes = f"{list(source.shape)} and {list(target.shape)}"
+        raise ValueError(f"source must be [P, 2] and target [..., P, 2], got {shapes}")
+    if weights is None:
+        weights = target.new_ones(target.shape[-2])
+    source = source.expand_as(target)
+    share = (weights / weights.sum(-1, keepdim=True).clamp(min=1e-12)).expand(target.shape[:-1])
+    share = share[..., None]
+    source_mean, target_mean = ((share * points).sum(-2) for points in (source, target))
+    x, y = (source - source_mean[..., None, :]).unbind(-1)
+    u, v = (target - target_mean[..., None, :]).unbind(-1)
+    share = share[..., 0]
+    spread = (share * (x * x + y * y)).sum(-1).clamp(min=1e-12)
+    cosine = (share * (x * u + y * v)).sum(-1) / spread
+    sine = (share * (x * v - y * u)).sum(-1) / spread
+    linear = torch.stack(
+        [torch.stack([cosine, -sine], dim=-1), torch.stack([sine, cosine], dim=-1)], dim=-2
+    )
+    offset = target_mean - (linear @ source_mean[..., None])[..., 0]
+    left = target - (source @ linear.mT + offset[..., None, :])
+    residual = (share * left.square().sum(-1)).sum(-1).sqrt()
+    return torch.cat([linear, offset[..., None]], dim=-1), residual
+
+
 def whole_image(sizes: Tensor) -> Tensor:
     """Returns the window that holds each whole image, `[N, 1, 4]`, from sizes, `[N, 2]` (W, H)."""
     return torch.cat([sizes / 2, sizes], dim=1)[:, None]

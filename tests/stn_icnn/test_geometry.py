@@ -9,6 +9,7 @@ from stn_icnn.geometry import (
     apply_affine,
     crop,
     crop_labels,
+    fit_similarity,
     invert_affine,
     paste,
     reduce_images,
@@ -204,3 +205,45 @@ def test_wrong_shapes_are_refused() -> None:
         crop(torch.zeros(1, 3, 8, 8), torch.zeros(2, 3), 5)
     with pytest.raises(ValueError, match=r"windows must be \[N, P, 4\], got \[1, 4\]"):
         theta_from_windows(torch.zeros(1, 4), size(8, 8))
+
+
+def test_a_similarity_is_fitted_to_points_that_it_moved() -> None:
+    """By hand: a quarter turn clockwise as seen, twice the size, then 10 to the right and 5 up."""
+    source = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
+    target = torch.tensor([[10.0, -5.0], [10.0, -3.0], [4.0, -5.0]])
+    affine, residual = fit_similarity(source, target)
+    torch.testing.assert_close(affine, torch.tensor([[0.0, -2.0, 10.0], [2.0, 0.0, -5.0]]))
+    assert residual == pytest.approx(0, abs=1e-5)
+
+
+def test_a_fit_does_not_mirror_and_says_how_far_it_is_off() -> None:
+    """Corners of a square that change sides by their mirror image: no similarity but the centre."""
+    source = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    mirrored = source * torch.tensor([-1.0, 1.0])
+    affine, residual = fit_similarity(source, mirrored)
+    torch.testing.assert_close(affine, torch.zeros(2, 3))
+    assert residual == pytest.approx(2**0.5)
+
+
+def test_points_without_weight_do_not_count_and_fits_are_made_of_many_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    source = torch.rand(5, 2, generator=generator)
+    true = torch.tensor([[[1.5, 0.5, 3.0], [-0.5, 1.5, 7.0]], [[0.2, -0.1, 0.0], [0.1, 0.2, 1.0]]])
+    target = apply_affine(true, source.expand(2, 5, 2)).clone()
+    target[0, 3] += 100
+    weights = torch.tensor([[2.0, 1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0, 5.0]])
+    affine, residual = fit_similarity(source, target, weights)
+    torch.testing.assert_close(affine, true, atol=1e-5, rtol=0)
+    assert (residual < 1e-5).all()
+    assert fit_similarity(source, target)[1][0] > 10
+
+
+def test_points_in_one_place_are_mapped_to_their_targets_mean() -> None:
+    affine, residual = fit_similarity(torch.ones(2, 2), torch.tensor([[0.0, 4.0], [6.0, 4.0]]))
+    torch.testing.assert_close(affine @ torch.tensor([1.0, 1.0, 1.0]), torch.tensor([3.0, 4.0]))
+    assert residual == pytest.approx(3)
+
+
+def test_points_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"got \[5, 2\] and \[4, 2\]"):
+        fit_similarity(torch.zeros(5, 2), torch.zeros(4, 2))
