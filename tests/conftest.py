@@ -55,9 +55,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What jobs remember of shards goes to a folder of the tests, not to the user's."""
+    """What is remembered of shards and of terms goes to folders of the tests, not to the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STN_ICNN_CACHE", str(tmp_path_factory.mktemp("own-cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("own-state")))
         yield
 
 

@@ -6,6 +6,7 @@ It is a pyfunc of code alone, without pickles: `model_script.py`, the code of `s
 
 import io
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ import stn_icnn
 from cluster.tracking.tracker import Run
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.random_face import random_face
+from stn_icnn.inference.model_sources import SHIPPED_MODEL
 from stn_icnn.inference.served_model import IMAGE, LABEL_IDS, LABELS, WINDOWS
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint
 
@@ -36,6 +38,7 @@ REQUIREMENTS: Final = ("mlflow", "numpy", "pandas", "pillow", "torch")
 """The packages that the stored model imports."""
 
 EXAMPLE_PX: Final = 128
+PACKAGE: Final = Path(stn_icnn.__file__).parent
 SCRIPT: Final = Path(__file__).with_name("model_script.py")
 
 SIGNATURE: Final = ModelSignature(
@@ -81,7 +84,7 @@ def save_mlflow_model(folder: Path, model: bytes) -> None:
             str(folder),
             mlflow_model=described,
             python_model=str(SCRIPT),
-            code_paths=[str(Path(stn_icnn.__file__).parent)],
+            code_paths=[str(PACKAGE)],
             # Both are given: what MLflow infers, it infers by running the model.
             pip_requirements=pinned_requirements(),
             signature=SIGNATURE,
@@ -92,6 +95,8 @@ def save_mlflow_model(folder: Path, model: bytes) -> None:
             },
         )
     (folder / MODEL_FILE).write_bytes(model)
+    # The model that comes along with the code has no place, and other terms, in another's folder.
+    shutil.rmtree(folder / "code" / SHIPPED_MODEL.parent.relative_to(PACKAGE.parent))
     # MLflow wrote this machine's path of the script, of which it uses the name alone.
     described.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.MODEL_CODE_PATH] = SCRIPT.name
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -1,8 +1,8 @@
 """Parses photographs, exports models and compares runs, without a cluster.
 
-    stn-icnn parse photo.jpg folder/ --model models/celebamask --out labels/
-    stn-icnn export --model models/celebamask --out model.onnx
-    stn-icnn compare RUN OTHER_RUN      # in MLflow; needs all of STN-iCNN
+    stn-icnn parse photo.jpg folder/ --out labels/
+    stn-icnn export --out model.onnx
+    stn-icnn compare RUN OTHER_RUN      # in MLflow; needs the extra `train`
 
 --help after a command shows its options.
 """
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parse = commands.add_parser(
         "parse",
         help="label photographs of faces",
-        epilog="example: stn-icnn parse photo.jpg --model models/celebamask --out labels/",
+        epilog="example: stn-icnn parse photo.jpg --out labels/",
     )
     add = parse.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, or folders with all in them")
@@ -86,13 +86,17 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export",
         help="write a model as one file for ONNX Runtime",
-        epilog="example: stn-icnn export --model models/celebamask --out model.onnx",
+        epilog="example: stn-icnn export --out model.onnx",
     )
     export.add_argument("--out", required=True, type=Path, metavar="FILE.onnx", help="a new file")
     export.set_defaults(run=_export)
     for command in (parse, export):
         add = command.add_argument
-        add("--model", required=True, help="a model file or folder, runs:/… or models:/NAME@alias")
+        add(
+            "--model",
+            help="a model file or folder, runs:/… or models:/NAME@alias (default: the model that "
+            "comes along)",
+        )
         add("--tracking-uri", help="MLflow, for a model that is there")
     _add_installed(commands)
     return parser

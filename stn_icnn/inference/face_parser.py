@@ -16,7 +16,7 @@ from torch import Tensor
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.decoding import allow_megapixels
-from stn_icnn.inference.model_sources import load_usable
+from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.photo_decoding import (
     DEFAULT_MEGAPIXELS,
     DecodedPhoto,
@@ -69,7 +69,8 @@ class FaceParser:
     """A trained model, ready to parse photographs.
 
     Args:
-        checkpoint: a model with its settings and the working scale of its data.
+        checkpoint: a model with its settings and the working scale of its data; or the name of one,
+            as `load` takes it; None: the model that comes along.
         device: where to compute; None: a GPU where there is one, else the CPU.
         max_megapixels: the most megapixels of a photograph that is decoded whole. A larger JPEG
             file is reduced while it is decoded, and labelled at its own size; others are refused.
@@ -77,12 +78,14 @@ class FaceParser:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | str | Path | None = None,
         device: str | torch.device | None = None,
         max_megapixels: float = DEFAULT_MEGAPIXELS,
     ) -> None:
         require(max_megapixels > 0, "max_megapixels", "above 0", max_megapixels)
         allow_megapixels(max_megapixels)
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = load_usable(find_model(checkpoint), "parsing")
         self.max_megapixels = max_megapixels
         self.device = torch.device(device) if device else default_device()
         self.data = checkpoint.data
@@ -95,17 +98,23 @@ class FaceParser:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | None = None,
         device: str | torch.device | None = None,
         max_megapixels: float = DEFAULT_MEGAPIXELS,
     ) -> Self:
-        """Loads a model file, or the one in a folder.
+        """Loads a model.
+
+        Args:
+            path: a model file, or a folder with one; `models:/NAME@ALIAS` or `runs:/RUN_ID/PATH`
+                where MLflow is installed; None: the model that comes along.
+            device: where to compute; None: a GPU where there is one, else the CPU.
+            max_megapixels: the most megapixels of a photograph that is decoded whole.
 
         Raises:
             ValueError: there is none, it is no model of STN-iCNN, or not all of its networks are
                 trained.
         """
-        return cls(load_usable(path, "parsing"), device, max_megapixels)
+        return cls(path, device, max_megapixels)
 
     def parse(self, photo: PhotoLike) -> ParsedFace:
         """Parses one photograph of a face.

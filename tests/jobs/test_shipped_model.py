@@ -62,7 +62,7 @@ def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_faces("celebamask", 1, tmp_path / "raw", workers=1)
     (photo,) = (tmp_path / "raw").rglob("*.jpg")
     out = tmp_path / "labels"
-    assert main(["parse", str(photo), "--model", str(SHIPPED), "--out", str(out)]) == 0
+    assert main(["parse", str(photo), "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["parsed"] == 1
     with Image.open(photo) as image, Image.open(out / f"{photo.stem}.png") as labels:
         assert labels.size == image.size

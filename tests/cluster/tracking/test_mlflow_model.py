@@ -125,6 +125,10 @@ def test_refuses_what_is_no_photograph(loaded):
     assert refused.value.get_http_status_code() == 400
 
 
+def test_holds_no_model_but_its_own(stored):
+    assert [path.name for path in stored.rglob("*.pt")] == ["model.pt"]
+
+
 def test_says_what_it_takes_and_gives(stored):
     described = Model.load(str(stored))
     assert described.get_input_schema().input_names() == ["image"]

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stn_icnn.inference.model_sources import find_model
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.model_sources import SHIPPED_MODEL, find_model
+
+CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -46,3 +49,57 @@ def test_an_installed_package_fetches_models_of_its_scheme():
 def test_what_cannot_be_fetched_is_refused_saying_what_to_install(name: str, lack: str):
     with pytest.raises(ValueError, match=f"model '{name}' can't be fetched: {lack}; .*MLflow"):
         find_model(name)
+
+
+def test_without_a_name_it_is_the_model_that_comes_along():
+    assert find_model() == SHIPPED_MODEL
+    linked = find_model("models/celebamask")
+    assert (CHECKOUT / linked).resolve() == SHIPPED_MODEL.resolve()
+    assert (CHECKOUT / linked).is_symlink(), "the model is in git once"
+
+
+def test_a_parser_without_a_model_takes_the_one_that_comes_along():
+    for parser in (FaceParser(device="cpu"), FaceParser.load(device="cpu")):
+        assert parser.data.dataset == "celebamask"
+        assert parser.device.type == "cpu"
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_parser_finds_a_model_by_its_name():
+    for make in (FaceParser, FaceParser.load):
+        with pytest.raises(ValueError, match="no model at /fetched/face/None"):
+            make("shelf:/face")
+
+
+def test_the_terms_of_the_model_that_comes_along_are_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    FaceParser()
+    said = capsys.readouterr()
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    words, _, file = line.partition(": ")
+    assert words == "the model that comes with STN-iCNN is for non-commercial research only"
+    assert "CelebAMask-HQ" in Path(file).read_text()
+    FaceParser()
+    FaceParser(CHECKOUT / "models" / "celebamask" / "model.pt")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_home_that_cannot_be_written_to_hinders_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "state"))
+    for _ in range(2):
+        FaceParser()
+        assert "non-commercial research only" in capsys.readouterr().err
+
+
+def test_the_terms_of_other_models_are_their_owners_matter(
+    tiny_parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    FaceParser(tiny_parent)
+    assert capsys.readouterr().err == ""
