@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Final, Literal
 import tyro
 
 from stn_icnn.config import Precision, TrainConfig, require
-from stn_icnn.inference.output_files import ALL_KINDS
-from stn_icnn.inference.photo_decoding import DEFAULT_MEGAPIXELS
+from stn_icnn.inference.outputs.output_files import ALL_KINDS
+from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 
 UNPREFIXED: Final = tyro.conf.arg(name="")
 """Marks settings whose options do not bear the name of the field that holds them: `--storage`, not

@@ -73,7 +73,7 @@ STRICT: Final = ImageRules(
     accepts_16_bits=False,
 )
 """The rules for raw data sets, by which nothing is read otherwise than it was meant. Photographs
-that are parsed have rules of their own, in `inference/photo_decoding.py`."""
+that are parsed have rules of their own, in `inference/photos/decoding.py`."""
 
 
 class FileReader(Protocol):

@@ -23,16 +23,7 @@ from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.output_files import ENDINGS, parse_kinds
-from stn_icnn.inference.photo_listing import (
-    StoredPhoto,
-    add_outputs,
-    describe_unowned,
-    list_photos,
-    pending_photos,
-    plan_outputs,
-    unowned_outputs,
-)
+from stn_icnn.inference.outputs.output_files import ENDINGS, parse_kinds
 from stn_icnn.inference.photographs import (
     NUM_THREADS,
     RECORD,
@@ -40,6 +31,15 @@ from stn_icnn.inference.photographs import (
     parse_photos,
     summarize,
     until_all_fail,
+)
+from stn_icnn.inference.photos.listing import (
+    StoredPhoto,
+    add_outputs,
+    describe_unowned,
+    list_photos,
+    pending_photos,
+    plan_outputs,
+    unowned_outputs,
 )
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.progress import progress

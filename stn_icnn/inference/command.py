@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stn_icnn.inference.model_sources import find_model, load_usable
-from stn_icnn.inference.output_files import ALL_KINDS, parse_kinds
-from stn_icnn.inference.photo_decoding import DEFAULT_MEGAPIXELS
+from stn_icnn.inference.outputs.output_files import ALL_KINDS, parse_kinds
+from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
 
 if TYPE_CHECKING:
     import torch
 
-    from stn_icnn.inference.photo_listing import StoredPhoto
+    from stn_icnn.inference.photos.listing import StoredPhoto
 
 COMMANDS: Final = "stn_icnn.commands"
 """The group of entry points that add commands. Each is a function that adds a parser to what
@@ -115,14 +115,14 @@ def _add_installed(commands: Any) -> None:
 def _parse(args: argparse.Namespace) -> int:
     """Writes the results of each photograph, and names those that can't be parsed."""
     from stn_icnn.inference.face_parser import FaceParser
-    from stn_icnn.inference.photo_listing import (
+    from stn_icnn.inference.photographs import RECORD, ParseOutcome, parse_photos, summarize
+    from stn_icnn.inference.photos.listing import (
         add_outputs,
         describe_unowned,
         pending_photos,
         plan_outputs,
         unowned_outputs,
     )
-    from stn_icnn.inference.photographs import RECORD, ParseOutcome, parse_photos, summarize
 
     kinds = parse_kinds(args.write)
     out = Folder(_folder("--out", args.out).resolve())
@@ -194,7 +194,7 @@ def _photos(given: Sequence[str], out: Folder) -> tuple[list["StoredPhoto"], dic
     Raises:
         ValueError: a file does not exist, or a folder holds no photographs.
     """
-    from stn_icnn.inference.photo_listing import StoredPhoto, list_photos
+    from stn_icnn.inference.photos.listing import StoredPhoto, list_photos
 
     photos: list[StoredPhoto] = []
     passed_over = Counter[str]()

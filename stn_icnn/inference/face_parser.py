@@ -17,7 +17,7 @@ from stn_icnn.config import require
 from stn_icnn.data.batch import Batch, stack_photos
 from stn_icnn.decoding import allow_megapixels
 from stn_icnn.inference.model_sources import find_model, load_usable
-from stn_icnn.inference.photo_decoding import (
+from stn_icnn.inference.photos.decoding import (
     DEFAULT_MEGAPIXELS,
     DecodedPhoto,
     PhotoFile,

@@ -15,14 +15,14 @@ from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
-from stn_icnn.inference.output_files import encode_output, is_output
-from stn_icnn.inference.photo_decoding import (
+from stn_icnn.inference.outputs.output_files import encode_output, is_output
+from stn_icnn.inference.photos.decoding import (
     DecodedPhoto,
     OpenedPhoto,
     open_photo,
     use_large_blocks,
 )
-from stn_icnn.inference.photo_listing import StoredPhoto, add_outputs
+from stn_icnn.inference.photos.listing import StoredPhoto, add_outputs
 from stn_icnn.storage import StorageLocation
 
 RECORD: Final = "parse.json"

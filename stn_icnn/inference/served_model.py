@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stn_icnn.decoding import RejectedError
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.output_files import encode_output, named_windows
-from stn_icnn.inference.photo_decoding import (
+from stn_icnn.inference.outputs.output_files import encode_output, named_windows
+from stn_icnn.inference.photos.decoding import (
     DEFAULT_MEGAPIXELS,
     DecodedPhoto,
     load_photo,

@@ -17,9 +17,9 @@ from cluster.config import ParsingJobConfig
 from cluster.parsing.job import MIN_TASKS_PER_WORKER, ParseTask, run_parsing
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.output_files import ENDINGS
-from stn_icnn.inference.photo_decoding import DecodedPhoto
+from stn_icnn.inference.outputs.output_files import ENDINGS
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
+from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.storage import Folder
 from tests.damaged_photos import write_damaged_photos
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser, ParsedFace
-from stn_icnn.inference.output_files import encode_output
-from stn_icnn.inference.photo_decoding import DecodedPhoto
+from stn_icnn.inference.outputs.output_files import encode_output
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
+from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.labels import PAPER9
 from stn_icnn.storage import Folder
 

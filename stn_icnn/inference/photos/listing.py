@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from stn_icnn.inference.output_files import ENDINGS, is_output
-from stn_icnn.inference.photo_decoding import PHOTO_SUFFIXES
+from stn_icnn.inference.outputs.output_files import ENDINGS, is_output
+from stn_icnn.inference.photos.decoding import PHOTO_SUFFIXES
 from stn_icnn.storage import Folder, StorageLocation, is_within
 
 HIDDEN: Final = "hidden"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.photo_decoding import load_photo
+from stn_icnn.inference.photos.decoding import load_photo
 from tests.damaged_photos import write_damaged_photos
 
 NUMBER = 100

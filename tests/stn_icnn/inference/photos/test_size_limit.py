@@ -10,10 +10,10 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.photo_decoding import load_photo
+from stn_icnn.inference.photos.decoding import load_photo
 from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.overlay import palette_image
-from tests.stn_icnn.inference.test_photo_decoding import parsed, picture, png_chunk
+from tests.stn_icnn.inference.photos.test_decoding import parsed, picture, png_chunk
 
 
 def test_a_jpeg_over_the_limit_is_reduced_and_labelled_at_its_own_size(

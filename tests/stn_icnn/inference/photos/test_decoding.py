@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.photo_decoding import load_photo
+from stn_icnn.inference.photos.decoding import load_photo
 from stn_icnn.inference.served_model import request_image
 
 WIDTH, HEIGHT = 61, 43

@@ -24,7 +24,7 @@ from stn_icnn.decoding import (
     read_image_file,
     require_sound_png,
 )
-from stn_icnn.inference.photo_size import limit_size
+from stn_icnn.inference.photos.size_limit import limit_size
 from stn_icnn.storage import Folder
 
 PhotoFile = Image.Image | NDArray[np.uint8] | NDArray[np.uint16] | str | Path
