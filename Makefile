@@ -16,7 +16,7 @@ install: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@echo "installing STN-iCNN, PyTorch, Ray and MLflow into $(VENV), 2.4 GB: about two to five minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,export,test]'
 	@echo "compiling all of it, so that jobs start sooner"
 	@$(BIN)/python -m compileall -qq $(VENV)/lib || true  # packages hold templates that are no Python
 	@touch $@

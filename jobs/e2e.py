@@ -8,12 +8,14 @@ The same command goes on where it was stopped. Without any arguments, a demo.
 
 import sys
 
-from cluster.config import TrainingJobConfig
-from jobs.options import parse_job, run_job
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the training that the command line describes."""
+    from cluster.config import TrainingJobConfig
+    from jobs.options import parse_job
+
     settings, preset = parse_job(TrainingJobConfig, __doc__)
     from cluster.training.job import run_end_to_end  # after help, which needs no Ray
 

@@ -8,13 +8,14 @@ Each scoring is a run of its own.
 
 import sys
 
-from cluster.config import ScoringJobConfig
-from jobs.command_line import parse_settings
-from jobs.options import run_job
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the scoring that the command line describes."""
+    from cluster.config import ScoringJobConfig
+    from jobs.command_line import parse_settings
+
     settings = parse_settings(ScoringJobConfig, __doc__, sys.argv[1:])
     from cluster.scoring.job import run_evaluation  # after help, which needs no Ray
 

@@ -8,11 +8,13 @@ Settings are the model's, at lower rates. The same command goes on after a stop.
 
 import sys
 
-from jobs.options import parse_fine_tuning, run_job
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the fine-tuning that the command line describes."""
+    from jobs.options import parse_fine_tuning
+
     settings, parent = parse_fine_tuning(__doc__)
     from cluster.hybrid.job import run_hybrid  # after help, which needs no Ray
 

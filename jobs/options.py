@@ -3,14 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
-from cluster.workers.errors import PhaseFailedError
 from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
 from stn_icnn.config import PRESETS, TrainConfig, require
@@ -164,21 +163,3 @@ def _replace_settings(job: Job, values: Any) -> Job:
         "locations": from_dict(LocationsConfig, {name: merged[name] for name in locations}),
     }
     return from_dict(type(job), {**{name: merged[name] for name in own}, **parts})
-
-
-def run_job(job: Callable[[], dict[str, Any]]) -> int:
-    """Runs a job and prints its result as the last line.
-
-    Returns:
-        The exit status: 2 for what the user can mend in the command, 1 for work that failed.
-    """
-    try:
-        result = job()
-    except (ValueError, OSError) as error:  # of the bucket, folder or tracking server
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
-    except PhaseFailedError as error:
-        print(f"failed: {error}", file=sys.stderr, flush=True)
-        return 1
-    print(json.dumps(result), flush=True)
-    return 0

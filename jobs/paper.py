@@ -20,39 +20,35 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-from cluster.config import TrainingJobConfig
-from cluster.paper.config import (
-    CoarseSizeConfig,
-    OcclusionConfig,
-    ParityConfig,
-    TableConfig,
-    TimingConfig,
-    WindowsConfig,
-)
-from jobs.command_line import asks_for_help, parse_settings
-from jobs.options import parse_job, run_job
+from jobs.running import run_job
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment's settings, and where the function is that runs it: only then is it loaded."""
+    """An experiment's settings and the function that runs it, each loaded when it is needed."""
 
-    settings: type[Any]
+    settings: str
+    """The name of their class in `cluster.paper.config`."""
     function: str
+    """Its module and name, `MODULE:NAME`."""
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
-    "table": Experiment(TableConfig, "cluster.paper.table_job:run_table"),
-    "coarse-size": Experiment(CoarseSizeConfig, "cluster.paper.coarse_size_job:run_coarse_size"),
-    "occlusion": Experiment(OcclusionConfig, "cluster.paper.occlusion_job:run_occlusion"),
-    "parity": Experiment(ParityConfig, "cluster.paper.parity_job:run_parity"),
-    "timing": Experiment(TimingConfig, "cluster.paper.timing_job:run_timing"),
-    "windows": Experiment(WindowsConfig, "cluster.paper.windows_job:run_windows"),
+    "table": Experiment("TableConfig", "cluster.paper.table_job:run_table"),
+    "coarse-size": Experiment("CoarseSizeConfig", "cluster.paper.coarse_size_job:run_coarse_size"),
+    "occlusion": Experiment("OcclusionConfig", "cluster.paper.occlusion_job:run_occlusion"),
+    "parity": Experiment("ParityConfig", "cluster.paper.parity_job:run_parity"),
+    "timing": Experiment("TimingConfig", "cluster.paper.timing_job:run_timing"),
+    "windows": Experiment("WindowsConfig", "cluster.paper.windows_job:run_windows"),
 }
 
 
 def job() -> dict[str, Any]:
     """Runs the experiment that the command line names."""
+    from cluster.config import TrainingJobConfig
+    from jobs.command_line import asks_for_help, parse_settings
+    from jobs.options import parse_job
+
     name, *arguments = sys.argv[1:] or [""]
     if asks_for_help([name]):
         print(__doc__)
@@ -60,7 +56,8 @@ def job() -> dict[str, Any]:
     if name not in EXPERIMENTS:
         raise ValueError(f"which experiment? One of {', '.join(EXPERIMENTS)}; got {name!r}")
     experiment = EXPERIMENTS[name]
-    kind, description = experiment.settings, inspect.getdoc(experiment.settings)
+    kind = resolve_name(f"cluster.paper.config:{experiment.settings}")
+    description = inspect.getdoc(kind)
     program = f"{sys.argv[0]} {name}"
     if issubclass(kind, TrainingJobConfig):
         settings: tuple[Any, ...] = parse_job(kind, description, arguments, program)

@@ -8,13 +8,14 @@ The same command goes on where it was stopped.
 
 import sys
 
-from cluster.config import ParsingJobConfig
-from jobs.command_line import parse_settings
-from jobs.options import run_job
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the parsing that the command line describes."""
+    from cluster.config import ParsingJobConfig
+    from jobs.command_line import parse_settings
+
     settings = parse_settings(ParsingJobConfig, __doc__, sys.argv[1:])
     from cluster.parsing.job import run_parsing  # after help, which needs no Ray
 

@@ -10,13 +10,14 @@ The same command goes on after a stop. --verbose shows what Ray says, too.
 import argparse
 import sys
 
-from jobs.command_line import HELP_ALL, take_verbose
-from jobs.options import run_job
-from sharding.cli import add_build_commands
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the sharding that the command line describes."""
+    from jobs.command_line import HELP_ALL, take_verbose
+    from sharding.cli import add_build_commands
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,12 +12,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from cluster.sweep.config import SweepJobConfig
-from jobs.options import parse_job, run_job
+from jobs.running import run_job
 
 
 def job() -> dict[str, object]:
     """Runs the sweep that the command line describes."""
+    from cluster.sweep.config import SweepJobConfig
+    from jobs.options import parse_job
+
     require_no_old_spaces(sys.argv[1:])
     settings, preset = parse_job(SweepJobConfig, __doc__)
     from cluster.sweep.job import run_sweep  # after help, which needs no Ray

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stn_icnn.extras import needing
+
 
 def add_compare(commands: Any) -> None:
     """Adds the command to `stn-icnn`, given what its `add_subparsers` returned."""
@@ -27,16 +29,11 @@ def add_compare(commands: Any) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     """Writes the page, and prints the answer, F1 by class, and the page's path."""
-    try:
+    with needing("train", "comparing runs"):
         from cluster.comparison.stored_runs import fetch_runs
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{error.name} is not installed here: comparing runs needs all of STN-iCNN and MLflow "
-            "(`make install` in a checkout)"
-        ) from error
+        from stn_icnn.reporting.comparison import compare_runs
+        from stn_icnn.reporting.comparison_report import write_comparison_report
     from stn_icnn.labels import PAPER9
-    from stn_icnn.reporting.comparison import compare_runs
-    from stn_icnn.reporting.comparison_report import write_comparison_report
 
     runs = fetch_runs(args.runs, args.tracking_uri, args.experiment, PAPER9)
     comparisons = compare_runs(runs, PAPER9)

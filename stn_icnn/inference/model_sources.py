@@ -51,8 +51,8 @@ def find_model(name: str | Path | None = None, tracking_uri: str | None = None) 
     except ModuleNotFoundError as error:
         lack = f"{error.name} is not installed here"
     raise ValueError(
-        f"model {name!r} can't be fetched: {lack}; runs:/ and models:/ need all of STN-iCNN and "
-        "MLflow installed (`make install` in a checkout), any other model is a file or folder"
+        f"model {name!r} can't be fetched: {lack}; runs:/ and models:/ need MLflow: "
+        "pip install 'stn-icnn[train]'; any other model is a file or folder"
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn_icnn.data.batch import Batch
+from stn_icnn.extras import describe_missing
 from stn_icnn.geometry import interpolation, reduce_images
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
@@ -54,9 +55,7 @@ def export_onnx(checkpoint: Checkpoint) -> bytes:
     """
     missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"export needs {', '.join(missing)}, not installed here: pip install 'stn-icnn[export]'"
-        )
+        raise ValueError(describe_missing("export", ", ".join(missing), "export"))
     content = _exported(checkpoint)
     _check(content, checkpoint)
     return content

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.options import run_job
+from jobs.running import run_job
 from jobs.shard import job
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces

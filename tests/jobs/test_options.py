@@ -9,7 +9,8 @@ import pytest
 
 from cluster.config import LocationsConfig, TrainingJobConfig
 from cluster.tracking.tracking_uri import TrackingUnavailableError
-from jobs.options import parse_fine_tuning, parse_job, run_job
+from jobs.options import parse_fine_tuning, parse_job
+from jobs.running import run_job
 from sharding.storage.location import open_location
 from stn_icnn.config import PRESETS, TrainConfig
 

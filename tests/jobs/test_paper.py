@@ -10,8 +10,8 @@ import pytest
 
 from cluster.paper import parity_job, table_job
 from cluster.tracking.provenance import command_line, origin_tags
-from jobs.options import run_job
 from jobs.paper import EXPERIMENTS, job
+from jobs.running import run_job
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from jobs import tune
-from jobs.options import run_job
+from jobs.running import run_job
 
 
 @pytest.mark.parametrize(

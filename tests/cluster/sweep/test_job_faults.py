@@ -19,7 +19,7 @@ from cluster.config import ScalingConfig
 from cluster.sweep.config import SweepConfig, SweepJobConfig
 from cluster.sweep.job import run_sweep
 from cluster.sweep.trial_training import TrialPlan, run_trial
-from jobs.options import run_job
+from jobs.running import run_job
 from jobs.tune import job
 from stn_icnn.storage import Folder
 from tests.sweeps import NUM_EPOCHS, children, trials_of
