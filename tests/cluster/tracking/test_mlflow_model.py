@@ -185,13 +185,18 @@ def register(tracker: Tracker, model_file: bytes) -> str | None:
 
 
 @pytest.mark.slow
-def test_a_registered_model_is_loaded_by_its_name(tracker, model_file, parser, example):
+def test_a_registered_model_is_loaded_by_its_name(
+    tracker, model_file, parser, example, monkeypatch
+):
     assert register(tracker, model_file) == "1"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)
     run_id = tracker.client.get_model_version("stored", "1").run_id
     for name in ("models:/stored/1", f"runs:/{run_id}/model"):
         answers = mlflow.pyfunc.load_model(name).predict(pd.DataFrame({"image": [example]}))
         require_answer(answers.to_dict("records")[0], parser.parse(Image.open(io.BytesIO(example))))
         assert FetchedModel.fetch(name, tracker.uri).content == model_file
+        photo = Image.open(io.BytesIO(example))
+        assert np.array_equal(FaceParser(name).parse(photo).labels, parser.parse(photo).labels)
 
 
 @pytest.mark.slow
