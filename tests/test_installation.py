@@ -84,19 +84,23 @@ def _copy(source: Path, target: Path) -> None:
 
 def _with_dependencies(requirements: Iterable[str]) -> set[str]:
     """Returns the installed distributions that requirements name, and theirs in turn."""
-    found: set[str] = set()
+    found: set[tuple[str, frozenset[str]]] = set()
     left = [Requirement(each) for each in requirements]
     while left:
         needed = left.pop()
-        name = canonicalize_name(needed.name)
-        if name in found or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+        name, extras = canonicalize_name(needed.name), frozenset(needed.extras)
+        if (name, extras) in found:
             continue
         try:
-            left += [Requirement(each) for each in distribution(name).requires or ()]
-        except PackageNotFoundError:  # a CPU's torch names CUDA's libraries and does without
+            requires = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:  # one of another platform's or build's
             continue
-        found.add(name)
-    return found
+        found.add((name, extras))
+        contexts = [{"extra": extra} for extra in ("", *extras)]
+        left += [
+            each for each in requires if not each.marker or any(map(each.marker.evaluate, contexts))
+        ]
+    return {name for name, _ in found}
 
 
 def _link(name: str, site: Path) -> None:

@@ -391,7 +391,7 @@ def test_parsing_needs_none_of_what_a_cluster_needs(photos: Path, model: str, tm
         assert done.returncode == status, done.stderr
     assert (out / "a.png").exists()
     assert "error: model 'models:/any@champion' can't be fetched: " in done.stderr
-    assert "MLflow installed (`make install` in a checkout)" in done.stderr
+    assert "need MLflow: pip install 'stn-icnn[train]'" in done.stderr
 
 
 @pytest.mark.slow
