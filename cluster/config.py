@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 import tyro
 
 from stn_icnn.config import Precision, TrainConfig, require
-from stn_icnn.inference.outputs.output_files import ALL_KINDS
+from stn_icnn.inference.outputs.output_files import DEFAULT_KINDS
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 
 UNPREFIXED: Final = tyro.conf.arg(name="")
@@ -143,8 +143,8 @@ class ParsingJobConfig:
     """Photographs: a folder that all nodes mount, or s3://BUCKET/PREFIX; folders in it too."""
     out: str
     """Where the results go: such a folder, or s3://BUCKET/PREFIX."""
-    write: str = ALL_KINDS
-    """Which results, separated by commas."""
+    write: str = DEFAULT_KINDS
+    """Which of labels, overlay, windows, masks, probabilities and crops, separated by commas."""
     max_megapixels: float = DEFAULT_MEGAPIXELS
     """The most megapixels that are decoded of a photograph; each takes 24 MB of memory. JPEG files
     with more are reduced while they are decoded, and labelled at their own size."""

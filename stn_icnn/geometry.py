@@ -8,6 +8,7 @@ Convention (of the whole package):
     -1 and 1 are the outer edges. What lies outside is 0.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -230,3 +231,40 @@ def paste(
     y0, y1 = pixels_inside(y, h, height)
     down, across = interpolation(y0, y1, y, h, patch), interpolation(x0, x1, x, w, patch)
     return down @ patch @ across.mT, slice(y0, y1), slice(x0, x1)
+
+
+def paste_turned(
+    patch: Tensor, window: Sequence[float], roll_deg: float, width: int, height: int
+) -> tuple[Tensor, slice, slice]:
+    """Pastes a patch of probabilities where its turned window lies, bilinear.
+
+    Convention: as `paste`, which it equals without a turn; the window is turned clockwise as seen,
+    about its centre.
+
+    Args:
+        patch: `[C, px, px]` float32, background's probability first.
+        window: (x, y, w, h), px of the image pasted into.
+        roll_deg: the turn, degrees.
+        width: the image's width, px.
+        height: the image's height, px.
+
+    Returns:
+        `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
+        Beside the window it is sure of background.
+    """
+    x, y, w, h = window
+    cosine, sine = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    x0, x1 = pixels_inside(x, abs(w * cosine) + abs(h * sine), width)
+    y0, y1 = pixels_inside(y, abs(w * sine) + abs(h * cosine), height)
+    across = torch.arange(x0, x1, device=patch.device) + (0.5 - x)
+    down = torch.arange(y0, y1, device=patch.device)[:, None] + (0.5 - y)
+    u = (cosine * across + sine * down) * (2 / w)
+    v = (cosine * down - sine * across) * (2 / h)
+    grid = torch.stack([u, v], dim=-1)[None]
+    pasted = patch.new_empty(len(patch), *u.shape)
+    if u.numel():
+        pasted = F.grid_sample(patch[None], grid, padding_mode="border", align_corners=False)[0]
+    outside = (u.abs() > 1) | (v.abs() > 1)
+    pasted.masked_fill_(outside, 0)
+    pasted[0].masked_fill_(outside, 1)
+    return pasted, slice(y0, y1), slice(x0, x1)

@@ -102,6 +102,25 @@ class LabelSet:
         """Ids of the classes of each report group, by its name."""
         return {row: self._ids(names) for row, names in self.report_groups.items()}
 
+    @cached_property
+    def named_classes(self) -> dict[str, tuple[int, ...]]:
+        """Ids of the classes that a name stands for, where the model labels them all: the name of a
+        class, of a report group or of a part."""
+        named: dict[str, tuple[int, ...]] = {name: (i,) for i, name in enumerate(self.class_names)}
+        named |= self.f1_rows
+        named |= {part.name: ids for part, ids in zip(self.parts, self.part_classes, strict=True)}
+        return {name: ids for name, ids in named.items() if {*ids} <= {*self.model_classes}}
+
+    def classes_of(self, name: str) -> tuple[int, ...]:
+        """Returns the ids of the classes that a name stands for.
+
+        Raises:
+            ValueError: it stands for none, or for one that the model does not label.
+        """
+        if name not in self.named_classes:
+            raise ValueError(f"{name!r} is not labelled; names are {', '.join(self.named_classes)}")
+        return self.named_classes[name]
+
     @property
     def inner_classes(self) -> tuple[int, ...]:
         """Ids of the classes that `overall` and `mean` F1 are taken over."""

@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stn_icnn.inference.model_sources import find_model, load_usable
-from stn_icnn.inference.outputs.output_files import ALL_KINDS, parse_kinds
+from stn_icnn.inference.outputs.output_files import ALL_KINDS, DEFAULT_KINDS, parse_kinds
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
 
 if TYPE_CHECKING:
-    import torch
-
     from stn_icnn.inference.photos.listing import StoredPhoto
 
 COMMANDS: Final = "stn_icnn.commands"
@@ -71,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parse.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="files, or folders with all in them")
     add("--out", required=True, help="folder to write to; paths in it as in PHOTO")
-    add("--write", default=ALL_KINDS, help="which results (default: %(default)s)")
+    add("--write", default=DEFAULT_KINDS, help=f"which of {ALL_KINDS} (default: %(default)s)")
     add("--skip-existing", action="store_true", help="leave photographs that have their results")
     add("--device", help="where to compute (default: a GPU where there is one)")
     add(
@@ -123,6 +121,7 @@ def _parse(args: argparse.Namespace) -> int:
         plan_outputs,
         unowned_outputs,
     )
+    from stn_icnn.networks.execution import usable_device
 
     kinds = parse_kinds(args.write)
     out = Folder(_folder("--out", args.out).resolve())
@@ -135,7 +134,7 @@ def _parse(args: argparse.Namespace) -> int:
     if out.exists(RECORD):
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
     model = find_model(args.model, args.tracking_uri)
-    parser = FaceParser.load(model, _device(args.device), args.max_megapixels)
+    parser = FaceParser.load(model, usable_device(args.device, "--device"), args.max_megapixels)
     pending = pending_photos(photos, existing, kinds) if args.skip_existing else photos
     if left := unowned_outputs(photos, out, existing):
         print(describe_unowned(left, out), file=sys.stderr)
@@ -211,23 +210,6 @@ def _photos(given: Sequence[str], out: Folder) -> tuple[list["StoredPhoto"], dic
         else:
             raise ValueError(f"there is no photograph {path}")
     return list(dict.fromkeys(photos)), dict(passed_over.most_common())
-
-
-def _device(name: str | None) -> "torch.device | None":
-    """Returns the device of a name; None, for the parser to choose, where there is no name.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name is None:
-        return None
-    import torch
-
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name} can't be used: {reason}") from error
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.networks.model import Parsing
 
 
 @dataclass(frozen=True)
@@ -31,5 +33,21 @@ class FaceFinder(Protocol):
 
         Returns:
             For each photograph its faces, the surest first; none where there is no face.
+        """
+        ...
+
+
+class ConfidenceEstimator(Protocol):
+    """Tells how far the labels of faces can be trusted."""
+
+    def __call__(self, parsing: Parsing, found: Sequence[FoundFace]) -> Tensor:
+        """Estimates the probabilities that a face and each of its parts have an F1 of 0.85 or more.
+
+        Args:
+            parsing: what the model made of N faces.
+            found: where each was found.
+
+        Returns:
+            `[N, 1 + P]` float32 in [0, 1]: the face, then the P parts of the label set.
         """
         ...

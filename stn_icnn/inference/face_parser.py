@@ -1,55 +1,44 @@
 """The parser of photographs, `FaceParser`: model file and photographs in, label maps out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from stn_icnn.config import require
-from stn_icnn.data.batch import Batch, stack_photos
+from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
+from stn_icnn.inference.face_boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
+from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, fitted_size
+from stn_icnn.inference.face_finding import ConfidenceEstimator, FaceFinder, FoundFace
 from stn_icnn.inference.model_sources import find_model, load_usable
-from stn_icnn.inference.photos.decoding import (
-    DEFAULT_MEGAPIXELS,
-    DecodedPhoto,
-    PhotoFile,
-    load_photo,
+from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
+from stn_icnn.inference.photo_jobs import PhotoJob, PlacedFace, gather_photo, locate_faces
+from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS, load_photo
+from stn_icnn.inference.photos.forms import (
+    NamedPhoto,
+    PhotoLike,
+    PhotosLike,
+    named_photos,
+    one_photo,
 )
 from stn_icnn.labels import LabelSet
-from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
-from stn_icnn.networks.execution import default_device, prepare_model
+from stn_icnn.networks.checkpoint import Checkpoint
+from stn_icnn.networks.execution import explaining_lack_of_memory, prepare_model, usable_device
 from stn_icnn.networks.folding import fold_batch_norm
-from stn_icnn.networks.pasting import label_maps
+from stn_icnn.networks.pasting import label_maps, place_patches
 from stn_icnn.networks.threads import InferenceThreads, has_one_core
 
-PhotoLike = PhotoFile | DecodedPhoto
-"""A photograph: an opened image, `[H, W, 3]` RGB of 8 or 16 bits, a file, or one decoded before."""
+BATCH_SIZE: Final = 16
+"""The most photographs, and the most faces, that are parsed at a time."""
 
-BATCH_SIZE = 16
-"""The most photographs that are parsed at a time."""
-
-
-@dataclass(frozen=True)
-class ParsedFace:
-    """A photograph's labels, at its own size."""
-
-    image: NDArray[np.uint8]
-    """`[H, W, 3]` RGB, upright: what the labels lie on. That of a JPEG file with more megapixels
-    than the parser decodes whole is a reduced copy."""
-    labels: NDArray[np.uint8]
-    """`[H, W]`, ids of the label set's classes."""
-    windows: NDArray[np.float32]
-    """`[P, 4]`: the window of each of the label set's parts: centre x, y, width, height, px."""
-    label_set: LabelSet
-    """The classes and parts that the model labels."""
+Framing = Literal["whole", "found"]
+"""What is taken for a face: each whole photograph, or what is found in it."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +71,16 @@ class FaceParser:
         device: str | torch.device | None = None,
         max_megapixels: float = DEFAULT_MEGAPIXELS,
     ) -> None:
+        self.device = usable_device(device)
         require(max_megapixels > 0, "max_megapixels", "above 0", max_megapixels)
         allow_megapixels(max_megapixels)
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = load_usable(find_model(checkpoint), "parsing")
         self.max_megapixels = max_megapixels
-        self.device = torch.device(device) if device else default_device()
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
+        self.finder: FaceFinder | None = None
+        self.confidence: ConfidenceEstimator | None = None
         self.model = prepare_model(folded, checkpoint.config, self.device)
         if self.device.type == "cpu" and not has_one_core():
             threads = InferenceThreads(torch.get_num_threads())
@@ -116,35 +107,133 @@ class FaceParser:
         """
         return cls(path, device, max_megapixels)
 
-    def parse(self, photo: PhotoLike) -> ParsedFace:
-        """Parses one photograph of a face.
+    def __call__(
+        self,
+        photos: PhotosLike,
+        boxes: BoxesLike | Sequence[BoxesLike] | Mapping[str, BoxesLike] | BoxFile | None = None,
+        framing: Framing | None = None,
+        bgr: bool = False,
+        min_confidence: float = 0.0,
+    ) -> list[ParsedPhoto]:
+        """Parses photographs in any form, always to a list.
+
+        Args:
+            photos: a path of a file or of a folder, a PIL image, an array `[H, W, 3]` or
+                `[N, H, W, 3]` of 8 or 16 bits, a tensor `[3, H, W]` or `[N, 3, H, W]`, uint8 or
+                floats from 0 to 1, or a list of photographs.
+            boxes: the faces of the photograph, as `parse` takes them; of several photographs a
+                list with those of each, or by their names.
+            framing: as `parse` takes it.
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV has them.
+            min_confidence: faces that are less sure are left out.
 
         Raises:
-            ValueError: it cannot be read as a photograph.
+            ValueError: there are no photographs, or one can't be read.
+            MemoryError: the device has no memory left.
         """
-        return self.parse_all([photo])[0]
+        named = named_photos(photos, bgr)
+        if not named:
+            raise ValueError("there are no photographs: the list is empty")
+        of_each: list[list[FaceBox]] | None = None
+        if boxes is not None:
+            is_one = len(named) == 1 and not isinstance(photos, list | tuple)
+            of_each = boxes_of_photos(boxes, [one.name for one in named], is_one)
+        return self._parse_all(named, of_each, framing, min_confidence)
 
-    @torch.inference_mode()
-    def parse_all(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
+    def parse(
+        self,
+        photo: PhotoLike,
+        boxes: BoxesLike | None = None,
+        framing: Framing | None = None,
+        min_confidence: float = 0.0,
+    ) -> ParsedPhoto:
+        """Parses one photograph.
+
+        Args:
+            photo: a path, a PIL image, an array `[H, W, 3]` RGB of 8 or 16 bits, or a tensor
+                `[3, H, W]`.
+            boxes: where its faces are, px of the upright photograph: rows of x0, y0, x1, y1, or of
+                fourteen numbers with five landmarks; one face may be a row alone.
+            framing: `whole` takes the photograph for a face, `found` finds faces in it. None:
+                `found` where the model has a finder, else `whole`.
+            min_confidence: faces that are less sure are left out.
+
+        Raises:
+            ValueError: it cannot be read as a photograph, or a box has another form.
+            MemoryError: the device has no memory left.
+        """
+        of_each = None if boxes is None else [face_boxes(boxes)]
+        return self._parse_all([one_photo(photo)], of_each, framing, min_confidence)[0]
+
+    def parse_all(
+        self,
+        photos: Sequence[PhotoLike],
+        boxes: Sequence[BoxesLike] | None = None,
+        framing: Framing | None = None,
+        min_confidence: float = 0.0,
+    ) -> list[ParsedPhoto]:
         """Parses photographs of any sizes, `BATCH_SIZE` at a time.
+
+        Args:
+            photos: the photographs, each as `parse` takes it.
+            boxes: those of each photograph.
+            framing: as `parse` takes it.
+            min_confidence: faces that are less sure are left out.
 
         Raises:
             ValueError: one cannot be read; the first such is named.
+            MemoryError: the device has no memory left.
         """
         if isinstance(photos, str | Path):
             raise ValueError(f"parse_all takes a list of photographs, got {photos!r}: use parse")
+        of_each = None if boxes is None else boxes_of_photos(boxes, [""] * len(photos), False)
+        named = [one_photo(photo) for photo in photos]
+        return self._parse_all(named, of_each, framing, min_confidence)
+
+    @torch.inference_mode()
+    def _parse_all(
+        self,
+        photos: Sequence[NamedPhoto],
+        boxes: Sequence[Sequence[FaceBox]] | None,
+        framing: Framing | None,
+        min_confidence: float,
+    ) -> list[ParsedPhoto]:
+        """Parses photographs; where boxes are given, there are some of each, perhaps none."""
+        finds_faces = self._finds_faces(framing, boxes is not None)
+        if min_confidence > 0 and self.confidence is None:
+            raise ValueError("this model tells no confidence: faces can't be left out by it")
+        of_each = [None] * len(photos) if boxes is None else boxes
+        jobs = [
+            PhotoJob(photo, own, finds_faces, min_confidence)
+            for photo, own in zip(photos, of_each, strict=True)
+        ]
         parsed = []
-        for start in range(0, len(photos), BATCH_SIZE):
-            parsed += self._parse_on_threads(photos[start : start + BATCH_SIZE])
+        with explaining_lack_of_memory(self.device):
+            for start in range(0, len(jobs), BATCH_SIZE):
+                parsed += self._parse_on_threads(jobs[start : start + BATCH_SIZE])
         return parsed
 
-    def _parse_on_threads(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
+    def _finds_faces(self, framing: Framing | None, has_boxes: bool) -> bool:
+        """Tells whether faces are looked for, or named by boxes: else a photograph is one.
+
+        Raises:
+            ValueError: there is no such framing, or it cannot be had.
+        """
+        known = get_args(Framing)
+        require(framing is None or framing in known, "framing", " or ".join(known), framing)
+        if has_boxes and framing == "whole":
+            raise ValueError("boxes say where faces are, which framing 'whole' does not ask")
+        if framing == "found" and self.finder is None and not has_boxes:
+            raise ValueError("framing 'found' needs boxes: this model has no finder of faces")
+        return framing != "whole" and (has_boxes or self.finder is not None)
+
+    def _parse_on_threads(self, jobs: Sequence[PhotoJob]) -> list[ParsedPhoto]:
         """Splits photographs among the threads of a CPU where each gets two or more."""
         threads = self.model.execution.threads
-        if threads is None or len(photos) < 2 * threads.size:
-            return self._parse_batch(photos)
-        bounds = [len(photos) * i // threads.size for i in range(threads.size + 1)]
-        shares = [photos[start:stop] for start, stop in pairwise(bounds)]
+        if threads is None or len(jobs) < 2 * threads.size:
+            return self._parse_batch(jobs)
+        bounds = [len(jobs) * i // threads.size for i in range(threads.size + 1)]
+        shares = [jobs[start:stop] for start, stop in pairwise(bounds)]
         return list(chain.from_iterable(threads.map(self._parse_batch, shares)))
 
     @torch.inference_mode()
@@ -170,52 +259,40 @@ class FaceParser:
             )
             images = resized.round().clamp(0, 255).to(torch.uint8)
         batch = stack_photos(list(images))
-        labels, windows = self._parse(batch, [(width, height)] * num)
-        return ParsedBatch(torch.stack(labels), windows, self.model.label_set)
+        parsing = self.model(batch.to(self.device))
+        scale = max(width, height) / max(fitted_width, fitted_height)
+        labels = label_maps(parsing, [(width, height)] * num, [scale] * num)
+        return ParsedBatch(torch.stack(labels), parsing.windows * scale, self.model.label_set)
 
-    def _parse_batch(self, photos: Sequence[PhotoLike]) -> list[ParsedFace]:
-        """Parses photographs as one batch."""
-        decoded = [load_photo(photo, self.max_megapixels) for photo in photos]
-        fitted = [fit_to_scale(photo.pixels, self.data, photo.size) for photo in decoded]
-        batch = stack_photos([torch.from_numpy(image).permute(2, 0, 1) for image in fitted])
-        labels, windows = self._parse(batch, [photo.size for photo in decoded])
+    def _parse_batch(self, jobs: Sequence[PhotoJob]) -> list[ParsedPhoto]:
+        """Parses photographs, their faces `BATCH_SIZE` at a time."""
+        label_set = self.model.label_set
+        decoded = [load_photo(job.photo.photo, self.max_megapixels) for job in jobs]
+        found = locate_faces(decoded, jobs, self.finder, label_set)
+        cuts = [
+            [
+                cut_face(photo, face.frame, self.data)
+                if job.finds_faces
+                else cut_whole(photo, self.data)
+                for face in faces
+            ]
+            for photo, faces, job in zip(decoded, found, jobs, strict=True)
+        ]
+        placed = self._place(list(chain(*cuts)), list(chain(*found)))
         return [
-            ParsedFace(photo.pixels, face.cpu().numpy(), own_windows, self.model.label_set)
-            for photo, face, own_windows in zip(decoded, labels, windows.cpu().numpy(), strict=True)
+            gather_photo(job, photo, own_cuts, [next(placed) for _ in own_cuts], label_set)
+            for job, photo, own_cuts in zip(jobs, decoded, cuts, strict=True)
         ]
 
-    def _parse(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> tuple[list[Tensor], Tensor]:
-        """Returns label maps and windows at the photographs' own sizes, which are (W, H) px."""
-        parsing = self.model(batch.to(self.device))
-        # One factor for both sides, up to the rounding of the fitted size to whole pixels.
-        scales = [max(size) / max(own) for size, own in zip(sizes, batch.host_sizes, strict=True)]
-        windows = parsing.windows * parsing.windows.new_tensor(scales)[:, None, None]
-        return label_maps(parsing, sizes, scales), windows
-
-
-def fitted_size(size: tuple[int, int], data: DataFacts) -> tuple[int, int]:
-    """Returns (W, H) px of a photograph at the working scale of the data, its aspect kept."""
-    longest = max(size)
-    if data.scale_fit == "at_most" and longest <= data.scale_px:
-        return size
-    width, height = (max(1, round(side * data.scale_px / longest)) for side in size)
-    return width, height
-
-
-def fit_to_scale(
-    image: NDArray[np.uint8], data: DataFacts, size: tuple[int, int] | None = None
-) -> NDArray[np.uint8]:
-    """Resizes a photograph, `[H, W, 3]` uint8, to the working scale of the model's data.
-
-    The filter, LANCZOS, is that with which sharding reduces images.
-
-    Args:
-        image: the photograph, or a reduced copy.
-        data: the model's data.
-        size: (W, H) px of the photograph where the image is a copy.
-    """
-    own = image.shape[1], image.shape[0]
-    fitted = fitted_size(size or own, data)
-    if fitted == own:
-        return image
-    return np.array(Image.fromarray(image).resize(fitted, Image.Resampling.LANCZOS))
+    def _place(self, cuts: Sequence[FaceCut], found: Sequence[FoundFace]) -> Iterator[PlacedFace]:
+        """Labels the parts of faces, and places them in their photographs."""
+        for start in range(0, len(cuts), BATCH_SIZE):
+            some = slice(start, start + BATCH_SIZE)
+            pixels = [torch.from_numpy(cut.pixels).permute(2, 0, 1) for cut in cuts[some]]
+            parsing = self.model(stack_photos(pixels).to(self.device))
+            placed = place_patches(parsing, [cut.to_photo for cut in cuts[some]])
+            sure: Sequence[Sequence[float]] = [()] * len(placed)
+            if self.confidence is not None:
+                sure = self.confidence(parsing, found[some]).tolist()
+            for face, patches, own in zip(found[some], placed, sure, strict=True):
+                yield PlacedFace(patches, face.score, own)

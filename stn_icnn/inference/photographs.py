@@ -14,8 +14,9 @@ from itertools import islice
 from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
-from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser, ParsedFace
+from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser
 from stn_icnn.inference.outputs.output_files import encode_output, is_output
+from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photos.decoding import (
     DecodedPhoto,
     OpenedPhoto,
@@ -249,7 +250,7 @@ def _decode(reading: _Reading) -> DecodedPhoto | ParseOutcome:
 
 def _parse_each(
     parser: FaceParser, decoded: Sequence[tuple[StoredPhoto, DecodedPhoto]]
-) -> Iterator[tuple[StoredPhoto, ParsedFace | ParseOutcome]]:
+) -> Iterator[tuple[StoredPhoto, ParsedPhoto | ParseOutcome]]:
     """Parses a batch or, where that fails, each photograph of it alone."""
     try:
         faces = parser.parse_all([pixels for _, pixels in decoded])
@@ -265,7 +266,7 @@ def _parse_each(
 
 
 def _write(
-    photo: StoredPhoto, face: ParsedFace, out: StorageLocation, kinds: Sequence[str]
+    photo: StoredPhoto, face: ParsedPhoto, out: StorageLocation, kinds: Sequence[str]
 ) -> ParseOutcome:
     """Makes and writes a photograph's output files.
 

@@ -5,8 +5,8 @@ changes neither weights nor the names of the model's state.
 """
 
 import platform
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -72,6 +72,41 @@ def prepare_model(model: "STNiCNN", config: TrainConfig, device: torch.device) -
 def default_device() -> torch.device:
     """Returns the device for a process that computes alone: a GPU where it sees one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usable_device(device: str | torch.device | None, option: str = "device") -> torch.device:
+    """Returns a device; None: a GPU where there is one, else the CPU.
+
+    Args:
+        device: its name.
+        option: what the user calls the setting, for the message.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if device is None:
+        return default_device()
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{option} {device} can't be used: {reason}") from error
+
+
+@contextmanager
+def explaining_lack_of_memory(device: torch.device) -> Iterator[None]:
+    """Says in words that a GPU has no memory left.
+
+    Raises:
+        MemoryError: it has none.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"{device} has no memory left: parse fewer or smaller photographs at a time, end what "
+            "else runs on it, or give device='cpu'"
+        ) from error
 
 
 def autocast_bf16(device: torch.device, enabled: bool) -> AbstractContextManager[None]:

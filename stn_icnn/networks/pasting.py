@@ -1,12 +1,14 @@
 """Pasting labelled patches into label maps (paper equations 5 and 6)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.geometry import paste
+from stn_icnn.geometry import paste, paste_turned
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing
 
@@ -14,15 +16,68 @@ Pasted = tuple[Tensor, slice, slice, tuple[int, ...]]
 """A part's probabilities, `[1 + classes, h, w]`, the rows and columns that they cover, and the ids
 of its classes."""
 
+Similarity = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""A map of points in the plane that shifts, turns and scales: the two rows of its affine."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedPatches:
+    """The labelled patches of a face, and where they lie in a photograph."""
+
+    probs: Mapping[int, Tensor]
+    """By part, `[1 + classes, px, px]` float32, background's probability first."""
+    windows: Sequence[Sequence[float]]
+    """By part, centre x, y, width and height of its window, px of the photograph."""
+    roll_deg: float
+    """The turn of the windows about their centres, clockwise as seen, degrees."""
+    label_set: LabelSet
+    """The classes and the parts."""
+
+    def to_host(self) -> "PlacedPatches":
+        """Returns a copy in this machine's memory, of nothing but this face."""
+        return replace(self, probs={part: p.cpu().clone() for part, p in self.probs.items()})
+
+
+def place_patches(
+    parsing: Parsing, similarities: Sequence[Similarity] | None = None
+) -> list[PlacedPatches]:
+    """Places the patches of each face in a photograph. Softmax is taken per part.
+
+    Args:
+        parsing: what the model made of N faces.
+        similarities: for each, the map from px of the parsed image to px of the photograph; None:
+            the photographs are what was parsed.
+    """
+    probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
+    parts = parsing.label_set.parts_of_network
+    all_windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
+    placed = []
+    for i, windows in enumerate(all_windows):
+        (a, minus_b, x), (b, _, y) = similarities[i] if similarities else scaling(1.0)
+        scale = math.hypot(a, b)
+        moved = [
+            (a * u + minus_b * v + x, b * u + a * v + y, scale * w, scale * h)
+            for u, v, w, h in windows
+        ]
+        of_part = {
+            part: patch
+            for name, of_batch in probs.items()
+            for part, patch in zip(parts[name], of_batch[i], strict=True)
+        }
+        roll_deg = math.degrees(math.atan2(b, a))
+        placed.append(PlacedPatches(of_part, moved, roll_deg, parsing.label_set))
+    return placed
+
+
+def scaling(factor: float) -> Similarity:
+    """Returns the similarity that scales about the top left corner."""
+    return (factor, 0.0, 0.0), (0.0, factor, 0.0)
+
 
 def label_maps(
     parsing: Parsing, sizes: Sequence[tuple[int, int]], scales: Sequence[float] | None = None
 ) -> list[Tensor]:
-    """Pastes the parts of each face into a label map.
-
-    Softmax is taken per part. Outside its window a part is background, and the probability of
-    background is the product of all parts' backgrounds. The most probable class labels a pixel.
-    Pixels that lie in no window are background without being computed.
+    """Pastes the parts of each face into a label map of its own.
 
     Args:
         parsing: what the model made of N faces.
@@ -31,45 +86,119 @@ def label_maps(
             size; 1 if None.
 
     Returns:
-        N label maps, `[H, W]` uint8, ids of the label set's classes.
+        N label maps, as `label_map` makes them.
     """
-    probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
-    label_set = parsing.label_set
-    windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
-    maps = []
-    for i, (size, scale) in enumerate(zip(sizes, scales or [1.0] * len(sizes), strict=True)):
-        scaled = [[scale * value for value in window] for window in windows[i]]
-        pasted = [
-            (*paste(patch, scaled[part], *size), label_set.part_classes[part])
-            for name, of_batch in probs.items()
-            for part, patch in zip(label_set.parts_of_network[name], of_batch[i], strict=True)
-        ]
-        maps.append(_label_face(pasted, size))
-    return maps
+    similarities = [scaling(scale) for scale in scales or [1.0] * len(sizes)]
+    faces = place_patches(parsing, similarities)
+    return [label_map([face], size) for face, size in zip(faces, sizes, strict=True)]
 
 
-def _label_face(pasted: Sequence[Pasted], size: tuple[int, int]) -> Tensor:
-    """Labels each pixel with the most probable class, the lower id where two are alike."""
-    whole = torch.zeros(size[::-1], dtype=torch.uint8, device=pasted[0][0].device)
-    pasted = [part for part in pasted if part[0].numel()]
-    if not pasted:
-        return whole
-    top, bottom = min(p[1].start for p in pasted), max(p[1].stop for p in pasted)
-    left, right = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
-    labels = whole[top:bottom, left:right]
-    background = torch.ones(labels.shape, device=whole.device)
+def label_map(
+    faces: Sequence[PlacedPatches], size: tuple[int, int], device: torch.device | None = None
+) -> Tensor:
+    """Pastes the parts of faces into the label map of their photograph.
+
+    Outside its window a part is background, and the probability of background is the product of all
+    parts' backgrounds. The most probable class labels a pixel, the lower id where two are alike.
+    Pixels that lie in no window are background without being computed.
+
+    Args:
+        faces: the surest first, who keeps a pixel that others label too.
+        size: (W, H) of the label map, px.
+        device: where it is made if there are no faces.
+
+    Returns:
+        `[H, W]` uint8, ids of the label set's classes.
+    """
+    if faces:
+        device = next(iter(faces[0].probs.values())).device
+    whole = torch.zeros(size[::-1], dtype=torch.uint8, device=device)
+    for i, face in enumerate(faces):
+        labels, rows, columns = label_box(face, size)
+        there = whole[rows, columns]
+        there.copy_(labels if i == 0 else torch.where(there == 0, labels, there))
+    return whole
+
+
+def label_box(face: PlacedPatches, size: tuple[int, int]) -> tuple[Tensor, slice, slice]:
+    """Labels the box of a photograph that holds all windows of a face, as `label_map` does.
+
+    Args:
+        face: its labelled patches.
+        size: (W, H) of the photograph, px.
+
+    Returns:
+        `[h, w]` uint8, and the rows and columns of the photograph that it covers (perhaps none).
+    """
+    pasted, rows, columns = _paste_parts(face, size)
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    device = next(iter(face.probs.values())).device
+    labels = torch.zeros(shape, dtype=torch.uint8, device=device)
+    background = torch.ones(shape, device=device)
     best = torch.zeros_like(background)
-    for probs, rows, columns, classes in pasted:
-        here = (
-            slice(rows.start - top, rows.stop - top),
-            slice(columns.start - left, columns.stop - left),
-        )
+    for probs, part_rows, part_columns, classes in pasted:
+        here = part_rows, part_columns
         background[here] *= probs[0]
         for class_id, prob in zip(classes, probs[1:], strict=True):
             labels[here].masked_fill_(prob > best[here], class_id)
             torch.maximum(best[here], prob, out=best[here])
-    labels.masked_fill_(background >= best, 0)
+    return labels.masked_fill_(background >= best, 0), rows, columns
+
+
+def label_probabilities(faces: Sequence[PlacedPatches], size: tuple[int, int]) -> Tensor:
+    """Pastes the parts of faces into a map of probabilities.
+
+    Args:
+        faces: as `label_map` takes them, one or more.
+        size: (W, H) of the map, px.
+
+    Returns:
+        `[C, H, W]` float32 for the label set's C classes, which add up to 1 at each pixel; the most
+        probable is that of `label_map`.
+    """
+    first = next(iter(faces[0].probs.values()))
+    whole = first.new_zeros(faces[0].label_set.num_classes, *size[::-1])
+    whole[0] = 1
+    for face in faces:
+        pasted, rows, columns = _paste_parts(face, size)
+        there = whole[:, rows, columns]
+        probs = torch.zeros_like(there)
+        probs[0] = 1
+        for part, part_rows, part_columns, classes in pasted:
+            here = probs[:, part_rows, part_columns]
+            here[0] *= part[0]
+            for class_id, prob in zip(classes, part[1:], strict=True):
+                torch.maximum(here[class_id], prob, out=here[class_id])
+        probs /= probs.sum(dim=0)
+        there.copy_(torch.where(there.argmax(dim=0) == 0, probs, there))
     return whole
+
+
+def _paste_parts(face: PlacedPatches, size: tuple[int, int]) -> tuple[list[Pasted], slice, slice]:
+    """Pastes each part of a face; rows and columns are in the box of the photograph that holds all,
+    whose own are returned."""
+    pasted: list[Pasted] = []
+    for part, patch in face.probs.items():
+        window, classes = face.windows[part], face.label_set.part_classes[part]
+        if face.roll_deg == 0:
+            pasted.append((*paste(patch, window, *size), classes))
+        else:
+            pasted.append((*paste_turned(patch, window, face.roll_deg, *size), classes))
+    pasted = [part for part in pasted if part[0].numel()]
+    if not pasted:
+        return [], slice(0, 0), slice(0, 0)
+    top, bottom = min(p[1].start for p in pasted), max(p[1].stop for p in pasted)
+    left, right = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
+    inside = [
+        (
+            probs,
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+            classes,
+        )
+        for probs, rows, columns, classes in pasted
+    ]
+    return inside, slice(top, bottom), slice(left, right)
 
 
 def coarse_label_maps(

@@ -19,9 +19,11 @@ def test_the_face_parser_is_the_library_s_front_door():
     code = (
         "import sys, stn_icnn\n"
         "assert 'torch' not in sys.modules\n"
-        "from stn_icnn import FaceParser, ParsedFace\n"
+        "from stn_icnn import FaceParser, ParsedFace, ParsedPhoto\n"
         "from stn_icnn.inference import face_parser\n"
-        "assert FaceParser is face_parser.FaceParser and ParsedFace is face_parser.ParsedFace\n"
+        "from stn_icnn.inference.outputs import parsed_face, parsed_photo\n"
+        "assert FaceParser is face_parser.FaceParser and ParsedFace is parsed_face.ParsedFace\n"
+        "assert ParsedPhoto is parsed_photo.ParsedPhoto\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="module 'stn_icnn' has no attribute 'FaceParsers'"):

@@ -2,23 +2,39 @@
 
 import io
 import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
 
 from stn_icnn.decoding import open_any_size
-from stn_icnn.labels import PAPER9
-from stn_icnn.reporting.overlay import overlay, palette_image
+from stn_icnn.inference.outputs.face_drawing import draw_overlay
+from stn_icnn.labels import PAPER9, LabelSet
+from stn_icnn.reporting.overlay import palette_image
 
 if TYPE_CHECKING:
-    from stn_icnn.inference.face_parser import ParsedFace
+    from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 
-ENDINGS: Final = {"labels": ".png", "overlay": "_overlay.jpg", "windows": "_windows.json"}
-"""The end of a file's name, by its kind: class ids as an indexed picture, colours over the
-photograph, and where the parts were cut."""
+ENDINGS: Final = {
+    "labels": ".png",
+    "overlay": "_overlay.jpg",
+    "windows": "_windows.json",
+    "masks": "_masks.zip",
+    "probabilities": "_probabilities.npz",
+    "crops": "_crops.zip",
+}
+"""The end of a file's name, by its kind: class ids as an indexed picture; colours over the
+photograph; where the faces and their parts are; a picture of black and white for each class and
+each group; each class' probability; each face, upright."""
 
 ALL_KINDS: Final = ",".join(ENDINGS)
+DEFAULT_KINDS: Final = "labels,overlay,windows"
+CLASSES_FILE: Final = "classes.json"
+"""The file beside the output that tells the classes' ids, names and colours."""
+
 OVERLAY_QUALITY: Final = 92
 OVERLAY_MARK: Final = b"overlay of stn-icnn"
 """The comment in an overlay's file, by which it is known not to be a photograph."""
@@ -27,44 +43,91 @@ _COLOURS: Final = bytes(value for colour in PAPER9.colours for value in colour)
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """Returns the kinds of files that a list with commas names, each once.
+    """Returns the kinds of files that a list with commas or spaces names, each once.
 
     Raises:
         ValueError: it names none, or one that does not exist.
     """
-    kinds = tuple(dict.fromkeys(kind.strip() for kind in text.split(",")))
-    if not set(kinds) <= set(ENDINGS):
+    kinds = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not kinds or not set(kinds) <= set(ENDINGS):
         raise ValueError(f"--write must be of {ALL_KINDS}, separated by commas, got {text!r}")
     return kinds
 
 
-def encode_output(face: "ParsedFace", kind: str, photo: str = "") -> bytes:
+def encode_output(parsed: "ParsedPhoto", kind: str, photo: str = "") -> bytes:
     """Returns the content of a parsed photograph's file of one kind.
 
     Args:
-        face: the parsed photograph.
+        parsed: the parsed photograph.
         kind: one of ENDINGS.
         photo: the photograph's name, which the file of windows tells.
     """
     if kind == "windows":
-        return (json.dumps({"photo": photo, "windows": named_windows(face)}) + "\n").encode()
+        return (json.dumps(parsed.describe() | {"photo": photo}) + "\n").encode()
+    if kind == "masks":
+        names = [name for name in parsed.names if name != parsed.label_set.class_names[0]]
+        return _zipped({name: Image.fromarray(parsed.mask(name)) for name in names})
+    if kind == "crops":
+        return _zipped({str(i): face.crop() for i, face in enumerate(parsed.faces)})
     file = io.BytesIO()
-    if kind == "labels":
-        palette_image(face.labels, face.label_set).save(file, "PNG")
+    if kind == "probabilities":
+        probs = parsed.probabilities
+        classes = parsed.label_set.model_classes
+        named = {parsed.label_set.class_names[i]: probs[i].astype(np.float16) for i in classes}
+        np.savez_compressed(file, allow_pickle=False, **named)
+    elif kind == "labels":
+        palette_image(parsed.labels, parsed.label_set).save(file, "PNG")
     else:
-        _draw_overlay(face).save(file, "JPEG", quality=OVERLAY_QUALITY, comment=OVERLAY_MARK)
+        draw_overlay(parsed).save(file, "JPEG", quality=OVERLAY_QUALITY, comment=OVERLAY_MARK)
     return file.getvalue()
 
 
-def _draw_overlay(face: "ParsedFace") -> Image.Image:
-    """Draws labels and windows over the photograph, or over its reduced copy at that one's size."""
-    height, width = face.image.shape[:2]
-    labels, windows = face.labels, face.windows
-    if labels.shape != (height, width):
-        reduced = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
-        labels, windows = np.asarray(reduced), windows * (max(width, height) / max(labels.shape))
-    boxes = [tuple(window) for window in windows.tolist()]
-    return Image.fromarray(overlay(face.image, labels, face.label_set, windows=boxes))
+def _zipped(pictures: Mapping[str, Image.Image]) -> bytes:
+    """Returns a ZIP archive of pictures as PNG, by their names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, picture in pictures.items():
+            content = io.BytesIO()
+            picture.save(content, "PNG")
+            archive.writestr(zipfile.ZipInfo(f"{name}.png"), content.getvalue())
+    return file.getvalue()
+
+
+def encode_classes(label_set: LabelSet) -> bytes:
+    """Returns the content of CLASSES_FILE: id, name and colour of each class that is labelled."""
+    classes = [
+        {"id": i, "name": label_set.class_names[i], "colour": list(label_set.colours[i])}
+        for i in label_set.model_classes
+    ]
+    return (json.dumps(classes, indent=1) + "\n").encode()
+
+
+def save_outputs(
+    parsed: "ParsedPhoto", folder: str | Path, kinds: str | Sequence[str] | None = None
+) -> list[Path]:
+    """Writes a parsed photograph's files of some kinds to a folder, named after it.
+
+    Args:
+        parsed: the parsed photograph; without a name, it is `photo`.
+        folder: where; it is made where there is none.
+        kinds: which, separated by commas where it is a text; None: DEFAULT_KINDS.
+
+    Returns:
+        The files' paths; the classes' file lies beside them.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    named = DEFAULT_KINDS if kinds is None else kinds if isinstance(kinds, str) else ",".join(kinds)
+    folder, name = Path(folder), Path(parsed.name).name or "photo"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind in parse_kinds(named):
+        path = folder / (Path(name).stem + ENDINGS[kind])
+        path.write_bytes(encode_output(parsed, kind, name))
+        paths.append(path)
+    (folder / CLASSES_FILE).write_bytes(encode_classes(parsed.label_set))
+    return paths
 
 
 def is_output(file: IO[bytes]) -> bool:
@@ -83,7 +146,8 @@ def is_output(file: IO[bytes]) -> bool:
     return isinstance(comment, bytes) and comment.startswith(OVERLAY_MARK)
 
 
-def named_windows(face: "ParsedFace") -> dict[str, list[float]]:
-    """Returns the window of each part by the part's name: centre x, y, width and height, px."""
-    parts = face.label_set.parts
-    return {part.name: box for part, box in zip(parts, face.windows.tolist(), strict=True)}
+def named_windows(parsed: "ParsedPhoto") -> dict[str, list[float]]:
+    """Returns the window of each part of the first face by the part's name: centre x, y, width and
+    height, px."""
+    parts = parsed.label_set.parts
+    return {part.name: box for part, box in zip(parts, parsed.windows.tolist(), strict=False)}

@@ -120,7 +120,7 @@ def plan_outputs(
     outputs: set[str] = set()
 
     def is_photo(file: StoredPhoto) -> bool:
-        if file.url not in outputs and _is_stored_output(file):
+        if file.url not in outputs and is_stored_output(file):
             outputs.add(file.url)
         return file.url not in outputs
 
@@ -195,7 +195,8 @@ def describe_unowned(left: Sequence[str], out: StorageLocation) -> str:
     )
 
 
-def _is_stored_output(photo: StoredPhoto) -> bool:
+def is_stored_output(photo: StoredPhoto) -> bool:
+    """Tells whether a file is an earlier label map or overlay."""
     try:
         with photo.location.open(photo.path) as file:
             return is_output(file)

@@ -26,7 +26,8 @@ from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model, save
 from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Tracker
 from stn_icnn.config import TrainConfig
-from stn_icnn.inference.face_parser import FaceParser, ParsedFace
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN
 
@@ -82,7 +83,7 @@ def read_label_map(labels: str) -> np.ndarray:
     return np.asarray(image)
 
 
-def require_answer(answer: dict, face: ParsedFace) -> None:
+def require_answer(answer: dict, face: ParsedPhoto) -> None:
     """Checks labels and windows, which are to be those of the parser to the last bit."""
     assert np.unique(face.labels).size > 3
     assert np.array_equal(read_label_map(answer["labels"]), face.labels)

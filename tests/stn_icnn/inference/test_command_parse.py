@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from stn_icnn.inference.command import main
-from stn_icnn.inference.face_parser import FaceParser, ParsedFace
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.outputs.output_files import encode_output
+from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.labels import PAPER9
@@ -321,7 +322,7 @@ def test_what_fails_for_one_photograph_is_named(
 ):
     """In the model, or as its overlay is drawn; the others of its batch are parsed."""
 
-    def undrawn(face: ParsedFace, kind: str, photo: str) -> bytes:
+    def undrawn(face: ParsedPhoto, kind: str, photo: str) -> bytes:
         if kind == "overlay" and face.labels.shape == (23, 19):
             raise ZeroDivisionError("division by zero")
         return encode_output(face, kind, photo)
@@ -339,12 +340,13 @@ def test_what_fails_for_one_photograph_is_named(
     assert f"{photos / 'd.png'}: overlay not made: ZeroDivisionError: division" in printed.err
 
 
-@pytest.mark.parametrize("write", ["", "labels,masks", "all"])
+@pytest.mark.parametrize("write", ["", "labels,crop", "all"])
 def test_results_that_there_are_not_are_refused(
     photos: Path, model: str, tmp_path: Path, write: str, capsys
 ):
     said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out", f"--write={write}")
-    assert f"--write must be of labels,overlay,windows, separated by commas, got {write!r}" in said
+    assert "--write must be of labels,overlay,windows,masks,probabilities,crops, separated" in said
+    assert f"got {write!r}" in said
 
 
 def test_a_device_that_is_not_there_is_refused(photos: Path, model: str, tmp_path: Path, capsys):

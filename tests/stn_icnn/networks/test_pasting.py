@@ -12,7 +12,13 @@ from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.model import Parsing, build_model
-from stn_icnn.networks.pasting import coarse_label_maps, label_maps
+from stn_icnn.networks.pasting import (
+    coarse_label_maps,
+    label_map,
+    label_maps,
+    label_probabilities,
+    place_patches,
+)
 from stn_icnn.scoring.confusion import parse_batch, parse_batch_coarsely
 
 
@@ -133,3 +139,63 @@ def test_coarse_label_maps_are_the_likeliest_class_of_the_enlarged_probabilities
     ):
         enlarged = F.interpolate(face.softmax(dim=0)[None], size=size[::-1], mode="bilinear")
         assert torch.equal(labels, torch.tensor(PAPER9.model_classes)[enlarged[0].argmax(dim=0)])
+
+
+def random_parsing(seed: int = 1) -> Parsing:
+    """A face whose windows overlap, about (30, 25), and whose labels are of all classes."""
+    generator = torch.Generator().manual_seed(seed)
+    windows = 30 * torch.rand(1, 6, 4, generator=generator) + torch.tensor([15.0, 10.0, 9.0, 9.0])
+    logits = {
+        name: 3 * torch.randn(1, len(parts), 1 + len(PAPER9.part_classes[parts[0]]), 9, 9)
+        for name, parts in PAPER9.parts_of_network.items()
+    }
+    return parsing_with(logits, windows)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_face_turned_by_quarters_has_its_labels_turned(quarters: int) -> None:
+    """A square of 60 px, turned clockwise as seen, the photograph's origin staying its own."""
+    parsing = random_parsing()
+    (upright,) = label_maps(parsing, [(60, 60)])
+    cosine, sine = [(0, 1), (-1, 0), (0, -1)][quarters - 1]
+    x, y = (30 - (cosine * 30 - sine * 30), 30 - (sine * 30 + cosine * 30))
+    (turned,) = place_patches(parsing, [((cosine, -sine, x), (sine, cosine, y))])
+    labels = label_map([turned], (60, 60))
+    assert len(labels.unique()) > 5
+    expected = torch.rot90(upright, -quarters)
+    assert int((labels != expected).sum()) <= 4  # at windows' edges, where rounding decides
+
+
+def test_a_turned_and_enlarged_face_is_labelled_where_its_map_leads() -> None:
+    parsing = random_parsing()
+    (a, b, x, y) = (2.4, 1.1, 50.0, 10.0)
+    (placed,) = place_patches(parsing, [((a, -b, x), (b, a, y))])
+    labels = label_map([placed], (160, 190))
+    (upright,) = label_maps(parsing, [(600, 500)], [10.0])
+    rows, columns = torch.meshgrid(torch.arange(190) + 0.5, torch.arange(160) + 0.5, indexing="ij")
+    u, v = columns - x, rows - y
+    at = torch.stack([a * u + b * v, a * v - b * u]) / (a * a + b * b) * 10
+    inside = ((at > 0) & (at < torch.tensor([600.0, 500.0])[:, None, None])).all(dim=0)
+    expected = upright[at[1].long().clamp(0, 499), at[0].long().clamp(0, 599)] * inside
+    assert (labels > 0).sum() > 2000
+    assert (labels != expected).float().mean() < 0.01
+
+
+def test_where_faces_overlap_the_surer_keeps_its_pixels() -> None:
+    first, second = (place_patches(random_parsing(seed))[0] for seed in (1, 2))
+    alone, other = (label_map([face], (60, 50)) for face in (first, second))
+    both = label_map([first, second], (60, 50))
+    assert torch.equal(both, torch.where(alone > 0, alone, other))
+    assert bool(((alone > 0) & (other > 0) & (alone != other)).any())
+
+
+def test_the_most_probable_class_is_the_label_and_probabilities_add_up_to_one() -> None:
+    faces = [place_patches(random_parsing(seed))[0] for seed in (1, 2)]
+    probs = label_probabilities(faces, (60, 50))
+    assert probs.shape == (PAPER9.num_classes, 50, 60)
+    assert torch.equal(probs.argmax(dim=0).byte(), label_map(faces, (60, 50)))
+    torch.testing.assert_close(probs.sum(dim=0), torch.ones(50, 60))
+
+
+def test_no_faces_label_nothing() -> None:
+    assert not label_map([], (60, 50)).any()

@@ -1,0 +1,119 @@
+"""What happens to each photograph before and after its faces are labelled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stn_icnn.inference.face_boxes import FaceBox
+from stn_icnn.inference.face_cutting import FaceCut
+from stn_icnn.inference.face_finding import FaceFinder, FoundFace
+from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.outputs.parsed_face import ParsedFace
+from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
+from stn_icnn.inference.photos.decoding import DecodedPhoto
+from stn_icnn.inference.photos.forms import NamedPhoto
+from stn_icnn.labels import LabelSet
+from stn_icnn.networks.pasting import PlacedPatches, label_map
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoJob:
+    """A photograph to be parsed, and how."""
+
+    photo: NamedPhoto
+    boxes: Sequence[FaceBox] | None
+    finds_faces: bool
+    """Whether faces are looked for, or given as boxes: else the photograph is one."""
+    min_confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedFace:
+    """A face's labelled patches, and how sure it is."""
+
+    patches: PlacedPatches
+    score: float
+    sure: Sequence[float]
+    """The confidence of the face, then of each part; empty where the model does not tell."""
+
+    @property
+    def rank(self) -> float:
+        """How sure it is, beside others of the photograph."""
+        return self.sure[0] if self.sure else self.score
+
+
+def locate_faces(
+    photos: Sequence[DecodedPhoto],
+    jobs: Sequence[PhotoJob],
+    finder: FaceFinder | None,
+    label_set: LabelSet,
+) -> list[list[FoundFace]]:
+    """Returns the faces of each photograph: as its boxes say, as they are found, or one.
+
+    Args:
+        photos: the photographs, or reduced copies.
+        jobs: what is asked for each.
+        finder: finds faces; only asked where `finds_faces` and no boxes are given.
+        label_set: its parts' centres are the mean face.
+    """
+    searched = [i for i, job in enumerate(jobs) if job.finds_faces and job.boxes is None]
+    found: dict[int, list[FoundFace]] = {}
+    if searched:
+        assert finder is not None
+        found = dict(zip(searched, finder.find([photos[i].pixels for i in searched]), strict=True))
+    faces = []
+    for i, (photo, job) in enumerate(zip(photos, jobs, strict=True)):
+        if i in found:
+            faces.append([_in_photo(face, photo) for face in found[i]])
+        elif job.boxes is None:
+            faces.append([FoundFace(FaceFrame.whole(photo.size), 1.0)])
+        else:
+            faces.append([FoundFace(box.frame(label_set), 1.0) for box in job.boxes])
+    return faces
+
+
+def gather_photo(
+    job: PhotoJob,
+    photo: DecodedPhoto,
+    cuts: Sequence[FaceCut],
+    placed: Sequence[PlacedFace],
+    label_set: LabelSet,
+) -> ParsedPhoto:
+    """Makes the label map of a photograph from its faces, and leaves out those that are too unsure.
+
+    Args:
+        job: what is asked.
+        photo: the photograph, or a reduced copy.
+        cuts: its faces, as they were cut.
+        placed: the same faces, labelled.
+        label_set: the classes and parts.
+    """
+    pairs = sorted(zip(cuts, placed, strict=True), key=lambda pair: -pair[1].rank)
+    kept = [pair for pair in pairs if not pair[1].sure or pair[1].sure[0] >= job.min_confidence]
+    patches = [face.patches for _, face in kept]
+    labels = label_map(patches, photo.size).cpu().numpy()
+    part_names = [part.name for part in label_set.parts]
+    faces = tuple(
+        ParsedFace(
+            photo.pixels,
+            photo.size,
+            cut.frame,
+            face.patches.to_host(),
+            face.score,
+            face.sure[0] if face.sure else None,
+            dict(zip(part_names, face.sure[1:], strict=False)),
+        )
+        for cut, face in kept
+    )
+    left_out = len(pairs) - len(kept)
+    return ParsedPhoto(photo.pixels, labels, faces, label_set, job.photo.name, left_out)
+
+
+def _in_photo(face: FoundFace, photo: DecodedPhoto) -> FoundFace:
+    """Returns a face that was found in a reduced copy of a photograph as it lies in that."""
+    times = photo.size[0] / photo.pixels.shape[1]
+    if times == 1:
+        return face
+    frame = face.frame
+    return replace(
+        face, frame=FaceFrame(times * frame.x, times * frame.y, times * frame.side, frame.roll_deg)
+    )
