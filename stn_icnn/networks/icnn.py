@@ -73,11 +73,12 @@ class ICNN(nn.Module):
     Args:
         num_classes: number of classes (L in Figure 2).
         kernel_size: side of all kernels, odd; 3 in the paper, 5 in its authors' code.
+        in_channels: number of channels of the images, 3 of RGB.
     """
 
-    def __init__(self, num_classes: int, kernel_size: int = 3) -> None:
+    def __init__(self, num_classes: int, kernel_size: int = 3, in_channels: int = 3) -> None:
         super().__init__()
-        self.stems = nn.ModuleList(conv_bn_relu(3, c, kernel_size) for c in ROW_CHANNELS)
+        self.stems = nn.ModuleList(conv_bn_relu(in_channels, c, kernel_size) for c in ROW_CHANNELS)
         self.interlinked = nn.ModuleList(
             InterlinkedLayer(kernel_size) for _ in range(NUM_INTERLINKED_LAYERS)
         )
@@ -95,7 +96,7 @@ class ICNN(nn.Module):
         """Labels images.
 
         Args:
-            x: `[N, 3, H, W]` float in [0, 1], of any size from 8 px.
+            x: `[N, in_channels, H, W]` float in [0, 1], of any size from 8 px.
 
         Returns:
             Logits of the classes, `[N, num_classes, H, W]`.
