@@ -14,7 +14,7 @@ from typing import Final, Literal
 from stn_icnn.labels import PAPER9, LabelSet
 
 Cropper = Literal["localizer", "centroid"]
-Network = Literal["coarse", "localizer", "fine"]
+Network = Literal["coarse", "localizer", "fine", "finder"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 Sizes = Mapping[str, int]
@@ -56,6 +56,9 @@ class ModelConfig:
     cropper: Cropper = "localizer"
     """The finder of the parts in the coarse labels: the paper's `localizer`, or the `centroid` of
     each part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
+    finder_px: int = 0
+    """Longer side of the reduced photograph in which the finder looks for faces, px; 0: the model
+    has none, and takes a whole photograph for a face (not in the paper)."""
     canvas_px: int = 1024
     """Limit on the side of an image, px: a larger one is refused in training."""
 
@@ -63,6 +66,9 @@ class ModelConfig:
         px, kernel = self.coarse_px, self.kernel_size
         require(px >= 32 and px % 2 == 0, "model.coarse_px", "even and at least 32", px)
         require(kernel > 0 and kernel % 2 == 1, "model.kernel_size", "odd", kernel)
+        side = self.finder_px
+        fits = side == 0 or (side >= 64 and side % 2 == 0)
+        require(fits, "model.finder_px", "0, or even and at least 64", side)
         networks = self.label_set.fine_networks
         for name in ("window_px", "patch_px"):
             sizes = getattr(self, name)
@@ -135,6 +141,8 @@ class OptimConfig:
     """Learning rate of the localizer in the end-to-end phase; 0 freezes it."""
     lr_fine: float = 1e-2
     """Learning rate of the fine networks."""
+    lr_finder: float = 5e-3
+    """Learning rate of the finder (not in the paper)."""
     epochs_coarse: int = 25
     """Epochs of the coarse network's pre-training."""
     epochs_localizer: int = 25
@@ -144,6 +152,8 @@ class OptimConfig:
     many."""
     epochs_fine: int = 10
     """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
+    epochs_finder: int = 60
+    """Epochs of the finder, where the model has one (not in the paper)."""
     global_batch: int = 32
     """Images a step, all workers together."""
     micro_batch: int = 0
@@ -168,7 +178,12 @@ class OptimConfig:
         for name, value in asdict(self).items():
             if name.startswith(("lr_", "max_", "micro_")):
                 require(0 <= value < math.inf, f"optim.{name}", "0 or more, and finite", value)
-            if name.startswith("epochs_") or name in ("lr_coarse", "lr_localizer", "lr_fine"):
+            if name.startswith("epochs_") or name in (
+                "lr_coarse",
+                "lr_localizer",
+                "lr_fine",
+                "lr_finder",
+            ):
                 require(value > 0, f"optim.{name}", "more than 0", value)
             if name in ("global_batch", "halve_every_epochs"):
                 require(value >= 1, f"optim.{name}", "at least 1", value)
@@ -291,6 +306,7 @@ def celebamask_tuned() -> TrainConfig:
         model=ModelConfig(
             window_px={"brow": 129, "eye": 73, "nose": 145, "mouth": 175},
             patch_px={"brow": 81, "eye": 73, "nose": 73, "mouth": 95},
+            finder_px=128,
         ),
         augment=AugmentConfig(
             rotation_deg=10.0,

@@ -18,6 +18,7 @@ RELATIVE_TIME: Final[dict[PhaseName, float]] = {
     "baseline": 5,
     "frozen": 5,
     "end_to_end": 6,
+    "finder": 1,
 }
 """About how long an epoch of each phase takes beside one of `coarse` (the demo, on 2 CPU cores):
 what phases that have not begun are reckoned by."""

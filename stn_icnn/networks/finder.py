@@ -86,6 +86,11 @@ class Finder(nn.Module):
         self.register_buffer("mean_face", torch.tensor([part.centre for part in label_set.parts]))
         self.register_buffer("num_averaged", torch.zeros(label_set.num_parts))
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has seen any faces."""
+        return bool(self.num_averaged.any())
+
     def forward(self, photos: Tensor) -> Tensor:
         """Looks for faces in reduced photographs.
 

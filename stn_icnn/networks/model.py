@@ -12,6 +12,7 @@ from stn_icnn.geometry import crop, theta_from_windows, whole_image
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.execution import Execution
+from stn_icnn.networks.finder import Finder, FinderOutput
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer
 
@@ -56,6 +57,7 @@ class STNiCNN(nn.Module):
             baseline's cropper.
         fine: by name, the networks that label patches (K_i in the paper).
         config: the sizes that they were built for.
+        finder: the network that finds faces in photographs; None: the model has none.
 
     Attributes:
         label_set: the classes and parts that the networks label.
@@ -68,11 +70,13 @@ class STNiCNN(nn.Module):
         localizer: Localizer | CentroidCropper,
         fine: Mapping[str, ICNN],
         config: ModelConfig,
+        finder: Finder | None = None,
     ) -> None:
         super().__init__()
         self.coarse = coarse
         self.localizer = localizer
         self.fine = nn.ModuleDict(fine)
+        self.finder = finder
         self.config = config
         self.label_set = config.label_set
         self.execution = Execution()
@@ -84,6 +88,15 @@ class STNiCNN(nn.Module):
         windows = self.windows(locations, batch)
         theta, part_logits = self.label_parts(batch, windows)
         return Parsing(coarse_logits, locations, windows, theta, part_logits, self.label_set)
+
+    def look_for_faces(self, photos: Tensor) -> FinderOutput:
+        """Looks for faces with the finder, which the model must have.
+
+        Args:
+            photos: `[N, 3, H, W]` float32 in [0, 1], reduced; H and W even.
+        """
+        assert self.finder is not None
+        return self.finder.split(self.execution.run(self.finder, photos))
 
     def label_coarsely(self, batch: Batch) -> Tensor:
         """Labels the squared copy of each image (equation 1).
@@ -196,4 +209,5 @@ def build_model(config: ModelConfig) -> STNiCNN:
         else Localizer(label_set, config.coarse_px, config.learn_scale),
         fine=fine,
         config=config,
+        finder=Finder(label_set, config.kernel_size) if config.finder_px else None,
     )

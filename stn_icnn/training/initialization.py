@@ -19,7 +19,8 @@ def initialize_model(
         start: the other model; None: all networks are freshly initialized.
         config: the settings of the new model. Its seed initializes the networks that are not taken
             from the other.
-        networks: those that are taken from the other; None: all that it has trained.
+        networks: those that are taken from the other; None: all that it has trained. Its finder
+            is taken in any case, where both have one.
 
     Raises:
         ValueError: naming the network that these settings do not fit.
@@ -28,7 +29,10 @@ def initialize_model(
     model = build_model(config.model)
     if start is None:
         return model
-    for name in PHASES[start.phase].trained_networks if networks is None else networks:
+    names = list(PHASES[start.phase].trained_networks if networks is None else networks)
+    if start.model.finder is not None and start.model.finder.is_trained and model.finder:
+        names.append("finder")  # whatever the phase: a finished model may be trained further
+    for name in dict.fromkeys(names):
         taken = start.model.get_submodule(name).state_dict()
         try:
             model.get_submodule(name).load_state_dict(taken)

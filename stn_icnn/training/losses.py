@@ -16,7 +16,7 @@ from stn_icnn.networks.centroid_cropper import at_set_size
 from stn_icnn.networks.model import Parsing
 
 
-def _channels(classes: tuple[int, ...], labels: Tensor, num_classes: int) -> Tensor:
+def class_channels(classes: tuple[int, ...], labels: Tensor, num_classes: int) -> Tensor:
     """Maps class ids to channels, int64: the place in `classes` plus 1, and 0 for all others."""
     table = torch.zeros(num_classes, dtype=torch.long)
     table[list(classes)] = torch.arange(1, len(classes) + 1)
@@ -43,7 +43,7 @@ def coarse_loss(coarse_logits: Tensor, batch: Batch, label_set: LabelSet) -> Ten
     """
     theta = theta_from_windows(whole_image(batch.sizes), batch.canvas_size, batch.affine)
     labels = _labels_in(batch, theta, coarse_logits.shape[-1])[:, 0]
-    target = _channels(label_set.model_classes[1:], labels, label_set.num_classes)
+    target = class_channels(label_set.model_classes[1:], labels, label_set.num_classes)
     return F.cross_entropy(coarse_logits, target) * len(batch)
 
 
@@ -79,7 +79,7 @@ def fine_loss(parsing: Parsing, batch: Batch) -> Tensor:
         labels = _labels_in(batch, parsing.theta[name], logits.shape[-1])
         for place, part in enumerate(label_set.parts_of_network[name]):
             classes = label_set.part_classes[part]
-            target = _channels(classes, labels[:, place], label_set.num_classes)
+            target = class_channels(classes, labels[:, place], label_set.num_classes)
             total = total + F.cross_entropy(logits[:, place], target) * len(batch)
     return total / label_set.num_parts
 

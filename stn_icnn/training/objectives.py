@@ -1,5 +1,6 @@
 """The objective of each phase: its loss on a batch, and the results that are validated."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.batch import Batch
+from stn_icnn.data.scenes import compose_scenes
+from stn_icnn.networks.finder import CELL_PX
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
+from stn_icnn.training.finding import SceneTruth, average_faces, count_found, finder_loss
 from stn_icnn.training.losses import coarse_loss, end_to_end_loss, localizer_loss
 from stn_icnn.training.phases import ObjectiveName
 from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
@@ -28,6 +32,9 @@ class BatchResult:
     windows: Tensor | None = None
     """`[N, P, 4]` float32: centre, width, height, px of the image; None where the phase finds no
     windows."""
+    faces_found: Callable[[], Tensor] | None = None
+    """Counts the faces that are found, as `finding.count_found` does; None where the phase looks
+    for none."""
 
 
 Objective = Callable[[STNiCNN, Batch, TrainConfig], BatchResult]
@@ -71,11 +78,34 @@ def end_to_end_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> B
     )
 
 
+def finder_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> BatchResult:
+    """Looks for the faces in scenes that are made of the batch.
+
+    In training, the scenes are drawn by the augmentation's seeds, and the mean face follows the
+    faces; in validation, a face's scene is always the same.
+    """
+    finder, label_set = model.finder, model.label_set
+    assert finder is not None
+    if batch.augmentation is None:
+        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
+    else:
+        seeds = batch.augmentation.noise_seed.tolist()
+        average_faces(finder, batch)
+    scenes = compose_scenes(batch, label_set, config.model.finder_px, seeds, CELL_PX)
+    output = model.look_for_faces(scenes.images)
+    truth = SceneTruth.of(scenes, finder.mean_face)
+    return BatchResult(
+        finder_loss(output, scenes, truth, label_set),
+        faces_found=lambda: count_found(output, scenes, truth),
+    )
+
+
 OBJECTIVES: Final[Mapping[ObjectiveName, Objective]] = {
     "coarse": coarse_objective,
     "localizer": localizer_objective,
     "fine": fine_objective,
     "end_to_end": end_to_end_objective,
+    "finder": finder_objective,
 }
 """The objectives by the names that the table of phases has for them."""
 

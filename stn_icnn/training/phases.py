@@ -16,8 +16,8 @@ from stn_icnn.config import ModelConfig, Network, OptimConfig, TrainConfig
 if TYPE_CHECKING:
     from stn_icnn.networks.model import STNiCNN
 
-PhaseName = Literal["coarse", "localizer", "fine", "baseline", "frozen", "end_to_end"]
-ObjectiveName = Literal["coarse", "localizer", "fine", "end_to_end"]
+PhaseName = Literal["coarse", "localizer", "fine", "baseline", "frozen", "end_to_end", "finder"]
+ObjectiveName = Literal["coarse", "localizer", "fine", "end_to_end", "finder"]
 System = Literal["iCNN", "STN-iCNN*", "STN-iCNN"]
 """The paper's names of its systems, each said to be better than the one before."""
 
@@ -39,6 +39,7 @@ class SelectionMetric:
 
 F1_OVERALL = SelectionMetric("val/f1_overall", "val F1")
 F1_OF_PARTS = SelectionMetric("val/f1_parts", "val F1 of parts")
+FACES_FOUND = SelectionMetric("val/faces_f1", "val F1 of faces found")
 LOSS = SelectionMetric("val/loss", "val loss", more_is_better=False)
 
 
@@ -116,10 +117,9 @@ class Phase:
         optim = config.optim
         rates = self.learning_rates(optim)
         keeping = self.required_networks if optim.freeze_pretrained_stats else ()
-        for name in get_args(Network):
+        for name, network in model.named_children():
             keeps_stats = optim.freeze_batch_stats or name in keeping
-            network = model.get_submodule(name).requires_grad_(name in rates)
-            network.train(name in rates and not keeps_stats)
+            network.requires_grad_(name in rates).train(name in rates and not keeps_stats)
         for name, network in model.fine.items():
             if self.only_chosen_fine and name not in config.fine.networks:
                 network.requires_grad_(False).eval()
@@ -140,6 +140,7 @@ class Phase:
 _SETTINGS_OF_NETWORK: Mapping[Network, tuple[str, ...]] = {
     "coarse": ("model.coarse_px",),
     "localizer": ("model.learn_scale",),
+    "finder": ("model.finder_px",),
     "fine": ("model.window_px", "model.patch_px", "augment.window_shift", "augment.window_scale"),
 }
 """Settings, or groups of them, that have an effect only where a network takes part."""
@@ -207,6 +208,17 @@ _ROWS = (
         objective="end_to_end",
         system="STN-iCNN",
     ),
+    # The finder, on scenes made of the faces, for a model that is otherwise finished (not in the
+    # paper).
+    Phase(
+        name="finder",
+        starts_from="end_to_end",
+        rates={"finder": "lr_finder"},
+        epochs="epochs_finder",
+        objective="finder",
+        selected_by=FACES_FOUND,
+        in_sweeps=False,
+    ),
 )
 
 PHASES: Mapping[str, Phase] = {phase.name: phase for phase in _ROWS}
@@ -224,6 +236,11 @@ def phases_up_to(phase: PhaseName) -> tuple[PhaseName, ...]:
 
 MODEL_PHASES = phases_up_to("end_to_end")
 """The phases that make the paper's model, in the order of training."""
+
+
+def phases_of_model(config: ModelConfig) -> tuple[PhaseName, ...]:
+    """Returns the phases that make a whole model of these settings, in the order of training."""
+    return phases_up_to("finder") if config.finder_px else MODEL_PHASES
 
 
 def system_of(phase: str) -> System:

@@ -29,8 +29,9 @@ def validate(
 
     Returns:
         The metrics: `val/loss`, the mean over the faces; `val/window_error_px`, the mean distance
-        of a window's centre from its part's, where the phase finds windows; `val/f1_*`, where it
-        labels pixels, as far as they are defined.
+        of a window's centre from its part's, where the phase finds windows; `val/faces_f1`, the F1
+        of faces found, where it looks for faces; `val/f1_*`, where it labels pixels, as far as they
+        are defined.
     """
     model.eval()
     device = context.device
@@ -38,6 +39,7 @@ def validate(
     num_classes = model.label_set.num_classes
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     errors = torch.zeros(2, dtype=torch.float64, device=device)  # their sum and their number
+    faces_found = torch.zeros(3, dtype=torch.float64, device=device)
     for _, batch in evaluation_batches(faces, context):
         result = OBJECTIVES[phase.objective](model, batch, config)
         loss += result.loss
@@ -46,10 +48,15 @@ def validate(
         if result.windows is not None:
             of_batch = centre_errors(result.windows, batch).double()
             errors += torch.stack([of_batch.nansum(), (~of_batch.isnan()).sum()])
+        if result.faces_found is not None:
+            faces_found += result.faces_found()
     metrics = {"val/loss": context.sum_(loss).item() / len(faces)}
     error_px, num_errors = context.sum_(errors).tolist()
     if num_errors:
         metrics["val/window_error_px"] = error_px / num_errors
+    num_found, num_given, num_true = context.sum_(faces_found).tolist()
+    if num_given + num_true:
+        metrics["val/faces_f1"] = 2 * num_found / (num_given + num_true)
     counts = context.sum_(counts)
     if phase.only_chosen_fine:
         rows = f1_of_parts(counts, config.fine.networks, model.label_set)
