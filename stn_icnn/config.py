@@ -178,12 +178,8 @@ class OptimConfig:
         for name, value in asdict(self).items():
             if name.startswith(("lr_", "max_", "micro_")):
                 require(0 <= value < math.inf, f"optim.{name}", "0 or more, and finite", value)
-            if name.startswith("epochs_") or name in (
-                "lr_coarse",
-                "lr_localizer",
-                "lr_fine",
-                "lr_finder",
-            ):
+            own_phase = ("lr_coarse", "lr_localizer", "lr_fine", "lr_finder")
+            if name.startswith("epochs_") or name in own_phase:
                 require(value > 0, f"optim.{name}", "more than 0", value)
             if name in ("global_batch", "halve_every_epochs"):
                 require(value >= 1, f"optim.{name}", "at least 1", value)

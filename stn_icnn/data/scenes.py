@@ -93,7 +93,10 @@ def compose_scenes(
     device = batch.images.device
     pyramid = _Pyramid(batch)
     swapped_class = torch.tensor(label_set.mirrored_class, dtype=torch.uint8, device=device)
-    canvases, centres, present, scene_of = [], [], [], []
+    canvases: list[_Canvas] = []
+    centres: list[Tensor] = []
+    present: list[Tensor] = []
+    scene_of: list[int] = []
     for i, seed in enumerate(seeds):
         rng = np.random.default_rng([SEED, seed])
         number = int(rng.choice(len(NUM_FACES), p=NUM_FACES))

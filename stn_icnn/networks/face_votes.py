@@ -62,7 +62,8 @@ def _faces_of(probability: NDArray[np.float32], frames: NDArray[np.float32]) -> 
     at = np.stack([columns + 0.5, rows + 0.5], axis=1) * CELL_PX
     size = np.array(probability.shape[::-1]) * CELL_PX
     unspent = np.ones(len(weight), bool)
-    faces, scores = [], []
+    faces: list[NDArray[np.float32]] = []
+    scores: list[float] = []
     while unspent.any() and len(faces) < MOST_FACES:
         face = votes[np.argmax(np.where(unspent, weight, -1))]
         for _ in range(2):
@@ -119,10 +120,9 @@ def _cells_in_core(face: NDArray[np.float32], size: NDArray[np.int64]) -> float:
     at = (np.arange(-8, 8) + 0.5) / 8 * radius
     across, down = np.meshgrid(at, at)
     disc = across**2 + down**2 < radius**2
-    inside = (
-        disc & (x + across > 0) & (x + across < size[0]) & (y + down > 0) & (y + down < size[1])
-    )
-    return math.pi * radius**2 / CELL_PX**2 * float(inside.sum() / disc.sum())
+    across, down = across[disc] + x, down[disc] + y
+    inside = (across > 0) & (across < size[0]) & (down > 0) & (down < size[1])
+    return float(math.pi * radius**2 / CELL_PX**2 * inside.mean())
 
 
 def keep_apart(frames: NDArray[np.float32], scores: NDArray[np.float32]) -> list[int]:

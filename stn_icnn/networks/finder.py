@@ -107,7 +107,7 @@ class Finder(nn.Module):
 
     def split(self, out: Tensor) -> FinderOutput:
         """Splits the network's output into its parts."""
-        logits, face, votes = out.split([self.num_classes, 1, NUM_VOTES], dim=1)
+        logits, face, votes = torch.split(out, [self.num_classes, 1, NUM_VOTES], dim=1)
         return FinderOutput(logits, face[:, 0], votes)
 
     @torch.no_grad()
