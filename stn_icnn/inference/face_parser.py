@@ -79,12 +79,15 @@ class FaceParser:
         self.max_megapixels = max_megapixels
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
-        self.finder: FaceFinder | None = None
         self.confidence: ConfidenceEstimator | None = None
         self.model = prepare_model(folded, checkpoint.config, self.device)
         if self.device.type == "cpu" and not has_one_core():
             threads = InferenceThreads(torch.get_num_threads())
             self.model.execution = replace(self.model.execution, threads=threads)
+        network = self.model.finder
+        self.finder = (
+            FaceFinder(self.model, self.device) if network and network.is_trained else None
+        )
 
     @classmethod
     def load(
