@@ -59,6 +59,8 @@ class Phase:
     for validation, label maps and windows."""
     needs_labels: bool = True
     """Whether its objective takes label maps; else the parts' centres are enough."""
+    asks_others: bool = True
+    """Whether its objective also asks the networks that it needs and does not train."""
     only_chosen_fine: bool = False
     """Whether the setting `fine.networks` says which of the fine networks it trains and scores."""
     selected_by: SelectionMetric = F1_OVERALL
@@ -133,7 +135,7 @@ class Phase:
             return any(network in self.rates for network in self.required_networks)
         for network, settings in _SETTINGS_OF_NETWORK.items():
             if any(f"{setting}.".startswith(f"{used}.") for used in settings):
-                return network in self.trained_networks
+                return network in (self.trained_networks if self.asks_others else self.rates)
         return True
 
 
@@ -216,6 +218,7 @@ _ROWS = (
         rates={"finder": "lr_finder"},
         epochs="epochs_finder",
         objective="finder",
+        asks_others=False,
         selected_by=FACES_FOUND,
         in_sweeps=False,
     ),

@@ -62,6 +62,7 @@ def test_every_phase_has_a_row_and_settings_that_there_are() -> None:
         ("baseline", "coarse baseline", "coarse fine"),
         ("frozen", "coarse localizer frozen", "coarse localizer fine"),
         ("end_to_end", "coarse localizer end_to_end", "coarse localizer fine"),
+        ("finder", "coarse localizer end_to_end finder", "coarse localizer fine finder"),
     ],
 )
 def test_what_leads_to_a_phase_and_is_trained_by_its_end(
@@ -83,7 +84,9 @@ def test_what_leads_to_a_phase_and_is_trained_by_its_end(
         ("optim.lr_fine", "fine baseline frozen end_to_end"),
         ("optim.freeze_pretrained_stats", "end_to_end"),
         ("loss.coarse_weight", "end_to_end"),
-        ("optim.global_batch", "coarse localizer fine baseline frozen end_to_end"),
+        ("optim.lr_finder", "finder"),
+        ("model.finder_px", "finder"),
+        ("optim.global_batch", "coarse localizer fine baseline frozen end_to_end finder"),
     ],
 )
 def test_phases_in_which_a_setting_has_an_effect(setting: str, phases: str) -> None:
@@ -176,7 +179,7 @@ def test_a_model_is_usable_where_all_networks_that_it_uses_are_trained(
 ) -> None:
     """The baseline cuts its windows around centroids, and has no localizer to train."""
     model = PHASES[phase].settings(tiny_config).model
-    if PHASES[phase].system:
+    if PHASES[phase].system or phase == "finder":
         require_usable("it", "parsing", phase, model)
         return
     with pytest.raises(ValueError, match=f"it is a model of the phase {phase}, but parsing needs"):
