@@ -9,6 +9,7 @@ import tyro
 
 from stn_icnn.config import Precision, TrainConfig, require
 from stn_icnn.inference.outputs.output_files import DEFAULT_KINDS
+from stn_icnn.inference.parse_options import Framing
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 
 UNPREFIXED: Final = tyro.conf.arg(name="")
@@ -134,7 +135,7 @@ class ParsingJobConfig:
     """The settings of a job that parses photographs."""
 
     COMMON_OPTIONS: ClassVar = (
-        "model", "input", "out", "write", "tracking_uri", "scaling.num_workers"
+        "model", "input", "out", "write", "framing", "boxes", "tracking_uri", "scaling.num_workers"
     )  # fmt: skip
 
     model: str
@@ -145,6 +146,14 @@ class ParsingJobConfig:
     """Where the results go: such a folder, or s3://BUCKET/PREFIX."""
     write: str = DEFAULT_KINDS
     """Which of labels, overlay, windows, masks, probabilities and crops, separated by commas."""
+    framing: Framing | None = None
+    """What is a face: `whole`, the whole photograph, or `found`, what is found in it, which is the
+    default where the model has a finder."""
+    boxes: str | None = None
+    """A file that says where faces are, as another detector sees them: CSV or JSON with the
+    photograph's name, x0 y0 x1 y1, and perhaps five landmarks."""
+    min_confidence: float = 0.0
+    """Faces that are less sure are left out, of a model that tells."""
     max_megapixels: float = DEFAULT_MEGAPIXELS
     """The most megapixels that are decoded of a photograph; each takes 24 MB of memory. JPEG files
     with more are reduced while they are decoded, and labelled at their own size."""

@@ -23,7 +23,8 @@ from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.outputs.output_files import ENDINGS, parse_kinds
+from stn_icnn.inference.outputs.output_files import ENDINGS
+from stn_icnn.inference.parse_options import ParseOptions
 from stn_icnn.inference.photographs import (
     NUM_THREADS,
     RECORD,
@@ -48,6 +49,9 @@ from stn_icnn.storage import Folder, StorageLocation, is_within
 FAILED: Final = "failed.json"
 """The file in the output that lists the photographs that cannot be parsed, with the reasons."""
 
+_UNSAID: Final = ParseOptions(kinds=()).record()
+"""What a record does not say of options, in versions that had none: their defaults."""
+
 MIN_PHOTOS_PER_WORKER: Final = 32
 """Where the number of workers is `auto`: for fewer, a worker is not worth its start."""
 
@@ -67,7 +71,7 @@ class ParseTask:
         model: "ray.ObjectRef[bytes]",
         source: StorageLocation,
         out: StorageLocation,
-        kinds: Sequence[str],
+        options: ParseOptions,
         allocation: WorkerAllocation,
         max_megapixels: float,
     ) -> None:
@@ -75,7 +79,7 @@ class ParseTask:
         warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and large files, unnamed
         device = "cuda" if allocation.use_gpu else "cpu"
         self.parser = FaceParser(load_checkpoint(ray.get(model)), device, max_megapixels)
-        self.source, self.out, self.kinds = source, out, kinds
+        self.source, self.out, self.options = source, out, options
         self.threads = max(NUM_THREADS, allocation.cpus_per_worker)
 
     def __call__(self, task: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -86,9 +90,10 @@ class ParseTask:
 
         Returns:
             The `paths` that were dealt with and, beside them, their `failures`, each empty where
-            the photograph's files are written, and whether they `are_outputs` and
-            `are_unforeseen`; and as `error` how disk or network failed, empty where they did not:
-            raised, it would be buried in Ray's own words.
+            the photograph's files are written, whether they `are_outputs` and `are_unforeseen`,
+            their `num_faces`, `num_left_out` and `confidences`, NaN for none; and as `error` how
+            disk or network failed, empty where they did not: raised, it would be buried in Ray's
+            own words.
         """
         photos = [
             StoredPhoto(self.source, os.fsdecode(path), bool(in_full))
@@ -99,7 +104,7 @@ class ParseTask:
         try:
             # Whether all fail is for the driver to say, which knows of the other tasks.
             done += parse_photos(
-                self.parser, photos, self.out, self.kinds, self.threads, any_done=True
+                self.parser, photos, self.out, self.options, self.threads, any_done=True
             )
         except OSError as raised:
             error = str(raised) or type(raised).__name__
@@ -108,6 +113,11 @@ class ParseTask:
             "failures": [os.fsencode(outcome.failure or "") for outcome in done],
             "are_outputs": [outcome.is_output for outcome in done],
             "are_unforeseen": [outcome.is_unforeseen for outcome in done],
+            "num_faces": [outcome.num_faces for outcome in done],
+            "num_left_out": [outcome.num_left_out for outcome in done],
+            "confidences": [
+                math.nan if outcome.confidence is None else outcome.confidence for outcome in done
+            ],
             "error": os.fsencode(error),
         }
 
@@ -124,21 +134,28 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
         OSError: disk or network failed; the same command goes on where it stopped.
         PhaseFailedError: workers died more often than allowed, or no photograph can be parsed.
     """
-    kinds = parse_kinds(job.write)
+    options = ParseOptions.read(job.write, job.framing, job.boxes, job.min_confidence)
+    kinds = options.kinds
     source, out = _open_locations(job)
     model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
+    FaceParser(model.checkpoint, "cpu").finds_faces(
+        options.framing, options.boxes is not None, options.min_confidence
+    )
     listing = list_photos(source, out)
     existing = out.list()
     photos = plan_outputs(listing.photos, out, kinds, existing)
     passed_over = add_outputs(listing.passed_over, len(listing.photos) - len(photos))
-    _claim(out, existing, photos, {"model": model.sha256, "input": source.url})
+    if options.boxes is not None:
+        options.boxes.require_matches([photo.names for photo in photos])
+    record = {"model": model.sha256, "input": source.url, **options.record()}
+    _claim(out, existing, photos, record)
     pending = pending_photos(photos, existing, kinds)
     num_skipped = len(photos) - len(pending)
     print(f"{len(photos)} photographs, {num_skipped} of them done before", flush=True)
     if left := unowned_outputs(photos, out, existing):
         print(describe_unowned(left, out), flush=True)
     started = time.monotonic()
-    tasks = _parse(pending, out, kinds, model.content, job) if pending else iter(())
+    tasks = _parse(pending, out, options, model.content, job) if pending else iter(())
     shown = progress(until_all_fail(tasks, num_skipped > 0), len(pending), "photograph", len)
     outcomes = _collect(shown, out)
     failures = _failures(outcomes)
@@ -198,9 +215,9 @@ def _claim(
     out: StorageLocation,
     existing: Sequence[str],
     photos: Sequence[StoredPhoto],
-    record: Mapping[str, str],
+    record: Mapping[str, object],
 ) -> None:
-    """Claims the output for one model and one input, to which the files in it then belong.
+    """Claims the output for one model, input and way of framing, to which its files then belong.
 
     Raises:
         ValueError: it belongs to others, or no record says to whom.
@@ -217,7 +234,9 @@ def _claim(
         return
     try:
         found = read_record(out, RECORD)
-        stored = {name: found[name] for name in record}
+        stored = {name: found[name] for name in ("model", "input")}
+        # Records of earlier versions have no more, as each photograph was a face.
+        stored |= {name: found.get(name, default) for name, default in _UNSAID.items()}
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{out.url_of(RECORD)} is damaged; choose another --out") from error
     require_same_settings(f"the parsing into {out.url}", record, stored, option="--out")
@@ -226,7 +245,7 @@ def _claim(
 def _parse(
     photos: Sequence[StoredPhoto],
     out: StorageLocation,
-    kinds: Sequence[str],
+    options: ParseOptions,
     model: bytes,
     job: ParsingJobConfig,
 ) -> Iterator[list[ParseOutcome]]:
@@ -255,7 +274,7 @@ def _parse(
                 ray.put(model),
                 source,
                 out,
-                kinds,
+                options,
                 allocation,
                 job.max_megapixels,
             ),
@@ -281,15 +300,22 @@ def _parse(
 
 def _outcomes(source: StorageLocation, row: Mapping[str, Any]) -> list[ParseOutcome]:
     """Returns the outcomes that a task returned as a row of Ray's table."""
-    columns = (row[name] for name in ("paths", "failures", "are_outputs", "are_unforeseen"))
+    names = ("paths", "failures", "are_outputs", "are_unforeseen")
+    counts = ("num_faces", "num_left_out", "confidences")
+    columns = (row[name] for name in (*names, *counts))
     return [
         ParseOutcome(
             StoredPhoto(source, os.fsdecode(path)),
             failure=os.fsdecode(failure) or None,
             is_output=bool(is_output),
             is_unforeseen=bool(is_unforeseen),
+            num_faces=int(num_faces),
+            num_left_out=int(num_left_out),
+            confidence=None if math.isnan(confidence) else float(confidence),
         )
-        for path, failure, is_output, is_unforeseen in zip(*columns, strict=True)
+        for path, failure, is_output, is_unforeseen, num_faces, num_left_out, confidence in zip(
+            *columns, strict=True
+        )
     ]
 
 

@@ -28,7 +28,7 @@ from cluster.tracking.tracker import Run
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.random_face import random_face
 from stn_icnn.inference.model_sources import SHIPPED_MODEL
-from stn_icnn.inference.served_model import IMAGE, LABEL_IDS, LABELS, WINDOWS
+from stn_icnn.inference.served_model import FACES, IMAGE, LABEL_IDS, LABELS, WINDOWS
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint
 
 MODEL_ARTIFACT: Final = "model"
@@ -47,6 +47,7 @@ SIGNATURE: Final = ModelSignature(
         [
             ColSpec(DataType.string, LABELS),
             ColSpec(Map(Array(DataType.double)), WINDOWS),
+            ColSpec(AnyType(), FACES),  # type: ignore[no-untyped-call]
             ColSpec(Array(Array(DataType.integer)), LABEL_IDS, required=False),
         ]
     ),

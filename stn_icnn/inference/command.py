@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stn_icnn.inference.model_sources import find_model, load_usable
-from stn_icnn.inference.outputs.output_files import ALL_KINDS, DEFAULT_KINDS, parse_kinds
+from stn_icnn.inference.outputs.output_files import ALL_KINDS, DEFAULT_KINDS
+from stn_icnn.inference.parse_options import ParseOptions
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS
 from stn_icnn.progress import progress
 from stn_icnn.storage import Folder
@@ -70,6 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     add("photos", nargs="+", metavar="PHOTO", help="files, or folders with all in them")
     add("--out", required=True, help="folder to write to; paths in it as in PHOTO")
     add("--write", default=DEFAULT_KINDS, help=f"which of {ALL_KINDS} (default: %(default)s)")
+    add(
+        "--framing",
+        choices=("whole", "found"),
+        help="what is a face: the whole photograph, or what is found in it (default: found where "
+        "the model has a finder)",
+    )
+    add(
+        "--boxes",
+        metavar="FILE",
+        help="where faces are, as another detector says: CSV or JSON with the photograph's name, "
+        "x0 y0 x1 y1, and perhaps five landmarks",
+    )
+    add(
+        "--min-confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="leave faces out that are less sure, of a model that tells (default: none)",
+    )
     add("--skip-existing", action="store_true", help="leave photographs that have their results")
     add("--device", help="where to compute (default: a GPU where there is one)")
     add(
@@ -123,7 +143,8 @@ def _parse(args: argparse.Namespace) -> int:
     )
     from stn_icnn.networks.execution import usable_device
 
-    kinds = parse_kinds(args.write)
+    options = ParseOptions.read(args.write, args.framing, args.boxes, args.min_confidence)
+    kinds = options.kinds
     out = Folder(_folder("--out", args.out).resolve())
     if out.root.exists() and not out.root.is_dir():
         raise ValueError(f"--out must be a folder, {out.url} is none")
@@ -135,6 +156,9 @@ def _parse(args: argparse.Namespace) -> int:
         raise ValueError(f"{out.url} holds the results of a job, not to be mixed with others")
     model = find_model(args.model, args.tracking_uri)
     parser = FaceParser.load(model, usable_device(args.device, "--device"), args.max_megapixels)
+    parser.finds_faces(options.framing, options.boxes is not None, options.min_confidence)
+    if options.boxes is not None:
+        options.boxes.require_matches([photo.names for photo in photos])
     pending = pending_photos(photos, existing, kinds) if args.skip_existing else photos
     if left := unowned_outputs(photos, out, existing):
         print(describe_unowned(left, out), file=sys.stderr)
@@ -143,7 +167,7 @@ def _parse(args: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and so on, unnamed
-            parsed = parse_photos(parser, pending, out, kinds, any_done=num_skipped > 0)
+            parsed = parse_photos(parser, pending, out, options, any_done=num_skipped > 0)
             outcomes += progress(parsed, len(pending), "photograph")
     finally:  # whatever ends the run, those that failed before it are named
         failures = [outcome for outcome in outcomes if outcome.failure is not None]

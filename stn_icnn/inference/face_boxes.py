@@ -1,6 +1,7 @@
 """Boxes of faces from other detectors: as Python has them, and in files."""
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -140,6 +141,12 @@ class BoxFile:
         if not boxes and not is_json:
             raise ValueError(f"{path} holds no boxes: a row is name, {_FORM}")
         return cls({_normal(name): rows for name, rows in boxes.items()}, str(path))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all boxes and names."""
+        content = repr(sorted((name, list(rows)) for name, rows in self.boxes.items()))
+        return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
     def of(self, paths: Sequence[str]) -> list[FaceBox]:
         """Returns a photograph's faces, none where no row names it.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Final, Literal, Self, get_args
+from typing import Final, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, fitted
 from stn_icnn.inference.face_finding import ConfidenceEstimator, FaceFinder, FoundFace
 from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
+from stn_icnn.inference.parse_options import Framing
 from stn_icnn.inference.photo_jobs import PhotoJob, PlacedFace, gather_photo, locate_faces
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS, load_photo
 from stn_icnn.inference.photos.forms import (
@@ -36,9 +37,6 @@ from stn_icnn.networks.threads import InferenceThreads, has_one_core
 
 BATCH_SIZE: Final = 16
 """The most photographs, and the most faces, that are parsed at a time."""
-
-Framing = Literal["whole", "found"]
-"""What is taken for a face: each whole photograph, or what is found in it."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +200,7 @@ class FaceParser:
         min_confidence: float,
     ) -> list[ParsedPhoto]:
         """Parses photographs; where boxes are given, there are some of each, perhaps none."""
-        finds_faces = self._finds_faces(framing, boxes is not None)
-        if min_confidence > 0 and self.confidence is None:
-            raise ValueError("this model tells no confidence: faces can't be left out by it")
+        finds_faces = self.finds_faces(framing, boxes is not None, min_confidence)
         of_each = [None] * len(photos) if boxes is None else boxes
         jobs = [
             PhotoJob(photo, own, finds_faces, min_confidence)
@@ -216,12 +212,21 @@ class FaceParser:
                 parsed += self._parse_on_threads(jobs[start : start + BATCH_SIZE])
         return parsed
 
-    def _finds_faces(self, framing: Framing | None, has_boxes: bool) -> bool:
+    def finds_faces(
+        self, framing: Framing | None, has_boxes: bool = False, min_confidence: float = 0.0
+    ) -> bool:
         """Tells whether faces are looked for, or named by boxes: else a photograph is one.
 
+        Args:
+            framing: as `parse` takes it.
+            has_boxes: whether boxes are given.
+            min_confidence: as `parse` takes it.
+
         Raises:
-            ValueError: there is no such framing, or it cannot be had.
+            ValueError: there is no such framing, or what is asked cannot be had of this model.
         """
+        if min_confidence > 0 and self.confidence is None:
+            raise ValueError("this model tells no confidence: faces can't be left out by it")
         known = get_args(Framing)
         require(framing is None or framing in known, "framing", " or ".join(known), framing)
         if has_boxes and framing == "whole":

@@ -15,8 +15,14 @@ from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser
-from stn_icnn.inference.outputs.output_files import encode_output, is_output
+from stn_icnn.inference.outputs.output_files import (
+    CLASSES_FILE,
+    encode_classes,
+    encode_output,
+    is_output,
+)
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
+from stn_icnn.inference.parse_options import DOUBTFUL, ParseOptions
 from stn_icnn.inference.photos.decoding import (
     DecodedPhoto,
     OpenedPhoto,
@@ -57,6 +63,22 @@ class ParseOutcome:
     """Whether it is an earlier label map or overlay, and was passed over."""
     is_unforeseen: bool = False
     """Whether it failed in the model, or in making the output: the next may fail alike."""
+    num_faces: int = 0
+    """The number of its faces."""
+    num_left_out: int = 0
+    """The number of faces that are less sure than was asked for."""
+    confidence: float | None = None
+    """That of its surest face; None where the model does not tell, or there is no face."""
+
+    @property
+    def is_parsed(self) -> bool:
+        """Whether its output files are written."""
+        return self.failure is None and not self.is_output
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether its surest face is not sure."""
+        return self.confidence is not None and self.confidence < DOUBTFUL
 
 
 def summarize(
@@ -69,14 +91,18 @@ def summarize(
     """Returns what the command and the job print last, as one JSON object."""
     num_failed = sum(outcome.failure is not None for outcome in outcomes)
     num_outputs = sum(outcome.is_output for outcome in outcomes)
-    num_parsed = len(outcomes) - num_failed - num_outputs
+    parsed = [outcome for outcome in outcomes if outcome.is_parsed]
     return {
         "out": out.url,
-        "parsed": num_parsed,
+        "parsed": len(parsed),
         "skipped": num_skipped,
         "failed": num_failed,
         "passed_over": add_outputs(passed_over, num_outputs),
-        "photos_per_second": round(num_parsed / max(seconds, 1e-9), 2),
+        "faces": sum(outcome.num_faces for outcome in parsed),
+        "without_face": sum(outcome.num_faces == 0 for outcome in parsed),
+        "doubtful": sum(outcome.is_doubtful for outcome in parsed),
+        "left_out": sum(outcome.num_left_out for outcome in parsed),
+        "photos_per_second": round(len(parsed) / max(seconds, 1e-9), 2),
     }
 
 
@@ -84,7 +110,7 @@ def parse_photos(
     parser: FaceParser,
     photos: Sequence[StoredPhoto],
     out: StorageLocation,
-    kinds: Sequence[str],
+    options: ParseOptions,
     num_threads: int = NUM_THREADS,
     any_done: bool = False,
 ) -> Iterator[ParseOutcome]:
@@ -94,7 +120,7 @@ def parse_photos(
         parser: the parser.
         photos: what to parse.
         out: where the output files go.
-        kinds: which output files are written.
+        options: how they are parsed, and which output files are written.
         num_threads: threads that read, decode, encode and write.
         any_done: whether others of the same run are parsed already, as `until_all_fail` takes it.
 
@@ -109,9 +135,11 @@ def parse_photos(
     use_large_blocks()
     with ThreadPoolExecutor(num_threads) as pool:
         batches = _decoded_batches(parser, photos, pool, num_threads)
-        outcomes = _parse_batches(parser, batches, out, kinds, pool)
+        outcomes = _parse_batches(parser, batches, out, options, pool)
         for [outcome] in until_all_fail(([outcome] for outcome in outcomes), any_done):
             yield outcome
+    if {"labels", "probabilities"} & {*options.kinds} and not out.exists(CLASSES_FILE):
+        out.write(CLASSES_FILE, encode_classes(parser.model.label_set))
 
 
 def until_all_fail(
@@ -129,7 +157,7 @@ def until_all_fail(
     num_unforeseen = 0
     for group in groups:
         yield group
-        any_done |= any(outcome.failure is None and not outcome.is_output for outcome in group)
+        any_done |= any(outcome.is_parsed for outcome in group)
         unforeseen = [outcome for outcome in group if outcome.is_unforeseen]
         num_unforeseen += len(unforeseen)
         if unforeseen and num_unforeseen >= MOST_UNFORESEEN and not any_done:
@@ -190,7 +218,7 @@ def _parse_batches(
     parser: FaceParser,
     batches: Iterable[list[_Reading]],
     out: StorageLocation,
-    kinds: Sequence[str],
+    options: ParseOptions,
     pool: ThreadPoolExecutor,
 ) -> Iterator[ParseOutcome]:
     """Parses batches as they are decoded, and has the output files written beside that."""
@@ -206,11 +234,11 @@ def _parse_batches(
                 decoded.append((reading.photo, result))
         while len(writing) >= len(batch):
             yield writing.popleft().result()
-        for photo, face in _parse_each(parser, decoded):
+        for photo, face in _parse_each(parser, decoded, options):
             if isinstance(face, ParseOutcome):
                 yield face
             else:
-                writing.append(pool.submit(_write, photo, face, out, kinds))
+                writing.append(pool.submit(_write, photo, face, out, options.kinds))
     for written in writing:
         yield written.result()
 
@@ -249,11 +277,19 @@ def _decode(reading: _Reading) -> DecodedPhoto | ParseOutcome:
 
 
 def _parse_each(
-    parser: FaceParser, decoded: Sequence[tuple[StoredPhoto, DecodedPhoto]]
+    parser: FaceParser,
+    decoded: Sequence[tuple[StoredPhoto, DecodedPhoto]],
+    options: ParseOptions,
 ) -> Iterator[tuple[StoredPhoto, ParsedPhoto | ParseOutcome]]:
     """Parses a batch or, where that fails, each photograph of it alone."""
     try:
-        faces = parser.parse_all([pixels for _, pixels in decoded])
+        boxes = options.boxes
+        faces = parser.parse_all(
+            [pixels for _, pixels in decoded],
+            None if boxes is None else [boxes.of(photo.names) for photo, _ in decoded],
+            options.framing,
+            options.min_confidence,
+        )
         yield from zip((photo for photo, _ in decoded), faces, strict=True)
         return
     except Exception as error:
@@ -262,7 +298,7 @@ def _parse_each(
             yield photo, ParseOutcome(photo, f"not parsed: {described(error)}", is_unforeseen=True)
             return
     for one in decoded:
-        yield from _parse_each(parser, [one])
+        yield from _parse_each(parser, [one], options)
 
 
 def _write(
@@ -286,4 +322,6 @@ def _write(
             if error.errno not in _NAME_FAULTS:
                 raise
             return ParseOutcome(photo, f"{kind} not written: {error.strerror}: {out.url_of(path)}")
-    return ParseOutcome(photo)
+    return ParseOutcome(
+        photo, num_faces=len(face.faces), num_left_out=face.left_out, confidence=face.confidence
+    )

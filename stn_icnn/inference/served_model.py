@@ -24,7 +24,7 @@ from stn_icnn.inference.photos.decoding import (
 IMAGE = "image"
 """The column of a request that holds its photographs."""
 
-LABELS, WINDOWS, LABEL_IDS = "labels", "windows", "label_ids"
+LABELS, WINDOWS, FACES, LABEL_IDS = "labels", "windows", "faces", "label_ids"
 """The columns of an answer; the last is there where it is asked for."""
 
 
@@ -41,7 +41,8 @@ def answer_images(
     Returns:
         For each photograph, `labels`: the label map as base64 of an indexed PNG, at the
         photograph's own size and upright; `windows`: by part, the centre x, y, width and height of
-        its window, px; `label_ids`: the label map as `[H, W]` uint8 class ids.
+        its window, px, of the first face; `faces`: what `ParsedFace.describe` tells of each;
+        `label_ids`: the label map as `[H, W]` uint8 class ids.
 
     Raises:
         ValueError: a photograph cannot be read; the message has its place in the request.
@@ -57,6 +58,7 @@ def answer_images(
         answer: dict[str, object] = {
             LABELS: base64.b64encode(encode_output(face, "labels")).decode(),
             WINDOWS: named_windows(face),
+            FACES: [each.describe() for each in face.faces],
         }
         answers.append(answer | ({LABEL_IDS: face.labels} if with_label_ids else {}))
     return answers

@@ -33,7 +33,7 @@ each group; each class' probability; each face, upright."""
 ALL_KINDS: Final = ",".join(ENDINGS)
 DEFAULT_KINDS: Final = "labels,overlay,windows"
 CLASSES_FILE: Final = "classes.json"
-"""The file beside the output that tells the classes' ids, names and colours."""
+"""The file beside label maps and probabilities that tells the classes' ids, names and colours."""
 
 OVERLAY_QUALITY: Final = 92
 OVERLAY_MARK: Final = b"overlay of stn-icnn"

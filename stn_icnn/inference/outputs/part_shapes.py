@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,16 @@ class FacePart:
     """x0, y0, x1, y1: the edges of the pixels that lie furthest out."""
     centroid: tuple[float, float]
     """The mean of its pixels' centres."""
-    contour: NDArray[np.float32]
-    """`[K, 2]`: the corners of its largest piece's outline, clockwise as seen, along the edges of
-    pixels."""
+    mask: NDArray[np.bool_]
+    """`[h, w]`: which pixels of the box are its own."""
     confidence: float | None = None
     """The probability that its F1 is at least 0.85; None where the model does not tell."""
+
+    @cached_property
+    def contour(self) -> NDArray[np.float32]:
+        """`[K, 2]`: the corners of its largest piece's outline, clockwise as seen, along the edges
+        of pixels."""
+        return outline(self.mask) + np.array(self.box[:2], np.float32)
 
     def __repr__(self) -> str:
         x, y = self.centroid
@@ -57,7 +63,7 @@ def part_shape(
         len(xs),
         (int(x0) + x, int(y0) + y, int(x1) + x, int(y1) + y),
         (float(xs.mean()) + 0.5 + x, float(ys.mean()) + 0.5 + y),
-        outline(mask[y0:y1, x0:x1]) + np.array([x0 + x, y0 + y], np.float32),
+        mask[y0:y1, x0:x1],
         confidence,
     )
 

@@ -40,6 +40,15 @@ class StoredPhoto:
         return PurePosixPath(self.path).name
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What a user may call it, the fullest first: its address, its path from the working
+        directory and in the location, and the last part of that."""
+        names = [self.url, self.path, self.name]
+        if isinstance(self.location, Folder):
+            names.insert(1, os.path.relpath(self.url))
+        return tuple(names)
+
+    @property
     def stem(self) -> str:
         """The path without its suffix."""
         return str(PurePosixPath(self.path).with_suffix(""))

@@ -82,7 +82,7 @@ def test_bucket_is_parsed_once_and_what_cannot_be_read_is_listed_until_it_is_men
     assert result["photos_per_second"] > 0
     endings = (".png", "_overlay.jpg", "_windows.json")
     results = [f"{name}{ending}" for name in names.values() for ending in endings]
-    assert out.list() == sorted([*results, "failed.json", "parse.json"])
+    assert out.list() == sorted([*results, "classes.json", "failed.json", "parse.json"])
     parser = FaceParser.load(tiny_parent, "cpu")
     for photo, name in names.items():
         face = parser.parse(Image.open(io.BytesIO(source.read(photo))))

@@ -18,6 +18,7 @@ from cluster.parsing.job import MIN_TASKS_PER_WORKER, ParseTask, run_parsing
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.outputs.output_files import ENDINGS
+from stn_icnn.inference.parse_options import ParseOptions
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.storage import Folder
@@ -26,7 +27,7 @@ from tests.damaged_photos import write_damaged_photos
 ALLOCATION = WorkerAllocation(
     num_workers=1, cpus_per_worker=1, use_gpu=False, loader_processes=0, max_failures=0
 )
-KINDS = list(ENDINGS)
+OPTIONS = ParseOptions.read()
 ODD_PX = (13, 17)
 
 
@@ -80,10 +81,10 @@ def odd(number: int) -> dict[str, tuple[int, int]]:
 def fragile_model(monkeypatch: pytest.MonkeyPatch) -> None:
     parse_all = FaceParser.parse_all
 
-    def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
+    def fragile(parser: FaceParser, given: list[DecodedPhoto], *how: object) -> object:
         if any(photo.size == ODD_PX for photo in given):
             raise RuntimeError("a bug")
-        return parse_all(parser, given)
+        return parse_all(parser, given, *how)
 
     monkeypatch.setattr(FaceParser, "parse_all", fragile)
 
@@ -99,7 +100,7 @@ def test_each_of_a_mixed_task_is_right_or_named(sure_parent: Path, tmp_path: Pat
     save(source, **small)
     names = sorted(path.name for path in source.iterdir())
     content = sure_parent.read_bytes()
-    task = ParseTask(content, Folder(source), Folder(out), KINDS, ALLOCATION, 50)  # type: ignore[arg-type]
+    task = ParseTask(content, Folder(source), Folder(out), OPTIONS, ALLOCATION, 50)  # type: ignore[arg-type]
     row = task(
         {"paths": [os.fsencode(name) for name in names], "are_named_in_full": [False] * len(names)}
     )
@@ -109,8 +110,9 @@ def test_each_of_a_mixed_task_is_right_or_named(sure_parent: Path, tmp_path: Pat
         os.fsdecode(path): os.fsdecode(why)
         for path, why in zip(row["paths"], row["failures"], strict=True)
     }
+    endings = [ENDINGS[kind] for kind in OPTIONS.kinds]
     for name, why in failures.items():
-        written = [(out / f"{Path(name).stem}{ending}").exists() for ending in ENDINGS.values()]
+        written = [(out / f"{Path(name).stem}{ending}").exists() for ending in endings]
         assert written == [not why] * 3, name
     assert not any(failures[f"{name}.png"] for name in small)
     for name, size in small.items():

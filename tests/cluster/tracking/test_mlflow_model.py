@@ -90,6 +90,7 @@ def require_answer(answer: dict, face: ParsedPhoto) -> None:
     parts = [part.name for part in face.label_set.parts]
     assert list(answer["windows"]) == parts
     assert np.array_equal([answer["windows"][part] for part in parts], face.windows)
+    assert answer["faces"] == [each.describe() for each in face.faces]
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_predicts_what_the_parser_does(loaded, parser, example):
     jpeg = Image.open(io.BytesIO(example))
     faces = parser.parse_all([jpeg, jpeg, wide, wide])
     answers = loaded.predict(pd.DataFrame({"image": images}, index=[3, 5, 7, 9]))
-    assert list(answers.columns) == ["labels", "windows"]
+    assert list(answers.columns) == ["labels", "windows", "faces"]
     assert list(answers.index) == [3, 5, 7, 9]
     for answer, face in zip(answers.to_dict("records"), faces, strict=True):
         require_answer(answer, face)
@@ -133,7 +134,12 @@ def test_holds_no_model_but_its_own(stored):
 def test_says_what_it_takes_and_gives(stored):
     described = Model.load(str(stored))
     assert described.get_input_schema().input_names() == ["image"]
-    assert described.get_output_schema().input_names() == ["labels", "windows", "label_ids"]
+    assert described.get_output_schema().input_names() == [
+        "labels",
+        "windows",
+        "faces",
+        "label_ids",
+    ]
     assert described.metadata["classes"]["upper_lip"] == 7
     assert described.metadata["parts"][-1] == "mouth"
     assert described.model_size_bytes > (stored / "model.pt").stat().st_size

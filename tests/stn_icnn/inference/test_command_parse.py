@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.model_sources import load_usable
 from stn_icnn.inference.outputs.output_files import encode_output
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
@@ -53,7 +56,14 @@ def test_every_photograph_gets_labels_overlay_and_windows(
     given = [str(photos / name) for name in named]
     assert main(["parse", *given, "--model", model, "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        f"{stem}{suffix}" for stem in "ab" for suffix in (".png", "_overlay.jpg", "_windows.json")
+        [
+            "classes.json",
+            *(
+                f"{stem}{suffix}"
+                for stem in "ab"
+                for suffix in (".png", "_overlay.jpg", "_windows.json")
+            ),
+        ]
     )
     for name, size in SIZES.items():
         stem = Path(name).stem
@@ -72,7 +82,8 @@ def test_every_photograph_gets_labels_overlay_and_windows(
     assert result.pop("photos_per_second") > 0
     passed_over = {} if named != ["."] else {".txt": 1}
     assert result == {
-        "out": str(out), "parsed": 2, "skipped": 0, "failed": 0, "passed_over": passed_over
+        "out": str(out), "parsed": 2, "skipped": 0, "failed": 0, "passed_over": passed_over,
+        "faces": 2, "without_face": 0, "doubtful": 0, "left_out": 0,
     }  # fmt: skip
     assert "2 of 2 photographs" in printed.err  # in a log; a terminal gets a bar
 
@@ -87,7 +98,7 @@ def test_folders_in_the_folder_are_mirrored_and_what_is_hidden_is_left(
     for _ in range(2):  # results in a folder of the input are no photographs
         assert main(["parse", ".", "--model", model, "--out", "out", "--write", "labels"]) == 0
         written = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
-        assert written == {"a.png", "b.png", "x/c.png", "x/y/a.png"}
+        assert written == {"a.png", "b.png", "x/c.png", "x/y/a.png", "classes.json"}
 
 
 @pytest.mark.parametrize("write", ["labels", "windows,overlay"])
@@ -98,7 +109,7 @@ def test_only_the_results_that_are_asked_for_are_written(
     given = [str(photos / "a.jpg"), "--model", model, "--out", str(out)]
     assert main(["parse", *given, "--write", write]) == 0
     assert {path.name for path in out.iterdir()} == (
-        {"a.png"} if write == "labels" else {"a_windows.json", "a_overlay.jpg"}
+        {"a.png", "classes.json"} if write == "labels" else {"a_windows.json", "a_overlay.jpg"}
     )
 
 
@@ -208,7 +219,7 @@ def test_photographs_that_are_none_are_named_and_the_others_parsed(
     assert (result["parsed"], result["failed"]) == (2, 4)
     for name in bad:
         assert f"{photos / name}: image " in printed.err
-    assert {path.name[0] for path in out.iterdir()} == {"a", "b"}
+    assert {path.name[0] for path in out.iterdir()} == {"a", "b", "c"}  # classes.json
     assert not (out / "aa.png").exists()
 
 
@@ -280,10 +291,10 @@ def fail_at_13_x_17(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model fails for a batch that has a photograph of 13 x 17 px."""
     parse_all = FaceParser.parse_all
 
-    def fragile(parser: FaceParser, given: list[DecodedPhoto]) -> object:
+    def fragile(parser: FaceParser, given: list[DecodedPhoto], *how: object) -> object:
         if any(photo.size == (13, 17) for photo in given):
             raise RuntimeError("a bug")
-        return parse_all(parser, given)
+        return parse_all(parser, given, *how)
 
     monkeypatch.setattr(FaceParser, "parse_all", fragile)
 
@@ -306,7 +317,7 @@ def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
 def test_what_fails_for_all_photographs_ends_it(
     photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    def broken(parser: FaceParser, given: list[object]) -> list[object]:
+    def broken(parser: FaceParser, given: list[object], *how: object) -> list[object]:
         raise RuntimeError("no kernel for this device")
 
     for i in range(30):
@@ -427,3 +438,80 @@ def test_without_photographs_the_usage_is_shown(capsys):
         main(["parse", "--model", "m", "--out", "o"])
     assert exit_.value.code == 2
     assert "PHOTO" in capsys.readouterr().err
+
+
+def test_boxes_of_another_detector_say_where_the_faces_are(
+    photos: Path, model: str, tmp_path: Path, capsys
+):
+    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
+    boxes.write_text("name,x0,y0,x1,y1\na.jpg,5,8,25,36\na.jpg,35,8,55,36\n")
+    arguments = ["parse", str(photos), "--model", model, "--out", str(out), "--boxes", str(boxes)]
+    assert main([*arguments, "--write", "labels,windows,crops"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["faces"], result["without_face"], result["doubtful"]) == (2, 1, 0)
+    parser = FaceParser.load(model, "cpu")
+    expected = parser.parse(photos / "a.jpg", boxes=[(5, 8, 25, 36), (35, 8, 55, 36)])
+    assert np.array_equal(np.asarray(Image.open(out / "a.png")), expected.labels)
+    assert not np.asarray(Image.open(out / "b.png")).any()
+    told = json.loads((out / "a_windows.json").read_text())
+    assert told == expected.describe() | {"photo": "a.jpg"}
+    assert [face["frame"]["x"] for face in told["faces"]] == [15, 45]
+    alone = json.loads((out / "b_windows.json").read_text())
+    assert alone == {"photo": "b.png", "size": [40, 72], "windows": {}, "faces": []}
+    classes = json.loads((out / "classes.json").read_text())
+    assert [each["id"] for each in classes] == list(PAPER9.model_classes)
+
+
+@pytest.mark.parametrize("name", ["photos/a.jpg", "{folder}/photos/a.jpg", "./a.jpg"])
+def test_boxes_name_photographs_as_the_command_does_or_by_their_last_part(
+    photos: Path, model: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    rows = {name.format(folder=tmp_path): [5, 8, 25, 36]}
+    Path("boxes.json").write_text(json.dumps(rows))
+    arguments = ["photos/a.jpg", "--model", model, "--out", "out", "--boxes", "boxes.json"]
+    assert main(["parse", *arguments, "--write", "labels"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == 1
+
+
+def test_what_cannot_be_asked_of_the_model_is_refused_at_once(
+    photos: Path, model: str, tmp_path: Path, capsys
+):
+    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
+    boxes.write_text("other.jpg,5,8,25,36\n")
+    for options, said in (
+        (["--framing", "found"], "framing 'found' needs boxes: this model has no finder"),
+        (["--min-confidence", "0.5"], "this model tells no confidence"),
+        (["--min-confidence", "7"], "--min-confidence must be from 0 to 1, got 7"),
+        (["--boxes", str(boxes)], "boxes.csv names none of the photographs: it has other.jpg"),
+        (["--boxes", str(boxes), "--framing", "whole"], "boxes say where faces are"),
+        (["--boxes", str(tmp_path / "none.csv")], "boxes can't be read from"),
+    ):
+        assert said in refusal(capsys, photos, "--model", model, "--out", out, *options)
+    assert not out.exists()
+
+
+def test_unsure_faces_are_left_out_and_doubtful_photographs_counted(
+    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Of a model that is sure of faces in the left half of a photograph."""
+
+    def load(path: str, *how: Any) -> FaceParser:
+        parser = FaceParser(load_usable(path, "parsing"), *how)
+        parser.confidence = lambda parsing, found: torch.tensor(
+            [[0.9 if face.frame.x < 30 else 0.3] * 7 for face in found]
+        )
+        return parser
+
+    monkeypatch.setattr(FaceParser, "load", load)
+    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
+    boxes.write_text("a.jpg,35,8,55,36\na.jpg,5,8,25,36\nb.png,25,8,39,36\n")
+    arguments = ["parse", str(photos), "--model", model, "--out", str(out), "--boxes", str(boxes)]
+    assert main([*arguments, "--write", "windows"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["faces"], result["doubtful"], result["left_out"]) == (3, 1, 0)
+    told = json.loads((out / "a_windows.json").read_text())["faces"]
+    assert [face["confidence"] for face in told] == [0.9, 0.3]
+    assert main([*arguments, "--write", "windows", "--min-confidence", "0.5"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["faces"], result["without_face"], result["left_out"]) == (1, 1, 2)
