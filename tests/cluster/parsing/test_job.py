@@ -269,7 +269,7 @@ def test_what_cannot_be_parsed_at_all_is_refused(tiny_parent: Path, tmp_path: Pa
     with pytest.raises(ValueError, match="there is no"):
         run_parsing(settings(tmp_path / "gone.pt", source, out))
     with pytest.raises(ValueError, match="--write must be of"):
-        run_parsing(settings(tiny_parent, source, out, write="masks"))
+        run_parsing(settings(tiny_parent, source, out, write="shapes"))
 
 
 def test_a_model_that_is_not_trained_to_its_end_is_refused(
