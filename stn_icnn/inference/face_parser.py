@@ -14,12 +14,12 @@ from stn_icnn.config import require
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
 from stn_icnn.inference.face_boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
-from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, fitted_size
+from stn_icnn.inference.face_cutting import FaceCut, fitted_size
 from stn_icnn.inference.face_finding import ConfidenceEstimator, FaceFinder, FoundFace
 from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.parse_options import Framing
-from stn_icnn.inference.photo_jobs import PhotoJob, PlacedFace, gather_photo, locate_faces
+from stn_icnn.inference.photo_jobs import PhotoJob, PlacedFace, cut_out, gather_photo, locate_faces
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS, load_photo
 from stn_icnn.inference.photos.forms import (
     NamedPhoto,
@@ -278,12 +278,7 @@ class FaceParser:
         decoded = [load_photo(job.photo.photo, self.max_megapixels) for job in jobs]
         found = locate_faces(decoded, jobs, self.finder, label_set)
         cuts = [
-            [
-                cut_face(photo, face.frame, self.data)
-                if job.finds_faces
-                else cut_whole(photo, self.data)
-                for face in faces
-            ]
+            [cut_out(job, photo, face, self.data) for face in faces]
             for photo, faces, job in zip(decoded, found, jobs, strict=True)
         ]
         placed = self._place(list(chain(*cuts)), list(chain(*found)))

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stn_icnn.inference.exposure import even_exposure
 from stn_icnn.inference.face_boxes import FaceBox
-from stn_icnn.inference.face_cutting import FaceCut
+from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole
 from stn_icnn.inference.face_finding import FaceFinder, FoundFace
 from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
@@ -12,6 +13,7 @@ from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.inference.photos.forms import NamedPhoto
 from stn_icnn.labels import LabelSet
+from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.networks.pasting import PlacedPatches, label_map
 
 
@@ -69,6 +71,17 @@ def locate_faces(
         else:
             faces.append([FoundFace(box.frame(label_set), 1.0) for box in job.boxes])
     return faces
+
+
+def cut_out(job: PhotoJob, photo: DecodedPhoto, face: FoundFace, data: DataFacts) -> FaceCut:
+    """Cuts a face out of its photograph; one in far too little or too much light is mended.
+
+    A photograph that is taken for a face is left as it is.
+    """
+    if not job.finds_faces:
+        return cut_whole(photo, data)
+    cut = cut_face(photo, face.frame, data)
+    return replace(cut, pixels=even_exposure(cut.pixels))
 
 
 def gather_photo(
