@@ -228,3 +228,14 @@ def test_saved_files_are_those_of_the_command(parser: FaceParser, two: np.ndarra
         assert np.allclose(probs["nose"], photo.probability("nose"), atol=1e-3)
     with pytest.raises(ValueError, match="--write must be of labels,overlay"):
         photo.save(out, "everything")
+
+
+def test_a_gpu_without_memory_left_is_said_in_words(
+    parser: FaceParser, two: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    def full(batch: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(parser.model, "forward", full)
+    with pytest.raises(MemoryError, match="cpu has no memory left: parse fewer or smaller"):
+        parser.parse(two)
