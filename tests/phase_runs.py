@@ -16,7 +16,7 @@ from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.training.loop import (
     PhaseRun,
 )
-from stn_icnn.training.phases import MODEL_PHASES, PHASES
+from stn_icnn.training.phases import PHASES, phases_up_to
 
 FACTS = DataFacts(dataset="helen", fingerprint="f", scale_px=1024, scale_fit="at_most")
 
@@ -39,8 +39,14 @@ def phase_run(phase, config: TrainConfig, tiny_faces, context: LocalContext) -> 
 
 
 def epochs(config: TrainConfig, number: int) -> TrainConfig:
-    named = {PHASES[phase].epochs: number for phase in MODEL_PHASES}
+    named = {PHASES[phase].epochs: number for phase in phases_up_to("finder")}
     return replace(config, optim=replace(config.optim, **named))
+
+
+def with_finder(config: TrainConfig) -> TrainConfig:
+    """The settings of a model with a small finder, which has two epochs."""
+    model, optim = replace(config.model, finder_px=64), replace(config.optim, epochs_finder=2)
+    return replace(config, model=model, optim=optim)
 
 
 class Stop(Exception):

@@ -21,7 +21,8 @@ from cluster.run_notes import log_f1, log_machines, unfinished_note
 from cluster.scoring.job import Scores
 from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, publishing
 from cluster.training.base_settings import BaseSettings
-from cluster.training.job import end_training, register_result, score_phase
+from cluster.training.finished_model import finished_model
+from cluster.training.job import end_training, register_result, score_finished
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
@@ -97,8 +98,8 @@ def _conclude(
     Returns:
         The scores, and the result for the job's last line.
     """
-    summary = summarise_training(training)
-    scores = _score(training, others, parent, summary)
+    model, summary = finished_model(training, PHASE), summarise_training(training)
+    scores = _score(training, model, others, parent, summary)
     report = HybridReport(
         title=f"{training.run.name}: {training.num_images} images of {training.data.name}",
         dataset=training.data.name,
@@ -121,7 +122,7 @@ def _conclude(
     seconds = {f"seconds/{system}": value for system, value in report.seconds.items()}
     training.run.log_metrics(seconds, step=0)
     return scores, {
-        **register_result(training, PHASE, HYBRID, scores, summary, parent.tags),
+        **register_result(training, model, HYBRID, scores, summary, parent.tags),
         "parent": parent.given,
         "num_images": training.num_images,
         "seconds": {system: round(value, 1) for system, value in report.seconds.items()},
@@ -129,11 +130,16 @@ def _conclude(
 
 
 def _score(
-    training: Training, others: Mapping[str, Training], parent: Parent, summary: TrainingSummary
+    training: Training,
+    model: bytes,
+    others: Mapping[str, Training],
+    parent: Parent,
+    summary: TrainingSummary,
 ) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    scores = score_phase(training, PHASE, summary, HYBRID, {**models, PARENT: parent.content})
+    compared = {**models, PARENT: parent.content}
+    scores = score_finished(training, model, summary, HYBRID, compared)
     for name, other in others.items():
         rows, of_other = scores.systems[name], summarise_training(other)
         log_f1(other.run, "test", rows, other.config.model.label_set)

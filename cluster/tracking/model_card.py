@@ -14,17 +14,30 @@ the photograph, a localization network turns that into one window a part, and th
 the photograph by a differentiable sampler, are labelled finely and pasted back. After "End-to-End
 Face Parsing via Interlinked Convolutional Neural Networks" (Yin, Yiu, Hu, Tang)."""
 
+_FINDER: Final = """\
+ A further interlinked network, the finder, looks for faces in a reduced photograph first; each is
+cut out upright, framed as the training images are, and parsed there."""
+
 _USE: Final = """\
 Labelling brows, eyes, nose, lips and the inside of the mouth in photographs of faces, for research
-and for tools that edit or measure them. It finds no faces and tells no person from another; it is
-not meant for identifying people or judging their traits."""
+and for tools that edit or measure them. It {finds} and tells no person from another; it is not
+meant for identifying people or judging their traits."""
 
-_LIMITS: Final = """\
+_CLASSES: Final = """\
 - Nine classes: background, the two brows, the two eyes, nose, upper lip, inner mouth, lower lip.
-  Skin and hair are background.
+  Skin and hair are background."""
+
+_ONE_FACE: Final = """\
 - One face a photograph, roughly frontal and upright, filling the picture about as in the training
-  images; the photograph is brought to their scale first.
-- The figures hold for images like those of the data set; no others were measured."""
+  images; the photograph is brought to their scale first."""
+
+_ANY_FACES: Final = """\
+- Faces roughly frontal, of any place, size and direction in the photograph; those of which a small
+  part is to be seen, and very small ones, may be missed."""
+
+_FIGURES: Final = """\
+- The F1 of labels hold for images like those of the data set, each taken whole for a face; no
+  others were measured."""
 
 _LOADING: Final = """\
 ```
@@ -65,6 +78,8 @@ def model_card(
     tracking_uri: str,
     val_f1: F1Rows,
     test_f1: F1Rows,
+    finds_faces: bool = False,
+    faces_f1: float | None = None,
     run_id: str | None = None,
     commit: str | None = None,
     parent: str | None = None,
@@ -82,6 +97,8 @@ def model_card(
             its password.
         val_f1: F1 of each row on the validation split, 0 to 1; None where the model lacks a class.
         test_f1: the same on the test split; empty where it was not read.
+        finds_faces: whether the model has a trained finder.
+        faces_f1: F1 of the faces found in scenes made of the validation split, where it is known.
         run_id: the id of the MLflow run.
         commit: the code's commit.
         parent: the model that it was fine-tuned from, if there is one.
@@ -95,18 +112,24 @@ def model_card(
         "MLflow run": f"`{run_id}`" if run_id else None,
         "Code": f"`{commit}`" if commit else None,
     }
-    limits = _LIMITS + (f"\n{_NON_COMMERCIAL}" if "celeb" in dataset.lower() else "")
+    limits = [_CLASSES, _ANY_FACES if finds_faces else _ONE_FACE, _FIGURES]
+    if "celeb" in dataset.lower():
+        limits.append(_NON_COMMERCIAL)
+    f1 = _f1_table(val_f1, test_f1)
+    if faces_f1 is not None:
+        f1 += f"\n\nOf faces found in scenes made of the validation images: F1 {faces_f1:.4f}."
     sections = {
         "Training": "\n".join(f"- {key}: {value}" for key, value in origin.items() if value),
-        "F1": _f1_table(val_f1, test_f1),
-        "Intended use": _USE,
-        "Limits": limits,
+        "F1": f1,
+        "Intended use": _USE.format(finds="finds faces" if finds_faces else "finds no faces"),
+        "Limits": "\n".join(limits),
         "How to load it": _LOADING.format(name=name, tracking_uri=shlex.quote(address)),
         # Last, as the longest: a registry that must cut cuts here.
         "Settings": "\n".join(f"- `{key}`: {value}" for key, value in flatten(config).items()),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-    return f"# {name}\n\n{_ABOUT}\n\n{body}\n"
+    about = _ABOUT + _FINDER if finds_faces else _ABOUT
+    return f"# {name}\n\n{about}\n\n{body}\n"
 
 
 def _f1_table(val: F1Rows, test: F1Rows) -> str:

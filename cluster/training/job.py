@@ -6,24 +6,31 @@ from typing import Any
 from cluster.config import TrainingJobConfig
 from cluster.job_ending import REPORTS, print_ending, steps_with
 from cluster.job_setup import open_job
-from cluster.run_notes import log_machines, origin_sentence, result_note, unfinished_note
+from cluster.run_notes import (
+    VAL_F1,
+    log_machines,
+    origin_sentence,
+    result_note,
+    unfinished_note,
+)
 from cluster.scoring.job import Scores, score_model
 from cluster.scoring.worker import MODEL, ScoringTask
 from cluster.tracking.mlflow_model import MODEL_ARTIFACT, log_mlflow_model
 from cluster.tracking.model_card import model_card
 from cluster.tracking.provenance import git_commit
 from cluster.training.base_settings import preset_in_words
+from cluster.training.finished_model import finished_model
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
-from stn_icnn.networks.checkpoint import load_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.reporting.run_results import TrainingSummary
 from stn_icnn.reporting.tables import f1_headline
-from stn_icnn.training.phases import MODEL_PHASES, PhaseName
+from stn_icnn.training.phases import FACES_FOUND, phases_of_model
 
 
 def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
-    """Trains the three phases, scores the model on the test split, and registers it.
+    """Trains the phases of a whole model, scores it on the test split, and registers it.
 
     Args:
         settings: the job's settings.
@@ -41,35 +48,37 @@ def run_end_to_end(settings: TrainingJobConfig, preset: str) -> dict[str, Any]:
     training = open_training(settings, preset, environment)
     with training.run.finishing():
         log_config(training.run, training.config)
-        training.expect(MODEL_PHASES)
+        phases = phases_of_model(training.config.model)
+        training.expect(phases)
         training.expect_scoring()
         training.run.describe(unfinished_note(training.run.name))
-        for phase in MODEL_PHASES:
+        for phase in phases:
             train_phase(training, phase)
+        model = finished_model(training, phases[-1])
         summary = summarise_training(training)
-        scores = score_phase(training, MODEL_PHASES[-1], summary)
-        result = register_result(training, MODEL_PHASES[-1], preset, scores, summary)
+        scores = score_finished(training, model, summary)
+        result = register_result(training, model, preset, scores, summary)
     end_training(training, scores, result)
     return training.run.last_line(result)
 
 
-def score_phase(
+def score_finished(
     training: Training,
-    phase: PhaseName,
+    model: bytes,
     summary: TrainingSummary,
     system: str = MODEL,
     others: Mapping[str, bytes] | None = None,
 ) -> Scores:
-    """Scores the model that a phase of a training has left on the test split.
+    """Scores the model that a training has left on the test split.
 
     Args:
         training: the training, whose run gets the report.
-        phase: the finished phase.
+        model: the content of the model file.
         summary: the training as the report tells it.
         system: the model's name in the report.
         others: model files that it is compared with, by their names.
     """
-    models = {system: training.record.model(phase), **(others or {})}
+    models = {system: model, **(others or {})}
     task = ScoringTask(models, training.data, "test")
     return score_model(task, training.run, training.record.storage, training.allocation, summary)
 
@@ -94,34 +103,34 @@ def end_training(
 
 def register_result(
     training: Training,
-    phase: PhaseName,
+    model: bytes,
     preset: str,
     scores: Scores,
     summary: TrainingSummary,
     parent: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
-    """Logs and registers the model of a training's last phase.
+    """Logs and registers the model that a training has left.
 
     Args:
         training: the finished training.
-        phase: its last phase.
+        model: the content of the model file.
         preset: the name of what its settings started from.
         scores: the scores on the test split, the model's first.
         summary: the training as its report tells it.
-        parent: the tags that name the model that it was fine-tuned from.
+        parent: the tags that name the model that it started from.
 
     Returns:
         The result, for the job's last line.
     """
-    model, run, data = training.record.model(phase), training.run, training.data
-    val = load_checkpoint(model).metrics
+    run, data, checkpoint = training.run, training.data, load_checkpoint(model)
+    val = checkpoint.metrics
     run.log_metrics(val, step=0)
     log_mlflow_model(run, model)
     name = f"stn-icnn-{data.name}"
     version = run.register_model(
         name,
         MODEL_ARTIFACT,
-        card=_card(training, name, preset, val, scores, parent),
+        card=_card(training, name, preset, checkpoint, scores, parent),
         metrics=val,
         data_fingerprint=data.manifest.fingerprint,
         tags={"preset": preset, **(parent or {})},
@@ -152,12 +161,12 @@ def _card(
     training: Training,
     name: str,
     preset: str,
-    val: dict[str, float],
+    checkpoint: Checkpoint,
     scores: Scores,
     parent: Mapping[str, str | None] | None,
 ) -> str:
     """Returns the card of a registered model."""
-    prefix = "val/f1_"
+    val = checkpoint.metrics
     return model_card(
         name=name,
         dataset=training.data.name,
@@ -166,8 +175,10 @@ def _card(
         started_from=training.base.name if parent else preset_in_words(preset),
         config=training.config,
         tracking_uri=training.run.tracker.uri,
-        val_f1={k.removeprefix(prefix): v for k, v in val.items() if k.startswith(prefix)},
+        val_f1={k.removeprefix(VAL_F1): v for k, v in val.items() if k.startswith(VAL_F1)},
         test_f1=scores.model,
+        finds_faces=checkpoint.model.finds_faces,
+        faces_f1=val.get(FACES_FOUND.name),
         run_id=training.run.run_id,
         commit=git_commit(),
         parent="{parent_model}, trained on {parent_dataset}".format(**parent) if parent else None,

@@ -96,7 +96,7 @@ def _border(rng: np.random.Generator, photo: Tensor, inner: Tensor, px: int) -> 
     columns, rows = inner.any(dim=0).nonzero(), inner.any(dim=1).nonzero()
     if not len(columns):
         return _clouds(rng, px, photo.device)
-    x0, x1, y0, y1 = int(columns[0]), int(columns[-1]), int(rows[0]), int(rows[-1])
+    x0, x1, y0, y1 = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
     borders = [
         (left, top, right, bottom)
         for left, top, right, bottom in (

@@ -42,7 +42,8 @@ class Checkpoint:
     data: DataFacts
     phase: str
     metrics: dict[str, float] = field(default_factory=dict)
-    """The metrics of the validation that selected the model."""
+    """The metrics of the validation that selected the model; of a finished one with a finder, those
+    of the validation that selected the other networks too."""
 
 
 def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:

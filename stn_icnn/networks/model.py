@@ -81,6 +81,11 @@ class STNiCNN(nn.Module):
         self.label_set = config.label_set
         self.execution = Execution()
 
+    @property
+    def finds_faces(self) -> bool:
+        """Whether it has a finder that is trained."""
+        return self.finder is not None and self.finder.is_trained
+
     def forward(self, batch: Batch) -> Parsing:
         """Labels the patches of a batch of faces; `pasting.label_maps` pastes them."""
         coarse_logits = self.label_coarsely(batch)

@@ -23,6 +23,7 @@ REMEDY: Final = (
 )
 COMPARED_CURVES: Final = {
     "val/f1_overall": "F1 on the validation split",
+    "val/faces_f1": "F1 of faces found in scenes of the validation split",
     "val/loss": "loss on the validation split",
     "train/loss": "loss on the training split",
 }

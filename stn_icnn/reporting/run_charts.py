@@ -13,8 +13,13 @@ from stn_icnn.reporting.run_results import History
 from stn_icnn.scoring.f1 import f1_tensor
 
 LOSSES: Final = {"train/loss": "training", "val/loss": "validation"}
-F1_SCORES: Final = {"val/f1_overall": "validation"}
-_COLOURS: Final = {"training": Colour.MODEL, "validation": Colour.COMPARED}
+F1_SCORES: Final = {"val/f1_overall": "overall", "val/faces_f1": "faces found in scenes"}
+_COLOURS: Final = {
+    "training": Colour.MODEL,
+    "validation": Colour.COMPARED,
+    "overall": Colour.COMPARED,
+    "faces found in scenes": Colour.MODEL,
+}
 
 NUM_BINS: Final = 8
 """The most points of a curve against size."""
@@ -31,26 +36,29 @@ def draw_curves(
 
     Args:
         title: the chart's heading.
-        metrics: the names that the metrics have in the legend.
+        metrics: the names that the metrics have in the legend; one that no phase has is left out.
         history: the phases.
         log: whether the scale is logarithmic, as losses of phases are of different sizes.
     """
     figure, (axes,) = open_figure(title, width=WIDTH, height=HEIGHT)
     if log:
         axes.set_yscale("log")
-    done = 0
+    done, named = 0, set[str]()
     for number, (phase, epochs) in enumerate(history.items()):
         for metric, name in metrics.items():
             points = [(done + i, epoch.get(metric)) for i, epoch in enumerate(epochs, start=1)]
             defined = [point for point in points if point[1] is not None]
+            if not defined:
+                continue
             axes.plot(
-                *(zip(*defined, strict=True) if defined else ((), ())),
+                *zip(*defined, strict=True),
                 "-o",
                 color=_COLOURS[name],
                 markersize=3,
                 linewidth=1.3,
-                label=None if number else name,
+                label=None if name in named else name,
             )
+            named.add(name)
         if number:
             axes.axvline(done + 0.5, color=Colour.MUTED, linewidth=0.8)
         at = done + len(epochs) / 2 + 0.5

@@ -143,7 +143,7 @@ def _curves(drawings: Drawings, training: TrainingSummary) -> list[Markup]:
     history = training.history
     charts = [
         ("loss", LOSSES, True),
-        ("F1 on the validation split, overall", F1_SCORES, False),
+        ("F1 on the validation split", F1_SCORES, False),
     ]
     return [
         _chart(drawings, title, partial(draw_curves, metrics=metrics, history=history, log=log))

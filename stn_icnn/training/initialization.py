@@ -30,7 +30,7 @@ def initialize_model(
     if start is None:
         return model
     names = list(PHASES[start.phase].trained_networks if networks is None else networks)
-    if start.model.finder is not None and start.model.finder.is_trained and model.finder:
+    if start.model.finds_faces and model.finder is not None:
         names.append("finder")  # whatever the phase: a finished model may be trained further
     for name in dict.fromkeys(names):
         taken = start.model.get_submodule(name).state_dict()

@@ -242,6 +242,19 @@ def test_model_card_of_celebamask_is_for_research():
     assert "non-commercial research only" in model_card(**CARD | {"dataset": "celebamask"})
 
 
+def test_model_card_says_whether_the_model_finds_faces():
+    without = model_card(**CARD)
+    assert "It finds no faces" in without
+    assert "- One face a photograph" in without
+    assert "scenes" not in without
+    card = model_card(**CARD, finds_faces=True, faces_f1=0.98765)
+    assert "the finder, looks for faces" in card
+    assert "It finds faces and tells no person" in card
+    assert "One face a photograph" not in card
+    assert "faces found in scenes made of the validation images: F1 0.9877." in card
+    assert "scenes" not in model_card(**CARD, finds_faces=True), "where it was not measured"
+
+
 def test_a_long_card_is_cut_where_the_settings_are(tracker, run_id):
     settings = {f"setting_{i:03d}": "x" * 20 for i in range(200)}
     card = model_card(**CARD | {"config": settings})

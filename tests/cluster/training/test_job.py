@@ -15,16 +15,22 @@ import ray
 
 from cluster.config import LocationsConfig, ScalingConfig, ScoringJobConfig, TrainingJobConfig
 from cluster.scoring.job import run_evaluation
-from cluster.tracking.stored_models import resolve_model
+from cluster.tracking.stored_models import FetchedModel, resolve_model
 from cluster.training.job import run_end_to_end
+from cluster.training.run_record import RunRecord
 from cluster.workers.ray_cluster import join_cluster
 from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PAPER9
+from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.reporting.run_results import RunResults
-from stn_icnn.training.phases import MODEL_PHASES
+from stn_icnn.storage import Folder
+from stn_icnn.training.phases import phases_up_to
+from tests.phase_runs import with_finder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+PHASES = phases_up_to("finder")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def done(
 ) -> Done:
     folder = tmp_path_factory.mktemp("job")
     uri = new_store(folder)
-    config = replace(tiny_config, checkpoint_every_steps=1)
+    config = replace(with_finder(tiny_config), checkpoint_every_steps=1)
     settings = TrainingJobConfig(
         training=config,
         data=str(shards),
@@ -78,7 +84,7 @@ def test_run_is_in_mlflow(done: Done) -> None:
     children = done.client.search_runs(
         [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
     )
-    assert {child.data.tags["phase"] for child in children} == set(MODEL_PHASES)
+    assert {child.data.tags["phase"] for child in children} == set(PHASES)
     for child in children:
         assert child.info.status == "FINISHED"
         steps = [m.step for m in done.client.get_metric_history(child.info.run_id, "train/loss")]
@@ -100,12 +106,14 @@ def phase_run_id(done: Done, phase: str) -> str:
 
 
 def test_the_job_s_run_has_the_curves_of_its_phases(done: Done) -> None:
-    for phase in MODEL_PHASES:
+    for phase in PHASES:
         own = history(done, done.result["run_id"], f"{phase}/val/loss")
         assert own == history(done, phase_run_id(done, phase), "val/loss")
         assert [step for step, _ in own] == [1, 2]
     metrics = done.client.get_run(done.result["run_id"]).data.metrics
     assert "end_to_end/val/f1_overall" in metrics
+    assert "finder/val/faces_f1" in metrics
+    assert "finder/val/f1_overall" not in metrics, "it labels no face"
     assert not any("system/" in name for name in metrics)
 
 
@@ -128,7 +136,7 @@ def test_a_phase_has_only_the_settings_that_differ_from_the_preset_s(done: Done)
 def test_pictures_show_windows_and_labels_before_the_first_step_and_over_epochs(
     done: Done,
 ) -> None:
-    for phase in MODEL_PHASES:
+    for phase in PHASES:
         names = [
             Path(file.path).name
             for file in done.client.list_artifacts(phase_run_id(done, phase), "images")
@@ -151,6 +159,30 @@ def test_the_list_of_runs_says_how_good_a_run_is_and_on_what(done: Done) -> None
     f1 = done.result["test"]["overall"]
     assert note.startswith(f"**STN-iCNN on the test split of helen: F1 {f1:.3f}, weakest ")
     assert f"stn-icnn parse PHOTO --model {done.result['model']}" in note
+
+
+def test_the_model_has_a_finder_and_is_compared_by_the_f1_of_its_labels(done: Done) -> None:
+    """A champion is chosen by what the phase before has reached; the finder changes none of it."""
+    record = RunRecord(Folder(Path(done.result["storage"])), {})
+    before, last = (load_checkpoint(record.model(phase)) for phase in PHASES[-2:])
+    registered = FetchedModel.fetch(done.result["model"], done.settings.locations.tracking_uri)
+    model = registered.checkpoint.model
+    assert model.finds_faces
+    assert not before.model.finds_faces
+    weights = model.state_dict()
+    for name, value in before.model.state_dict().items():
+        assert name.startswith("finder.") or value.equal(weights[name])
+    run = done.client.get_run(done.result["run_id"])
+    version = done.client.get_model_version("stn-icnn-helen", "1")
+    assert version.tags["champion"] == "the first"
+    assert run.data.metrics["val/f1_overall"] == before.metrics["val/f1_overall"]
+    assert run.data.metrics["val/faces_f1"] == last.metrics["val/faces_f1"]
+    assert registered.checkpoint.metrics["val/f1_overall"] == before.metrics["val/f1_overall"]
+    f1 = last.metrics["val/faces_f1"]
+    assert f"faces found in scenes made of the validation images: F1 {f1:.4f}" in (
+        version.description
+    )
+    assert "It finds faces and tells" in version.description
 
 
 def test_a_checkpoint_in_an_epoch_is_told_as_one(done: Done) -> None:
@@ -193,16 +225,17 @@ def test_run_keeps_what_its_page_and_comparisons_are_made_of(done: Done, tmp_pat
     training = results.training
     assert training is not None
     assert {phase: len(epochs) for phase, epochs in training.history.items()} == dict.fromkeys(
-        MODEL_PHASES, 2
+        PHASES, 2
     )
     assert min(training.minutes.values()) > 0
-    assert all(training.machines[phase] for phase in MODEL_PHASES)
+    assert all(training.machines[phase] for phase in PHASES)
     assert training.base == "the preset demo"
     assert training.changed["optim.global_batch"] == [4, 8]
     assert "seed" not in training.changed
     assert len(results.keys) == len(results.faces) == 2
     page = (Path(folder) / "report.html").read_text()
     assert "The worst faces" in page
+    assert "faces found in scenes" in page
     assert "the preset demo" in page
 
 
@@ -238,7 +271,7 @@ def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> No
     again = run_end_to_end(done.settings, "demo")
     assert again == done.result
     out = capsys.readouterr().out
-    for phase in MODEL_PHASES:
+    for phase in PHASES:
         assert f"{phase}: finished before" in out
 
 

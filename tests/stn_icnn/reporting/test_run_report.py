@@ -16,7 +16,7 @@ from stn_icnn.labels import PAPER9
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import f1_numbers
 from stn_icnn.reporting.gallery import WRONG, Gallery, error_map
-from stn_icnn.reporting.run_charts import binned_means, draw_curves
+from stn_icnn.reporting.run_charts import F1_SCORES, binned_means, draw_curves
 from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import (
     DataSummary,
@@ -262,6 +262,16 @@ def test_phases_follow_one_another_on_the_epochs_axis() -> None:
     lines = [list(line.get_xdata()) for line in axes.get_lines() if line.get_marker() == "o"]
     assert lines == [[1], [2, 3]]
     assert [text.get_text() for text in axes.texts] == ["coarse", "localizer"]
+
+
+def test_the_faces_that_a_finder_finds_have_a_curve_where_there_is_one() -> None:
+    def legend(history) -> list[str]:
+        (axes,) = draw_curves("F1", F1_SCORES, history).axes
+        return axes.get_legend_handles_labels()[1]
+
+    assert legend(HISTORY) == ["overall"]
+    finder = [{"epoch": 1, "train/loss": 2.0, "val/faces_f1": 0.75}]
+    assert legend({**HISTORY, "finder": finder}) == ["overall", "faces found in scenes"]
 
 
 def test_bins_hold_equally_many_parts() -> None:

@@ -12,17 +12,26 @@ from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.loop import (
     run_phase,
 )
-from stn_icnn.training.phases import MODEL_PHASES
+from stn_icnn.training.phases import phases_up_to
 from stn_icnn.training.state import STATE_FILE, load_history
-from tests.phase_runs import RecordedFaces, Stop, StoppingContext, epochs, fresh, phase_run, places
+from tests.phase_runs import (
+    RecordedFaces,
+    Stop,
+    StoppingContext,
+    epochs,
+    fresh,
+    phase_run,
+    places,
+    with_finder,
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", MODEL_PHASES)
+@pytest.mark.parametrize("phase", phases_up_to("finder"))
 def test_same_seed_same_bits_and_resumed_equals_straight(
     phase, tiny_config: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
-    config = epochs(tiny_config, 2)
+    config = epochs(with_finder(tiny_config), 2)
     straight = LocalContext(tmp_path / "straight")
     model = fresh(config)
     run_phase(phase_run(phase, config, tiny_faces, straight), model)
@@ -42,11 +51,12 @@ def test_same_seed_same_bits_and_resumed_equals_straight(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", MODEL_PHASES)
+@pytest.mark.parametrize("phase", phases_up_to("finder"))
 def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     phase, four_steps: TrainConfig, tiny_faces, tmp_path: Path
 ) -> None:
     """As if it had never stopped: the same bits, also as without checkpoints on the way."""
+    four_steps = with_finder(four_steps)
     straight = LocalContext(tmp_path / "straight")
     model = fresh(four_steps)
     uninterrupted = replace(four_steps, checkpoint_every_steps=0)
