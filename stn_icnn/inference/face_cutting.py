@@ -13,12 +13,17 @@ from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.networks.pasting import Similarity
 
-MAX_OFFSET: Final = 0.04
-MAX_SCALE: Final = 1.08
-MAX_UPRIGHT_DEG: Final = 5.0
+MAX_OFFSET: Final = 0.05
+MAX_SCALE: Final = 1.05
+MAX_UPRIGHT_DEG: Final = 4.0
 """How far a frame's centre may be off the photograph's, as a share of its side, how much larger or
 smaller it may be, and by how much a face may be turned, for the model to take the photograph, or
-the square, as it is: half of what it is trained with, about."""
+the square, as it is.
+
+Each costs at most 0.001 of F1: of 60 validation faces of CelebAMask-HQ, which have 0.9255, the
+model that comes along has 0.925 with frames that are off by 2 to 8 % of their side, 0.9249 and
+0.9233 with sides 5 and 8 % too large or too small, 0.9251, 0.9242 and 0.9223 turned by 3, 5 and 8
+degrees."""
 
 _LANCZOS_PX: Final = 3
 """The reach of the filter, px of what is resized, where it is not reduced."""
