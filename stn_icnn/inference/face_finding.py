@@ -3,19 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from stn_icnn.inference.face_cutting import cut_square
 from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.networks.face_votes import VotedFaces, gather_votes, keep_apart
 from stn_icnn.networks.finder import CELL_PX
-from stn_icnn.networks.model import Parsing, STNiCNN
+from stn_icnn.networks.model import STNiCNN
 
 Photo = NDArray[np.uint8]
 """`[H, W, 3]` RGB."""
@@ -38,22 +37,6 @@ class FoundFace:
     """The square that the face is cut from, px of the photograph."""
     score: float
     """In [0, 1]: 1 for a face that a user's box or landmarks name."""
-
-
-class ConfidenceEstimator(Protocol):
-    """Tells how far the labels of faces can be trusted."""
-
-    def __call__(self, parsing: Parsing, found: Sequence[FoundFace]) -> Tensor:
-        """Estimates the probabilities that a face and each of its parts have an F1 of 0.85 or more.
-
-        Args:
-            parsing: what the model made of N faces.
-            found: where each was found.
-
-        Returns:
-            `[N, 1 + P]` float32 in [0, 1]: the face, then the P parts of the label set.
-        """
-        ...
 
 
 class FaceFinder:

@@ -13,9 +13,10 @@ from torch import Tensor
 from stn_icnn.config import require
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
+from stn_icnn.inference.confidence import ConfidenceEstimator
 from stn_icnn.inference.face_boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
 from stn_icnn.inference.face_cutting import FaceCut, fitted_size
-from stn_icnn.inference.face_finding import ConfidenceEstimator, FaceFinder, FoundFace
+from stn_icnn.inference.face_finding import FaceFinder, FoundFace
 from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.parse_options import Framing
@@ -78,6 +79,9 @@ class FaceParser:
         self.data = checkpoint.data
         folded = fold_batch_norm(checkpoint.model)
         self.confidence: ConfidenceEstimator | None = None
+        if checkpoint.calibration is not None and checkpoint.model.finder is not None:
+            mean_face = checkpoint.model.finder.mean_face
+            self.confidence = ConfidenceEstimator(checkpoint.calibration, mean_face)
         self.model = prepare_model(folded, checkpoint.config, self.device)
         if self.device.type == "cpu" and not has_one_core():
             threads = InferenceThreads(torch.get_num_threads())
@@ -294,8 +298,8 @@ class FaceParser:
             pixels = [torch.from_numpy(cut.pixels).permute(2, 0, 1) for cut in cuts[some]]
             parsing = self.model(stack_photos(pixels).to(self.device))
             placed = place_patches(parsing, [cut.to_photo for cut in cuts[some]])
-            sure: Sequence[Sequence[float]] = [()] * len(placed)
-            if self.confidence is not None:
-                sure = self.confidence(parsing, found[some]).tolist()
-            for face, patches, own in zip(found[some], placed, sure, strict=True):
-                yield PlacedFace(patches, face.score, own)
+            for face, cut, patches in zip(found[some], cuts[some], placed, strict=True):
+                sure = None
+                if self.confidence is not None:
+                    sure = self.confidence.estimate(patches, cut.frame, face.score)
+                yield PlacedFace(patches, face.score, sure)

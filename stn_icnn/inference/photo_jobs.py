@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stn_icnn.inference.confidence import LEAST_PRESENCE, Confidence
 from stn_icnn.inference.exposure import even_exposure
 from stn_icnn.inference.face_boxes import FaceBox
 from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole
@@ -34,13 +35,13 @@ class PlacedFace:
 
     patches: PlacedPatches
     score: float
-    sure: Sequence[float]
-    """The confidence of the face, then of each part; empty where the model does not tell."""
+    sure: Confidence | None
+    """How far it can be trusted; None where the model does not tell."""
 
     @property
     def rank(self) -> float:
         """How sure it is, beside others of the photograph."""
-        return self.sure[0] if self.sure else self.score
+        return self.sure.face if self.sure else self.score
 
 
 def locate_faces(
@@ -101,10 +102,11 @@ def gather_photo(
         label_set: the classes and parts.
     """
     pairs = sorted(zip(cuts, placed, strict=True), key=lambda pair: -pair[1].rank)
-    kept = [pair for pair in pairs if not pair[1].sure or pair[1].sure[0] >= job.min_confidence]
+    if job.finds_faces and job.boxes is None:  # else a user says that there are faces
+        pairs = [pair for pair in pairs if _is_face(pair[1])]
+    kept = [pair for pair in pairs if _is_sure(pair[1], job.min_confidence)]
     patches = [face.patches for _, face in kept]
     labels = label_map(patches, photo.size).cpu().numpy()
-    part_names = [part.name for part in label_set.parts]
     faces = tuple(
         ParsedFace(
             photo.pixels,
@@ -112,13 +114,21 @@ def gather_photo(
             cut.frame,
             face.patches.to_host(),
             face.score,
-            face.sure[0] if face.sure else None,
-            dict(zip(part_names, face.sure[1:], strict=False)),
+            face.sure.face if face.sure else None,
+            face.sure.parts if face.sure else {},
         )
         for cut, face in kept
     )
     left_out = len(pairs) - len(kept)
     return ParsedPhoto(photo.pixels, labels, faces, label_set, job.photo.name, left_out)
+
+
+def _is_face(face: PlacedFace) -> bool:
+    return face.sure is None or face.sure.presence >= LEAST_PRESENCE
+
+
+def _is_sure(face: PlacedFace, min_confidence: float) -> bool:
+    return face.sure is None or face.sure.face >= min_confidence
 
 
 def _in_photo(face: FoundFace, photo: DecodedPhoto) -> FoundFace:

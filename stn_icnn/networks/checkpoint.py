@@ -3,7 +3,7 @@
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -44,6 +44,9 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     """The metrics of the validation that selected the model; of a finished one with a finder, those
     of the validation that selected the other networks too."""
+    calibration: Mapping[str, Sequence[float]] | None = None
+    """The weights of the model's confidence by its estimates' names, as `inference.calibration`
+    fits them; None: it tells none."""
 
 
 def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
@@ -57,9 +60,15 @@ def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
             "data": asdict(checkpoint.data),
             "metrics": dict(checkpoint.metrics),
             "weights": checkpoint.model.state_dict(),
+            **_present("calibration", checkpoint.calibration),
         },
         path,
     )
+
+
+def _present(name: str, rows: Mapping[str, Sequence[float]] | None) -> dict[str, Any]:
+    """Returns an entry of the file, where there is one: files without one stay as they were."""
+    return {} if rows is None else {name: {key: list(row) for key, row in rows.items()}}
 
 
 def find_model_file(path: Path | str) -> Path:
@@ -102,7 +111,9 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
     built = build_model(config.model)
     built.load_state_dict(content["weights"])
     data = DataFacts(**content["data"])
-    return Checkpoint(built.eval(), config, data, content["phase"], content["metrics"])
+    calibration = content.get("calibration")
+    phase, metrics = content["phase"], content["metrics"]
+    return Checkpoint(built.eval(), config, data, phase, metrics, calibration)
 
 
 def _read(name: str, file: BinaryIO) -> Mapping[str, Any]:
