@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stn_icnn.geometry import fit_similarity
 from stn_icnn.inference.face_frame import FaceFrame
-from stn_icnn.labels import LabelSet
 from stn_icnn.networks.pasting import PlacedPatches
 
 PRESENCE: Final = "presence"
@@ -169,8 +168,3 @@ def _misfit(patches: PlacedPatches, frame: FaceFrame, mean_face: Tensor) -> tupl
     fitted = FaceFrame.from_affine(affine)
     offset = math.hypot(fitted.x - frame.x, fitted.y - frame.y) / frame.side
     return float(residual) / frame.side, offset + abs(math.log(fitted.side / frame.side))
-
-
-def part_names(label_set: LabelSet) -> tuple[str, ...]:
-    """Returns the names of all estimates: PRESENCE, FACE and the parts'."""
-    return (PRESENCE, FACE, *(part.name for part in label_set.parts))
