@@ -194,9 +194,9 @@ def _draw_pose(
         reach = max(0.06, 0.5 - 0.25 * share)
         middle = MIDDLE
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.4:
         angle = math.radians(rng.normal(0, 12))
-    elif kind < 0.75:
+    elif kind < 0.7:
         angle = math.radians(rng.uniform(-60, 60))
     else:
         angle = rng.uniform(-math.pi, math.pi)

@@ -120,8 +120,10 @@ def finder_loss(
 ) -> Tensor:
     """Adds the losses of labels, of cells in faces and of votes.
 
-    Labels have the cross-entropy, cells in faces the binary one, each a weighted mean over cells;
-    votes the smooth L1, a mean over the cells of each face.
+    Labels have the cross-entropy, a mean over the cells of each face, and over all cells. Cells in
+    faces have the binary one, a weighted mean over cells. Votes have, as a mean over the cells of
+    each face, the smooth L1 of place and side and the squared error of the direction: with an
+    absolute one, all faces were taken for upright, as most are.
 
     Args:
         output: the finder's, for the scenes.
@@ -133,20 +135,24 @@ def finder_loss(
         Scalar float32, summed over the scenes.
     """
     num_cells = truth.owner[0].numel()
-    of_face = truth.cells_of_faces(truth.voting).clamp(min=1)
+    voting = truth.voting
+    of_face = truth.cells_of_faces(voting).clamp(min=1)
     own_cells = of_face[truth.owner]
-    emphasis = (USUAL_SHARE * num_cells / own_cells).sqrt().clamp(max=MOST_WEIGHT)
-    weight = torch.where(truth.voting, emphasis, 1.0) / num_cells
+    share_of_face = torch.where(voting, 1 / own_cells, 0.0)
     target = class_channels(label_set.model_classes[1:], scenes.labels, label_set.num_classes)
     labels = F.cross_entropy(output.logits, target, reduction="none")
+    label_loss = (labels * (share_of_face + 1 / num_cells)).sum()
+    emphasis = (USUAL_SHARE * num_cells / own_cells).sqrt().clamp(max=MOST_WEIGHT)
+    weight = torch.where(voting, emphasis, 1.0) / num_cells
     faces = F.binary_cross_entropy_with_logits(
         output.face_logits, truth.core.float(), reduction="none"
     )
-    told = truth.core | ~truth.voting
-    votes = output.votes.movedim(1, -1)[truth.voting]
-    errors = F.smooth_l1_loss(votes, truth.votes()[truth.voting], reduction="none", beta=VOTE_BETA)
-    vote_loss = (errors.sum(dim=1) / own_cells[truth.voting]).sum()
-    return (labels * weight).sum() + (faces * weight * told).sum() + vote_loss
+    face_loss = (faces * weight * (truth.core | ~voting)).sum()
+    votes, right = output.votes.movedim(1, -1)[voting], truth.votes()[voting]
+    place = F.smooth_l1_loss(votes[:, :3], right[:, :3], reduction="none", beta=VOTE_BETA)
+    direction = (votes[:, 3:] - right[:, 3:]).square()
+    vote_loss = ((place.sum(dim=1) + direction.sum(dim=1)) * share_of_face[voting]).sum()
+    return label_loss + face_loss + vote_loss
 
 
 def count_found(output: FinderOutput, scenes: Scenes, truth: SceneTruth) -> Tensor:
