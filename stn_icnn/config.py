@@ -89,7 +89,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """The paper's four random operations (section 2.5.1), and three of our own that are off."""
+    """The paper's four random operations (section 2.5.1), and five of our own that are off."""
 
     copies: int = 1
     """Copies of each image in an epoch. 1: each with 0 to 4 operations. 5: copy i with i of them,
@@ -110,6 +110,9 @@ class AugmentConfig:
     """Probability of mirroring the image, left and right parts exchanged (not in the paper)."""
     colour: float = 0.0
     """Strength of random brightness, contrast, saturation and tint, 0 to 1 (not in the paper)."""
+    exposure: float = 0.0
+    """Random light of half of the images, up to 1 + this times as much or as little, cut off at
+    white (not in the paper)."""
     window_shift: float = 0.0
     """Random shift of the training windows, standard deviation as a share of their side (not in
     the paper): the fine networks learn to do without a perfect localizer."""
@@ -121,7 +124,8 @@ class AugmentConfig:
         low, high = self.scale_min, self.scale_max
         names = "augment.scale_min and augment.scale_max"
         require(0 < low <= high, names, "positive and in order", (low, high))
-        for name in ("rotation_deg", "shift", "noise_std", "window_shift", "window_scale"):
+        own = ("rotation_deg", "shift", "noise_std", "exposure", "window_shift", "window_scale")
+        for name in own:
             require(getattr(self, name) >= 0, f"augment.{name}", "0 or more", getattr(self, name))
         require(0 <= self.mirror <= 1, "augment.mirror", "a probability", self.mirror)
         require(0 <= self.colour <= 1, "augment.colour", "from 0 to 1", self.colour)
@@ -312,6 +316,7 @@ def celebamask_tuned() -> TrainConfig:
             noise_std=0.02,
             mirror=0.5,
             colour=0.2,
+            exposure=1.0,
             window_shift=0.03,
             window_scale=0.05,
         ),

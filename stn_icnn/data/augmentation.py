@@ -33,6 +33,8 @@ class Augmentation:
     """`[N, 2, 3]` float32: pixels of the augmented frame to pixels of the stored image."""
     mirrored: Tensor
     """`[N]` bool: whether `affine` mirrors, so that left and right ones change places."""
+    exposure: Tensor
+    """`[N]` float32: the factor on the light, before it is cut off at white."""
     colour: Tensor
     """`[N, 3, 4]` float32: RGB to RGB, and an offset."""
     noise_std: Tensor
@@ -53,7 +55,7 @@ class Augmentation:
         return replace(self, **changed)
 
     def appearance(self, sampled: Tensor, stream: int) -> Tensor:
-        """Changes the colours of what was sampled, and adds noise to it.
+        """Changes light and colours of what was sampled, and adds noise to it.
 
         Args:
             sampled: `[N, P, 3, px, px]` float32 in [0, 1].
@@ -62,7 +64,8 @@ class Augmentation:
         Returns:
             The same shape, not clipped.
         """
-        coloured = torch.einsum("nij,npjhw->npihw", self.colour[..., :3], sampled)
+        exposed = (sampled * self.exposure[:, None, None, None, None]).clamp(max=1)
+        coloured = torch.einsum("nij,npjhw->npihw", self.colour[..., :3], exposed)
         coloured = coloured + self.colour[:, None, :, 3, None, None]
         for i in torch.nonzero(self.noise_std).flatten().tolist():
             generator = torch.Generator(sampled.device)
@@ -103,6 +106,9 @@ def draw(
     rngs = [np.random.default_rng(seed) for seed in seeds]
     uniform = np.stack([rng.random(NUM_UNIFORM) for rng in rngs])
     normal = np.stack([rng.standard_normal((label_set.num_parts, 3)) for rng in rngs])
+    exposed = np.array(
+        [rng.random(2) for rng in rngs]
+    )  # last: the numbers before stay as they were
     chosen = _chosen(config, copies, uniform[:, :5])
     mirrored = uniform[:, 5] < config.mirror
     affine = _affine(config, chosen, mirrored, np.array(sizes, np.float64), uniform[:, 6:10])
@@ -110,6 +116,7 @@ def draw(
     return Augmentation(
         affine=_float32(affine),
         mirrored=torch.from_numpy(mirrored),
+        exposure=_float32(_exposure(config.exposure, exposed)),
         colour=_float32(_colour(config.colour, uniform[:, 10:16])),
         noise_std=_float32(config.noise_std * chosen[:, NOISE]),
         noise_seed=torch.from_numpy((uniform[:, 16] * 2**48).astype(np.int64)),
@@ -153,6 +160,12 @@ def _affine(
     centre = sizes / 2
     offset = centre[..., None] - linear @ (centre + shift)[..., None]
     return np.concatenate([linear, offset], axis=2)
+
+
+def _exposure(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns random factors on the light, for half of the samples; `uniform` is `[N, 2]`."""
+    factor = (1 + strength) ** (2 * uniform[:, 0] - 1)
+    return np.where(uniform[:, 1] < 0.5, factor, 1.0)
 
 
 def _colour(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:

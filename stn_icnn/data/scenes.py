@@ -194,12 +194,13 @@ def _draw_pose(
         reach = max(0.06, 0.5 - 0.25 * share)
         middle = MIDDLE
     kind = rng.random()
-    if kind < 0.4:
-        angle = math.radians(rng.normal(0, 12))
-    elif kind < 0.7:
-        angle = math.radians(rng.uniform(-60, 60))
+    if kind < 0.55:
+        degrees = rng.normal(0, 12)
+    elif kind < 0.82:
+        degrees = rng.uniform(-60, 60)
     else:
-        angle = rng.uniform(-math.pi, math.pi)
+        degrees = 180 + rng.uniform(-100, 100)
+    angle = math.radians(degrees)
     scale = share * px / max(size)
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     linear = np.array([[cosine, -sine], [sine, cosine]])

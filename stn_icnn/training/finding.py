@@ -20,6 +20,10 @@ VOTING_RADIUS: Final = 0.32
 """Radius of the disc about the middle of a face whose cells learn to vote, as a share of the
 frame's side. Those beyond CORE_RADIUS may say of themselves what they like."""
 
+LEAST_COSINE: Final = 0.34
+"""The cosine of the greatest roll, 70 degrees, of a face that the finder is to see. It looks at
+pictures turned by quarters, too: a face that is turned further is seen upright in another."""
+
 VOTE_BETA: Final = 0.05
 """The error of a vote's numbers below which their loss is quadratic."""
 
@@ -45,26 +49,26 @@ class SceneTruth:
     """`[M, 5]` float32: x, y, side, cos, sin of each face's frame, px of its scene."""
     owner: Tensor
     """`[N, h, w]` int64, the face that a cell shows; M where it shows none."""
+    labels: Tensor
+    """`[N, h, w]` uint8, the class ids; 0 on faces that are turned by more than that."""
     distance: Tensor
-    """`[N, h, w]` float32, the distance to the middle of that face, as a share of its side."""
-    cell_frames: Tensor
-    """`[N, h, w, 5]` float32, the frame of that face."""
+    """`[N, h, w]` float32, the distance to the middle of that face, as a share of its side;
+    infinite where it is turned by more than the finder is to see."""
 
     @classmethod
     def of(cls, scenes: Scenes, mean_face: Tensor) -> Self:
         """Fits the mean face, `[P, 2]`, to the parts of each face."""
         frames = fit_frames(mean_face, scenes.centres, scenes.present)
-        nobody = frames.new_tensor([[0.0, 0.0, 1.0, 1.0, 0.0]])
         owner = torch.where(scenes.owner < 0, len(frames), scenes.owner)
-        cell_frames = torch.cat([frames, nobody])[owner]
-        x, y, side, cos, sin = cell_frames.unbind(-1)
+        x, y, side, cos, sin = _frames_of_cells(frames, owner)
         right, down = side * (MIDDLE[0] - 0.5), side * (MIDDLE[1] - 0.5)
         columns, rows = cell_centres(owner)
         apart = torch.hypot(
             columns - (x + cos * right - sin * down), rows - (y + sin * right + cos * down)
         )
-        distance = torch.where(scenes.owner < 0, torch.inf, apart / side)
-        return cls(frames, owner, distance, cell_frames)
+        unseen = (scenes.owner < 0) | (cos < LEAST_COSINE)
+        labels = torch.where(cos < LEAST_COSINE, 0, scenes.labels)
+        return cls(frames, owner, labels, apart.div_(side).masked_fill_(unseen, torch.inf))
 
     @property
     def core(self) -> Tensor:
@@ -82,10 +86,16 @@ class SceneTruth:
 
     def votes(self) -> Tensor:
         """Returns the numbers of the right vote of each cell, `[N, h, w, 5]` float32."""
-        x, y, side, cos, sin = self.cell_frames.unbind(-1)
+        x, y, side, cos, sin = _frames_of_cells(self.frames, self.owner)
         columns, rows = cell_centres(self.owner)
         log_side = (side / REFERENCE_SIDE).log()
         return torch.stack([(x - columns) / side, (y - rows) / side, log_side, cos, sin], dim=-1)
+
+
+def _frames_of_cells(frames: Tensor, owner: Tensor) -> tuple[Tensor, ...]:
+    """Returns the frames' five numbers at each cell; any numbers where it shows no face."""
+    nobody = frames.new_tensor([[0.0, 0.0, 1.0, 1.0, 0.0]])
+    return torch.cat([frames, nobody])[owner].unbind(-1)
 
 
 def fit_frames(mean_face: Tensor, centres: Tensor, present: Tensor) -> Tensor:
@@ -139,7 +149,7 @@ def finder_loss(
     of_face = truth.cells_of_faces(voting).clamp(min=1)
     own_cells = of_face[truth.owner]
     share_of_face = torch.where(voting, 1 / own_cells, 0.0)
-    target = class_channels(label_set.model_classes[1:], scenes.labels, label_set.num_classes)
+    target = class_channels(label_set.model_classes[1:], truth.labels, label_set.num_classes)
     labels = F.cross_entropy(output.logits, target, reduction="none")
     label_loss = (labels * (share_of_face + 1 / num_cells)).sum()
     emphasis = (USUAL_SHARE * num_cells / own_cells).sqrt().clamp(max=MOST_WEIGHT)
@@ -158,7 +168,8 @@ def finder_loss(
 def count_found(output: FinderOutput, scenes: Scenes, truth: SceneTruth) -> Tensor:
     """Counts the faces that the finder finds.
 
-    A face of which less than half of the middle is to be seen may be found or not.
+    A face of which less than half of the middle is to be seen, or which is turned by more than the
+    finder is to see, may be found or not.
 
     Returns:
         `[3]` float64: faces that are found, frames that were given, faces that should be found.

@@ -25,7 +25,7 @@ TRAINING = """
 --model.patch-px.mouth
 --augment.copies --augment.operations --augment.no-operations --augment.rotation-deg
 --augment.shift --augment.scale-min --augment.scale-max --augment.noise-std --augment.mirror
---augment.colour --augment.window-shift --augment.window-scale
+--augment.colour --augment.exposure --augment.window-shift --augment.window-scale
 --optim.lr-coarse --optim.lr-localizer --optim.lr-coarse-end-to-end --optim.lr-localizer-end-to-end
 --optim.lr-fine --optim.epochs-coarse --optim.epochs-localizer --optim.epochs-end-to-end
 --optim.epochs-fine --optim.global-batch --optim.micro-batch --optim.schedule

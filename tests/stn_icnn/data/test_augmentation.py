@@ -45,7 +45,7 @@ def moved(matrix: np.ndarray, x: float, y: float) -> list[float]:
 def test_the_same_seed_draws_the_same():
     one, same, other = drawn(seed=3), drawn(seed=3), drawn(seed=4)
     tensors = [name for name, value in vars(one).items() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 6
+    assert len(tensors) == 7
     for name in tensors:
         assert torch.equal(getattr(one, name), getattr(same, name))
     assert not torch.equal(one.affine, other.affine)
