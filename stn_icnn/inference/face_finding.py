@@ -25,6 +25,10 @@ LOOKS_AT_ONCE: Final = 32
 LEAST_PX: Final = 16
 """The least side of a picture that the finder sees, px."""
 
+SURE_SCORE: Final = 0.5
+"""The score of a face from which a photograph is not looked at turned by quarters, too: most have
+their faces upright, and none is upright in two of these."""
+
 SECOND_LOOK: Final = 1.15
 """The side of the square of the second look per side of the frame that it sharpens."""
 
@@ -41,6 +45,8 @@ class FoundFace:
 
 class FaceFinder:
     """Finds faces in two looks: at the whole photograph, then at each place where one may be.
+
+    A photograph in which no face is sure at first is also looked at turned by quarters.
 
     Args:
         model: a model with a trained finder, ready to run.
@@ -62,9 +68,15 @@ class FaceFinder:
             For each photograph its faces, the surest first; none where there is no face.
         """
         reduced = [_reduced(photo, self._px) for photo in photos]
+        first = self._look(reduced)
+        unsure = [i for i, voted in enumerate(first) if voted.scores.max(initial=0) < SURE_SCORE]
+        for turns in (1, 2, 3):
+            turned = self._look([np.rot90(reduced[i], turns) for i in unsure])
+            for i, voted in zip(unsure, turned, strict=True):
+                first[i] = _joined(first[i], _turned_back(voted, turns, reduced[i].shape))
         first = [
             _scaled(voted, photo, small)
-            for voted, photo, small in zip(self._look(reduced), photos, reduced, strict=True)
+            for voted, photo, small in zip(first, photos, reduced, strict=True)
         ]
         squares = [
             (i, FaceFrame(x, y, SECOND_LOOK * side, math.degrees(math.atan2(sin, cos))))
@@ -104,6 +116,30 @@ def _reduced(photo: Photo, px: int) -> Photo:
     )
     image = Image.fromarray(photo)
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def _turned_back(voted: VotedFaces, turns: int, shape: tuple[int, ...]) -> VotedFaces:
+    """Returns the faces of a picture that was turned as they lie in the picture before.
+
+    Args:
+        voted: its faces.
+        turns: how often it was turned by 90 degrees, counter-clockwise as seen.
+        shape: [H, W, 3] of the picture before.
+    """
+    x, y, side, cos, sin = voted.frames.T
+    (height, width), turned = shape[:2], (x, y, cos, sin)
+    for length in (width, height, width)[:turns][::-1]:
+        x, y, cos, sin = turned
+        turned = (length - y, x, -sin, cos)
+    x, y, cos, sin = turned
+    return VotedFaces(np.stack([x, y, side, cos, sin], axis=1), voted.scores)
+
+
+def _joined(one: VotedFaces, other: VotedFaces) -> VotedFaces:
+    """Returns the faces of both."""
+    return VotedFaces(
+        np.concatenate([one.frames, other.frames]), np.concatenate([one.scores, other.scores])
+    )
 
 
 def _scaled(voted: VotedFaces, photo: Photo, reduced: Photo) -> VotedFaces:
