@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ class Table:
         return (self.task(row) for row in self.rows)
 
 
-def settings(model: Path, folder: Path) -> ParsingJobConfig:
-    return ParsingJobConfig(model=str(model), input=str(folder / "in"), out=str(folder / "out"))
+def settings(model: Path, folder: Path, **others: Any) -> ParsingJobConfig:
+    places = {"input": str(folder / "in"), "out": str(folder / "out")}
+    return ParsingJobConfig(model=str(model), **places, **others)
 
 
 def save(folder: Path, **sizes: tuple[int, int]) -> None:
@@ -209,3 +211,37 @@ def test_an_input_that_a_submitted_job_s_copy_lacks_is_named(
     job = ParsingJobConfig(model=str(tiny_parent), input="photos", out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match=r"the input folder photos is relative, and the copy"):
         run_parsing(job)
+
+
+def test_boxes_say_where_faces_are_and_belong_to_the_output(
+    tiny_parent: Path, tmp_path: Path
+) -> None:
+    save(tmp_path / "in", a=(60, 44), b=(40, 72))
+    boxes, others = tmp_path / "boxes.csv", tmp_path / "others.csv"
+    boxes.write_text("a.png,5,8,25,36\na.png,35,8,55,36\n")
+    others.write_text("b.png,5,8,25,36\n")
+    job = settings(tiny_parent, tmp_path, boxes=str(boxes), write="labels,windows")
+    result = run_parsing(job)
+    assert (result["parsed"], result["faces"], result["without_face"]) == (2, 2, 1)
+    assert not np.asarray(Image.open(tmp_path / "out" / "b.png")).any()
+    told = json.loads((tmp_path / "out" / "a_windows.json").read_text())
+    assert [face["frame"]["x"] for face in told["faces"]] == [15, 45]
+    assert run_parsing(job)["skipped"] == 2
+    for changed in ({"boxes": str(others)}, {"boxes": None}):
+        with pytest.raises(ValueError, match=r"other settings \(boxes: .*another --out"):
+            run_parsing(replace(job, **changed))
+    with pytest.raises(ValueError, match="framing 'found' needs boxes"):
+        run_parsing(replace(job, boxes=None, framing="found"))
+
+
+def test_the_output_of_an_earlier_version_is_gone_on_with(
+    tiny_parent: Path, tmp_path: Path
+) -> None:
+    """Its record tells model and input alone."""
+    save(tmp_path / "in", a=(60, 44))
+    job = settings(tiny_parent, tmp_path)
+    assert run_parsing(job)["parsed"] == 1
+    record = tmp_path / "out" / "parse.json"
+    known = json.loads(record.read_text())
+    record.write_text(json.dumps({name: known[name] for name in ("model", "input")}))
+    assert run_parsing(job)["skipped"] == 1
