@@ -1,4 +1,4 @@
-"""Trains and scores a face parser: coarse -> localizer -> end-to-end (-> finder) -> report.
+"""Trains and scores a face parser: coarse -> localizer -> end-to-end -> report.
 
     python jobs/e2e.py celebamask-tuned --data SHARDS --run-name first
     ray job submit --working-dir . -- python jobs/e2e.py …  # on a cluster

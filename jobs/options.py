@@ -3,12 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cluster.config import LocationsConfig, TrainingJobConfig
+from cluster.finder.config import FinderJobConfig, finder_settings
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
@@ -16,7 +17,7 @@ from stn_icnn.config import PRESETS, TrainConfig, require
 from stn_icnn.config_dict import from_dict, merge_settings
 
 if TYPE_CHECKING:
-    from cluster.hybrid.parent import Parent
+    from cluster.training.parent import Parent
 
 DEFAULT_PRESET = "demo"
 
@@ -31,12 +32,7 @@ PRESET: Final = described_word(
     "preset", ", ".join(PRESETS).replace(DEFAULT_PRESET, f"{DEFAULT_PRESET} (by default)", 1) + "."
 )
 CONFIG: Final = described_option("config", "A JSON file of settings that go over those.", "FILE")
-FROM: Final = described_option(
-    "from",
-    f"The model to fine-tune: {_VALUES['--from'].partition(': ')[2]}.",
-    "MODEL",
-    "(required)",
-)
+_MODEL_FORMS: Final = _VALUES["--from"].partition(": ")[2]
 
 Job = TypeVar("Job", bound=TrainingJobConfig)
 
@@ -81,9 +77,32 @@ def parse_job(
 def parse_fine_tuning(
     description: str | None, argv: Sequence[str] | None = None
 ) -> tuple[HybridJobConfig, "Parent"]:
+    """Parses the command line of a fine-tuning, as `_parse_from_model` does."""
+    text = f"The model to fine-tune: {_MODEL_FORMS}."
+    return _parse_from_model(HybridJobConfig, fine_tuning_settings, text, description, argv)
+
+
+def parse_finder_training(
+    description: str | None, argv: Sequence[str] | None = None
+) -> tuple[FinderJobConfig, "Parent"]:
+    """Parses the command line of a finder's training, as `_parse_from_model` does."""
+    text = f"The model to give a finder: {_MODEL_FORMS}."
+    return _parse_from_model(FinderJobConfig, finder_settings, text, description, argv)
+
+
+def _parse_from_model(
+    kind: type[Job],
+    settings_of: Callable[[TrainConfig], Job],
+    model_help: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+) -> tuple[Job, "Parent"]:
     """Parses `--from MODEL [--config FILE] [--SETTING VALUE ...]`, each over what comes before it.
 
     Args:
+        kind: the class of the job's settings.
+        settings_of: derives them from those that the model was trained with.
+        model_help: what help says of `--from`.
         description: what `--help` shows first.
         argv: the arguments; by default those of the process.
 
@@ -100,18 +119,16 @@ def parse_fine_tuning(
     given, rest = _take_options(rest, "--from", "--config", "--tracking-uri")
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
-    described = (FROM, CONFIG)
+    described = (described_option("from", model_help, "MODEL", "(required)"), CONFIG)
     if given["--from"] is None:
         if asks_for_help(rest):
-            parse_settings(HybridJobConfig, description, rest, described=described)
+            parse_settings(kind, description, rest, described=described)
         raise ValueError(f"--from needs {_VALUES['--from']}")
-    from cluster.hybrid.parent import Parent  # which brings PyTorch and MLflow along
+    from cluster.training.parent import Parent  # which brings PyTorch and MLflow along
 
     parent = Parent.open(given["--from"], given["--tracking-uri"])
-    default = _with_file(fine_tuning_settings(parent.checkpoint.config), given["--config"])
-    settings = parse_settings(
-        HybridJobConfig, description, rest, default=default, described=described
-    )
+    default = _with_file(settings_of(parent.checkpoint.config), given["--config"])
+    settings = parse_settings(kind, description, rest, default=default, described=described)
     return settings, parent
 
 

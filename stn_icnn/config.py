@@ -57,8 +57,8 @@ class ModelConfig:
     """The finder of the parts in the coarse labels: the paper's `localizer`, or the `centroid` of
     each part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
     finder_px: int = 0
-    """Longer side of the reduced photograph in which the finder looks for faces, px; 0: the model
-    has none, and takes a whole photograph for a face (not in the paper)."""
+    """Longer side of what the finder sees of a photograph, px; 0: no finder. The model then takes a
+    whole photograph for a face (as in the paper)."""
     canvas_px: int = 1024
     """Limit on the side of an image, px: a larger one is refused in training."""
 
@@ -146,7 +146,7 @@ class OptimConfig:
     lr_fine: float = 1e-2
     """Learning rate of the fine networks."""
     lr_finder: float = 5e-3
-    """Learning rate of the finder (not in the paper)."""
+    """Learning rate of the finder."""
     epochs_coarse: int = 25
     """Epochs of the coarse network's pre-training."""
     epochs_localizer: int = 25
@@ -157,7 +157,7 @@ class OptimConfig:
     epochs_fine: int = 10
     """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
     epochs_finder: int = 60
-    """Epochs of the finder, where the model has one (not in the paper)."""
+    """Epochs of the finder."""
     global_batch: int = 32
     """Images a step, all workers together."""
     micro_batch: int = 0

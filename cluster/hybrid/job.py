@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from cluster.hybrid.config import HybridJobConfig
-from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
     HYBRID,
     PARENT,
@@ -23,6 +22,7 @@ from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, pub
 from cluster.training.base_settings import BaseSettings
 from cluster.training.finished_model import finished_model
 from cluster.training.job import end_training, register_result, score_finished
+from cluster.training.parent import Parent
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training

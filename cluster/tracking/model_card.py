@@ -101,13 +101,13 @@ def model_card(
         faces_f1: F1 of the faces found in scenes made of the validation split, where it is known.
         run_id: the id of the MLflow run.
         commit: the code's commit.
-        parent: the model that it was fine-tuned from, if there is one.
+        parent: the model that its training went on from, if there is one.
     """
     address = without_password(tracking_uri, tracking_uri)
     origin = {
         "Data set": f"{dataset}, {num_images} training images",
         "Data fingerprint": f"`{data_fingerprint}`",
-        "Fine-tuned from": parent,
+        "Parent": parent,
         "Started from": started_from,
         "MLflow run": f"`{run_id}`" if run_id else None,
         "Code": f"`{commit}`" if commit else None,

@@ -14,23 +14,25 @@ def finished_model(
 ) -> bytes:
     """Returns the file of the model that a training leaves.
 
-    A phase that labels nothing, as `finder` does, measures no F1 of labels; the model then has
-    those of the phase before as well, by which it is compared with other models.
+    A phase that labels nothing, as `finder` does, measures no F1 of labels; the model then also has
+    the metrics of the phase before, by which it is compared with other models.
 
     Args:
         training: the training, whose phases are finished.
         phase: the last of them.
-        earlier: the validation metrics of the model that the phase started from, where that is of
-            no phase of the training.
+        earlier: the metrics, on the same validation split, of the model that the phase started
+            from, where that is of no phase of the training.
     """
-    model = training.record.model(phase)
-    if PHASES[phase].system is not None:
+    model, row = training.record.model(phase), PHASES[phase]
+    if row.system is not None:
         return model
     if earlier is None:
-        before = PHASES[phase].starts_from
-        assert before is not None
-        earlier = load_checkpoint(training.record.model(before)).metrics
+        assert row.starts_from is not None
+        earlier = load_checkpoint(training.record.model(row.starts_from)).metrics
     checkpoint = load_checkpoint(model)
+    own = checkpoint.metrics
+    judged = {name: value for name, value in own.items() if name == row.selected_by.name}
+    metrics = {**own, **earlier, **judged}
     file = io.BytesIO()
-    save_checkpoint(file, replace(checkpoint, metrics={**checkpoint.metrics, **earlier}))
+    save_checkpoint(file, replace(checkpoint, metrics=metrics))
     return file.getvalue()

@@ -108,6 +108,7 @@ def register_result(
     scores: Scores,
     summary: TrainingSummary,
     parent: Mapping[str, str | None] | None = None,
+    done: str = "Trained",
 ) -> dict[str, Any]:
     """Logs and registers the model that a training has left.
 
@@ -118,6 +119,7 @@ def register_result(
         scores: the scores on the test split, the model's first.
         summary: the training as its report tells it.
         parent: the tags that name the model that it started from.
+        done: what was done on the images, for the run's description.
 
     Returns:
         The result, for the job's last line.
@@ -138,15 +140,17 @@ def register_result(
     address = f"models:/{name}/{version}" if version else None
     minutes, machines = summary.total_minutes, summary.all_machines
     log_machines(run, machines, minutes)
-    origin = origin_sentence("Trained", training.num_images, minutes, machines)
+    origin = origin_sentence(done, training.num_images, minutes, machines)
     steps = steps_with(run, address or f"runs:/{run.run_id}/{MODEL_ARTIFACT}")
     run.describe(result_note(_headline(training, scores), origin, steps))
+    faces_f1 = val.get(FACES_FOUND.name)
     return {
         "model": address,
         "storage": training.record.storage.url,
         "data_fingerprint": data.manifest.fingerprint,
         "test": scores.model,
         "systems": scores.overall,
+        **({} if faces_f1 is None else {"faces_f1": faces_f1}),
     }
 
 

@@ -76,7 +76,7 @@ class TrainingSummary:
     """The training that a run's model is from."""
 
     kind: str
-    """`training`, or `fine-tuning` of another model."""
+    """`training`, `fine-tuning` of another model, or `training of a finder` for one."""
     base: str
     """The name of what its settings started from: a preset, or a model."""
     settings: Mapping[str, Any]

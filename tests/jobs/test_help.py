@@ -14,7 +14,10 @@ from jobs.options import parse_job
 from jobs.paper import EXPERIMENTS
 
 COMMANDS = (
-    *(f"jobs/{name}.py" for name in ("e2e", "evaluate", "hybrid", "parse", "shard", "tune")),
+    *(
+        f"jobs/{name}.py"
+        for name in ("e2e", "evaluate", "finder", "hybrid", "parse", "shard", "tune")
+    ),
     "jobs/shard.py celebamask",
     "jobs/paper.py",
     *(f"jobs/paper.py {experiment}" for experiment in EXPERIMENTS),
@@ -72,7 +75,8 @@ def test_help_has_an_example(helps, command: str) -> None:
 
 
 def test_jobs_that_track_show_the_experiment_s_option(helps) -> None:
-    for command in ("jobs/e2e.py", "jobs/tune.py", "jobs/hybrid.py", "jobs/evaluate.py"):
+    names = ("e2e", "tune", "hybrid", "finder", "evaluate")
+    for command in (f"jobs/{name}.py" for name in names):
         assert "--experiment NAME" in helps["shown"][command]
 
 

@@ -7,6 +7,7 @@ import pytest
 import tyro
 
 from cluster.config import ParsingJobConfig, ScoringJobConfig, TrainingJobConfig
+from cluster.finder.config import FinderJobConfig
 from cluster.hybrid.config import HybridJobConfig
 from cluster.paper.config import (
     CoarseSizeConfig,
@@ -22,7 +23,7 @@ TRAINING = """
 --model.coarse-px --model.kernel-size --model.learn-scale --model.no-learn-scale --model.cropper
 --model.canvas-px --model.window-px.brow --model.window-px.eye --model.window-px.nose
 --model.window-px.mouth --model.patch-px.brow --model.patch-px.eye --model.patch-px.nose
---model.patch-px.mouth
+--model.patch-px.mouth --model.finder-px
 --augment.copies --augment.operations --augment.no-operations --augment.rotation-deg
 --augment.shift --augment.scale-min --augment.scale-max --augment.noise-std --augment.mirror
 --augment.colour --augment.exposure --augment.window-shift --augment.window-scale
@@ -31,6 +32,7 @@ TRAINING = """
 --optim.epochs-fine --optim.global-batch --optim.micro-batch --optim.schedule
 --optim.halve-every-epochs --optim.max-grad-norm --optim.freeze-pretrained-stats
 --optim.no-freeze-pretrained-stats --optim.freeze-batch-stats --optim.no-freeze-batch-stats
+--optim.lr-finder --optim.epochs-finder
 --loss.coarse-weight --loss.localizer-weight --fine.networks --fine.window-error
 --seed --precision --channels-last --no-channels-last --validate-every-epochs
 --checkpoint-every-steps
@@ -60,6 +62,7 @@ EXPERIMENT = f"--data --split --num-faces --run-name {LOCATIONS}"
         (TrainingJobConfig, JOB),
         (SweepJobConfig, f"{JOB} {SWEEP}"),
         (HybridJobConfig, f"{JOB} {HYBRID}"),
+        (FinderJobConfig, JOB),
         (TableConfig, f"{JOB} --seeds --systems"),
         (CoarseSizeConfig, f"{JOB} --sizes"),
         (

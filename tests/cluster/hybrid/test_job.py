@@ -13,8 +13,8 @@ import pytest
 from cluster.config import LocationsConfig, ScalingConfig
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
-from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import HYBRID, PARENT, SCRATCH
+from cluster.training.parent import Parent
 from cluster.training.run_record import FILE, RunRecord
 from stn_icnn.storage import Folder
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName

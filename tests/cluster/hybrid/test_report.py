@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
-from cluster.hybrid.parent import Parent
 from cluster.hybrid.report import (
     HYBRID,
     PARENT,
@@ -20,6 +19,7 @@ from cluster.hybrid.report import (
     PhaseCurve,
     write_hybrid_report,
 )
+from cluster.training.parent import Parent
 from stn_icnn.config import TrainConfig
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint

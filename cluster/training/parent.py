@@ -1,11 +1,11 @@
-"""The model that a fine-tuning starts from: fetched, checked, and named in what comes of it."""
+"""The model that a training goes on from: fetched, checked, and named in what comes of it."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from cluster.tracking.stored_models import FetchedModel
 from cluster.training.worker import Start
-from stn_icnn.config import TrainConfig
+from stn_icnn.config import TrainConfig, require
 from stn_icnn.training.initialization import initialize_model
 from stn_icnn.training.phases import PHASES
 
@@ -14,7 +14,7 @@ NETWORKS = PHASES["end_to_end"].trained_networks
 
 @dataclass(frozen=True)
 class Parent(FetchedModel):
-    """A model whose networks are all trained, to be fine-tuned."""
+    """A model whose networks are all trained, but for a finder, that a training goes on from."""
 
     @classmethod
     def open(cls, given: str, tracking_uri: str | None = None) -> Self:
@@ -44,13 +44,17 @@ class Parent(FetchedModel):
 
     @property
     def start(self) -> Start:
-        """The start of the end-to-end phase: all of the model's networks."""
+        """The start of a phase: all of the model's networks."""
         return Start(self.content, NETWORKS)
 
     def require_fit(self, config: TrainConfig) -> None:
-        """Refuses settings that the model's networks do not fit.
+        """Refuses settings that the model's networks do not fit, or that ask for another finder.
 
         Raises:
             ValueError: naming the network and the settings.
         """
+        finder_px, own = config.model.finder_px, self.checkpoint.config.model.finder_px
+        has = f"{own}, as the model's, or 0" if own else "0, as the model has no finder"
+        wanted = f"{has} (jobs/finder.py trains one)"
+        require(finder_px in (0, own), "model.finder_px", wanted, finder_px)
         initialize_model(self.checkpoint, config, NETWORKS)
