@@ -126,7 +126,8 @@ def save_outputs(
         path = folder / (Path(name).stem + ENDINGS[kind])
         path.write_bytes(encode_output(parsed, kind, name))
         paths.append(path)
-    (folder / CLASSES_FILE).write_bytes(encode_classes(parsed.label_set))
+    if not (folder / CLASSES_FILE).exists():
+        (folder / CLASSES_FILE).write_bytes(encode_classes(parsed.label_set))
     return paths
 
 

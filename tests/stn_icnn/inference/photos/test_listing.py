@@ -84,7 +84,7 @@ def test_the_folder_of_the_photographs_can_be_the_output_again_and_again(
         assert parse(tiny_parent, photos, "--out", photos) == 0
         assert last_line(capsys)["parsed"] == 1
         assert {path.name for path in photos.iterdir()} == {
-            "a.jpg", "a.png", "a_overlay.jpg", "a_windows.json"
+            "a.jpg", "a.png", "a_overlay.jpg", "a_windows.json", "classes.json"
         }  # fmt: skip
     assert (photos / "a.jpg").read_bytes() == before
 
