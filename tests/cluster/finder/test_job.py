@@ -88,6 +88,7 @@ def test_the_model_has_a_finder_and_its_other_networks_are_bit_for_bit_the_same(
     assert not before.model.finds_faces
     assert after.model.finds_faces
     assert (after.phase, after.config.model.finder_px) == ("finder", 64)
+    assert after.calibration is not None
     weights = after.model.state_dict()
     assert all(value.equal(weights[name]) for name, value in before.model.state_dict().items())
 
@@ -156,6 +157,7 @@ def test_fine_tuning_the_model_keeps_its_finder(done: Done, shards: Path) -> Non
     tuned = Parent.open(run_hybrid(settings, parent)["model"], done.uri).checkpoint
     assert tuned.phase == "end_to_end"
     assert tuned.model.finds_faces
+    assert tuned.calibration is not None
     before, after = parent.checkpoint.model.state_dict(), tuned.model.state_dict()
     of_finder = [name for name in before if name.startswith("finder.")]
     assert "finder.mean_face" in of_finder

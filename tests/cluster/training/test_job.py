@@ -185,6 +185,20 @@ def test_the_model_has_a_finder_and_is_compared_by_the_f1_of_its_labels(done: Do
     assert "It finds faces and tells" in version.description
 
 
+def test_the_model_is_calibrated_once_and_the_same_everywhere(done: Done, capsys) -> None:
+    """What is stored is what is registered; the command again does not calibrate again."""
+    stored = Path(done.result["storage"]) / "calibrated" / "model.pt"
+    registered = FetchedModel.fetch(done.result["model"], done.settings.locations.tracking_uri)
+    assert registered.content == stored.read_bytes()
+    calibration = registered.checkpoint.calibration
+    assert calibration is not None
+    assert {part.name for part in PAPER9.parts} < set(calibration)
+    said = "calibrating confidence on scenes of 2 validation faces"
+    assert said in done.printed
+    run_end_to_end(done.settings, "demo")
+    assert said not in capsys.readouterr().out
+
+
 def test_a_checkpoint_in_an_epoch_is_told_as_one(done: Done) -> None:
     lines = [line for line in done.printed.splitlines() if line.startswith("coarse: epoch")]
     assert [line.partition(": loss")[0] for line in lines] == [
