@@ -112,7 +112,9 @@ class TrainingJobConfig:
 class ScoringJobConfig:
     """The settings of a job that scores a model."""
 
-    COMMON_OPTIONS: ClassVar = (*PLACE, "model", "split", "precision", "scaling.num_workers")
+    COMMON_OPTIONS: ClassVar = (
+        *PLACE, "model", "split", "framing", "precision", "scaling.num_workers"
+    )  # fmt: skip
 
     model: str
     """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
@@ -120,6 +122,9 @@ class ScoringJobConfig:
     """Shards: a folder or s3://BUCKET/PREFIX."""
     split: Literal["train", "val", "test"] = "test"
     """Which split of them."""
+    framing: Framing = "whole"
+    """`whole`: each image is a face. `found`: scenes are made of the faces, in which the model's
+    finder looks for them first."""
     precision: Precision | None = None
     """Arithmetic to score in: auto, fp32 or bf16. None: the model's own setting."""
     run_name: str | None = None

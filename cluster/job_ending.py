@@ -27,7 +27,7 @@ REPORT = f"{REPORT_FOLDER}/{PAGE}"
 REPORTS: Mapping[str, str] = MappingProxyType({"report": REPORT})
 """The reports that the end of a job names unless it is given others: their paths by their names."""
 
-_KIND_TAGS: Final = ("kind", "experiment", "system", "split", FINGERPRINT_TAG)
+_KIND_TAGS: Final = ("kind", "experiment", "system", "split", "framing", FINGERPRINT_TAG)
 """The tags that are equal in job runs of one kind on one data set."""
 _MOST_RUNS: Final = 100
 """The most job runs among which an earlier one of the same kind is looked for."""

@@ -13,6 +13,7 @@ from cluster.config import ScoringJobConfig
 from cluster.job_ending import print_ending, steps_with
 from cluster.job_setup import allocate_job_workers, open_job
 from cluster.run_notes import log_f1, log_machines, origin_sentence, result_note
+from cluster.scoring.scenes import score_scenes_on_worker
 from cluster.scoring.worker import ScoredSplit, ScoringTask, score_on_worker
 from cluster.storage.datasets import ShardedData
 from cluster.tracking.provenance import command_line, git_commit
@@ -20,6 +21,7 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
+from stn_icnn.config import require
 from stn_icnn.reporting.f1_report import F1_NUMBERS, write_f1_report
 from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import (
@@ -80,7 +82,7 @@ def score_on_workers(
     """Scores models, a coarse network alone and the mean label map on a split.
 
     Args:
-        task: the models and the split.
+        task: the models and the split; with the framing `found` one model, on scenes.
         storage: the storage of the Ray run.
         allocation: the workers.
 
@@ -88,7 +90,7 @@ def score_on_workers(
         PhaseFailedError: where workers failed more often than allowed.
     """
     result = run_on_workers(
-        score_on_worker,
+        score_on_worker if task.framing == "whole" else score_scenes_on_worker,
         task,
         name=f"evaluate-{uuid.uuid4().hex[:8]}",
         storage=storage,
@@ -151,12 +153,12 @@ def _write_report(
         What the run keeps, and why pictures and figures could not be drawn, by name.
     """
     data, manifest = task.data, task.data.manifest
-    title = f"{run.name} on the {task.split} split of {data.name}"
+    title = f"{run.name} on the {task.split} split of {task.dataset}"
     report = write_f1_report(
         folder,
         systems=scored.counts,
         keys=scored.keys,
-        dataset=data.name,
+        dataset=task.dataset,
         title=title,
         metadata={"split": task.split, "data_fingerprint": manifest.fingerprint},
         examples=scored.examples,
@@ -169,7 +171,7 @@ def _write_report(
         command=command_line(),
         commit=git_commit(),
         data=DataSummary(
-            name=data.name,
+            name=task.dataset,
             location=data.location.url,
             fingerprint=manifest.fingerprint,
             num_images=manifest.num_samples,
@@ -199,24 +201,33 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
         TrackingUnavailableError: where the tracking server is away at the start.
         PhaseFailedError: where workers failed more often than allowed.
     """
-    environment = open_job(job.locations, None, job.run_name or "evaluate")
+    default_name = "evaluate" if job.framing == "whole" else f"evaluate-{job.framing}"
+    environment = open_job(job.locations, None, job.run_name or default_name)
     data = ShardedData.open(job.data, verify_shards=job.locations.verify_shards)
     data.shards(job.split)
     model = FetchedModel.fetch_usable(job.model, environment.tracker.uri, "scoring")
+    if job.framing == "found":
+        wanted = f"whole for {job.model}, which has no finder (jobs/finder.py trains one)"
+        require(model.checkpoint.model.finds_faces, "framing", wanted, job.framing)
     most_workers = max(1, data.manifest.num_samples[job.split] // LEAST_IMAGES_A_WORKER)
     allocation = allocate_job_workers(environment, data, job.scaling, most_workers)
     tags = {**run_tags(data.manifest.fingerprint, None), "model": job.model, "split": job.split}
     if job.precision is not None:
         tags["precision"] = job.precision
+    if job.framing != "whole":
+        tags["framing"] = job.framing
     run = environment.tracker.start_or_resume_run(
         environment.run_name, tags=tags, params={"data": data.name}
     )
     run.log_data(data, [job.split])
     system = system_of(model.checkpoint.phase)
     with run.finishing():
-        task = ScoringTask({system: model.content}, data, job.split, job.precision)
+        task = ScoringTask(
+            {system: model.content}, data, job.split, job.precision, framing=job.framing
+        )
         scores = score_model(task, run, environment.storage, allocation)
-        headline = f1_headline(system, scores.model, job.split, data.name, data.manifest.label_set)
+        label_set = data.manifest.label_set
+        headline = f1_headline(system, scores.model, job.split, task.dataset, label_set)
         steps = steps_with(run, job.model)
         scoring = scores.results.scoring
         assert scoring is not None  # it was just done

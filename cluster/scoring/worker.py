@@ -15,6 +15,7 @@ from stn_icnn.config import Precision
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.inference.parse_options import Framing
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
@@ -50,9 +51,17 @@ class ScoringTask:
     """Arithmetic to score in; None: each model's own setting."""
     coarse: bytes | None = None
     """Content of the model file whose coarse network is scored; None: the first model's."""
+    framing: Framing = "whole"
+    """`whole`: each image is taken for a face. `found`: scenes are made of the faces, in which they
+    are found; of the one model alone."""
     examples_per_kind: int = 0
     """Number of the best, of the median and of the worst faces that are returned with labels; where
     there are any, small pictures of all faces are returned too."""
+
+    @property
+    def dataset(self) -> str:
+        """The name of what is scored."""
+        return self.data.name if self.framing == "whole" else f"scenes of {self.data.name}"
 
 
 @dataclass(frozen=True)

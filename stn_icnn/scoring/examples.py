@@ -1,7 +1,8 @@
 """The best, median and worst faces of a split, with labels and windows as scored."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.context import TrainContext
+from stn_icnn.data.batch import Batch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import STNiCNN
@@ -81,9 +83,25 @@ def faces_with(counts: Tensor, classes: Sequence[int]) -> list[int]:
     return counts[:, list(classes)].sum(dim=(1, 2)).nonzero().flatten().tolist()
 
 
-@torch.inference_mode()
+ExampleLabeller = Callable[[Batch], Iterable[ScoredFace]]
+"""Labels the faces of a batch; the same batch gets the same labels."""
+
+
 def label_examples(
     model: STNiCNN, faces: ShardedFaces, counts: Tensor, context: TrainContext, num: int
+) -> dict[str, list[ScoredFace]]:
+    """Labels the faces that `pick_examples` chooses again, with a model; see `gather_examples`."""
+    return gather_examples(partial(_label_batch, model), faces, counts, context, num)
+
+
+@torch.inference_mode()
+def gather_examples(
+    label: ExampleLabeller,
+    faces: ShardedFaces,
+    counts: Tensor,
+    context: TrainContext,
+    num: int,
+    keys: Sequence[str] | None = None,
 ) -> dict[str, list[ScoredFace]]:
     """Labels the faces that `pick_examples` chooses again, just as they were scored.
 
@@ -91,29 +109,27 @@ def label_examples(
     face labels it again in the same batch, and its labels are those that were counted.
 
     Args:
-        model: the model whose faces are labelled.
+        label: labels a batch as it was scored.
         faces: the M faces of the split, not augmented.
-        counts: the model's counts, int64 `[M, C, C]`, as `count_confusions` returned them.
+        counts: the counts, int64 `[M, C, C]`, as `count_confusions` returned them.
         context: the context that the split was scored in.
         num: number of faces of each kind.
+        keys: the keys of what was scored; None: those of the faces.
 
     Returns:
         The faces by kind, in the order of `pick_examples`, on every rank.
     """
-    keys = [sample.key for sample in faces.samples]
+    keys = [sample.key for sample in faces.samples] if keys is None else keys
     picked = pick_examples(counts, keys, faces.label_set, num)
     indices = sorted(set(chain.from_iterable(picked.values())))
     of_rank = {}
     windows = torch.zeros(len(indices), faces.label_set.num_parts, 4, device=context.device)
     for batch_indices, batch in evaluation_batches(faces, context, indices):
-        parsing = model(batch)
-        predicted = label_maps(parsing, batch.host_sizes)
-        for i, index in enumerate(batch_indices):
+        for index, face in zip(batch_indices, label(batch), strict=True):
             if index in indices:
-                width, height = batch.host_sizes[i]
-                layers = (true_labels(batch, i)[None], predicted[i][None])
-                of_rank[index] = torch.cat([batch.images[i, :, :height, :width], *layers])
-                windows[indices.index(index)] = parsing.windows[i]
+                layers = np.dstack([face.image, face.truth, face.predicted])
+                of_rank[index] = torch.from_numpy(layers).permute(2, 0, 1).to(context.device)
+                windows[indices.index(index)] = torch.from_numpy(face.windows)
     layers_of = _gather(of_rank, indices, context)
     examples = {
         index: ScoredFace(keys[index], layers[..., :3], layers[..., 3], layers[..., 4], of_face)
@@ -122,6 +138,16 @@ def label_examples(
         )
     }
     return {kind: [examples[index] for index in of_kind] for kind, of_kind in picked.items()}
+
+
+def _label_batch(model: STNiCNN, batch: Batch) -> Iterator[ScoredFace]:
+    """Labels a batch, each face of which is the whole of its image."""
+    parsing = model(batch)
+    predicted = label_maps(parsing, batch.host_sizes)
+    for i, (width, height) in enumerate(batch.host_sizes):
+        image = batch.images[i, :, :height, :width].permute(1, 2, 0)
+        arrays = (image, true_labels(batch, i), predicted[i], parsing.windows[i])
+        yield ScoredFace(batch.keys[i], *(array.cpu().numpy() for array in arrays))
 
 
 def _gather(

@@ -67,7 +67,7 @@ EXPERIMENT = f"--data --split --num-faces --run-name {LOCATIONS}"
         (CoarseSizeConfig, f"{JOB} --sizes"),
         (
             ScoringJobConfig,
-            f"--model --data --split --precision --run-name {LOCATIONS} {SCALING}",
+            f"--model --data --split --framing --precision --run-name {LOCATIONS} {SCALING}",
         ),
         (ParsingJobConfig, f"--model --input --out --write --tracking-uri {SCALING}"),
         (OcclusionConfig, f"{EXPERIMENT} --model --num-covered --num-examples --seed"),

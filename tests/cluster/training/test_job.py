@@ -281,6 +281,29 @@ def test_an_evaluation_is_in_the_list_of_runs_with_what_it_was_scored_on(
     assert scoring.machine == run.data.tags["device"]
 
 
+def test_an_evaluation_on_scenes_says_that_it_is_one(done: Done, tmp_path: Path) -> None:
+    settings = ScoringJobConfig(
+        model=done.result["model"],
+        data=str(done.settings.data),
+        split="val",
+        framing="found",
+        locations=done.settings.locations,
+        scaling=done.settings.scaling,
+    )
+    result = run_evaluation(settings)
+    assert list(result["systems"]) == ["STN-iCNN"]
+    assert result["run_name"].startswith("evaluate-found")
+    run = done.client.get_run(result["run_id"])
+    assert run.data.tags["framing"] == "found"
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**STN-iCNN on the val split of scenes of helen: ")
+    folder = done.client.download_artifacts(result["run_id"], "report", str(tmp_path))
+    results = RunResults.read(Path(folder), PAPER9)
+    assert results.data.name == "scenes of helen"
+    assert results.f1["paper"] is None, "the paper has no such figures"
+    assert len(results.faces) == 2
+
+
 def test_same_name_again_trains_nothing_and_ends_alike(done: Done, capsys) -> None:
     again = run_end_to_end(done.settings, "demo")
     assert again == done.result
