@@ -1,17 +1,22 @@
-"""Finding the faces of photographs with a model's own finder, in two looks."""
+"""Finding the faces of photographs with a model's own networks."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from stn_icnn.data.batch import stack_photos
+from stn_icnn.geometry import fit_similarity
+from stn_icnn.inference.exposure import even_exposure
 from stn_icnn.inference.face_cutting import cut_square
 from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.networks.centroid_cropper import centroids
 from stn_icnn.networks.face_votes import VotedFaces, gather_votes, keep_apart
 from stn_icnn.networks.finder import CELL_PX
 from stn_icnn.networks.model import STNiCNN
@@ -29,8 +34,21 @@ SURE_SCORE: Final = 0.5
 """The score of a face from which a photograph is not looked at turned by quarters, too: most have
 their faces upright, and none is upright in two of these."""
 
-SECOND_LOOK: Final = 1.15
-"""The side of the square of the second look per side of the frame that it sharpens."""
+MOST_FITS: Final = 3
+"""The most times that a face is fitted to labels, each time to those of the last frame."""
+
+STILL_OFFSET: Final = 0.04
+STILL_LOG_SIDE: Final = 0.1
+STILL_DEG: Final = 6.0
+"""How far a fitted frame's centre may be off the square that was labelled, as a share of its side,
+the logarithm of how much larger or smaller it may be, and its turn, without being labelled again."""
+
+LEAST_PARTS: Final = 3
+"""The least number of labelled parts that a face is fitted to."""
+
+MOST_RESIDUAL: Final = 0.12
+"""How far the labelled parts of what is no face lie from those of the mean face at the most, as a
+share of the frame's side."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,12 @@ class FoundFace:
 
 
 class FaceFinder:
-    """Finds faces in two looks: at the whole photograph, then at each place where one may be.
+    """Finds faces: where the finder sees one, the coarse network's labels tell its frame.
 
-    A photograph in which no face is sure at first is also looked at turned by quarters.
+    The finder looks at the whole photograph, reduced; where no face is sure, also turned by
+    quarters. The coarse network then labels the square of each face, and the similarity that brings
+    the mean face nearest to the centroids of the labelled parts is the face's frame; where that is
+    another square, it is labelled again.
 
     Args:
         model: a model with a trained finder, ready to run.
@@ -54,9 +75,11 @@ class FaceFinder:
     """
 
     def __init__(self, model: STNiCNN, device: torch.device) -> None:
+        assert model.finder is not None
         self._model = model
         self._device = device
         self._px = model.config.finder_px
+        self._mean_face = model.finder.mean_face.cpu()
 
     def find(self, photos: Sequence[Photo]) -> list[list[FoundFace]]:
         """Finds faces.
@@ -67,30 +90,62 @@ class FaceFinder:
         Returns:
             For each photograph its faces, the surest first; none where there is no face.
         """
+        moved = [
+            _Square(i, FaceFrame(x, y, side, math.degrees(math.atan2(sin, cos))), score)
+            for i, voted in enumerate(self._seen(photos))
+            for (x, y, side, cos, sin), score in zip(
+                voted.frames.tolist(), voted.scores.tolist(), strict=True
+            )
+        ]
+        still: list[_Square] = []
+        for _ in range(MOST_FITS):
+            fitted = self._fit(photos, moved)
+            still += [one for one in fitted if not one.has_moved]
+            moved = [one for one in fitted if one.has_moved]
+        found: list[list[FoundFace]] = [[] for _ in photos]
+        for one in still + moved:
+            if one.fit > 0:
+                found[one.photo].append(FoundFace(one.frame, one.fit))
+        return [_apart(faces) for faces in found]
+
+    def _seen(self, photos: Sequence[Photo]) -> list[VotedFaces]:
+        """Returns the faces that the finder sees in photographs, px of these."""
         reduced = [_reduced(photo, self._px) for photo in photos]
-        first = self._look(reduced)
-        unsure = [i for i, voted in enumerate(first) if voted.scores.max(initial=0) < SURE_SCORE]
+        seen = self._look(reduced)
+        unsure = [i for i, voted in enumerate(seen) if voted.scores.max(initial=0) < SURE_SCORE]
         for turns in (1, 2, 3):
             turned = self._look([np.rot90(reduced[i], turns) for i in unsure])
             for i, voted in zip(unsure, turned, strict=True):
-                first[i] = _joined(first[i], _turned_back(voted, turns, reduced[i].shape))
-        first = [
+                seen[i] = _joined(seen[i], _turned_back(voted, turns, reduced[i].shape))
+        return [
             _scaled(voted, photo, small)
-            for voted, photo, small in zip(first, photos, reduced, strict=True)
+            for voted, photo, small in zip(seen, photos, reduced, strict=True)
         ]
-        squares = [
-            (i, FaceFrame(x, y, SECOND_LOOK * side, math.degrees(math.atan2(sin, cos))))
-            for i, voted in enumerate(first)
-            for x, y, side, cos, sin in voted.frames.tolist()
-        ]
-        cuts = [
-            cut_square(photos[i], photos[i].shape[1::-1], square, self._px) for i, square in squares
-        ]
-        sharpened: list[list[FoundFace]] = [[] for _ in photos]
-        for (i, square), voted in zip(squares, self._look(cuts), strict=True):
-            if (face := _nearest(voted, square, self._px)) is not None:
-                sharpened[i].append(face)
-        return [_apart(faces) for faces in sharpened]
+
+    @torch.inference_mode()
+    def _fit(self, photos: Sequence[Photo], squares: Sequence["_Square"]) -> list["_Square"]:
+        """Fits the mean face to what the coarse network labels in squares of photographs."""
+        px = 2 * self._model.config.coarse_px  # as `Batch.reduced` makes them
+        fitted = []
+        for start in range(0, len(squares), LOOKS_AT_ONCE):
+            some = squares[start : start + LOOKS_AT_ONCE]
+            cuts = [
+                even_exposure(
+                    cut_square(photos[one.photo], photos[one.photo].shape[1::-1], one.frame, px)
+                )
+                for one in some
+            ]
+            batch = stack_photos([torch.from_numpy(cut).permute(2, 0, 1) for cut in cuts])
+            probs = self._model.label_coarsely(batch.to(self._device)).softmax(dim=1)
+            centres, present = centroids(probs, self._model.label_set)
+            sure = expected_f1(probs) * present.float().mean(dim=1)
+            is_enough = present.sum(dim=1) >= LEAST_PARTS
+            affine, residual = fit_similarity(self._mean_face, centres.cpu(), present.cpu().float())
+            numbers = (residual.tolist(), is_enough.tolist(), sure.tolist())
+            fitted += [
+                one.fitted(*values) for one, *values in zip(some, affine, *numbers, strict=True)
+            ]
+        return fitted
 
     @torch.inference_mode()
     def _look(self, pictures: Sequence[Photo]) -> list[VotedFaces]:
@@ -106,6 +161,13 @@ class FaceFinder:
                 output = self._model.look_for_faces(seen.permute(0, 3, 1, 2).float() / 255)
                 found.update(zip(some, gather_votes(output), strict=True))
         return [found[i] for i in range(len(pictures))]
+
+
+def expected_f1(probs: Tensor) -> Tensor:
+    """Returns the F1 that label probabilities `[N, L, H, W]` promise, background first, `[N]`."""
+    inside, labelled = 1 - probs[:, 0], probs.argmax(dim=1) > 0
+    both = inside.sum(dim=(1, 2)) + labelled.sum(dim=(1, 2))
+    return 2 * (inside * labelled).sum(dim=(1, 2)) / both.clamp(min=1e-6)
 
 
 def _reduced(photo: Photo, px: int) -> Photo:
@@ -149,32 +211,45 @@ def _scaled(voted: VotedFaces, photo: Photo, reduced: Photo) -> VotedFaces:
     return VotedFaces(voted.frames * factors, voted.scores)
 
 
-def _nearest(voted: VotedFaces, square: FaceFrame, px: int) -> FoundFace | None:
-    """Returns the face in the middle of a square, as it lies in the photograph.
+@dataclass(frozen=True, eq=False)
+class _Square:
+    """A square of a photograph in which there may be a face."""
 
-    Args:
-        voted: the faces that are seen in the square.
-        square: the square, px of the photograph.
-        px: the side of the picture of it.
+    photo: int
+    """The place of the photograph among those that are searched."""
+    frame: FaceFrame
+    seen: float
+    """The finder's score."""
+    fit: float = 0.0
+    """How well a face fits what is labelled there, in [0, 1]."""
+    has_moved: bool = True
+    """Whether the labels were those of another square."""
 
-    Returns:
-        Of those whose frame holds the middle, the one with the highest score; None if none does.
-    """
-    for (x, y, side, cos, sin), score in zip(
-        voted.frames.tolist(), voted.scores.tolist(), strict=True
-    ):
-        if math.hypot(x - px / 2, y - px / 2) > side / 2:
-            continue
-        (a, minus_b, left), (b, _, top) = square.affine(px).tolist()
-        roll = math.degrees(math.atan2(sin, cos)) + square.roll_deg
-        frame = FaceFrame(
-            a * x + minus_b * y + left,
-            b * x + a * y + top,
-            side * square.side / px,
-            (roll + 180) % 360 - 180,
+    def fitted(self, affine: Tensor, residual: float, is_enough: bool, sure: float) -> "_Square":
+        """Returns the square of the face that fits the labels in this one.
+
+        Args:
+            affine: the map from the mean face to the labelled parts, shares of this square.
+            residual: the distance that is left, likewise.
+            is_enough: whether there are labelled parts enough.
+            sure: the F1 that the probabilities of the labels promise, times the share of the parts
+                that are labelled.
+        """
+        if not is_enough:
+            return replace(self, fit=0.0, has_moved=False)
+        within = FaceFrame.from_affine(affine)
+        own = self.frame.affine(1.0)
+        x, y = (own[:, :2] @ torch.tensor([within.x, within.y]) + own[:, 2]).tolist()
+        roll = (self.frame.roll_deg + within.roll_deg + 180) % 360 - 180
+        frame = FaceFrame(x, y, within.side * self.frame.side, roll)
+        offset = math.hypot(within.x - 0.5, within.y - 0.5)
+        has_moved = (
+            offset > STILL_OFFSET
+            or abs(math.log(within.side)) > STILL_LOG_SIDE
+            or abs(within.roll_deg) > STILL_DEG
         )
-        return FoundFace(frame, score)
-    return None
+        left = max(0.0, 1 - residual / within.side / MOST_RESIDUAL)
+        return replace(self, frame=frame, fit=sure * left, has_moved=has_moved)
 
 
 def _apart(faces: Sequence[FoundFace]) -> list[FoundFace]:
