@@ -30,9 +30,9 @@ LOOKS_AT_ONCE: Final = 32
 LEAST_PX: Final = 16
 """The least side of a picture that the finder sees, px."""
 
-SURE_SCORE: Final = 0.5
-"""The score of a face from which a photograph is not looked at turned by quarters, too: most have
-their faces upright, and none is upright in two of these."""
+SURE_FIT: Final = 0.72
+"""How well a face must fit for its photograph not to be looked at turned by quarters, too. Upright
+faces that are seen upright come to 0.7 to 0.9; turned by a quarter or more, to 0.68 at most."""
 
 MOST_FITS: Final = 3
 """The most times that a face is fitted to labels, each time to those of the last frame."""
@@ -41,7 +41,8 @@ STILL_OFFSET: Final = 0.04
 STILL_LOG_SIDE: Final = 0.1
 STILL_DEG: Final = 6.0
 """How far a fitted frame's centre may be off the square that was labelled, as a share of its side,
-the logarithm of how much larger or smaller it may be, and its turn, without being labelled again."""
+the logarithm of how much larger or smaller it may be, and how far it may be turned against it,
+without being labelled again."""
 
 LEAST_PARTS: Final = 3
 """The least number of labelled parts that a face is fitted to."""
@@ -90,37 +91,49 @@ class FaceFinder:
         Returns:
             For each photograph its faces, the surest first; none where there is no face.
         """
-        moved = [
-            _Square(i, FaceFrame(x, y, side, math.degrees(math.atan2(sin, cos))), score)
-            for i, voted in enumerate(self._seen(photos))
-            for (x, y, side, cos, sin), score in zip(
-                voted.frames.tolist(), voted.scores.tolist(), strict=True
-            )
-        ]
-        still: list[_Square] = []
-        for _ in range(MOST_FITS):
-            fitted = self._fit(photos, moved)
-            still += [one for one in fitted if not one.has_moved]
-            moved = [one for one in fitted if one.has_moved]
+        reduced = [_reduced(photo, self._px) for photo in photos]
+        squares = self._fitted(photos, self._seen(photos, reduced, range(len(photos)), turns=0))
+        sure = {one.photo for one in squares if one.fit >= SURE_FIT}
+        unsure = [i for i in range(len(photos)) if i not in sure]
+        for turns in (1, 2, 3):
+            squares += self._fitted(photos, self._seen(photos, reduced, unsure, turns))
         found: list[list[FoundFace]] = [[] for _ in photos]
-        for one in still + moved:
-            if one.fit > 0:
+        for one in squares:
+            height, width = photos[one.photo].shape[:2]
+            if 0 <= one.frame.x <= width and 0 <= one.frame.y <= height:
                 found[one.photo].append(FoundFace(one.frame, one.fit))
         return [_apart(faces) for faces in found]
 
-    def _seen(self, photos: Sequence[Photo]) -> list[VotedFaces]:
-        """Returns the faces that the finder sees in photographs, px of these."""
-        reduced = [_reduced(photo, self._px) for photo in photos]
-        seen = self._look(reduced)
-        unsure = [i for i, voted in enumerate(seen) if voted.scores.max(initial=0) < SURE_SCORE]
-        for turns in (1, 2, 3):
-            turned = self._look([np.rot90(reduced[i], turns) for i in unsure])
-            for i, voted in zip(unsure, turned, strict=True):
-                seen[i] = _joined(seen[i], _turned_back(voted, turns, reduced[i].shape))
+    def _seen(
+        self, photos: Sequence[Photo], reduced: Sequence[Photo], chosen: Sequence[int], turns: int
+    ) -> list["_Square"]:
+        """Returns where the finder sees a face in photographs that are turned by quarters.
+
+        Args:
+            photos: the photographs.
+            reduced: the same, reduced.
+            chosen: the places of those that are looked at.
+            turns: how often they are turned, counter-clockwise as seen.
+        """
+        looks = self._look([np.rot90(reduced[i], turns) for i in chosen])
         return [
-            _scaled(voted, photo, small)
-            for voted, photo, small in zip(seen, photos, reduced, strict=True)
+            _Square(i, FaceFrame(x, y, side, math.degrees(math.atan2(sin, cos))))
+            for i, voted in zip(chosen, looks, strict=True)
+            for x, y, side, cos, sin in _frames_in(photos[i], reduced[i], voted, turns)
         ]
+
+    def _fitted(self, photos: Sequence[Photo], squares: list["_Square"]) -> list["_Square"]:
+        """Fits the mean face in squares of photographs, until it stays where it is.
+
+        Returns:
+            The squares in which it fits at all.
+        """
+        still: list[_Square] = []
+        for _ in range(MOST_FITS):
+            fitted = self._fit(photos, squares)
+            still += [one for one in fitted if not one.has_moved]
+            squares = [one for one in fitted if one.has_moved]
+        return [one for one in still + squares if one.fit > 0]
 
     @torch.inference_mode()
     def _fit(self, photos: Sequence[Photo], squares: Sequence["_Square"]) -> list["_Square"]:
@@ -204,11 +217,25 @@ def _joined(one: VotedFaces, other: VotedFaces) -> VotedFaces:
     )
 
 
-def _scaled(voted: VotedFaces, photo: Photo, reduced: Photo) -> VotedFaces:
-    """Returns the faces of a reduced photograph as they lie in the photograph."""
+def _frames_in(
+    photo: Photo, reduced: Photo, voted: VotedFaces, turns: int
+) -> list[tuple[float, float, float, float, float]]:
+    """Returns the frames that were seen in a turned, reduced photograph as they lie in this one.
+
+    Args:
+        photo: the photograph.
+        reduced: the same, reduced, before it was turned.
+        voted: what was seen.
+        turns: how often it was turned by 90 degrees, counter-clockwise as seen.
+    """
     (height, width), (h, w) = photo.shape[:2], reduced.shape[:2]
-    factors = np.array([width / w, height / h, max(width, height) / max(w, h), 1, 1], np.float32)
-    return VotedFaces(voted.frames * factors, voted.scores)
+    frames = []
+    for x, y, side, cos, sin in voted.frames.tolist():
+        for length in (w, h, w)[:turns][::-1]:
+            x, y, cos, sin = length - y, x, -sin, cos
+        scale = max(width, height) / max(w, h)
+        frames.append((x * width / w, y * height / h, side * scale, cos, sin))
+    return frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +245,6 @@ class _Square:
     photo: int
     """The place of the photograph among those that are searched."""
     frame: FaceFrame
-    seen: float
-    """The finder's score."""
     fit: float = 0.0
     """How well a face fits what is labelled there, in [0, 1]."""
     has_moved: bool = True
