@@ -34,6 +34,9 @@ SURE_FIT: Final = 0.72
 """How well a face must fit for its photograph not to be looked at turned by quarters, too. Upright
 faces that are seen upright come to 0.7 to 0.9; turned by a quarter or more, to 0.68 at most."""
 
+TURNED_SCORE: Final = 0.4
+"""The finder's score from which what it sees in a turned photograph may be a face."""
+
 MOST_FITS: Final = 3
 """The most times that a face is fitted to labels, each time to those of the last frame."""
 
@@ -116,6 +119,8 @@ class FaceFinder:
             turns: how often they are turned, counter-clockwise as seen.
         """
         looks = self._look([np.rot90(reduced[i], turns) for i in chosen])
+        if turns:
+            looks = [voted.above(TURNED_SCORE) for voted in looks]
         return [
             _Square(i, FaceFrame(x, y, side, math.degrees(math.atan2(sin, cos))))
             for i, voted in zip(chosen, looks, strict=True)

@@ -42,6 +42,11 @@ class VotedFaces:
     """`[M]`, in [0, 1]: the mean probability of the votes, times the share of those expected of a
     face of this size that there are."""
 
+    def above(self, score: float) -> "VotedFaces":
+        """Returns those with at least a score."""
+        kept = self.scores >= score
+        return VotedFaces(self.frames[kept], self.scores[kept])
+
 
 def gather_votes(output: FinderOutput) -> list[VotedFaces]:
     """Gathers the votes of N photographs into faces.
