@@ -14,12 +14,14 @@ from PIL import Image
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.random_face import random_face
 from stn_icnn.config import TrainConfig
+from stn_icnn.inference.confidence import Confidence
 from stn_icnn.inference.face_finding import FoundFace
 from stn_icnn.inference.face_frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame, mean_landmarks
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
-from stn_icnn.networks.model import Parsing, STNiCNN
+from stn_icnn.networks.model import STNiCNN
+from stn_icnn.networks.pasting import PlacedPatches
 
 PX = 96
 LEFT, RIGHT = FaceFrame(60, 70, PX), FaceFrame(190, 80, 1.25 * PX)
@@ -128,10 +130,12 @@ class TrueFaces:
         return [[FoundFace(LEFT, 0.6), FoundFace(RIGHT, 0.9)] for _ in images]
 
 
-def half_sure(parsing: Parsing, found: Sequence[FoundFace]) -> torch.Tensor:
+class HalfSure:
     """A face is as sure as it was found, its parts half as much."""
-    scores = torch.tensor([face.score for face in found])
-    return torch.cat([scores[:, None], scores[:, None].expand(-1, 6) / 2], dim=1)
+
+    def estimate(self, patches: PlacedPatches, frame: FaceFrame, score: float) -> Confidence:
+        parts = {part.name: score / 2 for part in patches.label_set.parts}
+        return Confidence(presence=1.0, face=score, parts=parts)
 
 
 def test_faces_are_found_where_the_model_has_a_finder(
@@ -142,7 +146,7 @@ def test_faces_are_found_where_the_model_has_a_finder(
     with pytest.raises(ValueError, match="tells no confidence"):
         parser.parse(two, min_confidence=0.5)
     monkeypatch.setattr(parser, "finder", TrueFaces())
-    monkeypatch.setattr(parser, "confidence", half_sure)
+    monkeypatch.setattr(parser, "confidence", HalfSure())
     photo = parser.parse(two)
     assert [face.frame.x for face in photo.faces] == [RIGHT.x, LEFT.x]  # the surer first
     assert photo.confidence == pytest.approx(0.9)
