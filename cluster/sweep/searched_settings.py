@@ -138,6 +138,8 @@ def why_unused(name: str, config: TrainConfig, phases: Sequence[PhaseName]) -> s
     """Says why a search of a setting would change nothing; empty where it changes something."""
     if not any(PHASES[phase].uses(name) for phase in phases):
         used_by = [row.name for row in PHASES.values() if row.in_sweeps and row.uses(name)]
+        if not used_by:
+            return "no phase of a sweep uses it"
         return f"sweep.phases is {' '.join(phases)}, and it has one in {', '.join(used_by)}"
     if name in PAPERS_OPERATIONS and not config.augment.operations:
         return "augment.operations is off"

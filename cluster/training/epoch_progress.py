@@ -18,10 +18,10 @@ RELATIVE_TIME: Final[dict[PhaseName, float]] = {
     "baseline": 5,
     "frozen": 5,
     "end_to_end": 6,
-    "finder": 1,
+    "finder": 0.5,
 }
-"""About how long an epoch of each phase takes beside one of `coarse` (the demo, on 2 CPU cores):
-what phases that have not begun are reckoned by."""
+"""About how long an epoch of each phase takes beside one of `coarse` (the demo, on 2 CPU cores; the
+finder of `celebamask-tuned`): what phases that have not begun are reckoned by."""
 
 VALIDATION_COST: Final = 1 / 3
 """About how long validating an image takes beside training on one, until it is measured."""

@@ -6,6 +6,7 @@ from typing import Final, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch
@@ -165,6 +166,11 @@ def finder_loss(
     return label_loss + face_loss + vote_loss
 
 
+def found_frames(output: FinderOutput) -> list[NDArray[np.float32]]:
+    """Returns the frames, `[K, 5]`, that count as found in each scene."""
+    return [faces.frames[faces.scores >= FOUND_SCORE] for faces in gather_votes(output)]
+
+
 def count_found(output: FinderOutput, scenes: Scenes, truth: SceneTruth) -> Tensor:
     """Counts the faces that the finder finds.
 
@@ -180,10 +186,10 @@ def count_found(output: FinderOutput, scenes: Scenes, truth: SceneTruth) -> Tens
     clear = (seen > 0.5).tolist()
     frames = truth.frames.cpu().numpy()
     found = given = 0
-    for i, faces in enumerate(gather_votes(output)):
+    for i, faces in enumerate(found_frames(output)):
         there = [k for k, scene in enumerate(scenes.scene) if scene == i]
         taken: set[int] = set()
-        for frame in faces.frames[faces.scores >= FOUND_SCORE]:
+        for frame in faces:
             match = next((k for k in there if k not in taken and _same(frame, frames[k])), None)
             if match is None:
                 given += 1

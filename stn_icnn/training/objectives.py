@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stn_icnn.config import TrainConfig
@@ -14,10 +16,30 @@ from stn_icnn.data.scenes import compose_scenes
 from stn_icnn.networks.finder import CELL_PX
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
-from stn_icnn.training.finding import SceneTruth, average_faces, count_found, finder_loss
+from stn_icnn.training.finding import (
+    SceneTruth,
+    average_faces,
+    count_found,
+    finder_loss,
+    found_frames,
+)
 from stn_icnn.training.losses import coarse_loss, end_to_end_loss, localizer_loss
 from stn_icnn.training.phases import ObjectiveName
 from stn_icnn.training.true_windows import parse_true_windows, true_windows_loss
+
+
+@dataclass(frozen=True)
+class SceneFindings:
+    """What the finder makes of N scenes of S px, and the truth, for h x w cells each."""
+
+    images: Tensor
+    """`[N, 3, S, S]` float32 in [0, 1]."""
+    labels: Tensor
+    """`[N, h, w]` uint8, the class ids that it gives."""
+    truth: Tensor
+    """`[N, h, w]` uint8, those that it should give."""
+    frames: Sequence[NDArray[np.float32]]
+    """`[K, 5]` each: x, y, side, cos, sin of the faces that are found, px of the scene."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class BatchResult:
     faces_found: Callable[[], Tensor] | None = None
     """Counts the faces that are found, as `finding.count_found` does; None where the phase looks
     for none."""
+    scene_findings: Callable[[], SceneFindings] | None = None
+    """Returns what is found in the scenes that are made of the faces; None where none are made."""
 
 
 Objective = Callable[[STNiCNN, Batch, TrainConfig], BatchResult]
@@ -94,9 +118,18 @@ def finder_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> Batch
     scenes = compose_scenes(batch, label_set, config.model.finder_px, seeds, CELL_PX)
     output = model.look_for_faces(scenes.images)
     truth = SceneTruth.of(scenes, finder.mean_face)
+
+    def findings() -> SceneFindings:
+        class_ids = torch.tensor(
+            label_set.model_classes, dtype=torch.uint8, device=truth.owner.device
+        )
+        labels = class_ids[output.logits.argmax(dim=1)]
+        return SceneFindings(scenes.images, labels, truth.labels, found_frames(output))
+
     return BatchResult(
         finder_loss(output, scenes, truth, label_set),
         faces_found=lambda: count_found(output, scenes, truth),
+        scene_findings=findings,
     )
 
 

@@ -1,11 +1,13 @@
 """Pictures of a few validation faces: what a phase makes of them, beside the truth."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stn_icnn.config import TrainConfig
@@ -26,7 +28,7 @@ from stn_icnn.reporting.picture_grid import (
 )
 from stn_icnn.scoring.confusion import true_labels
 from stn_icnn.scoring.f1 import resize_labels
-from stn_icnn.training.objectives import OBJECTIVES
+from stn_icnn.training.objectives import OBJECTIVES, SceneFindings
 from stn_icnn.training.phases import Phase
 
 PANEL_PX = 192
@@ -47,7 +49,7 @@ def picture_faces(
 
     Args:
         model: the model, which is left in evaluation mode.
-        phase: the phase, which may find windows, label pixels, or both.
+        phase: the phase, which may find windows, label pixels, or both, or make scenes.
         config: the phase's settings.
         faces: the validation split, not augmented.
         context: the context whose device is computed on; its other ranks take no part.
@@ -55,7 +57,8 @@ def picture_faces(
 
     Returns:
         By the face's name, `faces/1` and so on, the content of a WebP file: the photograph, its
-        windows, its labels and the true ones, as far as there are any.
+        windows, its labels and the true ones, as far as there are any; or the scene that is made of
+        it, the faces that are found there, the labels and the true ones.
     """
     number = min(num_faces, len(faces))
     if number == 0:
@@ -65,11 +68,16 @@ def picture_faces(
     (batch,) = load_batches(faces, [requests])
     batch = batch.to(context.device)
     result = OBJECTIVES[phase.objective](model, batch, config)
-    predicted = None if result.label_maps is None else result.label_maps()
+    draw_one: Callable[[int], bytes]
+    if result.scene_findings is not None:
+        draw_one = partial(_picture_scene, result.scene_findings(), model.label_set)
+    else:
+        predicted = None if result.label_maps is None else result.label_maps()
+        draw_one = partial(_picture_face, batch, result.windows, predicted, model.label_set)
     drawings, pictures = Drawings(), {}
     for i in range(number):
         name = f"faces/{i + 1}"
-        draw = partial(_picture_face, batch, i, result.windows, predicted, model.label_set)
+        draw = partial(draw_one, i)
         picture = drawings.draw(name, draw)
         if picture is not None:
             pictures[name] = picture
@@ -80,10 +88,10 @@ def picture_faces(
 
 def _picture_face(
     batch: Batch,
-    i: int,
     windows: Tensor | None,
     predicted: Sequence[Tensor] | None,
     label_set: LabelSet,
+    i: int,
 ) -> bytes:
     """Draws one face of a batch, and returns the content of its file."""
     width, height = batch.host_sizes[i]
@@ -97,6 +105,35 @@ def _picture_face(
         truth = _tinted(photo, true_labels(batch, i), label_set)
         rows.append({"prediction": prediction, "truth": truth})
     return encoded(Image.fromarray(captioned_panels(rows)), "WEBP", _QUALITY)
+
+
+def _picture_scene(findings: SceneFindings, label_set: LabelSet, i: int) -> bytes:
+    """Draws one scene, and returns the content of its file."""
+    image = findings.images[i]
+    scene = fitted(pixels_of((image * 255).round().to(torch.uint8)), PANEL_PX)
+    scale = PANEL_PX / max(image.shape[1:])
+    rows = [
+        {"scene": scene, "faces found": _with_frames(scene, findings.frames[i], scale)},
+        {
+            "prediction": _tinted(scene, findings.labels[i], label_set),
+            "truth": _tinted(scene, findings.truth[i], label_set),
+        },
+    ]
+    return encoded(Image.fromarray(captioned_panels(rows)), "WEBP", _QUALITY)
+
+
+def _with_frames(picture: Uint8Array, frames: NDArray[np.float32], scale: float) -> Uint8Array:
+    """Draws frames, `[K, 5]`, white within black, after scaling them to the picture."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for x, y, side, cos, sin in frames.tolist():
+        across, down = (scale * side / 2 * np.array(axis) for axis in ((cos, sin), (-sin, cos)))
+        centre = scale * np.array([x, y])
+        signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        corners = [tuple(centre + a * across + b * down) for a, b in signs]
+        draw.polygon(corners, outline="black", width=3)
+        draw.polygon(corners, outline="white", width=1)
+    return np.asarray(image)
 
 
 def _tinted(photo: Uint8Array, labels: Tensor, label_set: LabelSet) -> Uint8Array:

@@ -164,21 +164,3 @@ def test_fine_tuning_the_model_keeps_its_finder(done: Done, shards: Path) -> Non
     assert all(before[name].equal(after[name]) for name in of_finder)
     changed = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
     assert changed == {"coarse", "localizer", "fine"}
-
-
-def test_a_finder_that_it_has_is_trained_further(done: Done, tmp_path: Path) -> None:
-    parent = done.model()
-    settings = finder_settings(parent.checkpoint.config)
-    assert settings.training.model.finder_px == 64
-    assert parent.start.networks == ("coarse", "localizer", "fine")
-    settings = replace(
-        settings,
-        data=done.settings.data,
-        run_name="further",
-        locations=done.settings.locations,
-        scaling=done.settings.scaling,
-    )
-    after = Parent.open(run_finder(settings, parent)["model"], done.uri).checkpoint.model
-    assert parent.checkpoint.model.finder is not None
-    assert after.finder is not None
-    assert after.finder.num_averaged.equal(2 * parent.checkpoint.model.finder.num_averaged)

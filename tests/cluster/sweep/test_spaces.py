@@ -117,6 +117,8 @@ def test_words_that_are_no_space_are_refused(words: str, current: object, messag
         ({"optim__schedule": "halving cosine"}, r"optim\.schedule must be 'halving' or"),
         ({"optim__lr_coarse": "log 1e-3 1"}, r"lr_coarse has no effect: sweep\.phases is fine"),
         ({"model__coarse_px": "64 128"}, r"it has one in coarse, localizer, frozen, end_to_end"),
+        ({"model__finder_px": "64 128"}, "has no effect: no phase of a sweep uses it"),
+        ({"optim__lr_finder": "log 1e-4 1e-2"}, "has no effect: no phase of a sweep uses it"),
         ({"loss__coarse_weight": "0 1"}, "no effect"),
         ({"model__patch_px__nose": "33 65"}, None),
         ({"optim__epochs_fine": "5 10"}, "what a trial costs"),

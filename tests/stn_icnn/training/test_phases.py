@@ -21,7 +21,7 @@ from stn_icnn.training.phases import (
     phases_up_to,
     require_usable,
 )
-from tests.phase_runs import FACTS, phase_run
+from tests.phase_runs import FACTS, phase_run, with_finder
 
 
 def trained_model(config: TrainConfig, phase: PhaseName) -> Checkpoint:
@@ -32,7 +32,8 @@ def trained_model(config: TrainConfig, phase: PhaseName) -> Checkpoint:
 
 def drawn(model: STNiCNN) -> dict[str, torch.Tensor]:
     """Weights that are drawn at random, so that those of two models tell which is which."""
-    return {name: p for name, p in model.state_dict().items() if p.dim() > 1}
+    weights = {name: p for name, p in model.state_dict().items() if p.dim() > 1}
+    return {name: p for name, p in weights.items() if name != "finder.mean_face"}
 
 
 def shared_networks(a: STNiCNN, b: STNiCNN) -> set[str]:
@@ -136,6 +137,24 @@ def test_networks_are_resumed_into_other_settings(tiny_config: TrainConfig) -> N
     ours = initialize_model(start, replace(tiny_config, model=model))
     assert ours.config.window_px == same_size(61)
     assert shared_networks(ours, start.model) == {"coarse", "localizer", "fine"}
+
+
+def test_a_trained_finder_is_taken_along_with_its_mean_face_whatever_the_phase(
+    tiny_config: TrainConfig,
+) -> None:
+    config = with_finder(tiny_config)
+    start = trained_model(config, "end_to_end")
+    assert shared_networks(initialize_model(start, config), start.model) == {
+        "coarse", "localizer", "fine"
+    }  # fmt: skip
+    assert start.model.finder is not None
+    start.model.finder.average(torch.rand(2, 6, 2), torch.ones(2, 6, dtype=torch.bool))
+    ours = initialize_model(start, config, ["coarse"])
+    assert shared_networks(ours, start.model) == {"coarse", "finder"}
+    assert ours.finder is not None
+    assert ours.finder.mean_face.equal(start.model.finder.mean_face)
+    assert ours.finds_faces
+    assert initialize_model(start, tiny_config).finder is None, "where it is not asked for"
 
 
 def test_networks_that_a_phase_has_not_trained_begin_by_the_seed(tiny_config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ from tests.phase_runs import (
     epochs,
     fresh,
     phase_run,
+    with_finder,
 )
 
 ROWS = {"coarse": 2, "localizer": 1, "frozen": 2, "end_to_end": 2}
@@ -73,3 +74,30 @@ def test_a_stop_before_the_second_report_repeats_no_picture(
     resumed = LocalContext(tmp_path)
     run_phase(replace(run, context=resumed), fresh(four_steps))
     assert [one.epoch for report in resumed.reports for one in report.pictures] == [1, 2]
+
+
+@pytest.mark.slow
+def test_the_finder_s_pictures_are_scenes_with_the_faces_that_it_finds(
+    tiny_config: TrainConfig, tiny_faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = np.float32([[32, 32, 40, 1, 0]])  # in the middle of scenes of 64 px
+    monkeypatch.setattr(
+        "stn_icnn.training.objectives.found_frames", lambda output: [frame] * len(output.votes)
+    )
+    config, context = epochs(with_finder(tiny_config), 1), LocalContext()
+    run = replace(phase_run("finder", config, tiny_faces, context), num_pictured=2)
+    run_phase(run, fresh(config))
+    pictures = [picture for report in context.reports for picture in report.pictures]
+    assert [(one.name, one.epoch) for one in pictures] == [
+        (name, epoch) for epoch in (0, 1) for name in ("faces/1", "faces/2")
+    ]
+    images = [Image.open(io.BytesIO(one.webp)).convert("RGB") for one in pictures]
+    for image in images:
+        assert image.size[1] == 2 * (20 + 192)
+        pixels = np.asarray(image, dtype=int)
+        scene, found = pixels[20:212, :192], pixels[20:212, -192:]
+        drawn = abs(scene - found).max(axis=2) > 60
+        assert 0.005 < drawn.mean() < 0.1, "lines are drawn"
+        assert drawn[45:147, 45:147].mean() < 0.001, "about the face"
+    before, after = (np.asarray(images[i], dtype=int)[20:212, :192] for i in (0, 2))
+    assert abs(before - after).max() < 16, "the same scene after each epoch"
