@@ -49,13 +49,19 @@ def run_finder(settings: FinderJobConfig, parent: Parent) -> dict[str, Any]:
         kind=FINDER,
         tags={"system": FINDER, **parent.tags},
     )
+    framed_as = parent.checkpoint.data.dataset
+    if framed_as != training.data.name:
+        print(
+            f"{parent.given} was trained on {framed_as}: its finder will frame faces as those of "
+            f"{training.data.name} are",
+            flush=True,
+        )
     with training.run.finishing():
         log_config(training.run, training.config)
         training.run.describe(unfinished_note(training.run.name))
         training.expect_scoring()
         train_phase(training, PHASE, parent.start)
-        own_data = parent.checkpoint.data.fingerprint == training.data.manifest.fingerprint
-        model = finished_model(training, PHASE, parent.checkpoint.metrics if own_data else {})
+        model = finished_model(training, PHASE, parent.checkpoint)
         summary = summarise_training(training)
         scores = score_finished(training, model, summary)
         done = f"A finder for `{parent.given}`, trained"

@@ -1,8 +1,6 @@
 """Calibrating the confidence of a trained model in a worker, on the validation split."""
 
-import io
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +11,7 @@ from cluster.workers.launch import run_on_workers
 from cluster.workers.ray_context import RayContext
 from stn_icnn.context import TrainContext
 from stn_icnn.inference.calibration import calibrate
-from stn_icnn.networks.checkpoint import load_checkpoint, save_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, checkpoint_bytes, load_checkpoint
 from stn_icnn.scoring.confusion import evaluation_batches
 
 MOST_FACES: Final = 400
@@ -28,17 +26,14 @@ class CalibrationTask:
     model: bytes
     """The content of the model file; its finder is trained."""
     data: ShardedData
-    metrics: Mapping[str, float]
-    """The metrics that the calibrated model is to have."""
 
 
-def calibrate_on_cluster(training: Training, model: bytes, metrics: Mapping[str, float]) -> bytes:
+def calibrate_on_cluster(training: Training, checkpoint: Checkpoint) -> bytes:
     """Calibrates the model that a training leaves, on one of its workers.
 
     Args:
         training: the finished training.
-        model: the content of the model file; its finder is trained.
-        metrics: the metrics that the calibrated model is to have.
+        checkpoint: the model, whose finder is trained.
 
     Returns:
         The content of the calibrated model's file.
@@ -50,7 +45,7 @@ def calibrate_on_cluster(training: Training, model: bytes, metrics: Mapping[str,
     print(f"calibrating confidence on scenes of {number} validation faces", flush=True)
     result = run_on_workers(
         calibrate_on_worker,
-        CalibrationTask(model, training.data, metrics),
+        CalibrationTask(checkpoint_bytes(checkpoint), training.data),
         name=f"calibrate-{uuid.uuid4().hex[:8]}",
         storage=training.record.storage,
         allocation=replace(training.allocation, num_workers=1),
@@ -71,7 +66,4 @@ def calibrate_task(context: TrainContext, task: CalibrationTask) -> bytes:
     if len(faces) > MOST_FACES:
         faces.select(MOST_FACES, checkpoint.config.seed)
     batches = (batch for _, batch in evaluation_batches(faces, context))
-    calibrated = calibrate(checkpoint, batches, context.device)
-    file = io.BytesIO()
-    save_checkpoint(file, replace(calibrated, metrics=dict(task.metrics)))
-    return file.getvalue()
+    return checkpoint_bytes(calibrate(checkpoint, batches, context.device))

@@ -1,20 +1,18 @@
 """The model that a finished training leaves: what is scored, registered and parsed with."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from cluster.training.calibration import calibrate_on_cluster
 from cluster.training.setup import Training
-from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint
+from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, load_checkpoint
 from stn_icnn.training.phases import PHASES, PhaseName
 
 CALIBRATED: Final = "calibrated"
 """The folder of the calibrated model in a training's storage."""
 
 
-def finished_model(
-    training: Training, phase: PhaseName, earlier: Mapping[str, float] | None = None
-) -> bytes:
+def finished_model(training: Training, phase: PhaseName, parent: Checkpoint | None = None) -> bytes:
     """Returns the file of the model that a training leaves: of one that finds faces, calibrated.
 
     A phase that labels nothing, as `finder` does, measures no F1 of labels; the model then also has
@@ -23,8 +21,7 @@ def finished_model(
     Args:
         training: the training, whose phases are finished.
         phase: the last of them.
-        earlier: the metrics, on the same validation split, of the model that the phase started
-            from, where that is of no phase of the training.
+        parent: the model that the finder was trained for, where no phase of the training made it.
 
     Raises:
         PhaseFailedError: where the worker that calibrates failed more often than allowed.
@@ -35,26 +32,26 @@ def finished_model(
         return model
     stored = training.record.storage.child(CALIBRATED)
     if not stored.exists(MODEL_FILE):
-        metrics = _with_earlier(training, phase, checkpoint.metrics, earlier)
-        stored.write(MODEL_FILE, calibrate_on_cluster(training, model, metrics))
+        if PHASES[phase].system is None:
+            checkpoint = _with_labellers(training, phase, checkpoint, parent)
+        stored.write(MODEL_FILE, calibrate_on_cluster(training, checkpoint))
     return stored.read(MODEL_FILE)
 
 
-def _with_earlier(
-    training: Training,
-    phase: PhaseName,
-    own: Mapping[str, float],
-    earlier: Mapping[str, float] | None,
-) -> Mapping[str, float]:
-    """Returns a phase's metrics with those of the model that it started from, where it needs them.
+def _with_labellers(
+    training: Training, phase: PhaseName, checkpoint: Checkpoint, parent: Checkpoint | None
+) -> Checkpoint:
+    """Adds what is known of the networks that label, which a phase has left as they were.
 
-    Those that both have are the earlier ones, but for the one that the phase is judged by.
+    That is their metrics on the training's validation split, if they were measured on it, and the
+    data that they were trained on, whose scale they need.
     """
     row = PHASES[phase]
-    if row.system is not None:
-        return own
-    if earlier is None:
+    if parent is None:
         assert row.starts_from is not None
-        earlier = load_checkpoint(training.record.model(row.starts_from)).metrics
+        parent = load_checkpoint(training.record.model(row.starts_from))
+    own = checkpoint.metrics
+    same_data = parent.data.fingerprint == training.data.manifest.fingerprint
     judged = {name: value for name, value in own.items() if name == row.selected_by.name}
-    return {**own, **earlier, **judged}
+    metrics = {**own, **(parent.metrics if same_data else {}), **judged}
+    return replace(checkpoint, data=parent.data, metrics=metrics)

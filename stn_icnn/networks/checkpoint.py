@@ -40,6 +40,7 @@ class Checkpoint:
     model: STNiCNN
     config: TrainConfig
     data: DataFacts
+    """The data that the networks that label were trained on, whose scale they need."""
     phase: str
     metrics: dict[str, float] = field(default_factory=dict)
     """The metrics of the validation that selected the model; of a finished one with a finder, those
@@ -64,6 +65,13 @@ def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
         },
         path,
     )
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """Returns the content of a model file."""
+    file = io.BytesIO()
+    save_checkpoint(file, checkpoint)
+    return file.getvalue()
 
 
 def _present(name: str, rows: Mapping[str, Sequence[float]] | None) -> dict[str, Any]:

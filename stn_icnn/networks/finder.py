@@ -110,6 +110,10 @@ class Finder(nn.Module):
         logits, face, votes = torch.split(out, [self.num_classes, 1, NUM_VOTES], dim=1)
         return FinderOutput(logits, face[:, 0], votes)
 
+    def restart_average(self) -> None:
+        """Begins the mean face anew; until it is given faces, it stays what it was."""
+        self.num_averaged.zero_()
+
     @torch.no_grad()
     def average(self, shares: Tensor, present: Tensor) -> None:
         """Takes faces into the mean face.

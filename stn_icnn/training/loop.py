@@ -101,6 +101,8 @@ def start_training(run: PhaseRun, model: STNiCNN) -> TrainState:
     """
     prepare_model(model, run.config, run.context.device)
     run.phase.set_trained(model, run.config)
+    if "finder" in run.phase.rates and model.finder is not None:
+        model.finder.restart_average()  # one that is trained further may see faces framed otherwise
     rates = run.phase.learning_rates(run.config.optim)
     module = run.context.wrap(PhaseLoss(model, OBJECTIVES[run.phase.objective], run.config))
     return TrainState(model, module, build_optimizer(model, rates))

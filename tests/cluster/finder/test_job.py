@@ -58,7 +58,7 @@ def done(
     folder = tmp_path_factory.mktemp("job")
     uri = new_store(folder)
     checkpoint = load_checkpoint(sure_parent)
-    facts = ShardedData.open(str(shards)).facts
+    facts = replace(ShardedData.open(str(shards)).facts, scale_px=96)  # faces larger than most
     save_checkpoint(folder / "model.pt", replace(checkpoint, data=facts, metrics=METRICS))
     parent = Parent.open(str(folder), uri)
     settings = finder_settings(parent.checkpoint.config)
@@ -89,6 +89,7 @@ def test_the_model_has_a_finder_and_its_other_networks_are_bit_for_bit_the_same(
     assert after.model.finds_faces
     assert (after.phase, after.config.model.finder_px) == ("finder", 64)
     assert after.calibration is not None
+    assert after.data == before.data, "the scale that these networks need among it"
     weights = after.model.state_dict()
     assert all(value.equal(weights[name]) for name, value in before.model.state_dict().items())
 
