@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,11 +199,35 @@ def sure_parent(
 
 
 @pytest.fixture(scope="session")
-def exported(sure_parent: Path, made_once: Callable[..., Path]) -> Path:
-    """A folder with `model.pt` and, by the command, its `model.onnx`: half a minute's work."""
+def finding_parent(
+    tiny_config: TrainConfig, sure_model: STNiCNN, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The file of `sure_model` with a finder of 64 px, which knows a mean face but nothing else."""
+    config = replace(tiny_config, model=replace(tiny_config.model, finder_px=64))
+    torch.manual_seed(2)
+    model = build_model(config.model)
+    model.load_state_dict(sure_model.state_dict(), strict=False)
+    assert model.finder is not None
+    model.finder.average(torch.rand(1, 6, 2), torch.ones(1, 6, dtype=torch.bool))
+    with torch.no_grad():
+        for _ in range(30):  # else batch norm lets next to nothing of the photograph through
+            model.finder(torch.rand(4, 3, 64, 64))
+        model.finder.network.head[-1].bias[-2] += 2  # cells agree about upright
+    path = tmp_path_factory.mktemp("finding") / "model.pt"
+    data = DataFacts(dataset="helen", fingerprint="abc", scale_px=96, scale_fit="at_most")
+    save_checkpoint(path, Checkpoint(model, config, data, "finder"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(finding_parent: Path, made_once: Callable[..., Path]) -> Path:
+    """A folder with `model.pt` and, by the command, `new/model.onnx` and the file of its finder.
+
+    Half a minute's work.
+    """
 
     def make(folder: Path) -> None:
-        shutil.copyfile(sure_parent, folder / "model.pt")
+        shutil.copyfile(finding_parent, folder / "model.pt")
         out = folder / "new" / "model.onnx"
         assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
 

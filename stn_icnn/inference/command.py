@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parse.set_defaults(run=_parse)
     export = commands.add_parser(
         "export",
-        help="write a model as one file for ONNX Runtime",
+        help="write a model for ONNX Runtime",
         epilog="example: stn-icnn export --out model.onnx",
     )
     export.add_argument("--out", required=True, type=Path, metavar="FILE.onnx", help="a new file")
@@ -179,20 +179,38 @@ def _parse(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Exports the model, checks that the file computes what the model does, and writes it."""
+    """Exports the model, checks that the files compute what the model does, and writes them."""
     from stn_icnn.inference.onnx_export import export_onnx
+    from stn_icnn.inference.onnx_finder import export_finder
 
     out = args.out.resolve()
-    if out.exists():
-        raise ValueError(f"{args.out} is there already: name another --out, or remove it")
+    _require_new(out)
     checkpoint = load_usable(find_model(args.model, args.tracking_uri), "export")
+    finder = out.with_name(f"{out.stem}_finder{out.suffix}")
+    if checkpoint.model.finds_faces:
+        _require_new(finder)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision: we don't
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch, to itself
-        content = export_onnx(checkpoint)
-    Folder(out.parent).write(out.name, content)
-    print(json.dumps({"out": str(out), "bytes": len(content)}))
+        contents = {"out": (out, export_onnx(checkpoint))}
+        if checkpoint.model.finds_faces:
+            contents["finder"] = (finder, export_finder(checkpoint))
+    said: dict[str, str | int] = {}
+    for name, (path, content) in contents.items():
+        Folder(path.parent).write(path.name, content)
+        said |= {name: str(path), "bytes" if path == out else f"{name}_bytes": len(content)}
+    print(json.dumps(said))
     return 0
+
+
+def _require_new(path: Path) -> None:
+    """Refuses to overwrite a file.
+
+    Raises:
+        ValueError: it is there.
+    """
+    if path.exists():
+        raise ValueError(f"{path} is there already: name another --out, or remove it")
 
 
 def _folder(option: str, given: str) -> Path:

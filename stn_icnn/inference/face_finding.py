@@ -198,30 +198,6 @@ def _reduced(photo: Photo, px: int) -> Photo:
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
-def _turned_back(voted: VotedFaces, turns: int, shape: tuple[int, ...]) -> VotedFaces:
-    """Returns the faces of a picture that was turned as they lie in the picture before.
-
-    Args:
-        voted: its faces.
-        turns: how often it was turned by 90 degrees, counter-clockwise as seen.
-        shape: [H, W, 3] of the picture before.
-    """
-    x, y, side, cos, sin = voted.frames.T
-    (height, width), turned = shape[:2], (x, y, cos, sin)
-    for length in (width, height, width)[:turns][::-1]:
-        x, y, cos, sin = turned
-        turned = (length - y, x, -sin, cos)
-    x, y, cos, sin = turned
-    return VotedFaces(np.stack([x, y, side, cos, sin], axis=1), voted.scores)
-
-
-def _joined(one: VotedFaces, other: VotedFaces) -> VotedFaces:
-    """Returns the faces of both."""
-    return VotedFaces(
-        np.concatenate([one.frames, other.frames]), np.concatenate([one.scores, other.scores])
-    )
-
-
 def _frames_in(
     photo: Photo, reduced: Photo, voted: VotedFaces, turns: int
 ) -> list[tuple[float, float, float, float, float]]:

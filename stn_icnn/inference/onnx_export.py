@@ -1,7 +1,7 @@
-"""Exporting the whole of inference as one ONNX file: photographs in, label maps out."""
+"""Exporting the labelling of faces as an ONNX file: photographs in, label maps out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 
@@ -53,12 +53,21 @@ def export_onnx(checkpoint: Checkpoint) -> bytes:
     Raises:
         ValueError: a package is missing, or the exported model does not agree with PyTorch.
     """
-    missing = [name for name in REQUIRED if find_spec(name) is None]
-    if missing:
-        raise ValueError(describe_missing("export", ", ".join(missing), "export"))
+    require_packages()
     content = _exported(checkpoint)
     _check(content, checkpoint)
     return content
+
+
+def require_packages() -> None:
+    """Makes sure that there is what an export needs.
+
+    Raises:
+        ValueError: a package is missing.
+    """
+    missing = [name for name in REQUIRED if find_spec(name) is None]
+    if missing:
+        raise ValueError(describe_missing("export", ", ".join(missing), "export"))
 
 
 class _PhotosToLabels(nn.Module):
@@ -71,6 +80,7 @@ class _PhotosToLabels(nn.Module):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.model = fold_batch_norm(checkpoint.model)
+        self.model.finder = None  # it has a file of its own
         self.data = checkpoint.data
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,12 +120,12 @@ def _fit(images: Tensor, data: DataFacts) -> Tensor:
     height, width = images.shape[-2:]
     longest = sym_max(height, width)
     target = sym_min(longest, data.scale_px) if data.scale_fit == "at_most" else data.scale_px
-    size = [sym_max(1, _rounded_quotient(side * target, longest)) for side in (height, width)]
+    size = [sym_max(1, rounded_quotient(side * target, longest)) for side in (height, width)]
     fitted = F.interpolate(images.float(), size, mode="bicubic", antialias=True)
     return fitted.round().clamp(0, 255).to(torch.uint8)
 
 
-def _rounded_quotient(a: int, b: int) -> int:
+def rounded_quotient(a: int, b: int) -> int:
     """Returns `round(a / b)` of positive whole numbers, halves to even as `round` has them."""
     return (2 * a + b - 1 + a // b % 2) // (2 * b)
 
@@ -151,23 +161,37 @@ def _inside(centre: Tensor, side: Tensor, length: int, patch: Tensor) -> Tensor:
 
 def _exported(checkpoint: Checkpoint) -> bytes:
     """Traces the model; returns the file's content."""
+    return trace(_PhotosToLabels(checkpoint), ("labels", "windows"), _metadata(checkpoint))
+
+
+def trace(module: nn.Module, outputs: Sequence[str], metadata: Mapping[str, str]) -> bytes:
+    """Traces a module whose only input is `images`, `[N, 3, H, W]` uint8 of any N, H and W.
+
+    Args:
+        module: what is traced.
+        outputs: the names of its outputs.
+        metadata: what the file says of itself.
+
+    Returns:
+        The content of an ONNX file.
+    """
     from onnx.helper import set_model_props  # here: not every installation has it
 
     program = torch.onnx.export(
-        _PhotosToLabels(checkpoint).eval().requires_grad_(False),
+        module.eval().requires_grad_(False),
         (torch.zeros(2, 3, 40, 48, dtype=torch.uint8),),
         dynamo=True,
         opset_version=OPSET,
         dynamic_shapes={"images": {0: "N", 2: "H", 3: "W"}},
         input_names=["images"],
-        output_names=["labels", "windows"],
+        output_names=outputs,
         verbose=False,
     )
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where in our code it comes from, with this machine's paths
-    set_model_props(model, _metadata(checkpoint))
+    set_model_props(model, dict(metadata))
     content: bytes = model.SerializeToString()
     return content
 
@@ -193,17 +217,12 @@ def _check(model: bytes, checkpoint: Checkpoint) -> None:
     Raises:
         ValueError: labels or windows differ by more than is allowed.
     """
-    import onnx  # here: not every installation has them
-    import onnxruntime
-
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     fp32 = replace(checkpoint, config=replace(checkpoint.config, precision="fp32"))
-    parser = FaceParser(fp32, "cpu")
+    parser, run = FaceParser(fp32, "cpu"), runner(model)
     px = checkpoint.data.scale_px
     for num, height, width in ((1, px * 3 // 4, px // 2), (2, px, px * 5 // 4)):
-        images = _random_images(num, height, width)
-        labels, windows = map(torch.from_numpy, session.run(None, {"images": images.numpy()}))
+        images = random_images(num, height, width)
+        labels, windows = run(images)
         expected = parser.parse_tensor(images)
         equal = (labels == expected.labels).float().mean().item()
         off = ((windows - expected.windows).abs() / expected.windows[..., 2:3]).max().item()
@@ -215,7 +234,19 @@ def _check(model: bytes, checkpoint: Checkpoint) -> None:
             )
 
 
-def _random_images(num: int, height: int, width: int) -> Tensor:
+def runner(model: bytes) -> Callable[[Tensor], list[Tensor]]:
+    """Checks a file that `trace` made; returns a function from images to its outputs."""
+    import onnx  # here: not every installation has them
+    import onnxruntime
+
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda images: [
+        torch.from_numpy(output) for output in session.run(None, {"images": images.numpy()})
+    ]
+
+
+def random_images(num: int, height: int, width: int) -> Tensor:
     """Returns `[num, 3, height, width]` uint8, blots of colour, which tell more than noise."""
     blots = torch.rand(num, 3, 8, 6, generator=torch.Generator().manual_seed(0))
     return (F.interpolate(blots, (height, width), mode="bilinear") * 255).to(torch.uint8)

@@ -46,13 +46,11 @@ class FinderOutput:
 
     def frames(self) -> Tensor:
         """Returns the frame that each cell votes for, `[N, 5, h, w]` float32."""
-        x, y, log_side, cos, sin = self.votes.unbind(1)
+        x, y, log_side = self.votes[:, :3].unbind(1)
+        cos, sin = F.normalize(self.votes[:, 3:], eps=1e-6).unbind(1)
         side = REFERENCE_SIDE * log_side.clamp(-4, 4).exp()
         columns, rows = cell_centres(x)
-        length = torch.hypot(cos, sin).clamp(min=1e-6)
-        return torch.stack(
-            [columns + side * x, rows + side * y, side, cos / length, sin / length], dim=1
-        )
+        return torch.stack([columns + side * x, rows + side * y, side, cos, sin], dim=1)
 
 
 def cell_centres(like: Tensor) -> tuple[Tensor, Tensor]:
