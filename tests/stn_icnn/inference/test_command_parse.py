@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from stn_icnn.inference.command import main
+from stn_icnn.inference.confidence import Confidence
+from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.model_sources import load_usable
 from stn_icnn.inference.outputs.output_files import encode_output
@@ -21,6 +22,7 @@ from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photographs import MOST_UNFORESEEN
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.labels import PAPER9
+from stn_icnn.networks.pasting import PlacedPatches
 from stn_icnn.storage import Folder
 
 SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
@@ -491,6 +493,14 @@ def test_what_cannot_be_asked_of_the_model_is_refused_at_once(
     assert not out.exists()
 
 
+class SureOfTheLeft:
+    """Sure of the faces in the left half of a photograph."""
+
+    def estimate(self, patches: PlacedPatches, frame: FaceFrame, score: float) -> Confidence:
+        sure = 0.9 if frame.x < 30 else 0.3
+        return Confidence(1.0, sure, {part.name: sure for part in patches.label_set.parts})
+
+
 def test_unsure_faces_are_left_out_and_doubtful_photographs_counted(
     photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -498,9 +508,7 @@ def test_unsure_faces_are_left_out_and_doubtful_photographs_counted(
 
     def load(path: str, *how: Any) -> FaceParser:
         parser = FaceParser(load_usable(path, "parsing"), *how)
-        parser.confidence = lambda parsing, found: torch.tensor(
-            [[0.9 if face.frame.x < 30 else 0.3] * 7 for face in found]
-        )
+        parser.confidence = SureOfTheLeft()
         return parser
 
     monkeypatch.setattr(FaceParser, "load", load)
