@@ -69,7 +69,10 @@ def calibrate(
         for face in scene.photo.faces:
             signs = signs_of_trust(face.patches, face.frame, face.score, mean_face)
             _judge(face, scene, signs, outcomes, label_set)
-    weights = {name: fit_logistic(one.signs, one.good) for name, one in outcomes.items()}
+    weights = {
+        name: fit_logistic(one.signs, one.good, balanced=name == PRESENCE)
+        for name, one in outcomes.items()
+    }
     return replace(checkpoint, calibration=weights)
 
 
@@ -99,12 +102,16 @@ def f1_of_part(face: ParsedFace, true: SceneFace | None, ids: Sequence[int]) -> 
     return 2 * int((found & there).sum()) / both if both else None
 
 
-def fit_logistic(signs: Sequence[NDArray[np.float64]], good: Sequence[bool]) -> list[float]:
+def fit_logistic(
+    signs: Sequence[NDArray[np.float64]], good: Sequence[bool], *, balanced: bool = False
+) -> list[float]:
     """Fits a logistic function, with a little weight decay.
 
     Args:
         signs: `[F]` each.
         good: whether each is good.
+        balanced: whether the good ones weigh as much as the others, however many there are of each.
+            What is taken for a face and is none is rare among scenes, and must matter all the same.
 
     Returns:
         F weights and a constant. Without any samples, all are 0: a probability of one half.
@@ -115,13 +122,15 @@ def fit_logistic(signs: Sequence[NDArray[np.float64]], good: Sequence[bool]) -> 
     y = torch.tensor(good, dtype=torch.float64)
     mean, spread = x.mean(dim=0), x.std(dim=0, unbiased=False).clamp(min=1e-6)
     standard = (x - mean) / spread
+    share = y.mean().clamp(1e-3, 1 - 1e-3)
+    weight = torch.where(y > 0, 0.5 / share, 0.5 / (1 - share)) if balanced else torch.ones_like(y)
     weights = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         optimizer.zero_grad()
         logits = standard @ weights[:-1] + weights[-1]
-        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, y)
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, weight=weight)
         total = total + DECAY * weights[:-1].square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return float(total.detach())

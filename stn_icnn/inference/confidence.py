@@ -46,7 +46,7 @@ class Confidence:
     """The estimates for one face, probabilities."""
 
     presence: float
-    """That there is a face at all."""
+    """That there is a face at all, where it is as likely as not."""
     face: float
     """That its F1 is at least GOOD_F1."""
     parts: Mapping[str, float]
