@@ -145,7 +145,7 @@ class OptimConfig:
     """Learning rate of the localizer in the end-to-end phase; 0 freezes it."""
     lr_fine: float = 1e-2
     """Learning rate of the fine networks."""
-    lr_finder: float = 5e-3
+    lr_finder: float = 3e-3
     """Learning rate of the finder."""
     epochs_coarse: int = 25
     """Epochs of the coarse network's pre-training."""
@@ -156,7 +156,7 @@ class OptimConfig:
     many."""
     epochs_fine: int = 10
     """Epochs of the phase `fine`, which sweeps train (not in the paper)."""
-    epochs_finder: int = 60
+    epochs_finder: int = 80
     """Epochs of the finder."""
     global_batch: int = 32
     """Images a step, all workers together."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.geometry import fit_similarity
-from stn_icnn.inference.exposure import even_exposure
+from stn_icnn.inference.exposure import brighten_dark
 from stn_icnn.inference.face_cutting import cut_square
 from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.networks.centroid_cropper import centroids
@@ -148,7 +148,7 @@ class FaceFinder:
         for start in range(0, len(squares), LOOKS_AT_ONCE):
             some = squares[start : start + LOOKS_AT_ONCE]
             cuts = [
-                even_exposure(
+                brighten_dark(
                     cut_square(photos[one.photo], photos[one.photo].shape[1::-1], one.frame, px)
                 )
                 for one in some

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stn_icnn.inference.confidence import LEAST_PRESENCE, Confidence
-from stn_icnn.inference.exposure import even_exposure
+from stn_icnn.inference.exposure import brighten_dark
 from stn_icnn.inference.face_boxes import FaceBox
 from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole
 from stn_icnn.inference.face_finding import FaceFinder, FoundFace
@@ -75,14 +75,14 @@ def locate_faces(
 
 
 def cut_out(job: PhotoJob, photo: DecodedPhoto, face: FoundFace, data: DataFacts) -> FaceCut:
-    """Cuts a face out of its photograph; one in far too little or too much light is mended.
+    """Cuts a face out of its photograph; one in far too little light is brightened.
 
     A photograph that is taken for a face is left as it is.
     """
     if not job.finds_faces:
         return cut_whole(photo, data)
     cut = cut_face(photo, face.frame, data)
-    return replace(cut, pixels=even_exposure(cut.pixels))
+    return replace(cut, pixels=brighten_dark(cut.pixels))
 
 
 def gather_photo(

@@ -219,6 +219,8 @@ _ROWS = (
         epochs="epochs_finder",
         objective="finder",
         asks_others=False,
+        # Scenes differ much: without the limit, one step at a rate of 5e-3 undid all before it.
+        overrides={"optim": {"max_grad_norm": 1.0}},
         selected_by=FACES_FOUND,
         in_sweeps=False,
     ),

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from stn_icnn.config_dict import from_stored
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
+from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
@@ -33,6 +36,7 @@ from stn_icnn.scoring.f1 import f1_rows
 SHIPPED = Path(__file__).parents[2] / "models" / "celebamask"
 FACES = os.environ.get("STN_ICNN_FACES")
 NUM_SCORED = 40
+NUM_FOUND = 6
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def test_the_command_parses_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_faces("celebamask", 1, tmp_path / "raw", workers=1)
     (photo,) = (tmp_path / "raw").rglob("*.jpg")
     out = tmp_path / "labels"
-    assert main(["parse", str(photo), "--out", str(out)]) == 0
+    assert main(["parse", str(photo), "--framing", "whole", "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["parsed"] == 1
     with Image.open(photo) as image, Image.open(out / f"{photo.stem}.png") as labels:
         assert labels.size == image.size
@@ -114,6 +118,45 @@ def test_it_labels_faces_that_it_has_not_seen(shipped: Checkpoint, tmp_path: Pat
     overall = f1_rows(counts["it"].sum(dim=0), PAPER9)["overall"]
     assert overall is not None
     assert overall > 0.91
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FACES, reason="STN_ICNN_FACES names no folder of real faces")
+@pytest.mark.parametrize("roll_deg", [0, 30, 90, 180])
+def test_it_finds_faces_that_are_small_and_turned(shipped: Checkpoint, roll_deg: int) -> None:
+    parser, near = FaceParser(shipped, "cpu"), 0
+    for i, path in enumerate(_photographs()[:NUM_FOUND]):
+        place = FaceFrame(300 + 50 * i, 260 + 20 * i, 320, roll_deg)
+        near += any(
+            _is_near(face.frame, place) for face in parser.parse(_pasted(path, place)).faces
+        )
+    assert near >= NUM_FOUND - 1
+
+
+def test_it_finds_no_face_where_there_is_none(shipped: Checkpoint) -> None:
+    rng = np.random.default_rng(0)
+    blots = [rng.integers(0, 256, (6, 8, 3), np.uint8) for _ in range(5)]
+    photos = [Image.fromarray(few).resize((800, 600)) for few in blots]
+    photos.append(Image.new("RGB", (600, 800), (90, 120, 150)))
+    assert [len(photo.faces) for photo in FaceParser(shipped, "cpu")(photos)] == [0] * 6
+
+
+def _pasted(path: Path, place: FaceFrame) -> Image.Image:
+    """A photograph of a face, turned, on a plain ground of 1000 x 800 px."""
+    with Image.open(path) as photo:
+        face = photo.convert("RGB").resize((round(place.side), round(place.side)))
+    mask = Image.new("L", face.size, 255)
+    turn = {"expand": True, "resample": Image.Resampling.BICUBIC}
+    face, mask = (image.rotate(-place.roll_deg, **turn) for image in (face, mask))
+    ground = Image.new("RGB", (1000, 800), (70, 110, 90))
+    ground.paste(face, (round(place.x - face.width / 2), round(place.y - face.height / 2)), mask)
+    return ground
+
+
+def _is_near(frame: FaceFrame, place: FaceFrame) -> bool:
+    apart = math.hypot(frame.x - place.x, frame.y - place.y) / place.side
+    turned = abs((frame.roll_deg - place.roll_deg + 180) % 360 - 180)
+    return apart < 0.08 and abs(math.log(frame.side / place.side)) < 0.2 and turned < 10
 
 
 def _photographs() -> list[Path]:
