@@ -20,7 +20,7 @@ from stn_icnn.networks.checkpoint import Checkpoint
 SAME_FACE_F1: Final = 0.15
 """The F1 from which a parsed face is taken for a face of the scene, however badly labelled."""
 
-DECAY: Final = 0.01
+DECAY: Final = 0.001
 """The weight of the squared weights in the fit, beside the mean cross-entropy."""
 
 
