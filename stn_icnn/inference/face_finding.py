@@ -51,8 +51,8 @@ LEAST_PARTS: Final = 3
 """The least number of labelled parts that a face is fitted to."""
 
 MOST_RESIDUAL: Final = 0.12
-"""How far the labelled parts of what is no face lie from those of the mean face at the most, as a
-share of the frame's side."""
+"""How far labelled parts may lie from those of the mean face, as a share of the frame's side: the
+nearer they come to it, the worse is the fit, and beyond it there is no face."""
 
 
 @dataclass(frozen=True)
