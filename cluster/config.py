@@ -123,8 +123,8 @@ class ScoringJobConfig:
     split: Literal["train", "val", "test"] = "test"
     """Which split of them."""
     framing: Framing = "whole"
-    """`whole`: each image is a face. `found`: scenes are made of the faces, in which the model's
-    finder looks for them first."""
+    """What is scored: each image as a face (`whole`), or scenes made of the faces, which the finder
+    searches (`found`)."""
     precision: Precision | None = None
     """Arithmetic to score in: auto, fp32 or bf16. None: the model's own setting."""
     run_name: str | None = None

@@ -179,6 +179,10 @@ class LabelSet:
         return tuple(self.class_id[name] for name in names)
 
 
+FACE_MIDDLE: Final = (0.5, 0.58)
+"""The middle of an average face's inner parts, (x, y) as a share of the image's width and height.
+"""
+
 _MOUTH = ("upper_lip", "inner_mouth", "lower_lip")
 
 PAPER9: Final = LabelSet(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stn_icnn.data.backgrounds import draw_background
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import LabelSet
+from stn_icnn.labels import FACE_MIDDLE, LabelSet
 
 NUM_FACES: Final = (0.13, 0.62, 0.17, 0.08)
 """Probabilities of no face, one, two and three in a scene."""
@@ -29,9 +29,6 @@ nothing else but what is beyond its border."""
 
 LEAST_SHARE: Final = 0.15
 """The least side of a face's photograph in a scene, as a share of the scene's."""
-
-MIDDLE: Final = (0.5, 0.58)
-"""The middle of an average face's inner parts, as shares of its photograph's width and height."""
 
 SEED: Final = 2026
 """Keeps the random numbers of scenes apart from those of augmentation."""
@@ -188,11 +185,11 @@ def _draw_pose(
     if is_own_photo:
         share = rng.uniform(0.95, 1.1) if rng.random() < 0.3 else _log_uniform(rng, 0.75, 1.7)
         reach = 0.03 if rng.random() < 0.35 else min(0.26, max(0.2, 0.5 * share - 0.25))
-        middle = MIDDLE if share > 1.2 else (0.5, 0.5)
+        middle = FACE_MIDDLE if share > 1.2 else (0.5, 0.5)
     else:
         share = _log_uniform(rng, LEAST_SHARE, 1.1 if number == 1 else 0.75)
         reach = max(0.06, 0.5 - 0.25 * share)
-        middle = MIDDLE
+        middle = FACE_MIDDLE
     kind = rng.random()
     if kind < 0.55:
         degrees = rng.normal(0, 12)

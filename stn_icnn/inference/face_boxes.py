@@ -19,6 +19,10 @@ from stn_icnn.labels import LabelSet
 _FORM: Final = "x0, y0, x1, y1, or these and ten more, x and y of five landmarks"
 
 
+class BoxBesideError(ValueError):
+    """A box lies beside its photograph."""
+
+
 @dataclass(frozen=True)
 class FaceBox:
     """A face as a detector gives it, px of the upright photograph."""

@@ -76,7 +76,7 @@ def cut_face(photo: DecodedPhoto, frame: FaceFrame, data: DataFacts) -> FaceCut:
     Raises:
         ValueError: the frame lies beside the photograph.
     """
-    if not _touches(frame, photo.size):
+    if not touches(frame, photo.size):
         raise ValueError(
             f"{frame} lies beside the photograph of {photo.size[0]} x {photo.size[1]} px"
         )
@@ -99,7 +99,7 @@ def is_nearly_whole(frame: FaceFrame, size: tuple[int, int]) -> bool:
     return offset <= MAX_OFFSET and scale <= MAX_SCALE and abs(frame.roll_deg) <= MAX_UPRIGHT_DEG
 
 
-def _touches(frame: FaceFrame, size: tuple[int, int]) -> bool:
+def touches(frame: FaceFrame, size: tuple[int, int]) -> bool:
     """Tells whether the square about an upright frame overlaps a photograph of (W, H) px."""
     half = frame.side / 2
     return all(

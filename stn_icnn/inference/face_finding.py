@@ -51,8 +51,7 @@ LEAST_PARTS: Final = 3
 """The least number of labelled parts that a face is fitted to."""
 
 MOST_RESIDUAL: Final = 0.12
-"""How far labelled parts may lie from those of the mean face, as a share of the frame's side: the
-nearer they come to it, the worse is the fit, and beyond it there is no face."""
+"""The residual, as a share of the frame's side, that means no face: the fit falls to 0 there."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class FoundFace:
     frame: FaceFrame
     """The square that the face is cut from, px of the photograph."""
     score: float
-    """In [0, 1]: 1 for a face that a user's box or landmarks name."""
+    """How well a face fits there, in [0, 1]; 1 where no finder can tell."""
 
 
 class FaceFinder:
@@ -71,7 +70,8 @@ class FaceFinder:
     The finder looks at the whole photograph, reduced; where no face is sure, also turned by
     quarters. The coarse network then labels the square of each face, and the similarity that brings
     the mean face nearest to the centroids of the labelled parts is the face's frame; where that is
-    another square, it is labelled again.
+    another square, it is labelled again. A photograph in which one face fits well is not looked at
+    turned, so a face that is turned by more than 60 degrees beside it is not seen.
 
     Args:
         model: a model with a trained finder, ready to run.
@@ -106,6 +106,15 @@ class FaceFinder:
             if 0 <= one.frame.x <= width and 0 <= one.frame.y <= height:
                 found[one.photo].append(FoundFace(one.frame, one.fit))
         return [_apart(faces) for faces in found]
+
+    def rate(self, photo: Photo, frames: Sequence[FaceFrame]) -> list[float]:
+        """Returns how well a face fits in each of some frames, in [0, 1], as found ones are scored.
+
+        Args:
+            photo: the photograph.
+            frames: squares of it, px.
+        """
+        return [one.fit for one in self._fit([photo], [_Square(0, frame) for frame in frames])]
 
     def _seen(
         self, photos: Sequence[Photo], reduced: Sequence[Photo], chosen: Sequence[int], turns: int

@@ -219,7 +219,7 @@ class FaceParser:
     def finds_faces(
         self, framing: Framing | None, has_boxes: bool = False, min_confidence: float = 0.0
     ) -> bool:
-        """Tells whether faces are looked for, or named by boxes: else a photograph is one.
+        """Tells whether faces are cut out, as found or as boxes say; else a photograph is a face.
 
         Args:
             framing: as `parse` takes it.
@@ -229,10 +229,13 @@ class FaceParser:
         Raises:
             ValueError: there is no such framing, or what is asked cannot be had of this model.
         """
+        require(0 <= min_confidence <= 1, "min_confidence", "from 0 to 1", min_confidence)
         if min_confidence > 0 and self.confidence is None:
             raise ValueError("this model tells no confidence: faces can't be left out by it")
         known = get_args(Framing)
         require(framing is None or framing in known, "framing", " or ".join(known), framing)
+        if min_confidence > 0 and framing == "whole":
+            raise ValueError("framing 'whole' tells no confidence: faces can't be left out by it")
         if has_boxes and framing == "whole":
             raise ValueError("boxes say where faces are, which framing 'whole' does not ask")
         if framing == "found" and self.finder is None and not has_boxes:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
+from stn_icnn.inference.face_boxes import BoxBesideError
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser
 from stn_icnn.inference.outputs.output_files import (
     CLASSES_FILE,
@@ -294,8 +295,9 @@ def _parse_each(
         return
     except Exception as error:
         if len(decoded) == 1:
-            photo = decoded[0][0]
-            yield photo, ParseOutcome(photo, f"not parsed: {described(error)}", is_unforeseen=True)
+            photo, is_unforeseen = decoded[0][0], not isinstance(error, BoxBesideError)
+            reason = f"not parsed: {described(error)}" if is_unforeseen else str(error)
+            yield photo, ParseOutcome(photo, reason, is_unforeseen=is_unforeseen)
             return
     for one in decoded:
         yield from _parse_each(parser, [one], options)

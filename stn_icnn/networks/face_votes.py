@@ -7,14 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stn_icnn.labels import FACE_MIDDLE
 from stn_icnn.networks.finder import CELL_PX, FinderOutput
 
 CORE_RADIUS: Final = 0.22
 """Radius of the disc about the middle of a face whose cells are to say that they lie in a face, as
 a share of the frame's side."""
-
-MIDDLE: Final = (0.5, 0.58)
-"""The middle of a face's inner parts, as shares of its frame."""
 
 LEAST_PROBABILITY: Final = 0.2
 """The least probability of lying in a face for a cell to have a vote."""
@@ -104,7 +102,7 @@ def agree(frames: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.
 def middle(face: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the middle of a face's inner parts, (x, y) px."""
     x, y, side, cos, sin = face
-    right, down = side * (MIDDLE[0] - 0.5), side * (MIDDLE[1] - 0.5)
+    right, down = side * (FACE_MIDDLE[0] - 0.5), side * (FACE_MIDDLE[1] - 0.5)
     return np.array([x + cos * right - sin * down, y + sin * right + cos * down])
 
 

@@ -103,32 +103,45 @@ def encode_classes(label_set: LabelSet) -> bytes:
 
 
 def save_outputs(
-    parsed: "ParsedPhoto", folder: str | Path, kinds: str | Sequence[str] | None = None
+    parsed: "ParsedPhoto",
+    folder: str | Path,
+    kinds: str | Sequence[str] | None = None,
+    name: str | None = None,
 ) -> list[Path]:
     """Writes a parsed photograph's files of some kinds to a folder, named after it.
 
+    Earlier results are replaced; any other picture, such as the photograph itself, is not.
+
     Args:
-        parsed: the parsed photograph; without a name, it is `photo`.
+        parsed: the parsed photograph.
         folder: where; it is made where there is none.
         kinds: which, separated by commas where it is a text; None: DEFAULT_KINDS.
+        name: what the files' names begin with; None: as the photograph's, or `photo`.
 
     Returns:
         The files' paths; the classes' file lies beside them.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: there is no such kind, or a picture that is no result lies in the way.
     """
     named = DEFAULT_KINDS if kinds is None else kinds if isinstance(kinds, str) else ",".join(kinds)
-    folder, name = Path(folder), Path(parsed.name).name or "photo"
+    folder, photo = Path(folder), Path(parsed.name).name or "photo"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for kind in parse_kinds(named):
-        path = folder / (Path(name).stem + ENDINGS[kind])
-        path.write_bytes(encode_output(parsed, kind, name))
-        paths.append(path)
+    stem, chosen = name or Path(photo).stem, parse_kinds(named)
+    paths = [folder / (stem + ENDINGS[kind]) for kind in chosen]
+    for path in paths:
+        if path.suffix in (".png", ".jpg") and path.exists() and not _is_output_file(path):
+            raise ValueError(f"{path} is a picture, not to be overwritten: give another name=")
+    for kind, path in zip(chosen, paths, strict=True):
+        path.write_bytes(encode_output(parsed, kind, photo))
     if not (folder / CLASSES_FILE).exists():
         (folder / CLASSES_FILE).write_bytes(encode_classes(parsed.label_set))
     return paths
+
+
+def _is_output_file(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_output(file)
 
 
 def is_output(file: IO[bytes]) -> bool:

@@ -1,8 +1,11 @@
 """`ParsedFace`: what is known of one face of a photograph."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,9 @@ from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.outputs.part_shapes import FacePart, part_shape
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.pasting import PlacedPatches, label_box
+
+if TYPE_CHECKING:
+    from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,12 +105,42 @@ class ParsedFace:
         return labels.numpy(), rows, columns
 
     def crop(self, px: int | None = None) -> Image.Image:
-        """Cuts the face out, upright, as the model sees it.
+        """Cuts the face out, upright, as its frame says, in its own light.
 
         Args:
             px: the side of the picture; None: the frame's own, to the pixel.
         """
         return Image.fromarray(cut_square(self.image, self.size, self.frame, px))
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """`[C, H, W]`: the probability of each class at each pixel, of this face alone; made when
+        asked for, 44 MB a megapixel."""
+        return self._alone.probabilities
+
+    def overlay(self) -> Image.Image:
+        """Draws this face's labels and windows over the photograph."""
+        return self._alone.overlay()
+
+    def save(
+        self,
+        folder: str | Path,
+        kinds: str | Sequence[str] | None = None,
+        name: str = "face",
+    ) -> list[Path]:
+        """Writes files of this face alone; see `ParsedPhoto.save`."""
+        return self._alone.save(folder, kinds, name)
+
+    def to_json(self) -> str:
+        """Returns `describe` as JSON."""
+        return json.dumps(self.describe())
+
+    @property
+    def _alone(self) -> "ParsedPhoto":
+        """The photograph with this face and no other."""
+        from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto  # which imports this
+
+        return ParsedPhoto(self.image, self.labels, (self,), self.label_set, "")
 
     def describe(self) -> dict[str, object]:
         """Returns frame, windows, parts and confidence in plain types, as JSON files have them."""

@@ -116,17 +116,23 @@ class ParsedPhoto:
         """Returns `describe` as JSON."""
         return json.dumps(self.describe())
 
-    def save(self, folder: str | Path, kinds: str | Sequence[str] | None = None) -> list[Path]:
+    def save(
+        self,
+        folder: str | Path,
+        kinds: str | Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> list[Path]:
         """Writes files as `stn-icnn parse` does, named after the photograph.
 
         Args:
             folder: where; it is made where there is none.
             kinds: which files, as `--write` takes them; None: labels, overlay and windows.
+            name: what their names begin with; None: as the photograph's, or `photo`.
 
         Returns:
             The files' paths.
 
         Raises:
-            ValueError: there is no such kind.
+            ValueError: there is no such kind, or a picture that is no result lies in the way.
         """
-        return save_outputs(self, folder, kinds)
+        return save_outputs(self, folder, kinds, name)

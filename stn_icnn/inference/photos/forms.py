@@ -1,7 +1,7 @@
 """The forms in which Python users have photographs: files, folders, images, arrays, tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,18 @@ def named_photos(given: PhotosLike, bgr: bool = False) -> list[NamedPhoto]:
             if (Path(given).is_dir())
             else [NamedPhoto(given, str(given))]
         )
-    if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
-        return [one_photo(photo, bgr) for photo in given]
+    if isinstance(given, bytes):
+        raise ValueError("a file's content is opened first: Image.open(io.BytesIO(content))")
     if isinstance(given, Sequence):
-        return [one_photo(photo, bgr) for photo in given]
+        return _numbered([one_photo(photo, bgr) for photo in given])
+    if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
+        return _numbered([one_photo(photo, bgr) for photo in given])
     return [one_photo(given, bgr)]
+
+
+def _numbered(photos: Sequence[NamedPhoto]) -> list[NamedPhoto]:
+    """Names the photographs that have no name by their places."""
+    return [one if one.name else replace(one, name=str(i)) for i, one in enumerate(photos)]
 
 
 def one_photo(given: PhotoLike, bgr: bool = False) -> NamedPhoto:

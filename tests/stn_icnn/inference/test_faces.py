@@ -129,6 +129,9 @@ class TrueFaces:
     def find(self, images: Sequence[np.ndarray]) -> list[list[FoundFace]]:
         return [[FoundFace(LEFT, 0.6), FoundFace(RIGHT, 0.9)] for _ in images]
 
+    def rate(self, photo: np.ndarray, frames: Sequence[FaceFrame]) -> list[float]:
+        return [0.8 for _ in frames]
+
 
 class HalfSure:
     """A face is as sure as it was found, its parts half as much."""
@@ -155,8 +158,35 @@ def test_faces_are_found_where_the_model_has_a_finder(
     assert (len(sure.faces), sure.left_out) == (1, 1)
     assert np.array_equal(sure.labels, photo.faces[0].labels)
     assert len(parser.parse(two, framing="whole").faces) == 1
+    assert parser.parse(two, framing="whole").confidence is None
     boxed = parser.parse(two, boxes=[box_in(LEFT)])
     assert boxed.faces[0].frame.x == pytest.approx(LEFT.x)
+    assert boxed.confidence == pytest.approx(0.8)
+    for wrong in (-1, 2, float("nan")):
+        with pytest.raises(ValueError, match="min_confidence must be from 0 to 1"):
+            parser.parse(two, min_confidence=wrong)
+
+
+def test_a_box_beside_the_photograph_is_said_to_be_beside_it(parser: FaceParser, two: np.ndarray):
+    with pytest.raises(ValueError, match="lies beside the photograph of 260 x 150 px: perhaps"):
+        parser.parse(two, boxes=[[900, 900, 990, 990]])
+
+
+def test_saving_replaces_earlier_results_and_no_photograph(
+    parser: FaceParser, two: np.ndarray, tmp_path: Path
+):
+    Image.fromarray(two).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (photo,) = parser(tmp_path / "a.png")
+    with pytest.raises(
+        ValueError, match=r"a\.png is a picture, not to be overwritten: give another"
+    ):
+        photo.save(tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == content
+    first = photo.save(tmp_path, name="b")
+    assert photo.save(tmp_path, name="b") == first
+    assert [path.name for path in photo.faces[0].save(tmp_path, "labels")] == ["face.png"]
+    assert [one.name for one in parser([two, two])] == ["0", "1"]
 
 
 def test_wrong_ways_to_ask_are_said_in_words(parser: FaceParser, two: np.ndarray):

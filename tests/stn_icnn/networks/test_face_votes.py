@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_icnn.data.scenes import MIDDLE, Scenes
+from stn_icnn.data.scenes import Scenes
 from stn_icnn.networks import face_votes
 from stn_icnn.networks.face_votes import gather_votes, keep_apart
 from stn_icnn.networks.finder import FinderOutput
@@ -114,7 +114,6 @@ def test_of_two_frames_of_one_face_the_surer_one_stays() -> None:
     assert keep_apart(frames, np.array([0.5, 0.9, 0.7], "f4")) == [1, 2]
 
 
-def test_the_middle_of_a_face_is_where_scenes_have_it() -> None:
-    assert face_votes.MIDDLE == MIDDLE
+def test_the_middle_of_a_turned_face() -> None:
     middle = face_votes.middle(np.array(frame(50, 50, 100, 90), "f4"))
     assert middle.tolist() == pytest.approx([42, 50], abs=1e-4)
