@@ -324,7 +324,7 @@ def test_registered_model_has_its_card_and_signature(page: Page, job: TrackedJob
     expect(page.get_by_text("Inputs (1)")).to_be_visible()
     page.get_by_text("Inputs (1)").click()
     expect(page.get_by_role("cell", name="image (required)")).to_be_visible()
-    expect(page.get_by_text("Outputs (3)")).to_be_visible()
+    expect(page.get_by_text("Outputs (4)")).to_be_visible()
 
 
 @pytest.mark.parametrize("file", [PAGE, "comparison.html"])
