@@ -51,7 +51,7 @@ class SceneTruth:
     owner: Tensor
     """`[N, h, w]` int64, the face that a cell shows; M where it shows none."""
     labels: Tensor
-    """`[N, h, w]` uint8, the class ids; 0 on faces that are turned by more than that."""
+    """`[N, h, w]` uint8, the class ids; 0 on faces that are turned too far to be seen."""
     distance: Tensor
     """`[N, h, w]` float32, the distance to the middle of that face, as a share of its side;
     infinite where it is turned by more than the finder is to see."""
