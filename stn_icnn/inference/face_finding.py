@@ -31,8 +31,12 @@ LEAST_PX: Final = 16
 """The least side of a picture that the finder sees, px."""
 
 SURE_FIT: Final = 0.72
-"""How well a face must fit for its photograph not to be looked at turned by quarters, too. Upright
-faces that are seen upright come to 0.7 to 0.9; turned by a quarter or more, to 0.68 at most."""
+"""How well a face must fit to be sure. Those that are seen upright come to 0.7 to 0.9; turned by a
+quarter or more, to 0.68 at most."""
+
+MOST_FILLED: Final = 0.3
+"""The share of a photograph that the squares of sure faces must fill for it not to be looked at
+turned by quarters, too: there is little room for further faces then."""
 
 TURNED_SCORE: Final = 0.4
 """The finder's score from which what it sees in a turned photograph may be a face."""
@@ -67,11 +71,10 @@ class FoundFace:
 class FaceFinder:
     """Finds faces: where the finder sees one, the coarse network's labels tell its frame.
 
-    The finder looks at the whole photograph, reduced; where no face is sure, also turned by
+    The finder looks at the whole photograph, reduced; unless sure faces fill it, also turned by
     quarters. The coarse network then labels the square of each face, and the similarity that brings
     the mean face nearest to the centroids of the labelled parts is the face's frame; where that is
-    another square, it is labelled again. A photograph in which one face fits well is not looked at
-    turned, so a face that is turned by more than 60 degrees beside it is not seen.
+    another square, it is labelled again.
 
     Args:
         model: a model with a trained finder, ready to run.
@@ -96,10 +99,13 @@ class FaceFinder:
         """
         reduced = [_reduced(photo, self._px) for photo in photos]
         squares = self._fitted(photos, self._seen(photos, reduced, range(len(photos)), turns=0))
-        sure = {one.photo for one in squares if one.fit >= SURE_FIT}
-        unsure = [i for i in range(len(photos)) if i not in sure]
+        filled = [0.0] * len(photos)  # the share of each photograph that sure faces fill
+        for one in squares:
+            height, width = photos[one.photo].shape[:2]
+            filled[one.photo] += one.frame.side**2 / (width * height) * (one.fit >= SURE_FIT)
+        open_to_more = [i for i, share in enumerate(filled) if share < MOST_FILLED]
         for turns in (1, 2, 3):
-            squares += self._fitted(photos, self._seen(photos, reduced, unsure, turns))
+            squares += self._fitted(photos, self._seen(photos, reduced, open_to_more, turns))
         found: list[list[FoundFace]] = [[] for _ in photos]
         for one in squares:
             height, width = photos[one.photo].shape[:2]

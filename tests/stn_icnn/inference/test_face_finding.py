@@ -182,11 +182,18 @@ def seeing(finder: FaceFinder, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_a_photograph_with_a_sure_face_is_looked_at_once(seeing) -> None:
-    face = FaceFrame(40, 30, 30)
+def test_a_photograph_that_a_sure_face_fills_is_looked_at_once(seeing) -> None:
+    face = FaceFrame(40, 30, 50)
     finder, looks = seeing({0: [(face, SURE_FIT)], 2: [(FaceFrame(90, 30, 30), 0.5)]})
     assert finder.find([photo_of(120, 60)]) == [[FoundFace(face, SURE_FIT)]]
     assert [(turns, number) for turns, number in looks if number] == [(0, 1)]
+
+
+def test_a_turned_face_is_found_beside_a_sure_one(seeing) -> None:
+    upright, turned = FaceFrame(30, 30, 30), FaceFrame(90, 30, 30, 180)
+    finder, _ = seeing({0: [(upright, 0.9)], 2: [(turned, 0.8)]})
+    (faces,) = finder.find([photo_of(120, 60)])
+    assert [face.frame for face in faces] == [upright, turned]
 
 
 def test_without_a_sure_face_it_is_looked_at_turned_by_quarters_too(seeing) -> None:
