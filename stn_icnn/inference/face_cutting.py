@@ -25,7 +25,7 @@ model that comes along has 0.925 with frames that are off by 2 to 8 % of their s
 0.9233 with sides 5 and 8 % too large or too small, 0.9251, 0.9242 and 0.9223 turned by 3, 5 and 8
 degrees."""
 
-REDUCING_GAP: Final = 3.0
+REDUCING_GAP: Final = 2.0
 """The size, as a multiple of the model's, to which a found face that is nearly a whole, large
 photograph is averaged before it is resized; one that is no larger than twice that is not."""
 
