@@ -1,5 +1,6 @@
 """The input of the model: a batch of faces, which lie on canvases of one size."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -62,6 +63,12 @@ class Batch:
     def affine(self) -> Tensor | None:
         """The maps from frame to stored image, `[N, 2, 3]` float32; None if not augmented."""
         return None if self.augmentation is None else self.augmentation.affine
+
+    def seeds(self) -> list[int]:
+        """Returns a seed of each sample's own: its augmentation's, or one that its key gives."""
+        if self.augmentation is None:
+            return [zlib.crc32(key.encode()) for key in self.keys]
+        return self.augmentation.noise_seed.tolist()
 
     def to(self, device: torch.device) -> Self:
         """Returns a copy on a device."""

@@ -13,7 +13,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.inference.confidence import FACE, GOOD_F1, PRESENCE, SIGNS, signs_of_trust
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
-from stn_icnn.inference.scene_scores import ParsedScene, SceneFace, parse_scenes
+from stn_icnn.inference.scene_scores import ParsedScene, f1_of_classes, parse_scenes
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint
 
@@ -84,22 +84,15 @@ def _judge(
     label_set: LabelSet,
 ) -> None:
     """Compares a parsed face with the face of the scene that it is, if any."""
-    there = [(one.overlap(face, label_set), one) for one in scene.faces]
+    inner = label_set.inner_classes
+    there = [(f1_of_classes(face, one, inner) or 0.0, one) for one in scene.faces]
     f1, true = max(there, key=lambda pair: pair[0], default=(0.0, None))
     outcomes[PRESENCE].add(signs[FACE], f1 >= SAME_FACE_F1)
     outcomes[FACE].add(signs[FACE], f1 >= GOOD_F1)
     for part, ids in zip(label_set.parts, label_set.part_classes, strict=True):
-        of_part = f1_of_part(face, true, ids)
+        of_part = f1_of_classes(face, true, ids)
         if of_part is not None:
             outcomes[part.name].add(signs[part.name], of_part >= GOOD_F1)
-
-
-def f1_of_part(face: ParsedFace, true: SceneFace | None, ids: Sequence[int]) -> float | None:
-    """Returns the F1 of a part's classes together; None where neither has any of them."""
-    found = np.isin(face.labels, ids)
-    there = np.zeros_like(found) if true is None else np.isin(true.labels, ids)
-    both = int(found.sum()) + int(there.sum())
-    return 2 * int((found & there).sum()) / both if both else None
 
 
 def fit_logistic(

@@ -32,9 +32,10 @@ SIGNS: Final = ("expected F1", "expected F1 of the face", "score", "size", "misf
 """The signs that are weighed.
 
 The F1 that the probabilities of the pixels promise, of the part and of the whole face, as log odds;
-the finder's score, as log odds; the frame's side as a binary logarithm of its share of 512 px, no
-more than 0; how far the parts' places are from those of the mean face, as a share of the frame's
-side; how far the mean face's frame that fits them best is from the frame that was cut, likewise.
+how well a face fits in the frame, as log odds; the frame's side as a binary logarithm of its share
+of 512 px, no more than 0; how far the parts' places are from those of the mean face, as a share of
+the frame's side; how far the mean face's frame that fits them best is from the frame that was cut,
+likewise.
 """
 
 _LEAST_PROBABILITY: Final = 1e-3
@@ -46,9 +47,9 @@ class Confidence:
     """The estimates for one face, probabilities."""
 
     presence: float
-    """That there is a face at all, where it is as likely as not."""
+    """The probability that there is a face at all, if one is as likely as none."""
     face: float
-    """That its F1 is at least GOOD_F1."""
+    """The probability that its F1 is at least GOOD_F1."""
     parts: Mapping[str, float]
     """The same of each part by its name."""
 
@@ -72,7 +73,7 @@ class ConfidenceEstimator:
         Args:
             patches: its labelled patches, where they lie in the photograph.
             frame: the square that it was cut from.
-            score: the finder's, in [0, 1].
+            score: how well a face fits there, in [0, 1].
         """
         signs = signs_of_trust(patches, frame, score, self._mean_face)
         sure = {
@@ -94,7 +95,7 @@ def signs_of_trust(
     Args:
         patches: the face's labelled patches.
         frame: the square that it was cut from.
-        score: the finder's, in [0, 1].
+        score: how well a face fits there, in [0, 1].
         mean_face: `[P, 2]` float32, the parts' centres as shares of the frame.
 
     Returns:

@@ -12,7 +12,7 @@ DARK_BELOW: Final = 110.0
 """A face is too dark if 99 % of its middle has less luminance. Of 400 faces of CelebAMask-HQ the
 least is 125; in a quarter of the light the most is 63."""
 BRIGHT_TARGET: Final = 214.0
-"""That luminance of the median face, to which one that is too dark is brought."""
+"""The luminance to which that of a face that is too dark is brought: the median face's."""
 
 
 def brighten_dark(face: NDArray[np.uint8]) -> NDArray[np.uint8]:

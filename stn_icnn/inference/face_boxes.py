@@ -19,10 +19,6 @@ from stn_icnn.labels import LabelSet
 _FORM: Final = "x0, y0, x1, y1, or these and ten more, x and y of five landmarks"
 
 
-class BoxBesideError(ValueError):
-    """A box lies beside its photograph."""
-
-
 @dataclass(frozen=True)
 class FaceBox:
     """A face as a detector gives it, px of the upright photograph."""
@@ -118,7 +114,7 @@ class BoxFile:
     boxes: Mapping[str, Sequence[FaceBox]]
     """By name, a path or its last part."""
     source: str
-    """Where they come from, for messages."""
+    """The file that they are from, or `boxes`, for messages."""
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -33,6 +33,10 @@ _LANCZOS_PX: Final = 3
 """The reach of the filter, px of what is resized, where it is not reduced."""
 
 
+class FrameBesideError(ValueError):
+    """A face's frame lies beside its photograph."""
+
+
 @dataclass(frozen=True, eq=False)
 class FaceCut:
     """A face as the model takes it, and where it comes from."""
@@ -74,12 +78,9 @@ def cut_face(photo: DecodedPhoto, frame: FaceFrame, data: DataFacts) -> FaceCut:
         data: the working scale of the model's data.
 
     Raises:
-        ValueError: the frame lies beside the photograph.
+        FrameBesideError: the frame lies beside the photograph.
     """
-    if not touches(frame, photo.size):
-        raise ValueError(
-            f"{frame} lies beside the photograph of {photo.size[0]} x {photo.size[1]} px"
-        )
+    require_touching(frame, photo.size)
     if is_nearly_whole(frame, photo.size):
         return cut_whole(photo, data, REDUCING_GAP)
     if abs(frame.roll_deg) <= MAX_UPRIGHT_DEG:
@@ -99,12 +100,19 @@ def is_nearly_whole(frame: FaceFrame, size: tuple[int, int]) -> bool:
     return offset <= MAX_OFFSET and scale <= MAX_SCALE and abs(frame.roll_deg) <= MAX_UPRIGHT_DEG
 
 
-def touches(frame: FaceFrame, size: tuple[int, int]) -> bool:
-    """Tells whether the square about an upright frame overlaps a photograph of (W, H) px."""
-    half = frame.side / 2
-    return all(
-        -half < at < length + half for at, length in zip((frame.x, frame.y), size, strict=True)
-    )
+def require_touching(frame: FaceFrame, size: tuple[int, int]) -> None:
+    """Refuses a frame that, taken upright, has nothing of a photograph of (W, H) px.
+
+    Raises:
+        FrameBesideError: saying where both are.
+    """
+    half, (width, height) = frame.side / 2, size
+    if not (-half < frame.x < width + half and -half < frame.y < height + half):
+        raise FrameBesideError(
+            f"the face around ({frame.x:.0f}, {frame.y:.0f}) lies beside the photograph of "
+            f"{width} x {height} px: perhaps its box is of a copy of another size, or not turned "
+            "upright"
+        )
 
 
 def cut_square(

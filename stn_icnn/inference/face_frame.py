@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import torch
@@ -20,7 +20,8 @@ the face (skin, brows, eyes, glasses, nose, mouth; no ears or neck): the median,
 deviation of 7 %. By the box' height alone it would be 9 %.
 """
 BOX_CENTRE_Y: Final = 0.556
-"""Where the centre of such a box lies down the frame, as a share of its side; deviation 0.027."""
+"""How far down the frame the centre of such a box lies, as a share of its side; its deviation is
+0.027."""
 
 NOSE_TIP_Y: Final = 0.04
 """How far below the centre of the nose its tip lies, as a share of the frame's side."""
@@ -107,6 +108,10 @@ class FaceFrame:
         fits = [fit_similarity(mean[order], points) for order in ([0, 1, 2, 3, 4], [1, 0, 2, 4, 3])]
         affine, _ = min(fits, key=lambda fit: float(fit[1]))
         return cls.from_affine(affine)
+
+    def scaled(self, factor: float) -> "FaceFrame":
+        """Returns the same frame in a copy of the photograph that is `factor` times as large."""
+        return replace(self, x=factor * self.x, y=factor * self.y, side=factor * self.side)
 
     def affine(self, px: float) -> Tensor:
         """Returns the map from a crop of the frame to the photograph.

@@ -288,13 +288,20 @@ class FaceParser:
             [cut_out(job, photo, face, self.data) for face in faces]
             for photo, faces, job in zip(decoded, found, jobs, strict=True)
         ]
-        placed = self._place(list(chain(*cuts)), list(chain(*found)))
+        # Confidence is calibrated on faces in frames of their own; all jobs are alike in this.
+        estimator = self.confidence if jobs[0].finds_faces else None
+        placed = self._place(list(chain(*cuts)), list(chain(*found)), estimator)
         return [
             gather_photo(job, photo, own_cuts, [next(placed) for _ in own_cuts], label_set)
             for job, photo, own_cuts in zip(jobs, decoded, cuts, strict=True)
         ]
 
-    def _place(self, cuts: Sequence[FaceCut], found: Sequence[FoundFace]) -> Iterator[PlacedFace]:
+    def _place(
+        self,
+        cuts: Sequence[FaceCut],
+        found: Sequence[FoundFace],
+        estimator: ConfidenceEstimator | None,
+    ) -> Iterator[PlacedFace]:
         """Labels the parts of faces, and places them in their photographs."""
         for start in range(0, len(cuts), BATCH_SIZE):
             some = slice(start, start + BATCH_SIZE)
@@ -303,6 +310,6 @@ class FaceParser:
             placed = place_patches(parsing, [cut.to_photo for cut in cuts[some]])
             for face, cut, patches in zip(found[some], cuts[some], placed, strict=True):
                 sure = None
-                if self.confidence is not None:
-                    sure = self.confidence.estimate(patches, cut.frame, face.score)
+                if estimator is not None:
+                    sure = estimator.estimate(patches, cut.frame, face.score)
                 yield PlacedFace(patches, face.score, sure)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from stn_icnn.inference.confidence import LEAST_PRESENCE, Confidence
 from stn_icnn.inference.exposure import brighten_dark
-from stn_icnn.inference.face_boxes import BoxBesideError, FaceBox
-from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, touches
+from stn_icnn.inference.face_boxes import FaceBox
+from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, require_touching
 from stn_icnn.inference.face_finding import FaceFinder, FoundFace
 from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
@@ -80,23 +80,14 @@ def _boxed(
     """Returns the faces that a user's boxes name, with how well a face fits there.
 
     Raises:
-        BoxBesideError: a box lies beside the photograph.
+        FrameBesideError: a box lies beside the photograph.
     """
     for frame in frames:
-        if not touches(frame, photo.size):
-            raise BoxBesideError(
-                f"the box around ({frame.x:.0f}, {frame.y:.0f}) lies beside the photograph of "
-                f"{photo.size[0]} x {photo.size[1]} px: perhaps it is of a copy of another size, "
-                "or not turned upright"
-            )
+        require_touching(frame, photo.size)
     if finder is None:
         return [FoundFace(frame, 1.0) for frame in frames]
     copy = photo.pixels.shape[1] / photo.size[0]
-    scaled = [
-        FaceFrame(copy * frame.x, copy * frame.y, copy * frame.side, frame.roll_deg)
-        for frame in frames
-    ]
-    scores = finder.rate(photo.pixels, scaled)
+    scores = finder.rate(photo.pixels, [frame.scaled(copy) for frame in frames])
     return [FoundFace(frame, score) for frame, score in zip(frames, scores, strict=True)]
 
 
@@ -127,8 +118,6 @@ def gather_photo(
         placed: the same faces, labelled.
         label_set: the classes and parts.
     """
-    if not job.finds_faces:  # confidence is calibrated on faces in frames of their own
-        placed = [replace(face, sure=None) for face in placed]
     pairs = sorted(zip(cuts, placed, strict=True), key=lambda pair: -pair[1].rank)
     if job.finds_faces and job.boxes is None:  # else a user says that there are faces
         pairs = [pair for pair in pairs if _is_face(pair[1])]
@@ -162,9 +151,4 @@ def _is_sure(face: PlacedFace, min_confidence: float) -> bool:
 def _in_photo(face: FoundFace, photo: DecodedPhoto) -> FoundFace:
     """Returns a face that was found in a reduced copy of a photograph as it lies in that."""
     times = photo.size[0] / photo.pixels.shape[1]
-    if times == 1:
-        return face
-    frame = face.frame
-    return replace(
-        face, frame=FaceFrame(times * frame.x, times * frame.y, times * frame.side, frame.roll_deg)
-    )
+    return face if times == 1 else replace(face, frame=face.frame.scaled(times))

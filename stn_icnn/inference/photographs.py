@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
-from stn_icnn.inference.face_boxes import BoxBesideError
+from stn_icnn.inference.face_cutting import FrameBesideError
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser
 from stn_icnn.inference.outputs.output_files import (
     CLASSES_FILE,
@@ -235,11 +235,11 @@ def _parse_batches(
                 decoded.append((reading.photo, result))
         while len(writing) >= len(batch):
             yield writing.popleft().result()
-        for photo, face in _parse_each(parser, decoded, options):
-            if isinstance(face, ParseOutcome):
-                yield face
+        for photo, parsed in _parse_each(parser, decoded, options):
+            if isinstance(parsed, ParseOutcome):
+                yield parsed
             else:
-                writing.append(pool.submit(_write, photo, face, out, options.kinds))
+                writing.append(pool.submit(_write, photo, parsed, out, options.kinds))
     for written in writing:
         yield written.result()
 
@@ -285,17 +285,17 @@ def _parse_each(
     """Parses a batch or, where that fails, each photograph of it alone."""
     try:
         boxes = options.boxes
-        faces = parser.parse_all(
+        parsed = parser.parse_all(
             [pixels for _, pixels in decoded],
             None if boxes is None else [boxes.of(photo.names) for photo, _ in decoded],
             options.framing,
             options.min_confidence,
         )
-        yield from zip((photo for photo, _ in decoded), faces, strict=True)
+        yield from zip((photo for photo, _ in decoded), parsed, strict=True)
         return
     except Exception as error:
         if len(decoded) == 1:
-            photo, is_unforeseen = decoded[0][0], not isinstance(error, BoxBesideError)
+            photo, is_unforeseen = decoded[0][0], not isinstance(error, FrameBesideError)
             reason = f"not parsed: {described(error)}" if is_unforeseen else str(error)
             yield photo, ParseOutcome(photo, reason, is_unforeseen=is_unforeseen)
             return
@@ -304,7 +304,7 @@ def _parse_each(
 
 
 def _write(
-    photo: StoredPhoto, face: ParsedPhoto, out: StorageLocation, kinds: Sequence[str]
+    photo: StoredPhoto, parsed: ParsedPhoto, out: StorageLocation, kinds: Sequence[str]
 ) -> ParseOutcome:
     """Makes and writes a photograph's output files.
 
@@ -313,7 +313,7 @@ def _write(
     """
     for kind, path in zip(kinds, photo.output_paths(kinds), strict=True):
         try:
-            content = encode_output(face, kind, photo.name)
+            content = encode_output(parsed, kind, photo.name)
         except Exception as error:
             return ParseOutcome(photo, f"{kind} not made: {described(error)}", is_unforeseen=True)
         try:
@@ -325,5 +325,8 @@ def _write(
                 raise
             return ParseOutcome(photo, f"{kind} not written: {error.strerror}: {out.url_of(path)}")
     return ParseOutcome(
-        photo, num_faces=len(face.faces), num_left_out=face.left_out, confidence=face.confidence
+        photo,
+        num_faces=len(parsed.faces),
+        num_left_out=parsed.left_out,
+        confidence=parsed.confidence,
     )

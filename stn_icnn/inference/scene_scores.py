@@ -14,7 +14,6 @@ from stn_icnn.data.scenes import Scenes, compose_scenes
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
-from stn_icnn.labels import LabelSet
 
 SCENE_PX: Final = 640
 """Side of the scenes, px."""
@@ -26,13 +25,6 @@ class SceneFace:
 
     labels: NDArray[np.uint8]
     """`[S, S]`, its own class ids; 0 where the scene does not show it."""
-
-    def overlap(self, face: ParsedFace, label_set: LabelSet) -> float:
-        """Returns the F1 of a parsed face's inner parts, as if it were this one."""
-        ids = list(label_set.inner_classes)
-        true, found = np.isin(self.labels, ids), np.isin(face.labels, ids)
-        both = int(true.sum()) + int(found.sum())
-        return 2 * int((true & found).sum()) / both if both else 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +56,23 @@ def parse_scenes(
         photos = parser.parse_all(list(images), framing="found")
         for i, photo in enumerate(photos):
             yield ParsedScene(photo, scenes.labels[i].cpu().numpy(), _faces(scenes, i))
+
+
+def f1_of_classes(face: ParsedFace, true: SceneFace | None, ids: Sequence[int]) -> float | None:
+    """Returns the F1 of some classes together, of a parsed face as if it were a scene's.
+
+    Args:
+        face: the parsed face.
+        true: the scene's; None: there is none, and nothing of it.
+        ids: the classes.
+
+    Returns:
+        None where neither has any of them.
+    """
+    found = np.isin(face.labels, ids)
+    there = np.zeros_like(found) if true is None else np.isin(true.labels, ids)
+    both = int(found.sum()) + int(there.sum())
+    return 2 * int((found & there).sum()) / both if both else None
 
 
 def _faces(scenes: Scenes, i: int) -> list[SceneFace]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stn_icnn.decoding import RejectedError
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.outputs.output_files import encode_output, named_windows
+from stn_icnn.inference.outputs.output_files import encode_output
 from stn_icnn.inference.photos.decoding import (
     DEFAULT_MEGAPIXELS,
     DecodedPhoto,
@@ -54,13 +54,13 @@ def answer_images(
         except ValueError as error:
             raise ValueError(f"{IMAGE} {i} of {len(images)} (from 0): {error}") from error
     answers = []
-    for face in parser.parse_all(photos):
+    for parsed in parser.parse_all(photos):
         answer: dict[str, object] = {
-            LABELS: base64.b64encode(encode_output(face, "labels")).decode(),
-            WINDOWS: named_windows(face),
-            FACES: [each.describe() for each in face.faces],
+            LABELS: base64.b64encode(encode_output(parsed, "labels")).decode(),
+            WINDOWS: parsed.named_windows,
+            FACES: [face.describe() for face in parsed.faces],
         }
-        answers.append(answer | ({LABEL_IDS: face.labels} if with_label_ids else {}))
+        answers.append(answer | ({LABEL_IDS: parsed.labels} if with_label_ids else {}))
     return answers
 
 

@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_icnn.labels import FACE_MIDDLE
-from stn_icnn.networks.finder import CELL_PX, FinderOutput
+from stn_icnn.networks.finder import CELL_PX, FinderOutput, face_middle
 
 CORE_RADIUS: Final = 0.22
 """Radius of the disc about the middle of a face whose cells are to say that they lie in a face, as
@@ -68,7 +67,8 @@ def _faces_of(probability: NDArray[np.float32], frames: NDArray[np.float32]) -> 
     faces: list[NDArray[np.float32]] = []
     scores: list[float] = []
     while unspent.any() and len(faces) < MOST_FACES:
-        face = votes[np.argmax(np.where(unspent, weight, -1))]
+        surest = np.argmax(np.where(unspent, weight, -1))
+        face = votes[surest]
         for _ in range(2):
             agreeing = unspent & agree(votes, face)
             if not agreeing.any():
@@ -82,12 +82,11 @@ def _faces_of(probability: NDArray[np.float32], frames: NDArray[np.float32]) -> 
             faces.append(face)
             scores.append(min(1.0, float(score)))
         spent = agreeing | (in_core & agree(votes, face))
-        spent[np.argmax(np.where(unspent, weight, -1))] = True
+        spent[surest] = True
         unspent &= ~spent
-    order = keep_apart(np.array(faces, np.float32).reshape(-1, 5), np.array(scores, np.float32))
-    return VotedFaces(
-        np.array(faces, np.float32).reshape(-1, 5)[order], np.array(scores, np.float32)[order]
-    )
+    found = VotedFaces(np.array(faces, np.float32).reshape(-1, 5), np.array(scores, np.float32))
+    order = keep_apart(found.frames, found.scores)
+    return VotedFaces(found.frames[order], found.scores[order])
 
 
 def agree(frames: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -101,9 +100,7 @@ def agree(frames: NDArray[np.float32], face: NDArray[np.float32]) -> NDArray[np.
 
 def middle(face: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the middle of a face's inner parts, (x, y) px."""
-    x, y, side, cos, sin = face
-    right, down = side * (FACE_MIDDLE[0] - 0.5), side * (FACE_MIDDLE[1] - 0.5)
-    return np.array([x + cos * right - sin * down, y + sin * right + cos * down])
+    return np.array(face_middle(*face))
 
 
 def _mean_frame(frames: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

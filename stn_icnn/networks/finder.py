@@ -10,13 +10,13 @@ A cell is the square of 2 x 2 pixels that one output stands for.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.labels import LabelSet
+from stn_icnn.labels import FACE_MIDDLE, LabelSet
 from stn_icnn.networks.icnn import ICNN
 
 CELL_PX: Final = 2
@@ -51,6 +51,17 @@ class FinderOutput:
         side = REFERENCE_SIDE * log_side.clamp(-4, 4).exp()
         columns, rows = cell_centres(x)
         return torch.stack([columns + side * x, rows + side * y, side, cos, sin], dim=1)
+
+
+Number = TypeVar("Number", Tensor, float)
+
+
+def face_middle(
+    x: Number, y: Number, side: Number, cos: Number, sin: Number
+) -> tuple[Number, Number]:
+    """Returns the middle of the inner parts of the face in a frame, x and y, px."""
+    right, down = side * (FACE_MIDDLE[0] - 0.5), side * (FACE_MIDDLE[1] - 0.5)
+    return x + cos * right - sin * down, y + sin * right + cos * down
 
 
 def cell_centres(like: Tensor) -> tuple[Tensor, Tensor]:

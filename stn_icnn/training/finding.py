@@ -12,9 +12,16 @@ from torch import Tensor
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.scenes import Scenes
 from stn_icnn.geometry import fit_similarity
-from stn_icnn.labels import FACE_MIDDLE, LabelSet
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.face_votes import CORE_RADIUS, gather_votes
-from stn_icnn.networks.finder import CELL_PX, REFERENCE_SIDE, Finder, FinderOutput, cell_centres
+from stn_icnn.networks.finder import (
+    CELL_PX,
+    REFERENCE_SIDE,
+    Finder,
+    FinderOutput,
+    cell_centres,
+    face_middle,
+)
 from stn_icnn.training.losses import class_channels
 
 VOTING_RADIUS: Final = 0.32
@@ -62,11 +69,9 @@ class SceneTruth:
         frames = fit_frames(mean_face, scenes.centres, scenes.present)
         owner = torch.where(scenes.owner < 0, len(frames), scenes.owner)
         x, y, side, cos, sin = _frames_of_cells(frames, owner)
-        right, down = side * (FACE_MIDDLE[0] - 0.5), side * (FACE_MIDDLE[1] - 0.5)
+        middle_x, middle_y = face_middle(x, y, side, cos, sin)
         columns, rows = cell_centres(owner)
-        apart = torch.hypot(
-            columns - (x + cos * right - sin * down), rows - (y + sin * right + cos * down)
-        )
+        apart = torch.hypot(columns - middle_x, rows - middle_y)
         unseen = (scenes.owner < 0) | (cos < LEAST_COSINE)
         labels = torch.where(cos < LEAST_COSINE, 0, scenes.labels)
         return cls(frames, owner, labels, apart.div_(side).masked_fill_(unseen, torch.inf))

@@ -1,6 +1,5 @@
 """The objective of each phase: its loss on a batch, and the results that are validated."""
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -110,12 +109,9 @@ def finder_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> Batch
     """
     finder, label_set = model.finder, model.label_set
     assert finder is not None
-    if batch.augmentation is None:
-        seeds = [zlib.crc32(key.encode()) for key in batch.keys]
-    else:
-        seeds = batch.augmentation.noise_seed.tolist()
+    if batch.augmentation is not None:
         average_faces(finder, batch)
-    scenes = compose_scenes(batch, label_set, config.model.finder_px, seeds, CELL_PX)
+    scenes = compose_scenes(batch, label_set, config.model.finder_px, batch.seeds(), CELL_PX)
     output = model.look_for_faces(scenes.images)
     truth = SceneTruth.of(scenes, finder.mean_face)
 

@@ -14,7 +14,6 @@ localizer whose error is known, in which three things are as they would be there
   wrong, and counts.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -45,11 +44,8 @@ def true_locations(batch: Batch, window_error: float = 0.0) -> Tensor:
     centres, present = batch.framed_centres()
     centres = torch.where(present[..., None], centres, centres.new_tensor(0.5))
     if window_error:
-        if batch.augmentation is None:
-            seeds = [zlib.crc32(key.encode()) for key in batch.keys]
-        else:
-            seeds = batch.augmentation.noise_seed.tolist()
-        centres = centres + window_error * _errors(seeds, centres.shape[1]).to(centres.device)
+        errors = _errors(batch.seeds(), centres.shape[1])
+        centres = centres + window_error * errors.to(centres.device)
     return at_set_size(centres)
 
 

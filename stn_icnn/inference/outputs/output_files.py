@@ -158,10 +158,3 @@ def is_output(file: IO[bytes]) -> bool:
         return image.palette is not None and image.palette.getdata()[1].startswith(_COLOURS)
     comment = image.info.get("comment")
     return isinstance(comment, bytes) and comment.startswith(OVERLAY_MARK)
-
-
-def named_windows(parsed: "ParsedPhoto") -> dict[str, list[float]]:
-    """Returns the window of each part of the first face by the part's name: centre x, y, width and
-    height, px."""
-    parts = parsed.label_set.parts
-    return {part.name: box for part, box in zip(parts, parsed.windows.tolist(), strict=False)}

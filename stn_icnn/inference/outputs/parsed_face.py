@@ -37,7 +37,7 @@ class ParsedFace:
     patches: PlacedPatches
     """The labelled patches of its parts."""
     score: float
-    """How sure the finder is that there is a face, in [0, 1]; 1 where a user says so."""
+    """How well a face fits in the frame, in [0, 1]; 1 where no finder can tell."""
     confidence: float | None = None
     """The probability that its F1 is at least 0.85; None where the model does not tell."""
     part_confidence: Mapping[str, float] = field(default_factory=dict)
@@ -67,6 +67,12 @@ class ParsedFace:
         """`[P, 4]`: the window of each part: centre x, y, width, height; it is turned about its
         centre by the frame's roll."""
         return np.array(self.patches.windows, np.float32).reshape(-1, 4)
+
+    @property
+    def named_windows(self) -> dict[str, list[float]]:
+        """`windows` by the part's name, in plain types."""
+        parts = self.label_set.parts
+        return {part.name: box for part, box in zip(parts, self.windows.tolist(), strict=True)}
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -145,7 +151,6 @@ class ParsedFace:
     def describe(self) -> dict[str, object]:
         """Returns frame, windows, parts and confidence in plain types, as JSON files have them."""
         frame = self.frame
-        named = zip(self.label_set.parts, self.windows.tolist(), strict=True)
         return {
             "frame": {
                 "x": round(frame.x, 2),
@@ -155,7 +160,7 @@ class ParsedFace:
             },
             "score": round(self.score, 4),
             "confidence": None if self.confidence is None else round(self.confidence, 4),
-            "windows": {part.name: window for part, window in named},
+            "windows": self.named_windows,
             "parts": {
                 name: {
                     "box": list(part.box),

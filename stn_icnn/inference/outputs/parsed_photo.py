@@ -57,6 +57,11 @@ class ParsedPhoto:
         return self.faces[0].windows if self.faces else np.zeros((0, 4), np.float32)
 
     @property
+    def named_windows(self) -> dict[str, list[float]]:
+        """Those of the first face by the part's name; empty where there is no face."""
+        return self.faces[0].named_windows if self.faces else {}
+
+    @property
     def confidence(self) -> float | None:
         """That of the surest face; None where the model does not tell, or there is no face."""
         known = [face.confidence for face in self.faces if face.confidence is not None]
@@ -103,12 +108,10 @@ class ParsedPhoto:
         `windows` are those of the first face, and empty where there is none.
         """
         width, height = self.size
-        parts = self.label_set.parts
-        named = zip(parts, self.windows.tolist(), strict=False)
         return {
             "photo": Path(self.name).name,
             "size": [width, height],
-            "windows": {part.name: window for part, window in named},
+            "windows": self.named_windows,
             "faces": [face.describe() for face in self.faces],
         }
 
