@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stn_icnn.config import require
 from stn_icnn.data.batch import Batch
-from stn_icnn.inference.confidence import FACE, GOOD_F1, PRESENCE, SIGNS, signs_of_trust
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.confidence import FACE, GOOD_F1, PRESENCE, SIGNS, signs_of_trust
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
 from stn_icnn.inference.scene_scores import ParsedScene, f1_of_classes, parse_scenes
 from stn_icnn.labels import LabelSet

@@ -13,10 +13,10 @@ from torch import Tensor
 from stn_icnn.config import require
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
-from stn_icnn.inference.confidence import ConfidenceEstimator
-from stn_icnn.inference.face_boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
-from stn_icnn.inference.face_cutting import FaceCut, fitted_size
-from stn_icnn.inference.face_finding import FaceFinder, FoundFace
+from stn_icnn.inference.faces.boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
+from stn_icnn.inference.faces.confidence import ConfidenceEstimator
+from stn_icnn.inference.faces.cutting import FaceCut, fitted_size
+from stn_icnn.inference.faces.finding import FaceFinder, FoundFace
 from stn_icnn.inference.model_sources import find_model, load_usable
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.parse_options import Framing

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn_icnn.config import require
-from stn_icnn.inference.face_finding import LEAST_PX
+from stn_icnn.inference.faces.finding import LEAST_PX
 from stn_icnn.inference.onnx_export import (
     random_images,
     require_packages,

@@ -9,7 +9,7 @@ from stn_icnn.config import require
 from stn_icnn.inference.outputs.output_files import DEFAULT_KINDS, parse_kinds
 
 if TYPE_CHECKING:
-    from stn_icnn.inference.face_boxes import BoxFile
+    from stn_icnn.inference.faces.boxes import BoxFile
 
 Framing = Literal["whole", "found"]
 """What is taken for a face: each whole photograph, or what is found in it."""
@@ -54,7 +54,7 @@ class ParseOptions:
         kinds = parse_kinds(write)
         if boxes is None:
             return cls(kinds=kinds, framing=framing, min_confidence=min_confidence)
-        from stn_icnn.inference.face_boxes import BoxFile
+        from stn_icnn.inference.faces.boxes import BoxFile
 
         file = BoxFile.read(boxes)
         return cls(kinds=kinds, framing=framing, boxes=file, min_confidence=min_confidence)

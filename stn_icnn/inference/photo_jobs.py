@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stn_icnn.inference.confidence import LEAST_PRESENCE, Confidence
-from stn_icnn.inference.exposure import brighten_dark
-from stn_icnn.inference.face_boxes import FaceBox
-from stn_icnn.inference.face_cutting import FaceCut, cut_face, cut_whole, require_touching
-from stn_icnn.inference.face_finding import FaceFinder, FoundFace
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.boxes import FaceBox
+from stn_icnn.inference.faces.confidence import LEAST_PRESENCE, Confidence
+from stn_icnn.inference.faces.cutting import FaceCut, cut_face, cut_whole, require_touching
+from stn_icnn.inference.faces.exposure import brighten_dark
+from stn_icnn.inference.faces.finding import FaceFinder, FoundFace
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.outputs.parsed_face import ParsedFace
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
 from stn_icnn.inference.photos.decoding import DecodedPhoto

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Final
 
 from stn_icnn.decoding import RejectedError, described, read_image_file
-from stn_icnn.inference.face_cutting import FrameBesideError
 from stn_icnn.inference.face_parser import BATCH_SIZE, FaceParser
+from stn_icnn.inference.faces.cutting import FrameBesideError
 from stn_icnn.inference.outputs.output_files import (
     CLASSES_FILE,
     encode_classes,

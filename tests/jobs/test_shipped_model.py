@@ -24,8 +24,8 @@ from stn_icnn.config_dict import from_stored
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
-from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stn_icnn.inference.face_cutting import cut_square
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.cutting import cut_square
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.outputs.part_shapes import FacePart, part_shape
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.pasting import PlacedPatches, label_box

@@ -15,10 +15,10 @@ from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference import calibration
 from stn_icnn.inference.calibration import calibrate, fit_logistic
-from stn_icnn.inference.confidence import FACE, PRESENCE, SIGNS
-from stn_icnn.inference.face_finding import FaceFinder, FoundFace
-from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.confidence import FACE, PRESENCE, SIGNS
+from stn_icnn.inference.faces.finding import FaceFinder, FoundFace
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.scene_scores import SCENE_PX, ParsedScene, SceneFace, parse_scenes
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

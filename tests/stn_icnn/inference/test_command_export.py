@@ -12,9 +12,9 @@ from PIL import Image
 
 from stn_icnn.geometry import fit_similarity
 from stn_icnn.inference.command import main
-from stn_icnn.inference.face_cutting import cut_square
-from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.cutting import cut_square
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 

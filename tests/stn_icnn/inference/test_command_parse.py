@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from stn_icnn.inference.command import main
-from stn_icnn.inference.confidence import Confidence
-from stn_icnn.inference.face_frame import FaceFrame
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.confidence import Confidence
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.model_sources import load_usable
 from stn_icnn.inference.outputs.output_files import encode_output
 from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.inference import face_finding
 from stn_icnn.inference import onnx_finder as export
+from stn_icnn.inference.faces import finding
 from stn_icnn.inference.onnx_finder import export_finder
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
@@ -52,7 +52,7 @@ def photos(num: int, height: int, width: int) -> Tensor:
 def expected_votes(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor]:
     """What the finder votes on photographs that are reduced by Pillow, px of the photographs."""
     arrays = images.permute(0, 2, 3, 1).numpy()
-    reduced = np.stack([face_finding._reduced(photo, 64) for photo in arrays])
+    reduced = np.stack([finding._reduced(photo, 64) for photo in arrays])
     with torch.inference_mode():
         seen = torch.from_numpy(reduced).permute(0, 3, 1, 2).float() / 255
         output = checkpoint.model.look_for_faces(seen)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stn_icnn.inference.face_cutting import cut_face, cut_square, cut_whole, fit_to_scale
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.cutting import cut_face, cut_square, cut_whole, fit_to_scale
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.networks.checkpoint import DataFacts
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stn_icnn.inference.face_frame import FaceFrame, mean_landmarks
+from stn_icnn.inference.faces.frame import FaceFrame, mean_landmarks
 from stn_icnn.labels import PAPER9
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.random_face import random_face
 from stn_icnn.config import TrainConfig
-from stn_icnn.inference.confidence import Confidence
-from stn_icnn.inference.face_finding import FoundFace
-from stn_icnn.inference.face_frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame, mean_landmarks
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.confidence import Confidence
+from stn_icnn.inference.faces.finding import FoundFace
+from stn_icnn.inference.faces.frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame, mean_landmarks
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_icnn.inference import face_finding
-from stn_icnn.inference.face_finding import (
+from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces import finding
+from stn_icnn.inference.faces.finding import (
     MOST_RESIDUAL,
     SURE_FIT,
     FaceFinder,
     FoundFace,
     expected_f1,
 )
-from stn_icnn.inference.face_frame import FaceFrame
-from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.face_votes import VotedFaces
 from stn_icnn.networks.finder import FinderOutput
@@ -36,7 +36,7 @@ def test_photographs_are_brought_to_one_size_in_whole_cells(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     """No side is below the 16 px that the finder needs."""
-    assert face_finding._reduced(photo_of(*size), 64).shape == (*expected[::-1], 3)
+    assert finding._reduced(photo_of(*size), 64).shape == (*expected[::-1], 3)
 
 
 def turned_quarters(frame: FaceFrame, turns: int, width: int, height: int) -> FaceFrame:
@@ -68,7 +68,7 @@ def test_what_is_seen_in_a_turned_photograph_lies_where_it_was(
     true = FaceFrame(70, 36, 40, 25)
     photo, reduced = photo_of(2 * width, 2 * height), photo_of(width, height)
     seen = voted(turned_quarters(true, turns, width, height))
-    (frame,) = face_finding._frames_in(photo, reduced, seen, turns)
+    (frame,) = finding._frames_in(photo, reduced, seen, turns)
     expected = row_of(FaceFrame(140, 72, 80, 25))
     assert frame == pytest.approx(expected, abs=1e-3)
 
@@ -85,7 +85,7 @@ def test_pixels_of_a_turned_photograph_agree(turns: int, width: int, height: int
 
 def fitted(square: FaceFrame, within: FaceFrame, residual: float = 0.0, **facts: object):
     """The square of a face that lies in a square as `within` says, in shares of its side."""
-    one = face_finding._Square(3, square)
+    one = finding._Square(3, square)
     known = {"is_enough": True, "sure": 0.9} | facts
     return one.fitted(within.affine(1.0), residual, **known)
 
@@ -146,7 +146,7 @@ def test_labels_promise_the_f1_that_their_probabilities_come_to() -> None:
 def test_of_two_findings_of_one_face_the_surer_stays() -> None:
     one, same = FoundFace(FaceFrame(50, 50, 60, 5), 0.6), FoundFace(FaceFrame(53, 50, 55), 0.8)
     other = FoundFace(FaceFrame(150, 50, 60), 0.7)
-    assert face_finding._apart([one, same, other]) == [same, other]
+    assert finding._apart([one, same, other]) == [same, other]
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def seeing(finder: FaceFinder, monkeypatch: pytest.MonkeyPatch):
             looks.append((turns, len(chosen)))
             seen = faces.get(turns, [])
             return [
-                face_finding._Square(i, frame, fit, has_moved=False)
+                finding._Square(i, frame, fit, has_moved=False)
                 for i in chosen
                 for frame, fit in seen
             ]
@@ -261,7 +261,7 @@ def test_each_photograph_is_found_its_own_faces(
     finder: FaceFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photographs of one size are looked at together, and come back in their order."""
-    monkeypatch.setattr(face_finding, "LOOKS_AT_ONCE", 2)
+    monkeypatch.setattr(finding, "LOOKS_AT_ONCE", 2)
     pictures = [photo_of(48, 32) // (1 + i) for i in range(3)] + [photo_of(32, 48)]
     together = finder._look(pictures)
     for picture, faces in zip(pictures, together, strict=True):

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.geometry import fit_similarity
-from stn_icnn.inference.exposure import brighten_dark
-from stn_icnn.inference.face_cutting import cut_square
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.cutting import cut_square
+from stn_icnn.inference.faces.exposure import brighten_dark
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.centroid_cropper import centroids
 from stn_icnn.networks.face_votes import VotedFaces, gather_votes, keep_apart
 from stn_icnn.networks.finder import CELL_PX

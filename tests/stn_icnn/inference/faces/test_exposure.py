@@ -5,7 +5,7 @@ import pytest
 
 from sharding.procedural.drawing import draw_face
 from sharding.procedural.random_face import random_face
-from stn_icnn.inference.exposure import brighten_dark
+from stn_icnn.inference.faces.exposure import brighten_dark
 
 
 def skin(*values: int) -> np.ndarray:

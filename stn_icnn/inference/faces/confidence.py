@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_icnn.geometry import fit_similarity
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.pasting import PlacedPatches
 
 PRESENCE: Final = "presence"

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.labels import LabelSet
 
 _FORM: Final = "x0, y0, x1, y1, or these and ten more, x and y of five landmarks"

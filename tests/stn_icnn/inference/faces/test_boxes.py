@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stn_icnn.inference.face_boxes import BoxFile, FaceBox, boxes_of_photos, face_boxes
+from stn_icnn.inference.faces.boxes import BoxFile, FaceBox, boxes_of_photos, face_boxes
 
 BOX = FaceBox((1, 2, 30, 40))
 POINTS = tuple((float(i), float(i + 20)) for i in range(5))

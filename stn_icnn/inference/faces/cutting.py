@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.networks.pasting import Similarity

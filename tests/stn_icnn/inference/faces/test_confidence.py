@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from stn_icnn.inference.confidence import (
+from stn_icnn.inference.faces.confidence import (
     FACE,
     PRESENCE,
     SIGNS,
     ConfidenceEstimator,
     signs_of_trust,
 )
-from stn_icnn.inference.face_frame import FaceFrame
+from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.pasting import PlacedPatches
 
