@@ -18,7 +18,8 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import PRESETS, TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.plan import Request
+from stn_icnn.data.loading import load_batches
+from stn_icnn.data.plan import Request, rank_share
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
@@ -138,6 +139,7 @@ class PhaseBenchmark:
         self.batch = config.optim.global_batch
         self.num_images = setup.steps * self.batch
         faces = train_faces(setup, self.num_images, PHASES[phase].needs_labels)
+        self.faces = faces
         context = context or LocalContext(device=DEVICE)
         self.run = PhaseRun(
             phase=PHASES[phase],
@@ -159,7 +161,8 @@ class PhaseBenchmark:
         """Loads this process's part of the batches."""
         starts = range(0, self.num_images, self.batch)
         plan = [[Request(i) for i in range(at, at + self.batch)] for at in starts]
-        return self.run.batches(plan)
+        share = rank_share(plan, self.run.context.rank, self.run.context.world_size)
+        return load_batches(self.faces, share)
 
     def from_shards(self) -> None:
         """Trains for an epoch of a few batches, read and augmented as training does it."""

@@ -19,6 +19,9 @@ UNPREFIXED: Final = tyro.conf.arg(name="")
 VERBOSE_ENV: Final = "STN_ICNN_VERBOSE"
 """The environment variable by which the processes of a job know of its option `--verbose`."""
 
+Reading = Literal["auto", "copy", "stream"]
+"""How a training split of a bucket is read."""
+
 PLACE: Final = ("data", "run_name", "storage", "tracking_uri", "experiment")
 """The options that say on what a job works, and where it leaves what comes of it."""
 
@@ -81,6 +84,10 @@ class LocationsConfig:
     """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). Default: stn-icnn."""
     verify_shards: bool = True
     """Checks a folder's shards, once a node."""
+    reading: Reading = "auto"
+    """How the training split of a bucket is read. `copy`: copied to each node first. `stream`: as
+    it arrives; an epoch that was stopped then goes on at the next shards. `auto`: streamed where
+    a node's disk, or its STN_ICNN_CACHE_GB, does not hold the data."""
 
 
 @dataclass(frozen=True, kw_only=True)

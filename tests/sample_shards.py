@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +43,23 @@ def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> str:
 def one_sample(tmp_path: Path, **changed: bytes) -> ShardedFaces:
     path = write_shard(tmp_path / "000007.tar", {"face42": members(0) | changed})
     return ShardedFaces([path], PAPER9)
+
+
+@dataclass(frozen=True)
+class FileShard:
+    """A shard in a file, which is streamed from there in small blocks."""
+
+    path: Path
+    samples: int
+
+    @property
+    def url(self) -> str:
+        return str(self.path)
+
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def blocks(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            yield from iter(lambda: file.read(700), b"")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.datasets import DEMO_NAME, ShardedData
-from cluster.storage.shard_cache import DatasetShard, fetch_shards
+from cluster.storage.shard_cache import fetch_shards
 from cluster.storage.sharded_faces import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
 from sharding.packing.building import Recipe, build

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from cluster.storage.datasets import ShardedData
-from cluster.storage.sharded_faces import read_faces, unlimited_canvas
+from cluster.storage.sharded_faces import read_faces, read_train_faces, unlimited_canvas
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import Precision
 from stn_icnn.context import TrainContext
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.data.epochs import TrainingFaces
 from stn_icnn.inference.parse_options import Framing
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
@@ -106,7 +106,7 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     labellers[COARSE] = partial(parse_batch_coarsely, prepared(coarse))
     config = unlimited_canvas(first.config)
     if task.data.shards_or_none("train"):
-        train_faces = read_faces(task.data, "train", config, quiet=quiet)
+        train_faces = read_train_faces(task.data, config, context)
         mean_map = mean_map_of(train_faces, first.model.label_set, context)
         labellers[MEAN_MAP] = partial(_same_labels, mean_map)
     faces = read_faces(task.data, task.split, config, quiet=quiet)
@@ -125,7 +125,7 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
 
 
 @torch.inference_mode()
-def mean_map_of(faces: ShardedFaces, label_set: LabelSet, context: TrainContext) -> Tensor:
+def mean_map_of(faces: TrainingFaces, label_set: LabelSet, context: TrainContext) -> Tensor:
     """Returns the most frequent class at each position of a split, `[128, 128]` uint8.
 
     Args:
@@ -136,9 +136,8 @@ def mean_map_of(faces: ShardedFaces, label_set: LabelSet, context: TrainContext)
     num_classes = faces.label_set.num_classes
     shape = (num_classes, MEAN_MAP_PX, MEAN_MAP_PX)
     total = torch.zeros(shape, dtype=torch.int64, device=context.device)
-    for index in range(context.rank, len(faces), context.world_size):
-        labels = faces.labels(index).to(context.device)
-        total += label_histogram(labels, MEAN_MAP_PX, num_classes)
+    for labels in faces.label_maps(context.rank, context.world_size):
+        total += label_histogram(labels.to(context.device), MEAN_MAP_PX, num_classes)
     return mean_label_map(context.sum_(total), label_set.model_classes)
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.procedural.raw_faces
+from cluster.config import LocationsConfig, Reading
+from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.job_locations import readable_location
-from cluster.storage.shard_cache import DatasetShard
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
 from sharding.packing.building import Recipe, build
 from sharding.storage.location import Address
@@ -27,10 +28,17 @@ class ShardedData:
     """The name in reports and models: the manifest's `dataset`, or `procedural`."""
     verify_shards: bool = True
     """Whether each node compares shards in a folder with their digests, once."""
+    reading: Reading = "auto"
+    """How its training split is read."""
 
     @classmethod
     def open(
-        cls, address: Address, name: str | None = None, *, verify_shards: bool = True
+        cls,
+        address: Address,
+        name: str | None = None,
+        *,
+        verify_shards: bool = True,
+        reading: Reading = "auto",
     ) -> "ShardedData":
         """Reads a data set's manifest.
 
@@ -38,13 +46,19 @@ class ShardedData:
             address: a folder or `s3://bucket/prefix`.
             name: its name in reports and models; None: the manifest's `dataset`.
             verify_shards: whether shards in a folder are compared with their digests.
+            reading: how its training split is read.
 
         Raises:
             ValueError: where there is none, it is unfinished or of another version.
         """
         location = readable_location(address, "data")
         manifest = load_manifest(location)
-        return cls(location, manifest, name or manifest.dataset, verify_shards)
+        return cls(location, manifest, name or manifest.dataset, verify_shards, reading)
+
+    @classmethod
+    def open_at(cls, address: Address, locations: LocationsConfig) -> "ShardedData":
+        """Reads a data set's manifest, for a job that reads its shards as its options say."""
+        return cls.open(address, verify_shards=locations.verify_shards, reading=locations.reading)
 
     @property
     def facts(self) -> DataFacts:

@@ -3,6 +3,7 @@
 Each is made absolute, as the working directory of a submitted job is a temporary copy.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from stn_icnn.storage import Folder, StorageLocation
 
 STORAGE_ENV: Final = "STN_ICNN_STORAGE"
 CACHE_ENV: Final = "STN_ICNN_CACHE"
+CACHE_LIMIT_ENV: Final = "STN_ICNN_CACHE_GB"
 
 RAY_WORKING_DIR_MARK: Final = "_ray_pkg_"
 """Part of the name of the folder that Ray unpacks a submitted job's `--working-dir` to."""
@@ -45,6 +47,24 @@ def cache_home() -> Path:
     if not path.is_absolute():
         raise ValueError(f"{CACHE_ENV} must be an absolute path, got {given!r}")
     return path
+
+
+def cache_limit() -> float | None:
+    """Returns the most bytes of shards that a node may keep, `$STN_ICNN_CACHE_GB`, if it is set.
+
+    Raises:
+        ValueError: for one that is no number of gigabytes.
+    """
+    given = os.environ.get(CACHE_LIMIT_ENV)
+    if not given:
+        return None
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < math.inf:
+        raise ValueError(f"{CACHE_LIMIT_ENV} must be a number of gigabytes, got {given!r}")
+    return limit * 1e9
 
 
 def resolve_storage(storage: str | None = None) -> StorageLocation:

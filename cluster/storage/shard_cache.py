@@ -8,39 +8,27 @@ cache may be deleted whenever no job runs.
 
 import hashlib
 import os
-import shlex
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 
-from cluster.storage.job_locations import CACHE_ENV, cache_home
-from sharding.manifest import Shard
-from stn_icnn.storage import Folder, StorageLocation
+from cluster.storage.dataset_shard import DatasetShard
+from cluster.storage.job_locations import CACHE_ENV, cache_home, cache_limit
+from stn_icnn.storage import Folder
 
-CHUNK_BYTES: Final = 4 << 20
 AT_ONCE: Final = 3
 """Shards that a process downloads or checks at a time: all requests of a client share boto3's
 allowance of retries."""
 
 SECONDS_PER_LINE: Final = 10.0
-
-
-@dataclass(frozen=True)
-class DatasetShard(Shard):
-    """A shard of the data set at `location`, as its manifest names it."""
-
-    location: StorageLocation
-
-    @property
-    def url(self) -> str:
-        """The shard's full address."""
-        return self.location.url_of(self.path)
+FREE_SHARE: Final = 0.9
+"""The share of a disk's free space that shards may take, where no limit is set."""
 
 
 def fetch_shards(
@@ -73,9 +61,9 @@ def fetch_shards(
         print(f"fetched {len(missing)} of {len(missing)} shards", flush=True)
     for shard, path in zip(shards, paths, strict=True):
         if not path.exists():
-            raise _damaged(shard, "be there", "nothing")
+            raise shard.damaged("be there", "nothing")
         if not _has_all_bytes(path, shard):
-            raise _damaged(shard, f"have {shard.bytes} bytes", path.stat().st_size)
+            raise shard.damaged(f"have {shard.bytes} bytes", path.stat().st_size)
     if verify:
         unchecked = [
             (shard, path)
@@ -84,6 +72,32 @@ def fetch_shards(
         ]
         _for_each(_check, unchecked, "checked", quiet)
     return [str(path) for path in paths]
+
+
+def fit_cache(shards: Sequence[DatasetShard]) -> bool:
+    """Tells whether shards of a bucket, all together, fit the cache of this node.
+
+    They do where they and the shards of other data sets are no more than `STN_ICNN_CACHE_GB`; where
+    it is not set, where they would leave a tenth of the disk's free space.
+
+    Raises:
+        ValueError: for a limit that is no number.
+    """
+    cache, limit = cache_home() / "shards", cache_limit()
+    own = {_path_of(shard, cache) for shard in shards}
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    held = {path: path.stat().st_size for path in cache.glob("*.tar")}
+    if limit is not None:
+        return _bytes_of(shards) <= limit - sum(held[path] for path in held.keys() - own)
+    there = sum(held[path] for path in held.keys() & own)
+    with _disk_errors_name(cache):
+        free = shutil.disk_usage(cache).free
+    return _bytes_of(shards) - there <= FREE_SHARE * free
+
+
+def _bytes_of(shards: Iterable[DatasetShard]) -> int:
+    return sum(shard.bytes for shard in shards)
 
 
 def require_samples(
@@ -101,7 +115,7 @@ def require_samples(
     """
     for shard, path in zip(shards, paths, strict=True):
         if found[path] != shard.samples:
-            raise _damaged(shard, f"hold {shard.samples} samples", found[path])
+            raise shard.damaged(f"hold {shard.samples} samples", found[path])
 
 
 def _path_of(shard: DatasetShard, cache: Path) -> Path:
@@ -153,7 +167,7 @@ def _fetch(shard: DatasetShard, path: Path) -> None:
 def _download(shard: DatasetShard, part: Path) -> None:
     """Writes the shard to a file; raises ValueError where it is not the one of the manifest."""
     with part.open("wb") as file:
-        for chunk in _read_checked(shard):
+        for chunk in shard.read_checked():
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())  # else a crash may leave the final name with none of the bytes
@@ -165,7 +179,7 @@ def _check(shard: DatasetShard, path: Path) -> None:
     with _lock_where_writable(mark):
         if _is_there(mark):
             return
-        for _ in _read_checked(shard):
+        for _ in shard.read_checked():
             pass
         with suppress(OSError):  # in a cache that is closed or full nothing is remembered
             mark.touch()
@@ -200,22 +214,6 @@ def _lock_where_writable(mark: Path) -> Iterator[None]:
         yield
 
 
-def _read_checked(shard: DatasetShard) -> Iterator[bytes]:
-    """Yields a shard's bytes; raises ValueError at the end where it is not the manifest's."""
-    digest, size = hashlib.sha256(), 0
-    with shard.location.open(shard.path) as source:
-        while size <= shard.bytes and (chunk := source.read(CHUNK_BYTES)):
-            digest.update(chunk)
-            size += len(chunk)
-            yield chunk
-    if size != shard.bytes or digest.hexdigest() != shard.sha256:
-        raise _damaged(
-            shard,
-            f"have {shard.bytes} bytes of sha256 {shard.sha256}",
-            f"{size} of {digest.hexdigest()}",
-        )
-
-
 @contextmanager
 def _disk_errors_name(cache: Path) -> Iterator[None]:
     """Raises a disk's errors anew, naming the cache; a bucket's, without a number, pass."""
@@ -228,10 +226,3 @@ def _disk_errors_name(cache: Path) -> Iterator[None]:
             f"cannot keep shards in {cache}: {error.strerror}; make room there, or set {CACHE_ENV} "
             "to another folder of this node"
         ) from error
-
-
-def _damaged(shard: DatasetShard, expected: str, got: object) -> ValueError:
-    return ValueError(
-        f"shard {shard.url} must {expected}, as its manifest says, got {got}: "
-        f"`python -m sharding verify {shlex.quote(shard.location.url)}` tells what is wrong there"
-    )

@@ -15,7 +15,7 @@ from cluster.training.epoch_progress import EpochProgress
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
 from stn_icnn.config import TrainConfig, require
-from stn_icnn.data.plan import plan_epoch
+from stn_icnn.data.plan import batch_sizes
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName
 
@@ -178,9 +178,9 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
         ValueError: where there are none, or a split of them is empty.
     """
     if settings.data is not None:
-        data = ShardedData.open(settings.data, verify_shards=settings.locations.verify_shards)
+        data = ShardedData.open_at(settings.data, settings.locations)
     elif preset == "demo":
-        data = demo_data(storage)
+        data = replace(demo_data(storage), reading=settings.locations.reading)
     else:
         raise ValueError(
             f"{preset_in_words(preset)} needs --data: a folder or s3://BUCKET/PREFIX of shards, "
@@ -224,6 +224,8 @@ def require_images(data: ShardedData, num_images: int | None) -> None:
     most = data.manifest.num_samples["train"]
     wanted = f"at most the {most} of the training split of {data.location.url}"
     require(num_images is None or num_images <= most, "num_images", wanted, num_images)
+    copied = num_images is None or data.reading != "stream"
+    require(copied, "reading", "copy or auto where num_images are chosen", data.reading)
 
 
 def require_batches(
@@ -244,8 +246,7 @@ def require_batches(
         ValueError: with both numbers.
     """
     num_images, optim = num_images or data.manifest.num_samples["train"], config.optim
-    plan = plan_epoch(num_images, config.augment.copies, optim.global_batch, config.seed, 0)
-    smallest = min(map(len, plan))
+    smallest = min(batch_sizes(num_images * config.augment.copies, optim.global_batch))
     if smallest < allocation.num_workers:
         raise ValueError(
             f"each worker needs an image of every batch: {allocation.num_workers} workers, but "

@@ -1,10 +1,9 @@
 """The functions that train a phase in a Ray Train worker, each of a task that can be pickled."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from cluster.storage.datasets import ShardedData
-from cluster.storage.sharded_faces import read_faces
+from cluster.storage.sharded_faces import read_faces, read_train_faces
 from cluster.workers.ray_context import RayContext
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import TrainContext
@@ -77,21 +76,22 @@ def open_phase(context: TrainContext, task: TrainTask, log: Log) -> tuple[PhaseR
     start = task.start
     checkpoint = load_checkpoint(start.model) if start else None
     model = initialize_model(checkpoint, config, start.networks if start else None)
-    read = partial(
-        read_faces,
+    train_faces = read_train_faces(
         task.data,
-        config=config,
+        config,
+        context,
+        num_images=task.num_images,
+        augmented=True,
         with_labels=phase.needs_labels,
-        quiet=context.rank > 0,
     )
-    train_faces = read("train", augmented=True)
-    if task.num_images is not None:
-        train_faces.select(task.num_images, config.seed)
+    val_faces = read_faces(
+        task.data, "val", config, with_labels=phase.needs_labels, quiet=context.rank > 0
+    )
     run = PhaseRun(
         phase=phase,
         config=config,
         train_faces=train_faces,
-        val_faces=read("val"),
+        val_faces=val_faces,
         data=task.data.facts,
         context=context,
         log=log,

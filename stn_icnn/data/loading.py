@@ -1,4 +1,4 @@
-"""Reading planned batches ahead of their use, in a thread or in processes."""
+"""Reading batches, planned or streamed, ahead of their use, in a thread or in processes."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, default_convert
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Plan
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.data.streaming import EpochStream
 
 
 def load_batches(faces: ShardedFaces, plan: Plan, num_processes: int = 0) -> Iterator[Batch]:
@@ -32,6 +33,15 @@ def load_batches(faces: ShardedFaces, plan: Plan, num_processes: int = 0) -> Ite
         num_workers=num_processes,
         pin_memory=pinned,
     )
+
+
+def load_stream(stream: EpochStream, num_processes: int = 0) -> Iterator[Batch]:
+    """Yields the batches of a stream, in order; see `load_batches`."""
+    pinned = torch.cuda.is_available()
+    if num_processes == 0:
+        yield from _read_ahead(batch.pin_memory() if pinned else batch for batch in stream)
+        return
+    yield from DataLoader(stream, batch_size=None, num_workers=num_processes, pin_memory=pinned)
 
 
 def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

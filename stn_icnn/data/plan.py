@@ -35,11 +35,22 @@ def plan_epoch(
     than one batch holds.
     """
     order = np.random.default_rng([seed, epoch]).permutation(num_samples * copies)
-    num_batches = -(-len(order) // global_batch)
     return [
         [Request(int(i) % num_samples, epoch, int(i) // num_samples) for i in part]
-        for part in np.array_split(order, num_batches)
+        for part in np.array_split(order, num_batches(len(order), global_batch))
     ]
+
+
+def num_batches(num_looks: int, global_batch: int) -> int:
+    """Returns the number of global batches that an epoch's looks at samples make."""
+    return -(-num_looks // global_batch)
+
+
+def batch_sizes(num_looks: int, global_batch: int) -> list[int]:
+    """Returns the sizes of an epoch's global batches, which add up to all its looks at samples."""
+    number = num_batches(num_looks, global_batch)
+    size, num_larger = divmod(num_looks, max(number, 1))
+    return [size + (i < num_larger) for i in range(number)]
 
 
 def rank_share(plan: Plan, rank: int, world_size: int) -> Plan:

@@ -1,5 +1,9 @@
 """The time that an epoch of a phase takes, measured on a few of its steps."""
 
+from dataclasses import replace
+from itertools import chain
+
+from stn_icnn.data.epochs import Epoch
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.training.loop import PhaseRun, start_training, train_until
 from stn_icnn.training.state import Progress
@@ -25,12 +29,22 @@ def seconds_per_epoch(run: PhaseRun, model: STNiCNN) -> float:
     state = start_training(run, model)
     for group in state.optimizer.param_groups:
         group["peak_lr"] = 0.0  # as much work, and fresh networks can't diverge in it
-    one_epoch, num_steps = run.plan(0), WARM_UP_STEPS + TIMED_STEPS
-    epochs = range(-(-num_steps // len(one_epoch)))  # a small data set has few steps in each
-    steps = [batch for epoch in epochs for batch in run.plan(epoch)][:num_steps]
-    batches = run.batches(steps)
-    train_until(run, state, steps, batches, WARM_UP_STEPS)
+    num_steps = WARM_UP_STEPS + TIMED_STEPS
+    steps = _several_epochs(run, -(-num_steps // run.steps_per_epoch))
+    train_until(run, state, steps, WARM_UP_STEPS)
     state.progress = Progress(step=WARM_UP_STEPS)
-    train_until(run, state, steps, batches, num_steps)
-    num_timed = sum(map(len, steps[WARM_UP_STEPS:]))
-    return state.progress.train_s / num_timed * sum(map(len, one_epoch))
+    train_until(run, state, steps, num_steps)
+    num_timed = sum(steps.sizes[WARM_UP_STEPS:num_steps])
+    num_looks = len(run.train_faces) * run.config.augment.copies
+    return state.progress.train_s / num_timed * num_looks
+
+
+def _several_epochs(run: PhaseRun, number: int) -> Epoch:
+    """Opens the first epochs in a row: a small data set has few steps in each."""
+    epochs = [run.open_epoch(i) for i in range(number)]
+    return replace(
+        epochs[0],
+        sizes=[size for epoch in epochs for size in epoch.sizes],
+        batches=chain.from_iterable(epoch.batches for epoch in epochs),
+        keys=lambda step: (f"of step {step} of the measurement",),
+    )

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from stn_icnn.context import (
     TrainReport,
 )
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.loading import load_batches
-from stn_icnn.data.plan import Plan, Request, plan_epoch, rank_share
+from stn_icnn.data.epochs import Epoch, TrainingFaces, open_epoch, steps_per_epoch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.networks.checkpoint import MODEL_FILE, Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.execution import describe_execution, prepare_model
@@ -33,6 +32,7 @@ from stn_icnn.training.schedule import build_optimizer, lr_factor
 from stn_icnn.training.state import (
     SECONDS,
     VALIDATION_SECONDS,
+    Progress,
     TrainState,
     restore_state,
     save_state,
@@ -59,7 +59,7 @@ class PhaseRun:
     phase: Phase
     config: TrainConfig
     """The settings of the training, with those that the phase overrides."""
-    train_faces: ShardedFaces
+    train_faces: TrainingFaces
     val_faces: ShardedFaces
     data: DataFacts
     context: TrainContext
@@ -75,15 +75,23 @@ class PhaseRun:
         """The phase's number of epochs."""
         return self.phase.num_epochs(self.config.optim)
 
-    def plan(self, epoch: int) -> list[list[Request]]:
-        """Returns the global batches of an epoch."""
-        copies, batch = self.config.augment.copies, self.config.optim.global_batch
-        return plan_epoch(len(self.train_faces), copies, batch, self.config.seed, epoch)
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of steps of each epoch, by which rates and steps are counted."""
+        return steps_per_epoch(self.train_faces, self.config)
 
-    def batches(self, plan: Plan) -> Iterator[Batch]:
-        """Reads this rank's share of each global batch."""
-        share = rank_share(plan, self.context.rank, self.context.world_size)
-        return load_batches(self.train_faces, share, self.loader_processes)
+    def open_epoch(self, number: int, progress: Progress | None = None) -> Epoch:
+        """Opens this rank's part of an epoch, of which some steps may be done."""
+        progress = progress or Progress()
+        return open_epoch(
+            self.train_faces,
+            self.config,
+            number,
+            self.context,
+            self.loader_processes,
+            progress.step,
+            progress.legs,
+        )
 
     def snapshot(self, model: STNiCNN, metrics: dict[str, float] | None = None) -> Checkpoint:
         """Returns a checkpoint with a copy of the model, and the metrics that it has reached."""
@@ -146,60 +154,59 @@ def num_pieces(num_global: int, world_size: int, micro_batch: int) -> int:
     return min(-(-largest // micro_batch), num_global // world_size)
 
 
-def train_until(
-    run: PhaseRun, state: TrainState, plan: Plan, batches: Iterator[Batch], stop: int
-) -> None:
+def train_until(run: PhaseRun, state: TrainState, epoch: Epoch, stop: int) -> None:
     """Trains an epoch up to a step.
 
     Args:
         run: the phase.
         state: the state of the training, which is brought to `stop`.
-        plan: the epoch's global batches.
-        batches: this rank's shares of the global batches that are not done.
+        epoch: this rank's part of the epoch.
         stop: the number of the epoch's steps that are done in the end.
 
     Raises:
         DivergedError: on all ranks, naming phase, step and samples.
     """
-    progress = state.progress
+    progress, num_steps = state.progress, len(epoch.sizes)
     losses: list[Tensor] = []
     started = logged = time.monotonic()
     for step in range(progress.step, stop):
-        num_done = state.epoch * len(plan) + step
-        factor = lr_factor(run.config.optim, num_done, len(plan), run.num_epochs)
+        num_done = state.epoch * run.steps_per_epoch + step
+        factor = lr_factor(run.config.optim, num_done, run.steps_per_epoch, run.num_epochs)
         for group in state.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         waited_from = time.monotonic()
-        batch = next(batches).to(run.context.device)
+        batch = next(epoch.batches).to(run.context.device)
         progress.wait_s += time.monotonic() - waited_from
-        losses.append(train_step(run, state, batch, len(plan[step])))
+        losses.append(train_step(run, state, batch, epoch.sizes[step]))
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
-            _count_steps(run, state, losses, plan)
+            _count_steps(run, state, losses, epoch)
             losses = []
         if run.context.rank == 0 and time.monotonic() - logged > SECONDS_PER_LINE:
             logged = time.monotonic()
-            run.log(f"{run.phase.name} epoch {state.epoch + 1}, step {step + 1} of {len(plan)}")
+            run.log(f"{run.phase.name} epoch {state.epoch + 1}, step {step + 1} of {num_steps}")
     progress.train_s += time.monotonic() - started
 
 
-def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], plan: Plan) -> None:
+def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], epoch: Epoch) -> None:
     """Counts steps as done where their losses, summed over ranks, are finite."""
     progress = state.progress
     first, before = progress.step, progress.loss
+    steps_before = state.epoch * run.steps_per_epoch
     for value in run.context.sum_(torch.stack(losses)).tolist():
         step = progress.step
         if not math.isfinite(value):
-            keys = ", ".join(run.train_faces.keys(plan[step]))
+            keys = ", ".join(epoch.keys(step))
             raise DivergedError(
-                f"{run.phase.name}: the loss is {value} at step {state.epoch * len(plan) + step} "
+                f"{run.phase.name}: the loss is {value} at step {steps_before + step} "
                 f"(epoch {state.epoch + 1}), samples {keys}; lower the learning rate, or set "
                 "optim.max_grad_norm"
             )
         progress.loss += value
         progress.step += 1
-    num_samples = sum(map(len, plan[first : progress.step]))
-    done = state.epoch * len(plan) + progress.step
-    progress.step_losses.append((done, (progress.loss - before) / num_samples))
+    num_samples = sum(epoch.sizes[first : progress.step])
+    progress.step_losses.append(
+        (steps_before + progress.step, (progress.loss - before) / num_samples)
+    )
 
 
 def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
@@ -214,17 +221,18 @@ def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
     Raises:
         DivergedError: on all ranks.
     """
-    plan = run.plan(state.epoch)
-    every = run.config.checkpoint_every_steps or len(plan)
-    batches = run.batches(plan[state.progress.step :])
-    while state.progress.step < len(plan):
-        stop = min(state.progress.step + every, len(plan))
-        train_until(run, state, plan, batches, stop)
+    epoch = run.open_epoch(state.epoch, state.progress)
+    num_steps = len(epoch.sizes)
+    every = run.config.checkpoint_every_steps or num_steps
+    while state.progress.step < num_steps:
+        stop = min(state.progress.step + every, num_steps)
+        train_until(run, state, epoch, stop)
         require_finite(run, state)
         average_buffers(state.model, run.context)
-        if stop < len(plan):
+        if stop < num_steps:
+            state.progress.legs = epoch.legs(stop)
             _report(run, state, tuple(state.progress.step_losses))
-    return state.progress.metrics(sum(map(len, plan)))
+    return state.progress.metrics(sum(epoch.sizes))
 
 
 def average_buffers(model: STNiCNN, context: TrainContext) -> None:

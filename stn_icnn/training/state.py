@@ -1,7 +1,8 @@
 """The state of a phase's training, and the file from which it goes on after a stop.
 
 An epoch's order of samples and their augmentation follow from seed and epoch, so the number of
-steps done says what comes next: no reader has a state to be kept.
+steps done says what comes next; where samples are streamed, with how many readers did them. No
+reader has a state to be kept.
 """
 
 import io
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from stn_icnn.context import Picture
+from stn_icnn.data.stream_plan import Leg
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.model import STNiCNN
 
@@ -38,6 +40,8 @@ class Progress:
     """Part of it in which rank 0 waited for data, seconds."""
     step_losses: list[tuple[int, float]] = field(default_factory=list)
     """The losses within the epoch, as `context.StepLosses` has them."""
+    legs: list[Leg] = field(default_factory=list)
+    """How the steps were streamed, if they were, up to the last checkpoint."""
 
     def metrics(self, num_samples: int) -> dict[str, float]:
         """Returns the metrics of an epoch that is done.

@@ -37,7 +37,7 @@ TRAINING = """
 --seed --precision --channels-last --no-channels-last --validate-every-epochs
 --checkpoint-every-steps
 """
-LOCATIONS = "--storage --tracking-uri --experiment"
+LOCATIONS = "--storage --tracking-uri --experiment --reading"
 SCALING = """
 --scaling.num-workers --scaling.cpus-per-worker --scaling.use-gpu --scaling.loader-processes
 --scaling.max-failures --scaling.wait-s

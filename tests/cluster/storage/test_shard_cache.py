@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import shard_cache
+from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.datasets import ShardedData
-from cluster.storage.shard_cache import DatasetShard, fetch_shards
+from cluster.storage.shard_cache import fetch_shards
 from cluster.storage.sharded_faces import read_faces
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
@@ -36,9 +36,9 @@ print(fetch_shards(shards, quiet=True))
 
 STOP_HALFWAY = """
 import pickle, sys
-from cluster.storage import shard_cache
+from cluster.storage import dataset_shard, shard_cache
 from sharding.storage import s3
-shard_cache.CHUNK_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
+dataset_shard.CHUNK_BYTES, s3.READ_AHEAD_BYTES = 1000, (1000, 1000)
 read_range = s3.Bucket.read_range
 def read_one(*asked):
     if asked[2] > 0:
@@ -204,13 +204,13 @@ def copied(shards: Path, tmp_path: Path) -> Path:
 def read_shards(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the shards that this process has read whole."""
     names: list[str] = []
-    read = shard_cache._read_checked
+    read = DatasetShard.read_checked
 
     def reading(shard: DatasetShard) -> Iterator[bytes]:
         names.append(shard.path)
         yield from read(shard)
 
-    monkeypatch.setattr(shard_cache, "_read_checked", reading)
+    monkeypatch.setattr(DatasetShard, "read_checked", reading)
     return names
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 import cluster.training.worker
 from cluster.scoring.worker import MODEL, ScoredSplit, ScoringTask, score_on_worker
+from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.datasets import ShardedData
-from cluster.storage.shard_cache import DatasetShard
 from cluster.training.worker import TrainTask, train_on_worker
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.errors import PhaseFailedError

@@ -23,9 +23,9 @@ def test_an_epoch_s_seconds_are_those_of_the_timed_steps_scaled(
     """Eight faces in batches of 3, 3 and 2: 23 steps are seven epochs and two steps."""
     stops = []
 
-    def timed(run, state, plan, batches, stop) -> None:
-        num_images = sum(map(len, plan[state.progress.step : stop]))
-        train_until(run, state, plan, batches, stop)
+    def timed(run, state, epoch, stop) -> None:
+        num_images = sum(epoch.sizes[state.progress.step : stop])
+        train_until(run, state, epoch, stop)
         stops.append(stop)
         state.progress.train_s = num_images * (0.5 if stop > WARM_UP_STEPS else 1000.0)
 

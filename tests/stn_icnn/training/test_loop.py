@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from stn_icnn.config import LossConfig, TrainConfig
 from stn_icnn.context import LocalContext
+from stn_icnn.data.epochs import Epoch
 from stn_icnn.data.plan import Request
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.loop import (
@@ -21,7 +23,7 @@ from stn_icnn.training.loop import (
 )
 from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import PHASES
-from stn_icnn.training.state import TrainState
+from stn_icnn.training.state import Progress, TrainState
 from tests.phase_runs import epochs, fresh, phase_run, places
 
 
@@ -112,8 +114,14 @@ def test_ranks_take_their_shares_in_equally_many_pieces() -> None:
 class FourTimesAnEpoch(PhaseRun):
     """Every batch four times: an epoch's checkpoint costs more than a step."""
 
-    def plan(self, epoch: int) -> list[list[Request]]:
-        return super().plan(epoch) * 4
+    @property
+    def steps_per_epoch(self) -> int:
+        return 4 * super().steps_per_epoch
+
+    def open_epoch(self, number: int, progress: Progress | None = None) -> Epoch:
+        four = [super(FourTimesAnEpoch, self).open_epoch(number) for _ in range(4)]
+        batches = chain.from_iterable(epoch.batches for epoch in four)
+        return replace(four[0], sizes=[*four[0].sizes] * 4, batches=batches)
 
 
 @pytest.mark.slow

@@ -8,6 +8,11 @@ import torch
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport, EpochReport, LocalContext
+from stn_icnn.data import stream_plan, streaming
+from stn_icnn.data.plan import plan_epoch
+from stn_icnn.data.shards import index_shard
+from stn_icnn.data.streaming import StreamedFaces
+from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training.loop import (
     run_phase,
@@ -24,6 +29,7 @@ from tests.phase_runs import (
     places,
     with_finder,
 )
+from tests.sample_shards import FileShard
 
 
 @pytest.mark.slow
@@ -72,7 +78,8 @@ def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     faces = RecordedFaces(run.train_faces)
     again = fresh(four_steps)
     run_phase(replace(run, train_faces=faces), again)
-    assert faces.requests == [request for batch in run.plan(1)[2:] for request in batch]
+    plan = plan_epoch(8, 1, four_steps.optim.global_batch, four_steps.seed, epoch=1)
+    assert faces.requests == [request for batch in plan[2:] for request in batch]
     assert places(resumed) == [(1, 3), (2, 0)]
     assert resumed.reports[-1].metrics["train/loss"] == straight.reports[-1].metrics["train/loss"]
     one, other = model.state_dict(), again.state_dict()
@@ -174,3 +181,33 @@ def test_a_phase_keeps_its_epochs_metrics_and_seconds_over_a_stop(
     assert last.computed_on.endswith("1 thread, fp32")
     assert history[1] == {"epoch": last.epoch, **last.metrics}
     assert 3500 < history[1]["train/seconds"] < 3501
+
+
+@pytest.mark.slow
+def test_a_streamed_epoch_that_was_stopped_sees_no_sample_twice_and_counts_on(
+    four_steps: TrainConfig, shards: Path, tiny_faces, tmp_path: Path, monkeypatch
+) -> None:
+    for module in (stream_plan, streaming):
+        monkeypatch.setattr(module, "SHUFFLE_BUFFER", 1)
+    paths = sorted((shards / "train").glob("*.tar"))
+    faces = StreamedFaces([FileShard(path, len(index_shard(str(path)))) for path in paths], PAPER9)
+    seen: list[str] = []
+    encoded = faces.encoded
+    monkeypatch.setattr(faces, "encoded", lambda *one: seen.append(one[1]) or encoded(*one))
+
+    stopped = StoppingContext(tmp_path, num_reports=1)
+    run = phase_run("coarse", four_steps, tiny_faces, stopped)
+    with pytest.raises(Stop):
+        run_phase(replace(run, train_faces=faces), fresh(four_steps))
+    before = seen[: four_steps.optim.global_batch]  # beyond it was read ahead
+    seen.clear()
+    resumed = LocalContext(tmp_path)
+    run = phase_run("coarse", four_steps, tiny_faces, resumed)
+    run_phase(replace(run, train_faces=faces), fresh(four_steps))
+
+    first, second = before + seen[:-8], seen[-8:]
+    assert 4 <= len(first) == len(set(first)) < 8, "the rest of the shard that was begun is left"
+    assert len(set(second)) == 8
+    assert places(resumed)[-1] == (2, 0)
+    assert resumed.reports[-1].step_losses[-1][0] == 8, "steps are counted by whole epochs"
+    assert load_checkpoint(tmp_path).phase == "coarse"
