@@ -6,7 +6,7 @@ The signs of trust are weighed by logistic functions whose weights `calibration.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stn_icnn.geometry import fit_similarity
+from stn_icnn.inference.faces.expected_f1 import expected_counts, expected_f1
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.pasting import PlacedPatches
 
@@ -102,15 +103,16 @@ def signs_of_trust(
         By FACE and the parts' names, the numbers that SIGNS names.
     """
     label_set = patches.label_set
-    sums = {part: _F1Sums.of(probs) for part, probs in patches.probs.items()}
-    areas = {  # px of the photograph per pixel of the patch
-        part: patches.windows[part][2] * patches.windows[part][3] / probs[0].numel()
+    counts = torch.stack([expected_counts(probs) for probs in patches.probs.values()]).cpu()
+    areas = [  # px of the photograph per pixel of the patch
+        patches.windows[part][2] * patches.windows[part][3] / probs[0].numel()
         for part, probs in patches.probs.items()
-    }
-    whole = sum((one.times(areas[part]) for part, one in sums.items()), _F1Sums(0.0, 0.0))
+    ]
+    f1_of_parts = expected_f1(counts).tolist()
+    f1 = float(expected_f1(torch.tensor(areas) @ counts))
     misfit, offset = _misfit(patches, frame, mean_face)
     of_face = (
-        _log_odds(whole.f1),
+        _log_odds(f1),
         _log_odds(score),
         min(0.0, math.log2(frame.side / _FULL_SIDE)),
         misfit,
@@ -119,42 +121,10 @@ def signs_of_trust(
     return {
         FACE: np.array([of_face[0], *of_face]),
         **{
-            label_set.parts[part].name: np.array([_log_odds(one.f1), *of_face])
-            for part, one in sums.items()
+            label_set.parts[part].name: np.array([_log_odds(f1_of_part), *of_face])
+            for part, f1_of_part in zip(patches.probs, f1_of_parts, strict=True)
         },
     }
-
-
-@dataclass(frozen=True)
-class _F1Sums:
-    """The sums that an expected F1 is made of."""
-
-    right: float
-    """The probabilities of the labelled pixels."""
-    both: float
-    """The number of labelled pixels, and the probabilities of all."""
-
-    @classmethod
-    def of(cls, probs: Tensor) -> Self:
-        """Sums over a patch of probabilities, `[1 + classes, px, px]`."""
-        labelled = probs.argmax(dim=0) > 0
-        inside = 1 - probs[0]
-        right, number, expected = torch.stack(
-            [(inside * labelled).sum(), labelled.sum(), inside.sum()]
-        ).tolist()
-        return cls(right, number + expected)
-
-    @property
-    def f1(self) -> float:
-        """The F1 that is expected if the probabilities hold."""
-        return 2 * self.right / self.both if self.both > 0 else 0.0
-
-    def times(self, factor: float) -> "_F1Sums":
-        """Returns the sums over pixels of another size."""
-        return _F1Sums(factor * self.right, factor * self.both)
-
-    def __add__(self, other: "_F1Sums") -> "_F1Sums":
-        return _F1Sums(self.right + other.right, self.both + other.both)
 
 
 def _log_odds(probability: float) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.geometry import fit_similarity
 from stn_icnn.inference.faces.cutting import cut_square
+from stn_icnn.inference.faces.expected_f1 import expected_counts, expected_f1
 from stn_icnn.inference.faces.exposure import brighten_dark
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.centroid_cropper import centroids
@@ -104,8 +106,8 @@ class FaceFinder:
             height, width = photos[one.photo].shape[:2]
             filled[one.photo] += one.frame.side**2 / (width * height) * (one.fit >= SURE_FIT)
         open_to_more = [i for i, share in enumerate(filled) if share < MOST_FILLED]
-        for turns in (1, 2, 3):
-            squares += self._fitted(photos, self._seen(photos, reduced, open_to_more, turns))
+        turned = [self._seen(photos, reduced, open_to_more, turns) for turns in (1, 2, 3)]
+        squares += self._fitted(photos, list(chain(*turned)))
         found: list[list[FoundFace]] = [[] for _ in photos]
         for one in squares:
             height, width = photos[one.photo].shape[:2]
@@ -171,7 +173,7 @@ class FaceFinder:
             batch = stack_photos([torch.from_numpy(cut).permute(2, 0, 1) for cut in cuts])
             probs = self._model.label_coarsely(batch.to(self._device)).softmax(dim=1)
             centres, present = centroids(probs, self._model.label_set)
-            sure = expected_f1(probs) * present.float().mean(dim=1)
+            sure = expected_f1(expected_counts(probs)) * present.float().mean(dim=1)
             is_enough = present.sum(dim=1) >= LEAST_PARTS
             affine, residual = fit_similarity(self._mean_face, centres.cpu(), present.cpu().float())
             numbers = (residual.tolist(), is_enough.tolist(), sure.tolist())
@@ -194,13 +196,6 @@ class FaceFinder:
                 output = self._model.look_for_faces(seen.permute(0, 3, 1, 2).float() / 255)
                 found.update(zip(some, gather_votes(output), strict=True))
         return [found[i] for i in range(len(pictures))]
-
-
-def expected_f1(probs: Tensor) -> Tensor:
-    """Returns the F1 that label probabilities `[N, L, H, W]` promise, background first, `[N]`."""
-    inside, labelled = 1 - probs[:, 0], probs.argmax(dim=1) > 0
-    both = inside.sum(dim=(1, 2)) + labelled.sum(dim=(1, 2))
-    return 2 * (inside * labelled).sum(dim=(1, 2)) / both.clamp(min=1e-6)
 
 
 def _reduced(photo: Photo, px: int) -> Photo:

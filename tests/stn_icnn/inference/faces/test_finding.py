@@ -11,13 +11,7 @@ from torch import Tensor
 
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces import finding
-from stn_icnn.inference.faces.finding import (
-    MOST_RESIDUAL,
-    SURE_FIT,
-    FaceFinder,
-    FoundFace,
-    expected_f1,
-)
+from stn_icnn.inference.faces.finding import MOST_RESIDUAL, SURE_FIT, FaceFinder, FoundFace
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.networks.face_votes import VotedFaces
@@ -134,13 +128,6 @@ def test_too_few_parts_are_no_face() -> None:
     one = fitted(FaceFrame(50, 50, 40), FaceFrame(0.7, 0.5, 2), is_enough=False)
     assert (one.fit, one.has_moved) == (0, False)
     assert one.frame == FaceFrame(50, 50, 40)
-
-
-def test_labels_promise_the_f1_that_their_probabilities_come_to() -> None:
-    """Two pixels are labelled, at 0.9 and 0.6; another has 0.3 of a class: 2 x 1.5 / (2 + 1.8)."""
-    probs = torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.7, 0.3], [1.0, 0.0]]).T.reshape(1, 2, 2, 2)
-    assert expected_f1(probs).tolist() == pytest.approx([3.0 / 3.8])
-    assert expected_f1(torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)).tolist() == [0]
 
 
 def test_of_two_findings_of_one_face_the_surer_stays() -> None:
