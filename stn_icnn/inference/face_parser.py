@@ -1,6 +1,6 @@
 """The parser of photographs, `FaceParser`: model file and photographs in, label maps out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from stn_icnn.config import require
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
-from stn_icnn.inference.faces.boxes import BoxesLike, BoxFile, FaceBox, boxes_of_photos, face_boxes
+from stn_icnn.inference.faces.boxes import BoxesByName, BoxesLike, FaceBox, boxes_of_photos
 from stn_icnn.inference.faces.confidence import ConfidenceEstimator
 from stn_icnn.inference.faces.cutting import FaceCut, fitted_size
 from stn_icnn.inference.faces.finding import FaceFinder, FoundFace
@@ -115,7 +115,7 @@ class FaceParser:
     def __call__(
         self,
         photos: PhotosLike,
-        boxes: BoxesLike | Sequence[BoxesLike] | Mapping[str, BoxesLike] | BoxFile | None = None,
+        boxes: BoxesLike | Sequence[BoxesLike] | BoxesByName | None = None,
         framing: Framing | None = None,
         bgr: bool = False,
         min_confidence: float = 0.0,
@@ -129,7 +129,7 @@ class FaceParser:
             boxes: the faces of the photograph, as `parse` takes them; of several photographs a
                 list with those of each, or by their names.
             framing: as `parse` takes it.
-            bgr: whether arrays and tensors are blue, green, red, as OpenCV has them.
+            bgr: as `parse` takes it.
             min_confidence: faces that are less sure are left out.
 
         Raises:
@@ -139,51 +139,55 @@ class FaceParser:
         named = named_photos(photos, bgr)
         if not named:
             raise ValueError("there are no photographs: the list is empty")
-        of_each: list[list[FaceBox]] | None = None
-        if boxes is not None:
-            is_one = len(named) == 1 and not isinstance(photos, list | tuple)
-            of_each = boxes_of_photos(boxes, [one.name for one in named], is_one)
+        is_one = len(named) == 1 and not isinstance(photos, list | tuple)
+        of_each = boxes_of_photos(boxes, [one.name for one in named], is_one)
         return self._parse_all(named, of_each, framing, min_confidence)
 
     def parse(
         self,
         photo: PhotoLike,
-        boxes: BoxesLike | None = None,
+        boxes: BoxesLike | BoxesByName | None = None,
         framing: Framing | None = None,
         min_confidence: float = 0.0,
+        bgr: bool = False,
     ) -> ParsedPhoto:
         """Parses one photograph.
 
         Args:
-            photo: a path, a PIL image, an array `[H, W, 3]` RGB of 8 or 16 bits, or a tensor
+            photo: a path, a PIL image, an array `[H, W, 3]` of 8 or 16 bits, or a tensor
                 `[3, H, W]`.
             boxes: where its faces are, px of the upright photograph: rows of x0, y0, x1, y1, or of
-                fourteen numbers with five landmarks; one face may be a row alone.
+                fourteen numbers with five landmarks; one face may be a row alone. Or the path of a
+                file, as `--boxes` takes it, or a dict of rows, that name the photograph.
             framing: `whole` takes the photograph for a face, `found` finds faces in it. None:
                 `found` where the model has a finder, else `whole`.
             min_confidence: faces that are less sure are left out.
+            bgr: whether arrays and tensors are blue, green, red, as OpenCV has them, not RGB.
 
         Raises:
             ValueError: it cannot be read as a photograph, or a box has another form.
             MemoryError: the device has no memory left.
         """
-        of_each = None if boxes is None else [face_boxes(boxes)]
-        return self._parse_all([one_photo(photo)], of_each, framing, min_confidence)[0]
+        named = one_photo(photo, bgr)
+        of_each = boxes_of_photos(boxes, [named.name], is_one=True)
+        return self._parse_all([named], of_each, framing, min_confidence)[0]
 
     def parse_all(
         self,
         photos: Sequence[PhotoLike],
-        boxes: Sequence[BoxesLike] | None = None,
+        boxes: Sequence[BoxesLike] | BoxesByName | None = None,
         framing: Framing | None = None,
         min_confidence: float = 0.0,
+        bgr: bool = False,
     ) -> list[ParsedPhoto]:
         """Parses photographs of any sizes, `BATCH_SIZE` at a time.
 
         Args:
             photos: the photographs, each as `parse` takes it.
-            boxes: those of each photograph.
+            boxes: those of each photograph, in turn or by name.
             framing: as `parse` takes it.
             min_confidence: faces that are less sure are left out.
+            bgr: as `parse` takes it.
 
         Raises:
             ValueError: one cannot be read; the first such is named.
@@ -191,8 +195,8 @@ class FaceParser:
         """
         if isinstance(photos, str | Path):
             raise ValueError(f"parse_all takes a list of photographs, got {photos!r}: use parse")
-        of_each = None if boxes is None else boxes_of_photos(boxes, [""] * len(photos), False)
-        named = [one_photo(photo) for photo in photos]
+        named = [one_photo(photo, bgr) for photo in photos]
+        of_each = boxes_of_photos(boxes, [one.name for one in named], is_one=False)
         return self._parse_all(named, of_each, framing, min_confidence)
 
     @torch.inference_mode()

@@ -70,25 +70,30 @@ def locate_faces(
         elif job.boxes is None:
             faces.append([FoundFace(FaceFrame.whole(photo.size), 1.0)])
         else:
-            faces.append(_boxed(photo, [box.frame(label_set) for box in job.boxes], finder))
+            faces.append(_boxed(photo, job.boxes, finder, label_set))
     return faces
 
 
 def _boxed(
-    photo: DecodedPhoto, frames: Sequence[FaceFrame], finder: FaceFinder | None
+    photo: DecodedPhoto, boxes: Sequence[FaceBox], finder: FaceFinder | None, label_set: LabelSet
 ) -> list[FoundFace]:
     """Returns the faces that a user's boxes name, with how well a face fits there.
+
+    Landmarks tell a face's frame; a box alone tells it roughly, and where there is a finder, the
+    coarse labels tell it better.
 
     Raises:
         FrameBesideError: a box lies beside the photograph.
     """
+    frames = [box.frame(label_set) for box in boxes]
     for frame in frames:
         require_touching(frame, photo.size)
     if finder is None:
         return [FoundFace(frame, 1.0) for frame in frames]
     copy = photo.pixels.shape[1] / photo.size[0]
-    scores = finder.rate(photo.pixels, [frame.scaled(copy) for frame in frames])
-    return [FoundFace(frame, score) for frame, score in zip(frames, scores, strict=True)]
+    scaled = [frame.scaled(copy) for frame in frames]
+    settled = finder.settle(photo.pixels, scaled, [bool(box.landmarks) for box in boxes])
+    return [_in_photo(face, photo) for face in settled]
 
 
 def cut_out(job: PhotoJob, photo: DecodedPhoto, face: FoundFace, data: DataFacts) -> FaceCut:

@@ -25,7 +25,7 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.faces.frame import FaceFrame
+from stn_icnn.inference.faces.frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
@@ -130,6 +130,18 @@ def test_it_finds_faces_that_are_small_and_turned(shipped: Checkpoint, roll_deg:
         near += any(
             _is_near(face.frame, place) for face in parser.parse(_pasted(path, place)).faces
         )
+    assert near >= NUM_FOUND - 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FACES, reason="STN_ICNN_FACES names no folder of real faces")
+def test_it_sees_the_roll_of_a_face_of_which_a_box_tells_none(shipped: Checkpoint) -> None:
+    parser, place, near = FaceParser(shipped, "cpu"), FaceFrame(500, 400, 320, 25), 0
+    half, y = place.side / BOX_TO_SIDE / 2, place.y + (BOX_CENTRE_Y - 0.5) * place.side
+    box = [place.x - half, y - half, place.x + half, y + half]
+    for path in _photographs()[:NUM_FOUND]:
+        (face,) = parser.parse(_pasted(path, place), boxes=box).faces
+        near += _is_near(face.frame, place)
     assert near >= NUM_FOUND - 1
 
 

@@ -77,36 +77,6 @@ def face_boxes(given: BoxesLike) -> list[FaceBox]:
     return boxes
 
 
-def boxes_of_photos(
-    given: "BoxesLike | Sequence[BoxesLike] | Mapping[str, BoxesLike] | BoxFile",
-    names: Sequence[str],
-    is_one: bool,
-) -> list[list[FaceBox]]:
-    """Takes the boxes of photographs.
-
-    Args:
-        given: those of each photograph in turn, or by name; of one photograph that is in no list,
-            its own.
-        names: what the photographs are called.
-        is_one: whether there is one photograph, in no list.
-
-    Raises:
-        ValueError: they have another form, or there are more or less than photographs.
-    """
-    if isinstance(given, Mapping):
-        boxes = {_normal(name): face_boxes(rows) for name, rows in given.items()}
-        given = BoxFile(boxes, "boxes")
-    if isinstance(given, BoxFile):
-        called = [(name, PurePosixPath(_normal(name)).name) for name in names]
-        given.require_matches(called)
-        return [given.of(paths) for paths in called]
-    if is_one:
-        return [face_boxes(given)]  # type: ignore[arg-type]
-    if len(given) != len(names):
-        raise ValueError(f"boxes must be of {len(names)} photographs, got those of {len(given)}")
-    return [face_boxes(rows) for rows in given]  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True)
 class BoxFile:
     """The boxes of many photographs' faces, by the photographs' names."""
@@ -164,17 +134,66 @@ class BoxFile:
         """Refuses a file that names none of some photographs.
 
         Args:
-            photos: what each may be called, as `of` takes it.
+            photos: what each may be called, as `of` takes it; nothing for pixels without a name.
 
         Raises:
             ValueError: it names none of them, but others.
         """
         named = {_normal(path) for paths in photos for path in paths}
-        if self.boxes and not named.intersection(self.boxes):
+        if photos and self.boxes and not named.intersection(self.boxes):
+            first = next((f"{paths[0]} and so on" for paths in photos if paths), "without a name")
             raise ValueError(
                 f"{self.source} names none of the photographs: it has {next(iter(self.boxes))}, "
-                f"they are {photos[0][0]} and so on"
+                f"they are {first}"
             )
+
+
+BoxesByName = Mapping[str, BoxesLike] | BoxFile | str | Path
+"""The boxes of photographs by their names, or the path of a file of such."""
+
+
+def boxes_of_photos(
+    given: BoxesLike | Sequence[BoxesLike] | BoxesByName | None,
+    names: Sequence[str],
+    is_one: bool,
+) -> list[list[FaceBox]] | None:
+    """Takes the boxes of photographs.
+
+    Args:
+        given: those of each photograph in turn, or by name, or a file's path; of one photograph
+            that is in no list, its own; None: there are none to go by.
+        names: what the photographs are called, empty for those without a name. A photograph is
+            meant by the end of its path, too.
+        is_one: whether there is one photograph, in no list.
+
+    Returns:
+        The boxes of each photograph; None where none are given.
+
+    Raises:
+        ValueError: they have another form, or there are more or less than photographs.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        given = BoxFile.read(given)
+    if isinstance(given, Mapping):
+        boxes = {_normal(name): face_boxes(rows) for name, rows in given.items()}
+        given = BoxFile(boxes, "boxes")
+    if isinstance(given, BoxFile):
+        called = [_ends_of(name) for name in names]
+        given.require_matches(called)
+        return [given.of(paths) for paths in called]
+    if is_one:
+        return [face_boxes(given)]  # type: ignore[arg-type]
+    if len(given) != len(names):
+        raise ValueError(f"boxes must be of {len(names)} photographs, got those of {len(given)}")
+    return [face_boxes(rows) for rows in given]  # type: ignore[arg-type]
+
+
+def _ends_of(name: str) -> list[str]:
+    """Returns a path and what is left of it without its first folders, the last part last."""
+    parts = _normal(name).split("/") if name else []
+    return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 def _normal(path: str) -> str:

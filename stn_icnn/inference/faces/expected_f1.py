@@ -24,6 +24,6 @@ def expected_counts(probs: Tensor) -> Tensor:
 
 
 def expected_f1(counts: Tensor) -> Tensor:
-    """Returns the F1 of counts, `[..., 2]` as `expected_counts` has them; 0 where there are none."""
+    """Returns the F1 of counts, `[..., 2]` as `expected_counts` has them; 0 if they are 0."""
     right, both = counts.unbind(dim=-1)
     return 2 * right / both.clamp(min=1e-6)

@@ -19,7 +19,7 @@ from stn_icnn.inference.faces.expected_f1 import expected_counts, expected_f1
 from stn_icnn.inference.faces.exposure import brighten_dark
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.centroid_cropper import centroids
-from stn_icnn.networks.face_votes import VotedFaces, gather_votes, keep_apart
+from stn_icnn.networks.face_votes import VotedFaces, agree, gather_votes, keep_apart
 from stn_icnn.networks.finder import CELL_PX
 from stn_icnn.networks.model import STNiCNN
 
@@ -111,18 +111,32 @@ class FaceFinder:
         found: list[list[FoundFace]] = [[] for _ in photos]
         for one in squares:
             height, width = photos[one.photo].shape[:2]
-            if 0 <= one.frame.x <= width and 0 <= one.frame.y <= height:
+            if one.fit > 0 and 0 <= one.frame.x <= width and 0 <= one.frame.y <= height:
                 found[one.photo].append(FoundFace(one.frame, one.fit))
         return [_apart(faces) for faces in found]
 
-    def rate(self, photo: Photo, frames: Sequence[FaceFrame]) -> list[float]:
-        """Returns how well a face fits in each of some frames, in [0, 1], as found ones are scored.
+    def settle(
+        self, photo: Photo, frames: Sequence[FaceFrame], is_exact: Sequence[bool]
+    ) -> list[FoundFace]:
+        """Fits faces in frames that another detector gives, as in those that the finder sees.
 
         Args:
             photo: the photograph.
             frames: squares of it, px.
+            is_exact: whether each stays as it is.
+
+        Returns:
+            The faces, in their order. One that is exact, or where nothing fits that may be the same
+            face, has the frame that was given, and how well a face fits there.
         """
-        return [one.fit for one in self._fit([photo], [_Square(0, frame) for frame in frames])]
+        once = self._fit([photo], [_Square(0, frame) for frame in frames])
+        faces = [FoundFace(frame, one.fit) for frame, one in zip(frames, once, strict=True)]
+        rough = [i for i, exact in enumerate(is_exact) if not exact]
+        last = self._fitted([photo], [once[i] for i in rough], MOST_FITS - 1)
+        for i, one in zip(rough, last, strict=True):
+            if one.fit > 0 and agree(_rows([one.frame]), _rows([frames[i]])[0]).all():
+                faces[i] = FoundFace(one.frame, one.fit)
+        return faces
 
     def _seen(
         self, photos: Sequence[Photo], reduced: Sequence[Photo], chosen: Sequence[int], turns: int
@@ -144,18 +158,25 @@ class FaceFinder:
             for x, y, side, cos, sin in _frames_in(photos[i], reduced[i], voted, turns)
         ]
 
-    def _fitted(self, photos: Sequence[Photo], squares: list["_Square"]) -> list["_Square"]:
+    def _fitted(
+        self, photos: Sequence[Photo], squares: Sequence["_Square"], times: int = MOST_FITS
+    ) -> list["_Square"]:
         """Fits the mean face in squares of photographs, until it stays where it is.
 
+        Args:
+            photos: the photographs.
+            squares: the squares.
+            times: the most times that each is labelled.
+
         Returns:
-            The squares in which it fits at all.
+            The squares of the faces, in the same order; the fit of those without one is 0.
         """
-        still: list[_Square] = []
-        for _ in range(MOST_FITS):
-            fitted = self._fit(photos, squares)
-            still += [one for one in fitted if not one.has_moved]
-            squares = [one for one in fitted if one.has_moved]
-        return [one for one in still + squares if one.fit > 0]
+        fitted = list(squares)
+        for _ in range(times):
+            moved = [i for i, one in enumerate(fitted) if one.has_moved]
+            for i, one in zip(moved, self._fit(photos, [fitted[i] for i in moved]), strict=True):
+                fitted[i] = one
+        return fitted
 
     @torch.inference_mode()
     def _fit(self, photos: Sequence[Photo], squares: Sequence["_Square"]) -> list["_Square"]:
@@ -270,10 +291,15 @@ class _Square:
 
 def _apart(faces: Sequence[FoundFace]) -> list[FoundFace]:
     """Returns the faces that are not the same as a surer one, the surest first."""
-    rows = [
-        (f.x, f.y, f.side, math.cos(math.radians(f.roll_deg)), math.sin(math.radians(f.roll_deg)))
-        for f in (face.frame for face in faces)
-    ]
-    frames = np.array(rows, np.float32).reshape(-1, 5)
     scores = np.array([face.score for face in faces], np.float32)
-    return [faces[i] for i in keep_apart(frames, scores)]
+    return [faces[i] for i in keep_apart(_rows([face.frame for face in faces]), scores)]
+
+
+def _rows(frames: Sequence[FaceFrame]) -> NDArray[np.float32]:
+    """Returns frames as votes are: x, y, side, cosine and sine of the roll, `[F, 5]`."""
+    angles = [math.radians(frame.roll_deg) for frame in frames]
+    rows = [
+        (frame.x, frame.y, frame.side, math.cos(angle), math.sin(angle))
+        for frame, angle in zip(frames, angles, strict=True)
+    ]
+    return np.array(rows, np.float32).reshape(-1, 5)

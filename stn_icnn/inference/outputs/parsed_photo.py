@@ -26,7 +26,8 @@ class ParsedPhoto:
     labels: NDArray[np.uint8]
     """`[H, W]`, ids of the label set's classes; all background where there is no face."""
     faces: tuple[ParsedFace, ...]
-    """The surest first, or as they were given; none where there is no face."""
+    """The surest first; those alike, as boxes of a model without a finder, as they were given. None
+    where there is no face."""
     label_set: LabelSet
     """The classes and parts that the model labels."""
     name: str = ""

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +130,14 @@ class TrueFaces:
     def find(self, images: Sequence[np.ndarray]) -> list[list[FoundFace]]:
         return [[FoundFace(LEFT, 0.6), FoundFace(RIGHT, 0.9)] for _ in images]
 
-    def rate(self, photo: np.ndarray, frames: Sequence[FaceFrame]) -> list[float]:
-        return [0.8 for _ in frames]
+    def settle(
+        self, photo: np.ndarray, frames: Sequence[FaceFrame], is_exact: Sequence[bool]
+    ) -> list[FoundFace]:
+        """A face without landmarks lies a tenth further to the right than its box says."""
+        return [
+            FoundFace(frame if exact else replace(frame, x=frame.x + 0.1 * frame.side), 0.8)
+            for frame, exact in zip(frames, is_exact, strict=True)
+        ]
 
 
 class HalfSure:
@@ -159,8 +166,8 @@ def test_faces_are_found_where_the_model_has_a_finder(
     assert np.array_equal(sure.labels, photo.faces[0].labels)
     assert len(parser.parse(two, framing="whole").faces) == 1
     assert parser.parse(two, framing="whole").confidence is None
-    boxed = parser.parse(two, boxes=[box_in(LEFT)])
-    assert boxed.faces[0].frame.x == pytest.approx(LEFT.x)
+    boxed = parser.parse(two, boxes=[box_in(LEFT), landmarks_and_box(RIGHT)])
+    assert [face.frame.x for face in boxed.faces] == pytest.approx([LEFT.x + 9.6, RIGHT.x])
     assert boxed.confidence == pytest.approx(0.8)
     for wrong in (-1, 2, float("nan")):
         with pytest.raises(ValueError, match="min_confidence must be from 0 to 1"):
@@ -205,16 +212,30 @@ def test_a_call_takes_one_photograph_or_many_and_gives_a_list(
 ):
     Image.fromarray(two).save(tmp_path / "a.png")
     boxes = [box_in(LEFT), box_in(RIGHT)]
+    rows = [",".join(map(str, ("a.png", *box))) for box in boxes]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
     expected = parser.parse(two, boxes=boxes).labels
     for photos, of_each in (
         (two, boxes),
         ([two], [boxes]),
         (tmp_path, {"a.png": boxes}),
+        (tmp_path, tmp_path / "boxes.csv"),
         (torch.from_numpy(two).permute(2, 0, 1), boxes),
     ):
         (photo,) = parser(photos, boxes=of_each)
         assert np.array_equal(photo.labels, expected)
-    assert np.array_equal(parser(two[..., ::-1], boxes=boxes, bgr=True)[0].labels, expected)
+    for photo in (
+        parser.parse(tmp_path / "a.png", boxes=str(tmp_path / "boxes.csv")),
+        parser.parse_all([tmp_path / "a.png"], boxes=tmp_path / "boxes.csv")[0],
+        parser(two[..., ::-1], boxes=boxes, bgr=True)[0],
+        parser.parse(two[..., ::-1], boxes=boxes, bgr=True),
+        parser.parse_all([two[..., ::-1]], boxes=[boxes], bgr=True)[0],
+    ):
+        assert np.array_equal(photo.labels, expected)
+    with pytest.raises(
+        ValueError, match=r"boxes\.csv names none .* a\.png, they are without a name"
+    ):
+        parser.parse(two, boxes=tmp_path / "boxes.csv")
     assert len(parser([two, tmp_path / "a.png"])) == 2
 
 

@@ -49,6 +49,8 @@ def test_photographs_have_their_boxes_in_turn_or_by_name():
     names = ["x/a.jpg", "b.jpg"]
     assert boxes_of_photos([[], [[1, 2, 30, 40]]], names, False) == [[], [BOX]]
     assert boxes_of_photos({"a.jpg": [1, 2, 30, 40]}, names, False) == [[BOX], []]
+    in_folder = boxes_of_photos({"x/a.jpg": [1, 2, 30, 40]}, ["in/x/a.jpg", "in/y/a.jpg"], False)
+    assert in_folder == [[BOX], []]
     assert boxes_of_photos([1, 2, 30, 40], ["a.jpg"], True) == [[BOX]]
     with pytest.raises(ValueError, match="boxes must be of 2 photographs, got those of 1"):
         boxes_of_photos([[]], names, False)

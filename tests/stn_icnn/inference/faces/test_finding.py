@@ -143,6 +143,42 @@ def finder(finding_parent: Path) -> FaceFinder:
     return finder
 
 
+@pytest.mark.parametrize(
+    ("seen", "fit", "expected"),
+    [
+        (FaceFrame(48, 42, 36, 20), 0.8, FaceFrame(48, 42, 36, 20)),
+        (FaceFrame(48, 42, 36, 20), 0.0, None),
+        (FaceFrame(80, 42, 36, 20), 0.8, None),
+        (FaceFrame(48, 42, 70, 20), 0.8, None),
+    ],
+    ids=["it", "none", "another beside it", "another about it"],
+)
+def test_a_given_frame_that_is_rough_becomes_that_of_the_face_in_it(
+    finder: FaceFinder,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: FaceFrame,
+    fit: float,
+    expected: FaceFrame | None,
+) -> None:
+    """The coarse network labels a face, another at each of two times: the last one counts."""
+    given, labelled = FaceFrame(50, 40, 40), []
+
+    def fit_once(photos, squares):
+        labelled.extend(square.frame for square in squares)
+        is_second = len(labelled) > 2
+        frame = seen if is_second else FaceFrame(50, 40, 44)
+        return [
+            replace(one, frame=frame, fit=fit if is_second else 0.5, has_moved=not is_second)
+            for one in squares
+        ]
+
+    monkeypatch.setattr(finder, "_fit", fit_once)
+    exact, rough = finder.settle(photo_of(100, 80), [given, given], [True, False])
+    assert exact == FoundFace(given, 0.5)
+    assert rough == (FoundFace(given, 0.5) if expected is None else FoundFace(expected, fit))
+    assert labelled == [given, given, FaceFrame(50, 40, 44)]
+
+
 @pytest.fixture
 def seeing(finder: FaceFinder, monkeypatch: pytest.MonkeyPatch):
     """seeing(faces): the finder with another pair of eyes.
