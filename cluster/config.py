@@ -86,8 +86,8 @@ class LocationsConfig:
     """Checks a folder's shards, once a node."""
     reading: Reading = "auto"
     """How the training split of a bucket is read. `copy`: copied to each node first. `stream`: as
-    it arrives; an epoch that was stopped then goes on at the next shards. `auto`: streamed where
-    a node's disk, or its STN_ICNN_CACHE_GB, does not hold the data."""
+    it arrives; a stop then costs an epoch some of its samples. `auto`: streamed where a node's
+    disk, or its STN_ICNN_CACHE_GB, does not hold the data."""
 
 
 @dataclass(frozen=True, kw_only=True)

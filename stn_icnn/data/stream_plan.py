@@ -5,12 +5,12 @@ shuffled, are dealt to the readers in one row, and cut where one reader's part e
 many samples as their steps need, and no sample is left out. A reader is a loader process of a rank,
 or the rank itself where it has none.
 
-An epoch that was stopped goes on with the pieces of shards that no reader had begun, dealt anew to
-however many readers there are then. What was left of those that were begun is passed over.
+An epoch that was stopped goes on with what no reader had come to, dealt anew to however many there
+are then. What the readers held to draw from is passed over.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -117,7 +117,7 @@ def plan_stream(
         of_leg = Readers(num_ranks, num_processes)
         planned = _sizes_left(pieces, global_batch, num_ranks, len(whole) - len(sizes))
         dealt = _deal(pieces, of_leg.counts(planned))
-        pieces = _not_begun(dealt, of_leg.counts(planned[:steps]))
+        pieces = _not_reached(dealt, of_leg.counts(planned[:steps]))
         sizes = sizes + planned[:steps]
     left = _sizes_left(pieces, global_batch, readers.num_ranks, len(whole) - len(sizes))
     return StreamPlan(sizes + left, _deal(pieces, readers.counts(left)))
@@ -167,22 +167,17 @@ def _deal(pieces: Sequence[Piece], counts: Sequence[int]) -> list[list[Piece]]:
     return dealt
 
 
-def _not_begun(dealt: Sequence[Sequence[Piece]], counts: Sequence[int]) -> list[Piece]:
-    """Returns the pieces that readers had not come to, when each had given so many samples.
+def _not_reached(dealt: Sequence[Sequence[Piece]], counts: Sequence[int]) -> list[Piece]:
+    """Returns what readers had not come to, when each had given so many samples.
 
     A reader holds up to `SHUFFLE_BUFFER` samples beyond those that it has given.
     """
-    return [
-        piece
-        for pieces, count in zip(dealt, counts, strict=True)
-        for piece, start in _with_starts(pieces)
-        if start >= count + SHUFFLE_BUFFER or count == 0
-    ]
-
-
-def _with_starts(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, int]]:
-    """Yields pieces with the number of samples before each."""
-    start = 0
-    for piece in pieces:
-        yield piece, start
-        start += piece.stop - piece.start
+    left: list[Piece] = []
+    for pieces, count in zip(dealt, counts, strict=True):
+        position = count and count + SHUFFLE_BUFFER
+        for piece in pieces:
+            start = piece.start + max(position, 0)
+            if start < piece.stop:
+                left.append(piece._replace(start=start))
+            position -= piece.stop - piece.start
+    return left

@@ -206,7 +206,7 @@ def test_a_streamed_epoch_that_was_stopped_sees_no_sample_twice_and_counts_on(
     run_phase(replace(run, train_faces=faces), fresh(four_steps))
 
     first, second = before + seen[:-8], seen[-8:]
-    assert 4 <= len(first) == len(set(first)) < 8, "the rest of the shard that was begun is left"
+    assert 4 <= len(first) == len(set(first)) < 8, "what the reader held is left out"
     assert len(set(second)) == 8
     assert places(resumed)[-1] == (2, 0)
     assert resumed.reports[-1].step_losses[-1][0] == 8, "steps are counted by whole epochs"
