@@ -51,6 +51,7 @@ CHECKPOINT_STEPS = 50
 CACHE_GB = "1"
 CONFIG = TrainConfig(optim=OptimConfig(global_batch=64))
 SPLIT = "train"
+KINDS = ("steps", "rates", "epoch", "killed")
 
 
 class RankAlone(LocalContext):
@@ -303,17 +304,21 @@ def s3_server() -> Iterator[None]:
             server.kill()
 
 
-def measure(data: ShardedData, rounds: int) -> Iterator[Row]:
-    """Yields the figures."""
+def measure(data: ShardedData, only: Sequence[str], rounds: int) -> Iterator[Row]:
+    """Yields the figures of some kinds."""
     part = few(data, FEW_SAMPLES)
-    yield from equal_steps(part)
-    yield from rates(part, rounds)
-    results: multiprocessing.Queue[Row] = multiprocessing.Queue()
-    whole = multiprocessing.Process(target=epoch_in_a_process, args=(data, results))
-    whole.start()
-    yield results.get()
-    whole.join()
-    yield killed_and_resumed(data, 2, 3)
+    if "steps" in only:
+        yield from equal_steps(part)
+    if "rates" in only:
+        yield from rates(part, rounds)
+    if "epoch" in only:
+        results: multiprocessing.Queue[Row] = multiprocessing.Queue()
+        whole = multiprocessing.Process(target=epoch_in_a_process, args=(data, results))
+        whole.start()
+        yield results.get()
+        whole.join()
+    if "killed" in only:
+        yield killed_and_resumed(data, 2, 3)
 
 
 def main() -> None:
@@ -325,6 +330,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200_000)
     parser.add_argument("--per-shard", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     multiprocessing.set_start_method("spawn")
@@ -336,7 +342,7 @@ def main() -> None:
         for path in open_location(asked.folder).list():
             place.upload((asked.folder / path).open("rb"), path)
         print(HEADER, flush=True)
-        for row in measure(ShardedData.open(place), asked.rounds):
+        for row in measure(ShardedData.open(place), asked.only, asked.rounds):
             print(row.to_markdown(), flush=True)
 
 
