@@ -9,7 +9,7 @@ export STN_ICNN_USER_PATH := $(PATH)
 endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install lint format type layers test tests demo ui bench check clean
+.PHONY: install lint format type layers test tests demo ui cluster cluster-down bench audit check clean
 
 install: $(READY)
 
@@ -49,6 +49,13 @@ demo: $(READY)
 # make ui PORT=5001: where 5000 is taken.
 ui: $(READY)
 	python -m cluster.tracking.run_list $(if $(PORT),--port '$(PORT)')
+
+# A cluster on this machine, to submit jobs to. make cluster OPTIONS=--help
+cluster: $(READY)
+	@python -m cluster.local up $(OPTIONS)
+
+cluster-down: $(READY)
+	@python -m cluster.local down
 
 # make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)

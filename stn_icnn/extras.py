@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
-Extra = Literal["train", "export"]
+Extra = Literal["train", "export", "test"]
 """A name in `[project.optional-dependencies]` of `pyproject.toml`."""
 
 OWN_PACKAGES: Final = frozenset({"jobs", "cluster", "sharding", "stn_icnn"})
