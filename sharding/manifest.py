@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sharding.storage.location import Address, open_location
@@ -52,6 +54,14 @@ class Shard:
     sha256: str
     bytes: int
     samples: int
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or ".." in path.parts:
+            raise TypeError(f"a shard's path must lie in the data set, got {self.path!r}")
+        # Copies of shards are named by it.
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise TypeError(f"sha256 must be 64 hexadecimal digits, got {self.sha256!r}")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ DECODE_ERRORS: Final = (
 
 
 _FILE_FAULTS: Final = frozenset(
-    (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+    (
+        *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR),
+        *(errno.ELOOP, errno.ENXIO, errno.EFBIG),
+    )
 )
 """The numbers of errors that are one file's fault. What a bucket refuses has no number: a lack of
 rights there is a lack for every file."""

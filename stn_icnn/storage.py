@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Protocol
 
 PASSED_BY_SHELL: Final = Path("/dev/fd")
 """The folder of the pipes that a shell hands over, as for `--split <(command)`."""
+
+MAX_READ_BYTES: Final = 2 << 30
+"""The most bytes of a file that is read whole, which all go to memory."""
 
 MAX_NAME_BYTES: Final = 255
 """The longest name of a file in the usual file systems, bytes."""
@@ -36,7 +39,11 @@ class StorageLocation(Protocol):
         """Returns the full address of `path`."""
 
     def read(self, path: str) -> bytes:
-        """Returns the whole file; raises FileNotFoundError where there is none."""
+        """Returns the whole file; raises FileNotFoundError where there is none.
+
+        Raises:
+            OSError: EFBIG, where it has more than `MAX_READ_BYTES`.
+        """
 
     def write(self, path: str, data: bytes) -> None:
         """Writes the whole file or, on any failure, nothing."""
@@ -86,9 +93,9 @@ class Folder:
 
     def read(self, path: str) -> bytes:
         """Returns the whole file."""
-        file = self.root / path
+        file = self._file(path)
         try:
-            _require_regular(file)
+            require_readable_size(_require_regular(file), str(file))
             return file.read_bytes()
         except FileNotFoundError as error:
             if file.is_symlink():  # lost, which is not the same as never there
@@ -109,13 +116,13 @@ class Folder:
 
     def open(self, path: str) -> BinaryIO:
         """Opens a seekable reader."""
-        file = self.root / path
+        file = self._file(path)
         _require_regular(file)
         return file.open("rb")
 
     def exists(self, path: str) -> bool:
         """Tells whether there is a file at `path`."""
-        return (self.root / path).is_file()
+        return self._file(path).is_file()
 
     def list(self, under: str = "") -> list[str]:
         """Returns the path of every file below `under`, sorted."""
@@ -125,7 +132,7 @@ class Folder:
 
     def delete(self, path: str) -> None:
         """Removes the file and, where that leaves it empty, its folder."""
-        file = self.root / path
+        file = self._file(path)
         file.unlink(missing_ok=True)
         if file.parent != self.root and file.parent.is_dir() and not any(file.parent.iterdir()):
             file.parent.rmdir()
@@ -133,9 +140,20 @@ class Folder:
     def abort_uploads(self, paths: re.Pattern[str]) -> None:
         """Does nothing: what is half-written in a folder is listed."""
 
+    def _file(self, path: str) -> Path:
+        """Returns a file's full path.
+
+        Raises:
+            ValueError: it leads out of the folder, as an object's name in a bucket may.
+        """
+        relative = PurePosixPath(path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"{path!r} must be a path within {self.root}")
+        return self.root / relative
+
     @contextmanager
     def _replacing(self, path: str) -> Iterator[Path]:
-        target = self.root / path
+        target = self._file(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         ending = f".{uuid.uuid4().hex}.tmp"
         begin = target.name.encode(errors="surrogateescape")[: MAX_NAME_BYTES - 1 - len(ending)]
@@ -149,15 +167,30 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
 
-def _require_regular(file: Path) -> None:
+def require_readable_size(num_bytes: int, name: str) -> None:
+    """Refuses to read a whole file that is larger than `MAX_READ_BYTES`.
+
+    Raises:
+        OSError: EFBIG, naming the file.
+    """
+    if num_bytes > MAX_READ_BYTES:
+        raise OSError(errno.EFBIG, f"over {MAX_READ_BYTES} bytes: {num_bytes}", name)
+
+
+def _require_regular(file: Path) -> int:
     """Refuses a pipe, socket or device: reading one may wait or go on for ever.
+
+    Returns:
+        The file's size, bytes.
 
     Raises:
         OSError: ENXIO, as for the opening of a socket; or there is no such file.
     """
-    mode = file.stat().st_mode
+    found = file.stat()
+    mode = found.st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or file.parent == PASSED_BY_SHELL):
         raise OSError(errno.ENXIO, "a pipe, socket or device", str(file))
+    return found.st_size
 
 
 def _pass_over(error: OSError) -> None:

@@ -7,7 +7,6 @@ KEY.jpg: RGB. KEY.png: mode L, the label map, of the image's size. KEY.json: `so
 
 import io
 import json
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -19,6 +18,7 @@ from PIL import Image
 
 from sharding.layouts.raw import Item, RawSample
 from sharding.manifest import Sides
+from stn_icnn.archives import open_tar, read_member
 from stn_icnn.labels import LabelSet
 
 MEMBERS: Final = ("jpg", "json", "png")
@@ -115,12 +115,10 @@ def read_members(file: BinaryIO) -> Iterator[tuple[str, str, bytes]]:
 
     It uses tarfile, not webdataset, whose import brings torch along.
     """
-    with tarfile.open(fileobj=file, mode="r:") as tar:
+    with open_tar(file) as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")
-            # A link may lead nowhere, and a shard holds none.
-            content = tar.extractfile(member) if member.isfile() else None
-            yield key, extension, content.read() if content else b""
+            yield key, extension, read_member(tar, member)
 
 
 def read_samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -1,6 +1,7 @@
 """Re-reads a whole sharded data set and lists its faults."""
 
 import collections
+import errno
 import hashlib
 import io
 import json
@@ -23,7 +24,7 @@ from sharding.packing.sample import (
     read_members,
 )
 from sharding.storage.location import Address, open_location
-from stn_icnn.decoding import DECODE_ERRORS, STRICT
+from stn_icnn.decoding import DECODE_ERRORS, STRICT, RejectedError, open_image
 from stn_icnn.labels import LabelSet
 from stn_icnn.progress import progress
 from stn_icnn.storage import StorageLocation
@@ -123,6 +124,11 @@ def _check_shard(
     except FileNotFoundError:
         yield "missing"
         return
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        yield f"too large: {error.strerror}"
+        return
     if len(data) != shard.bytes:
         yield f"must be {shard.bytes} bytes, got {len(data)}"
     sha256 = hashlib.sha256(data).hexdigest()
@@ -186,8 +192,10 @@ def _check_sample(
 
 def _decode(data: bytes, extension: str, file_format: str, mode: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=STRICT.formats)
+        image = open_image(data, STRICT)
         image.load()
+    except RejectedError as error:
+        raise _FaultError(f"{extension}: {error}") from error
     except DECODE_ERRORS as error:
         raise _FaultError(f"{extension} does not decode: {type(error).__name__}") from error
     if (image.format, image.mode) != (file_format, mode):

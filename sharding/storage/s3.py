@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from stn_icnn.storage import require_readable_size
+
 T = TypeVar("T")
 
 READ_AHEAD_BYTES: Final = (256 << 10, 8 << 20)
@@ -144,12 +146,13 @@ class Bucket:
         )
         def download() -> bytes:
             found = self._call(path, lambda client, at: client.get_object(**at, **asked))
+            require_readable_size(found["ContentLength"], self.url_of(path))
             return cast(bytes, found["Body"].read())
 
         try:
             return download()
         except broken_off as error:
-            raise OSError(f"{self.url_of(path)}: {error}") from error
+            raise OSError(f"{self.url_of(path)}: {_without_user(error)}") from error
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}".strip("/")
@@ -166,7 +169,12 @@ class Bucket:
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             refused = isinstance(error, exceptions.ClientError)
             kind = _ERRORS.get(error.response["Error"]["Code"], OSError) if refused else OSError
-            raise kind(f"{self.url_of(path)}: {error}") from error
+            raise kind(f"{self.url_of(path)}: {_without_user(error)}") from error
+
+
+def _without_user(error: Exception) -> str:
+    """Returns an error's text without the user and password that an endpoint's address may hold."""
+    return re.sub(r"(://)[^/@\s]*@", r"\1", str(error))
 
 
 _ERRORS: Final[dict[str, type[OSError]]] = {

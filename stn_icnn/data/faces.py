@@ -149,14 +149,23 @@ def require_members(shard: str, key: str, members: Mapping[str, object]) -> None
         raise ValueError(f"corrupt shard {shard}: sample {key} lacks {', '.join(missing)}")
 
 
-def label_map(shard: str, key: str, png: Content) -> Tensor:
+def label_map(shard: str, key: str, png: Content, most_px: int) -> Tensor:
     """Decodes a label map, `[H, W]` uint8 class ids.
 
+    Args:
+        shard: path or address of its shard.
+        key: its sample's.
+        png: the file.
+        most_px: limit on its longer side, px.
+
     Raises:
-        ValueError: naming shard and sample, where it can't be decoded.
+        ValueError: naming shard and sample, where it can't be decoded or is too large.
     """
     with naming_sample(shard, key):
-        return torch.from_numpy(_decode_png(png).copy())
+        opened = _open_png(png)
+        side = max(opened.size)
+        require(side <= most_px, "labels", f"at most {most_px} px", side)
+        return torch.from_numpy(np.array(opened))
 
 
 def _decode_jpeg(data: Content, out: NDArray[np.uint8]) -> None:
@@ -168,14 +177,17 @@ def _decode_jpeg(data: Content, out: NDArray[np.uint8]) -> None:
         out[:] = pixels
 
 
-def _decode_png(data: Content) -> NDArray[np.uint8]:
-    """Returns a PNG's values, read-only: `[H, W]`, or more axes if it is no label map."""
-    return np.asarray(Image.open(BytesIO(data), formats=("PNG",)))
+def _open_png(data: Content) -> Image.Image:
+    """Opens a PNG; its pixels, which may be far more than its bytes, are not decoded yet."""
+    return Image.open(BytesIO(data), formats=("PNG",))
 
 
 def _decode_labels(data: Content, out: NDArray[np.uint8], num_classes: int) -> None:
     """Decodes a label map into `out`, `[H, W]`."""
-    labels = _decode_png(data)
+    opened = _open_png(data)
+    shape = list(opened.size[::-1])
+    require(shape == list(out.shape), "labels", f"{list(out.shape)}", shape)
+    labels = np.asarray(opened)
     require(labels.shape == out.shape, "labels", f"{list(out.shape)}", list(labels.shape))
     highest = int(labels.max())
     require(highest < num_classes, "class ids", f"under {num_classes}", highest)

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from webdataset.tariterators import group_by_keys
 
+from stn_icnn.archives import MAX_SAMPLE_BYTES
 from stn_icnn.data.faces import require_members
 
 Sample = dict[str, Any]
@@ -80,7 +81,12 @@ def _members(shard: StreamableShard) -> Iterator[Sample]:
         if header[257:262] != b"ustar" or kind not in _FILE + _EXTENSION or not size.isdigit():
             raise _corrupt(shard, f"broken at byte {file.position - tarfile.BLOCKSIZE}")
         name = header[:100].rstrip(b"\0").decode(errors="replace")
-        data = file.take(int(size, 8))
+        num_bytes = int(size, 8)
+        if num_bytes > MAX_SAMPLE_BYTES:
+            raise _corrupt(
+                shard, f"{name} must have at most {MAX_SAMPLE_BYTES} bytes, got {num_bytes}"
+            )
+        data = file.take(num_bytes)
         if kind in _FILE:
             yield {"fname": name, "data": data, "__url__": url}
     file.drain()

@@ -7,7 +7,7 @@ read once, and each sample is read at its offset.
 
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 
@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stn_icnn.archives import MAX_SAMPLE_BYTES, open_tar
 from stn_icnn.config import AugmentConfig, require
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.faces import EncodedSample, Faces, label_map, naming_sample, require_members
@@ -46,7 +47,7 @@ def index_shard(shard: str) -> list[SampleLocation]:
     """
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with open(shard, "rb") as file, open_tar(file) as tar:
             for member in tar:
                 key, _, suffix = member.name.rpartition(".")
                 found.setdefault(key, {})[suffix] = (member.offset_data, member.size)
@@ -57,6 +58,12 @@ def index_shard(shard: str) -> list[SampleLocation]:
         raise ValueError(f"corrupt shard {shard}: {error}; run `sharding verify` on it") from error
     for key, members in found.items():
         require_members(shard, key, members)
+        start, end = _span(members)
+        if end - start > MAX_SAMPLE_BYTES:  # they are read at once
+            raise ValueError(
+                f"corrupt shard {shard}: sample {key} must have at most {MAX_SAMPLE_BYTES} bytes, "
+                f"got {end - start}"
+            )
     return [SampleLocation(shard, key, members) for key, members in found.items()]
 
 
@@ -125,7 +132,7 @@ class ShardedFaces(Faces, Dataset[Batch]):
         location = self.samples[index]
         with naming_sample(location.shard, location.key):
             png = self._read_members(location)["png"]
-        return label_map(location.shard, location.key, png)
+        return label_map(location.shard, location.key, png, self.canvas_px)
 
     def _read(self, location: SampleLocation) -> EncodedSample:
         """Reads a sample without decoding its pixels."""
@@ -140,8 +147,7 @@ class ShardedFaces(Faces, Dataset[Batch]):
             if len(self._files) >= MAX_OPEN_SHARDS:
                 self._files.pop(next(iter(self._files))).close()
             file = self._files[location.shard] = FileIO(location.shard)
-        start = min(offset for offset, _ in location.members.values())
-        end = max(offset + size for offset, size in location.members.values())
+        start, end = _span(location.members)
         # At an offset: a position would be shared with the process that this one was forked from.
         block = memoryview(os.pread(file.fileno(), end - start, start))
         if len(block) < end - start:
@@ -150,3 +156,9 @@ class ShardedFaces(Faces, Dataset[Batch]):
             suffix: block[offset - start : offset - start + size]
             for suffix, (offset, size) in location.members.items()
         }
+
+
+def _span(members: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Returns where in its shard a sample's first member begins, and where its last ends, bytes."""
+    ends = [offset + size for offset, size in members.values()]
+    return min(offset for offset, _ in members.values()), max(ends)

@@ -56,7 +56,7 @@ class StreamedFaces(Faces):
         """
         pieces = whole_shares(self.shard_samples, world_size)[rank]
         for sample, _ in self.looks(0, pieces):
-            yield label_map(sample["__url__"], sample["__key__"], sample["png"])
+            yield label_map(sample["__url__"], sample["__key__"], sample["png"], self.canvas_px)
 
     def looks(self, epoch: int, pieces: Sequence[Piece]) -> Iterator[tuple[Sample, Request]]:
         """Yields the samples of pieces, in their order, and which looks at them they are."""

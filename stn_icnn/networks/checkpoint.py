@@ -2,14 +2,16 @@
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import torch
 
+from stn_icnn.archives import require_total
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import from_stored
 from stn_icnn.networks.model import STNiCNN, build_model
@@ -17,6 +19,18 @@ from stn_icnn.networks.model import STNiCNN, build_model
 FORMAT = "stn-icnn"
 VERSION = 1
 MODEL_FILE = "model.pt"
+
+_STORAGES: Final = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte")
+_CALLED: Final = frozenset(
+    {
+        "collections OrderedDict",
+        "torch._utils _rebuild_tensor_v2",
+        "torch BoolStorage",
+        *(f"torch {kind}Storage" for kind in _STORAGES),
+    }
+)
+"""All that a file of tensors and plain types calls as it is read. `weights_only` alone would let it
+call more, such as one that takes any memory it names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +119,12 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
         ValueError: there is no model, or it is not one of STN-iCNN, or of another version.
     """
     if isinstance(model, bytes):
-        name, content = "this file", _read("this file", io.BytesIO(model))
+        name, num_bytes = "this file", len(model)
+        content = _read(name, io.BytesIO(model))
     else:
-        name = str(find_model_file(model))
-        with open(name, "rb") as file:
+        path = find_model_file(model)
+        name, num_bytes = str(path), path.stat().st_size
+        with path.open("rb") as file:
             content = _read(name, file)
     if content.get("version") != VERSION:
         raise ValueError(
@@ -116,6 +132,10 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
             "the release that wrote it, or train anew"
         )
     config = from_stored(content["config"])
+    with torch.device("meta"):  # where tensors have shapes and take no memory
+        described = build_model(config.model).state_dict().values()
+    if sum(tensor.nbytes for tensor in described) > num_bytes:
+        raise ValueError(f"{name} is too small to hold the model that its settings describe")
     built = build_model(config.model)
     built.load_state_dict(content["weights"])
     data = DataFacts(**content["data"])
@@ -126,11 +146,8 @@ def load_checkpoint(model: Path | str | bytes) -> Checkpoint:
 
 def _read(name: str, file: BinaryIO) -> Mapping[str, Any]:
     unreadable = f"{name} is not a model of STN-iCNN: not readable as one"
-    if not zipfile.is_zipfile(file):  # what else torch reads, a text perhaps, is not ours
-        raise ValueError(unreadable)
-    file.seek(0)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors(file)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(unreadable) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -139,3 +156,39 @@ def _read(name: str, file: BinaryIO) -> Mapping[str, Any]:
             "`stn-icnn` wrote"
         )
     return content
+
+
+def read_tensors(file: BinaryIO, device: torch.device | str = "cpu") -> Any:
+    """Reads what `torch.save` wrote of tensors and plain types; nothing else in it is run.
+
+    It takes no more memory than the file has bytes.
+
+    Args:
+        file: a seekable file.
+        device: where the tensors go.
+
+    Raises:
+        ValueError: it is no such file, its members are compressed, or it calls something else.
+        RuntimeError, EOFError, pickle.UnpicklingError: it is damaged.
+    """
+    num_bytes = file.seek(0, io.SEEK_END)
+    if not zipfile.is_zipfile(file):  # what else torch reads, a text perhaps, is not ours
+        raise ValueError("not an archive of tensors")
+    with zipfile.ZipFile(file) as archive:
+        require_total(archive, num_bytes)
+        for name in archive.namelist():
+            if name.endswith(".pkl"):
+                _require_plain(archive.read(name))
+    file.seek(0)
+    return torch.load(file, map_location=device, weights_only=True)
+
+
+def _require_plain(pickled: bytes) -> None:
+    """Refuses a pickle that calls more than `_CALLED`; raises ValueError, naming it."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        named = operation.name in ("GLOBAL", "INST")
+        by_stack = operation.name in ("STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
+        if by_stack or (named and argument not in _CALLED):
+            raise ValueError(
+                f"it calls {argument or operation.name}, which no file of tensors does"
+            )

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stn_icnn.archives import MAX_SAMPLE_BYTES, open_tar, read_member, require_total
 from stn_icnn.config_dict import flatten_settings
 from stn_icnn.json_numbers import replace_nonfinite
 from stn_icnn.labels import LabelSet
@@ -192,7 +194,9 @@ class RunResults:
         """
         content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
         _check(content, label_set, folder)
-        with np.load(folder / COUNTS_FILE) as arrays:
+        with zipfile.ZipFile(folder / COUNTS_FILE) as archive:
+            require_total(archive, MAX_SAMPLE_BYTES)
+        with np.load(folder / COUNTS_FILE) as arrays:  # without pickles, by its default
             keys = arrays[_KEYS].tolist()
             counts = {
                 system: torch.from_numpy(arrays[f"{_COUNTS}{i}"].astype(np.int64))
@@ -230,10 +234,6 @@ def _check(content: Mapping[str, Any], label_set: LabelSet, folder: Path) -> Non
 
 
 def _read_faces(path: Path, keys: Sequence[str]) -> list[SmallFace]:
-    with tarfile.open(path) as tar:
-        files = {}
-        for member in tar:
-            file = tar.extractfile(member)
-            assert file is not None  # all members are files
-            files[member.name] = file.read()
+    with path.open("rb") as content, open_tar(content) as tar:
+        files = {member.name: read_member(tar, member) for member in tar}
     return [SmallFace(*(files[f"{key}{ending}"] for ending in FILE_ENDINGS)) for key in keys]

@@ -15,7 +15,7 @@ from torch import nn
 
 from stn_icnn.context import Picture
 from stn_icnn.data.stream_plan import Leg
-from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
+from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from stn_icnn.networks.model import STNiCNN
 
 STATE_FILE = "state.pt"
@@ -112,7 +112,8 @@ def save_state(folder: Path, state: TrainState) -> None:
 
 def restore_state(folder: Path, state: TrainState, device: torch.device) -> None:
     """Restores the state that `save_state` wrote."""
-    saved = torch.load(folder / STATE_FILE, map_location=device, weights_only=True)
+    with (folder / STATE_FILE).open("rb") as file:
+        saved = read_tensors(file, device)
     state.model.load_state_dict(saved["weights"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.epoch, state.progress = saved["epoch"], Progress(**saved["progress"])
@@ -124,6 +125,6 @@ def restore_state(folder: Path, state: TrainState, device: torch.device) -> None
 
 def load_history(content: bytes) -> list[dict[str, float]]:
     """Reads `TrainState.history` from the content of a state file."""
-    saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    saved = read_tensors(io.BytesIO(content))
     history: list[dict[str, float]] = saved.get("history", [])
     return history

@@ -104,3 +104,12 @@ def test_edited_by_hand(out: Path):
     edit(out, dataset="celebamask")
     with pytest.raises(ValueError, match="has been changed: its fingerprint must be"):
         load_manifest(out)
+
+
+@pytest.mark.parametrize("name", ["path", "sha256"])
+def test_a_shard_s_name_does_not_lead_elsewhere(out: Path, name: str):
+    splits = json.loads((out / "manifest.json").read_text())["splits"]
+    splits["train"][0][name] = "../../../elsewhere"
+    edit(out, splits=splits)
+    with pytest.raises(ValueError, match=r"malformed \(.*got '\.\./\.\./\.\./elsewhere'"):
+        load_manifest(out)

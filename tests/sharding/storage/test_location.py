@@ -16,6 +16,7 @@ import pytest
 from sharding.storage import s3
 from sharding.storage.location import open_location, split_url
 from sharding.storage.s3 import Bucket
+from stn_icnn import storage
 from stn_icnn.storage import Folder, StorageLocation
 
 
@@ -202,3 +203,38 @@ def test_an_empty_text_is_not_the_working_directory():
         ValueError, match=r"empty text is no storage location: the working dir.* \."
     ):
         open_location("")
+
+
+def test_a_file_that_would_fill_memory_is_not_read(
+    location: StorageLocation, monkeypatch: pytest.MonkeyPatch
+):
+    location.write("few.bin", bytes(10))
+    location.write("many.bin", bytes(11))
+    monkeypatch.setattr(storage, "MAX_READ_BYTES", 10)
+    assert len(location.read("few.bin")) == 10
+    with pytest.raises(OSError, match=r"over 10 bytes: 11.*many\.bin"):
+        location.read("many.bin")
+
+
+def test_a_path_that_leads_out_of_a_folder_is_refused(tmp_path: Path):
+    """An object's name in a bucket may hold any, and what is made of it goes to a folder."""
+    folder = Folder(tmp_path / "out")
+    for path in ("../x", "a/../../x", "/x"):
+        with pytest.raises(ValueError, match="must be a path within"):
+            folder.write(path, b"")
+        with pytest.raises(ValueError, match="must be a path within"):
+            folder.read(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_endpoint_s_password_is_in_no_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(s3, "REQUEST_ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:planted@127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    s3._client.cache_clear()
+    with pytest.raises(OSError, match="s3://faces/x") as caught:
+        Bucket("faces").read("x")
+    s3._client.cache_clear()
+    assert "planted" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)

@@ -203,3 +203,16 @@ def test_an_image_over_the_canvas_limit_is_refused(tmp_path: Path):
     assert ShardedFaces([path], PAPER9, canvas_px=65)[Request(0)].images.shape == (1, 3, 20, 65)
     with pytest.raises(ValueError, match=r"face42: 65 x 20 px is over .*model\.canvas_px \(64\)"):
         ShardedFaces([path], PAPER9, canvas_px=64)[Request(0)]
+
+
+def test_a_label_map_that_would_fill_memory_is_not_decoded(tmp_path: Path):
+    """144 megapixels of zeros have few bytes; Pillow itself refuses more than 179."""
+    square = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(square, "PNG")
+    faces = one_sample(tmp_path, png=square.getvalue())
+    with pytest.raises(
+        ValueError, match=r"face42: labels must be \[10, 14\], got \[12000, 12000\]"
+    ):
+        faces[Request(0)]
+    with pytest.raises(ValueError, match="face42: labels must be at most 1024 px, got 12000"):
+        faces.labels(0)

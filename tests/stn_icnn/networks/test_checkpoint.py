@@ -1,6 +1,7 @@
 """Model files: what they keep, and what is refused with what words."""
 
 import io
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -154,3 +155,36 @@ def test_a_missing_model_is_named(tmp_path: Path):
         load_checkpoint(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no model at .*model\.pt"):
         load_checkpoint(tmp_path)
+
+
+class Greedy:
+    """A tensor that is none: reading it takes any memory that it names."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (1 << 50,)
+
+
+def test_a_file_that_takes_memory_by_a_call_is_refused(tmp_path: Path):
+    """PyTorch counts it among what is safe."""
+    torch.save({"format": "stn-icnn", "version": 1, "weights": Greedy()}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt is not a model of STN-iCNN: not readable"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_compressed_file_is_refused(written: Path, tmp_path: Path):
+    """A small one may become larger than any memory."""
+    with zipfile.ZipFile(written) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, bytes(1 << 20) if name.endswith("/data/0") else content)
+    with pytest.raises(ValueError, match=r"x\.pt is not a model of STN-iCNN: not readable"):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_settings_of_a_model_larger_than_its_file_are_refused(written: Path):
+    content = torch.load(written, weights_only=True)
+    content["config"]["model"]["kernel_size"] = 9_999
+    torch.save(content, written)
+    with pytest.raises(ValueError, match=r"model\.pt is too small to hold the model"):
+        load_checkpoint(written)
