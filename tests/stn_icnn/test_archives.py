@@ -49,16 +49,15 @@ def shard(tmp_path: Path) -> Callable[[bytes, int], Path]:
 
 def test_a_sample_that_would_fill_memory_is_refused(shard: Callable[..., Path]) -> None:
     size = MAX_SAMPLE_BYTES + TAR_BLOCK
-    whole = "".join(f"face.{suffix}\n" for suffix in ("png", "json"))
     path = shard(header("face.jpg", size), size)
     with path.open("r+b") as file:
         file.seek(TAR_BLOCK + size)
-        for name in whole.split():
+        for name in ("face.png", "face.json"):
             file.write(header(name, 0))
         file.write(END)
     with pytest.raises(ValueError, match="sample face must have at most 268435456 bytes, got"):
         index_shard(str(path))
-    with path.open("rb") as file, pytest.raises(tarfile.ReadError, match="face.jpg must have at"):
+    with path.open("rb") as file, pytest.raises(tarfile.ReadError, match=r"face\.jpg must have at"):
         next(read_members(file))
 
 
@@ -74,7 +73,7 @@ def test_a_sparse_member_is_not_filled_up() -> None:
         member = tar.next()
         assert member is not None
         assert member.size == TERABYTE
-        with pytest.raises(tarfile.ReadError, match="face.jpg must have at most"):
+        with pytest.raises(tarfile.ReadError, match=r"face\.jpg must have at most"):
             read_member(tar, member)
         member.size = 5  # within the bound, there may be any number of them
         assert read_member(tar, member) == b""

@@ -1,5 +1,6 @@
 """Images of raw data sets: what is accepted, and how it is decoded."""
 
+import errno
 import io
 
 import numpy as np
@@ -100,6 +101,7 @@ def test_a_file_s_own_fault_is_a_reason_and_a_disk_s_is_none():
         (PermissionError(13, "Permission denied"), "mask not readable: Permission denied"),
         (IsADirectoryError(21, "Is a directory"), "mask not readable: Is a directory"),
         (FileNotFoundError(40, "lost link"), "mask not readable: lost link"),
+        (OSError(errno.EFBIG, "over 2 GB"), "mask not readable: over 2 GB"),
     ):
         with pytest.raises(RejectedError, match=reason):
             read_image_file(Broken(error), "x.png", "mask")
