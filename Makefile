@@ -63,6 +63,14 @@ bench: $(READY)
 	    $(if $(SHARDS),--shards '$(SHARDS)') $(if $(RAW),--raw '$(RAW)') \
 	    $(if $(MODEL),--model '$(MODEL)')
 
+# Known weaknesses of the packages that are installed, as PyPI tells them. It fails where one has some,
+# and where PyPI tells of none.
+audit: $(READY)
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && \
+	    $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3'; }
+	$(VENV)/audit/bin/pip-audit --strict --skip-editable --progress-spinner off \
+	    --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 check: test demo
 
 clean:

@@ -148,6 +148,8 @@ def set_client_defaults() -> None:
     Variables that the user has set stay. The outbox retries over a longer time.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Those of a run's page, with the password that the server's address may hold.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     if not is_verbose():
@@ -203,8 +205,11 @@ def _probe_sqlite(path: Path) -> None:
 
 def _probe_http(uri: str) -> None:
     # urllib goes through the same proxies as MLflow does, which a bare socket would not.
+    # MLflow's client takes user and password out of the address, as urllib does not.
+    parts = urlsplit(uri)
+    server = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        urllib.request.urlopen(f"{uri}/health", timeout=PROBE_TIMEOUT_S).close()
+        urllib.request.urlopen(f"{server}/health", timeout=PROBE_TIMEOUT_S).close()
     except urllib.error.HTTPError:
         return  # somebody answers; whether it is MLflow is for the first real call to say
     except urllib.error.URLError as error:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -29,7 +30,8 @@ TRAINING = (
     "--run-name one --scaling.num-workers 1 --optim.global-batch 4 --optim.epochs-coarse 1 "
     "--optim.epochs-localizer 1 --optim.epochs-end-to-end 1"
 )
-PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted/S3key", "MLFLOW_TRACKING_URI": "planted-tracking"}
+# Drawn here, as this file itself goes to the cluster with the job.
+PLANTED = {name: secrets.token_hex(16) for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI")}
 
 
 @dataclass
@@ -95,10 +97,10 @@ def _use(folder: Path, shards: Path, patch: pytest.MonkeyPatch) -> Used:
     for name, value in jobs_own(cluster.ports, folder).items():
         patch.setenv(name, value)
     s3._client.cache_clear()
-    secrets = {**PLANTED, "Ray's token": (folder / "ray-token").read_text()}
+    known = {**PLANTED, "Ray's token": (folder / "ray-token").read_text()}
     environment = Path(f"/proc/{cluster.processes['MLflow'].pid}/environ").read_text()
     if password := re.search(r"postgresql://mlflow:(.*)@", environment):
-        secrets["PostgreSQL's password"] = password[1]
+        known["PostgreSQL's password"] = password[1]
     written = _written(cluster)
     s3._client.cache_clear()
     _printed("down", "--folder", str(folder))
@@ -108,7 +110,7 @@ def _use(folder: Path, shards: Path, patch: pytest.MonkeyPatch) -> Used:
         job.returncode,
         job.stdout,
         {str(run.info.run_name): run.info.status for run in runs},
-        secrets,
+        known,
         written,
         _left(cluster),
     )
