@@ -3,13 +3,15 @@
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sharding.packing.sample import read_members
 from stn_icnn.archives import MAX_NAME_BYTES, MAX_SAMPLE_BYTES, open_tar, read_member, require_total
+from stn_icnn.data.shard_stream import Block, stream_samples
 from stn_icnn.data.shards import index_shard
 from tests.sample_shards import TAR_BLOCK
 
@@ -66,6 +68,25 @@ def test_a_name_that_would_fill_memory_is_refused(shard: Callable[..., Path]) ->
     path = shard(header("././@LongLink", size, tarfile.GNUTYPE_LONGNAME), size)
     with pytest.raises(ValueError, match=r"corrupt shard .*a name must have at most"):
         index_shard(str(path))
+
+
+@dataclass
+class Arriving:
+    """A shard that is streamed, whose manifest agrees with whatever a member claims."""
+
+    content: bytes
+    url: str = "s3://bucket/x.tar"
+    samples: int = 1
+    bytes: int = 2 * TERABYTE
+
+    def blocks(self) -> Iterator[Block]:
+        yield self.content
+
+
+def test_a_member_that_would_fill_memory_is_not_streamed() -> None:
+    shard = Arriving(header("face.jpg", 4 << 30))
+    with pytest.raises(ValueError, match=r"x\.tar: face\.jpg must have at most 268435456 bytes"):
+        next(stream_samples(shard))
 
 
 def test_a_sparse_member_is_not_filled_up() -> None:
