@@ -59,6 +59,15 @@ class ScalingConfig:
     loader_processes: int | Literal["auto"] = "auto"
     """Processes that decode for a worker. `auto`: none on CPUs, where they would take from the
     training; on GPUs one less than the worker's CPUs."""
+    min_workers: int | None = None
+    """Fewest workers that a phase goes on with while nodes are lost; it takes further ones, up to
+    `num_workers`, when there are any. None: it waits until all are there."""
+    lost_node_wait_s: float = 3600.0
+    """How long a phase waits for nodes that are lost, or used by other jobs, until the job ends,
+    seconds."""
+    resize_interval_s: float = 60.0
+    """With `min_workers`: how often a phase looks for further workers, seconds. It restarts from
+    its last checkpoint to take them."""
     max_failures: int = 2
     """Times that a phase is restarted from its last checkpoint when a worker dies."""
     wait_s: float = 60.0
@@ -70,6 +79,14 @@ class ScalingConfig:
             allowed = f"auto or at least {least}"
             require(value == "auto" or value >= least, f"scaling.{name}", allowed, value)
         require(self.max_failures >= 0, "scaling.max_failures", "0 or more", self.max_failures)
+        if self.min_workers is not None:
+            most = self.num_workers
+            require(most != "auto", "scaling.num_workers", "a number, with min_workers", most)
+            fits = 1 <= self.min_workers <= int(most)
+            require(fits, "scaling.min_workers", f"1 to num_workers ({most})", self.min_workers)
+        for name in ("lost_node_wait_s", "resize_interval_s"):
+            value = getattr(self, name)
+            require(value > 0, f"scaling.{name}", "more than 0", value)
 
 
 @dataclass(frozen=True, kw_only=True)

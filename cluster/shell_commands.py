@@ -1,6 +1,7 @@
 """The commands of this installation, as a job prints them for its user to paste."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -27,3 +28,16 @@ def typed_command(name: str) -> str:
         return name
     here = Path.cwd()
     return shlex.quote(str(own.relative_to(here) if own.is_relative_to(here) else own))
+
+
+def going_on(run_name: str) -> str:
+    """Returns the line that says how the job of this process is gone on with: its own command.
+
+    Args:
+        run_name: the name of a run of the job, which begins with the job's own.
+    """
+    words = [re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:PASSWORD@", word) for word in sys.argv]
+    given = any(word.replace("_", "-").startswith("--run-name") for word in words)
+    name = [] if given else ["--run-name", run_name.partition("/")[0]]
+    command = shlex.join([*words, *name])
+    return f"the same command goes on from the last checkpoint: {typed_command('python')} {command}"

@@ -86,6 +86,13 @@ class TrainContext(Protocol):
     def device(self) -> torch.device:
         """The device that this process computes on."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a machine of these processes is about to go, as far as this one knows yet."""
+
+    def note_steps(self, num_done: int) -> None:
+        """Takes note of how many steps of the phase are done: at the start, and as it goes on."""
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """Returns the module with its gradients averaged over ranks."""
 
@@ -109,11 +116,15 @@ class LocalContext:
 
     rank = 0
     world_size = 1
+    is_leaving = False
 
     def __init__(self, folder: Path | None = None, device: torch.device | None = None) -> None:
         self.folder = folder
         self.device = device or torch.device("cpu")
         self.reports: list[TrainReport] = []
+
+    def note_steps(self, num_done: int) -> None:
+        """Does nothing: no one asks."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Returns the module itself."""

@@ -1,16 +1,18 @@
 """Training a phase: one Ray Train run, one child run in MLflow, one model for the next phase."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from cluster.run_notes import log_machines
+from cluster.shell_commands import going_on
 from cluster.tracking.mlflow_model import log_model_file
 from cluster.tracking.tracker import Run
 from cluster.training.setup import Training
 from cluster.training.worker import Start, TrainTask, train_on_worker
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.launch import run_on_workers
-from cluster.workers.reports import WorkerFailure, WorkerReport
+from cluster.workers.reports import WorkerFailure, WorkerReport, WorkersStarted
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import CheckpointReport
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -19,6 +21,8 @@ from stn_icnn.training.state import SECONDS, VALIDATION_SECONDS
 CONFIG_FILE = "config.json"
 STEP_LOSS = "train/step_loss"
 """The metric of the losses within an epoch; its step is the number of the phase's steps."""
+WORKERS_TAG = "workers"
+"""The tag of a phase's run that says how many workers trained it, from which step."""
 NUM_PICTURED = 6
 """The number of validation faces whose pictures a phase's run shows over its epochs."""
 _SYSTEM = "system/"
@@ -53,14 +57,20 @@ def train_phase(training: Training, phase: PhaseName, start: Start | None = None
     )
     training.expect([phase])
     with child.finishing(), training.progress.showing(phase, training.num_epochs(phase)):
-        result = run_on_workers(
-            train_on_worker,
-            phase_task(training, phase, start),
-            name=phase,
-            storage=record.storage,
-            allocation=training.allocation,
-            on_report=_ReportLogger(phase, training, child),
-        )
+        logger = _ReportLogger(phase, training, child)
+        try:
+            result = run_on_workers(
+                train_on_worker,
+                phase_task(training, phase, start),
+                name=phase,
+                storage=record.storage,
+                allocation=training.allocation,
+                on_report=logger,
+                on_start=logger.record_workers,
+                may_grow=True,
+            )
+        except PhaseFailedError as error:
+            raise PhaseFailedError(f"{error}\n{going_on(run.name)}") from error
         if result.return_value is not None:
             raise PhaseFailedError(result.return_value)
         log_model_file(child, record.model(phase))
@@ -118,16 +128,32 @@ class _ReportLogger:
             metrics.get(VALIDATION_SECONDS),
         )
 
+    def record_workers(self, started: WorkersStarted) -> None:
+        """Records and tags the number of workers, at first and where it has changed."""
+        number, step, record = started.num_workers, started.num_steps, self.training.record
+        before = record.workers(self.phase)
+        if not before or before[-1][1] != number:
+            self._write(lambda: record.add_workers(self.phase, step, number))
+            if before or number != self.training.allocation.num_workers:
+                self._print(f"{number} workers from step {step}")
+        (_, first), *changes = record.workers(self.phase)
+        words = [str(first), *(f"{number} from step {step}" for step, number in changes)]
+        self.run.set_tags({WORKERS_TAG: "; ".join(words)})
+
     def _record_machine(self) -> None:
         """Records and tags the machine: it may choose the arithmetic, which tells runs apart."""
         self.training.progress.show_machine(self.phase, self.machine)
-        try:
-            self.training.record.add_machine(self.phase, self.machine)
-        except OSError as error:  # no reason to lose a training
-            self._print(f"could not be recorded in {self.training.record.storage.url}: {error}")
+        self._write(lambda: self.training.record.add_machine(self.phase, self.machine))
         machines = self.training.record.computed_on(self.phase)
         self.run.set_tags({"computed_on": "; ".join(machines)})
         log_machines(self.run, machines)
+
+    def _write(self, change: Callable[[], None]) -> None:
+        """Makes an entry in the training's record."""
+        try:
+            change()
+        except OSError as error:  # no reason to lose a training
+            self._print(f"could not be recorded in {self.training.record.storage.url}: {error}")
 
     def _print(self, text: str) -> None:
         self.training.progress.show(self.phase, text)

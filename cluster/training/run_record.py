@@ -96,6 +96,16 @@ class RunRecord:
         by_phase = {**self.content.get("computed_on", {}), phase: [*machines, machine]}
         self.write_entry("computed_on", by_phase)
 
+    def workers(self, phase: PhaseName) -> list[tuple[int, int]]:
+        """Returns from which step of a phase how many workers trained, where that has changed."""
+        return [(step, number) for step, number in self.content.get("workers", {}).get(phase, [])]
+
+    def add_workers(self, phase: PhaseName, step: int, number: int) -> None:
+        """Records that a phase goes on with so many workers from a step, which may come again."""
+        before = [one for one in self.workers(phase) if one[0] < step]
+        by_phase = {**self.content.get("workers", {}), phase: [*before, (step, number)]}
+        self.write_entry("workers", by_phase)
+
     def mark_finished(self, phase: PhaseName) -> None:
         """Records that a phase has been trained to its end."""
         self.content["finished"].append(phase)

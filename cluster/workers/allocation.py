@@ -22,6 +22,12 @@ class WorkerAllocation:
     """Processes that decode images for each worker."""
     max_failures: int
     """How often a run on them is restarted after a worker's death or exception."""
+    min_workers: int | None = None
+    """The fewest that a run goes on with; None: all of them."""
+    lost_node_wait_s: float = 3600.0
+    """How long a run waits for its workers, seconds."""
+    resize_interval_s: float = 60.0
+    """How often a run that has fewer looks for further ones, seconds."""
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
@@ -30,7 +36,13 @@ class WorkerAllocation:
 
     def __str__(self) -> str:
         gpu = " and a GPU" if self.use_gpu else ""
-        return f"{self.num_workers} x {self.cpus_per_worker} CPU{gpu}"
+        least = "" if self.min_workers is None else f"{self.min_workers} to "
+        return f"{least}{self.num_workers} x {self.cpus_per_worker} CPU{gpu}"
+
+    @property
+    def least_workers(self) -> int:
+        """The fewest workers that a run starts with."""
+        return min(self.num_workers, self.min_workers or self.num_workers)
 
 
 def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) -> WorkerAllocation:
@@ -52,7 +64,7 @@ def allocate_workers(scaling: ScalingConfig, most_workers: int, may_grow: bool) 
             nodes = _nodes()
             allocation = resolve_allocation(scaling, nodes, most_workers)
             capacity = _capacity(nodes, allocation.cpus_per_worker, allocation.use_gpu)
-            if capacity >= allocation.num_workers:
+            if capacity >= allocation.least_workers:
                 return allocation
             found = ", ".join(f"{n.get('CPU', 0):g} CPUs {n.get('GPU', 0):g} GPUs" for n in nodes)
             if time.monotonic() >= deadline:
@@ -97,7 +109,16 @@ def resolve_allocation(
         processes = scaling.loader_processes
     else:
         processes = max(1, cpus - 1) if use_gpu else 0
-    return WorkerAllocation(workers, cpus, use_gpu, processes, scaling.max_failures)
+    return WorkerAllocation(
+        workers,
+        cpus,
+        use_gpu,
+        processes,
+        scaling.max_failures,
+        scaling.min_workers,
+        scaling.lost_node_wait_s,
+        scaling.resize_interval_s,
+    )
 
 
 def num_concurrent(allocation: WorkerAllocation) -> int:

@@ -1,6 +1,7 @@
 """Runs a function on workers with Ray Train, and passes their reports on as they come."""
 
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -14,16 +15,24 @@ from ray.train.torch import TorchTrainer
 
 from cluster.config import is_verbose
 from cluster.workers.allocation import WorkerAllocation
-from cluster.workers.errors import PhaseFailedError
+from cluster.workers.errors import LostWorkersError, PhaseFailedError, UnreachableError
+from cluster.workers.group_watch import GroupWatch
+from cluster.workers.process_group import CheckedTorchConfig
 from cluster.workers.ray_internals import silence_ray_logs
-from cluster.workers.reports import WorkerFailure, WorkerReport, report_from_dict
+from cluster.workers.reports import (
+    WorkerFailure,
+    WorkerReport,
+    WorkersAwaited,
+    WorkersStarted,
+    report_from_dict,
+)
 from stn_icnn.storage import StorageLocation
 
 OnReport = Callable[[WorkerReport], None]
+OnStart = Callable[[WorkersStarted], None]
 
-START_ATTEMPTS = 60
-"""Attempts to get the workers, of a minute each: jobs that share a cluster wait for one another's
-phases to end."""
+
+Message = WorkerReport | WorkersStarted | WorkersAwaited
 
 
 class _ReportSender(ray.train.UserCallback):
@@ -44,10 +53,10 @@ class _ReportSender(ray.train.UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Sends that workers died or raised; Ray decides whether the phase is restarted."""
-        self.send(WorkerFailure({rank: repr(e) for rank, e in worker_exceptions.items()}))
+        self.send(WorkerFailure({rank: _told(e) for rank, e in worker_exceptions.items()}))
 
-    def send(self, report: WorkerReport | None) -> None:
-        """Sends a report, or None: there will be no more."""
+    def send(self, report: Message | None) -> None:
+        """Sends a message, or None: there will be no more."""
         try:
             with Client(("127.0.0.1", self.port), authkey=self.key) as connection:
                 connection.send(report)
@@ -55,9 +64,18 @@ class _ReportSender(ray.train.UserCallback):
             logging.getLogger(__name__).exception("a report was lost on its way to the driver")
 
 
+def _told(error: Exception) -> str:
+    """Returns a worker's exception, or where it died, as a job's log tells it."""
+    node = re.search(r"node_ip='([^']*)'", str(error))
+    has_died = hasattr(error, "health_check_failure")  # Ray Train's name for what it heard instead
+    return f"died on {node[1]}" if has_died and node else repr(error)
+
+
 @contextmanager
-def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[_ReportSender]:
-    """Yields a sender; a thread calls `on_report` with what it sends, and prints the failures."""
+def _listening(
+    run: StorageLocation, on_report: OnReport, on_start: OnStart
+) -> Iterator[_ReportSender]:
+    """Yields a sender; a thread passes on what it sends, and prints what becomes of workers."""
     key = secrets.token_bytes(32)
     errors: list[Exception] = []
     with Listener(("127.0.0.1", 0), backlog=16, authkey=key) as listener:
@@ -65,9 +83,12 @@ def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[_ReportSen
         def listen() -> None:
             while (report := _receive(listener)) is not None:
                 try:
-                    if isinstance(report, WorkerFailure):
-                        print(f"{run.url}: workers failed: {report.errors}", flush=True)
-                    on_report(report)
+                    if line := _line(report):
+                        print(f"{run.url}: {line}", flush=True)
+                    if isinstance(report, WorkersStarted):
+                        on_start(report)
+                    elif not isinstance(report, WorkersAwaited):
+                        on_report(report)
                 except Exception as error:  # raised below: the thread must go on receiving
                     errors.append(error)
 
@@ -83,11 +104,27 @@ def _listening(run: StorageLocation, on_report: OnReport) -> Iterator[_ReportSen
         raise errors[0]
 
 
-def _receive(listener: Listener) -> WorkerReport | None:
+def _line(message: Message) -> str | None:
+    """Returns what the job's log says of a message; None: nothing."""
+    match message:
+        case WorkerFailure():
+            return f"workers failed: {message.errors}"
+        case WorkersAwaited():
+            lost = f"{', '.join(message.lost_nodes)} lost; " if message.lost_nodes else ""
+            return f"{lost}waiting for workers, up to {message.wait_s:g} s"
+        case WorkersStarted(restart_s=float() as seconds):
+            repeated = message.num_repeated
+            steps = "" if repeated is None else f"; {repeated} steps are done again"
+            nodes = ", ".join(message.nodes)
+            return f"{message.num_workers} workers on {nodes} go on after {seconds:.0f} s{steps}"
+    return None
+
+
+def _receive(listener: Listener) -> Message | None:
     while True:
         try:
             with listener.accept() as connection:
-                return cast(WorkerReport | None, connection.recv())
+                return cast(Message | None, connection.recv())
         except (OSError, EOFError, AuthenticationError):  # another process tried the port
             continue
 
@@ -100,6 +137,8 @@ def run_on_workers(
     storage: StorageLocation,
     allocation: WorkerAllocation,
     on_report: OnReport = lambda report: None,
+    on_start: OnStart = lambda started: None,
+    may_grow: bool = False,
 ) -> ray.train.Result:
     """Runs a worker function as one Ray Train run, and prints the failures of workers.
 
@@ -110,17 +149,25 @@ def run_on_workers(
         storage: the location that its checkpoints are stored in.
         allocation: the workers, and how often the run is restarted after a failure of theirs.
         on_report: called in a thread with each report of the first rank and each failure.
+        on_start: called in that thread whenever workers begin to train, at first or again.
+        may_grow: whether the run is restarted to take further workers, where it has fewer than it
+            may have.
 
     Raises:
         PhaseFailedError: where it failed once more than that.
     """
     silence_ray_logs()
-    with _listening(storage.child(name), on_report) as sender:
+    least, most = allocation.least_workers, allocation.num_workers
+    with _listening(storage.child(name), on_report, on_start) as sender:
         trainer = TorchTrainer(
             _call,
             train_loop_config={"function": function, "task": task},
+            torch_config=CheckedTorchConfig(),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=allocation.num_workers,
+                num_workers=most if least == most else (least, most),
+                elastic_resize_monitor_interval_s=(
+                    allocation.resize_interval_s if may_grow else float("inf")
+                ),
                 use_gpu=allocation.use_gpu,
                 resources_per_worker=allocation.resources_per_worker,
             ),
@@ -130,16 +177,22 @@ def run_on_workers(
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(
                     max_failures=allocation.max_failures,
-                    controller_failure_limit=START_ATTEMPTS,
+                    controller_failure_limit=-1,  # `GroupWatch` limits the time instead
                 ),
-                callbacks=[sender],
+                callbacks=[sender, GroupWatch(sender.send, allocation.lost_node_wait_s)],
                 logging_config=ray.train.LoggingConfig("INFO" if is_verbose() else "WARNING"),
             ),
         )
         try:
             return trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise PhaseFailedError(f"{name}: {error}") from error
+            raise PhaseFailedError(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: ray.train.TrainingFailedError) -> object:
+    """Returns what a run failed for: an error of ours alone where Ray only passes it on."""
+    failure = getattr(error, "controller_failure", None)
+    return failure if isinstance(failure, UnreachableError | LostWorkersError) else error
 
 
 def _call(config: dict[str, Any]) -> Any:

@@ -43,6 +43,8 @@ def join_cluster(worker_env: Mapping[str, str] | None = None) -> bool:
     """
     # Each report of a worker costs up to one interval; the default of 2 s is a fifth of an epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Where a node has just died, workers are looked for on it once more, for so long.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     wanted = {
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",  # some servers store the framing
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line appears twice

@@ -11,7 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cluster.workers.ray_internals import is_told_to_go
 from cluster.workers.reports import report_to_dict
+from cluster.workers.steps_done import note_steps
 from stn_icnn.context import TrainReport
 
 
@@ -23,6 +25,15 @@ class RayContext:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device: torch.device = ray.train.torch.get_device()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a node of the workers is told to go, as Ray Train has told this process."""
+        return is_told_to_go()
+
+    def note_steps(self, num_done: int) -> None:
+        """Keeps the number where Ray Train's controller asks for it."""
+        note_steps(num_done)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Returns the module under DDP where there is more than one worker.

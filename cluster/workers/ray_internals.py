@@ -8,7 +8,7 @@ import logging
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tqdm import tqdm
 
@@ -25,9 +25,48 @@ def recorded_head_address() -> str | None:
     return address
 
 
+def is_told_to_go() -> bool:
+    """Tells whether a node of this worker's group is drained, as far as this worker knows.
+
+    `ray.train.get_preemption_info` would ask all workers, through one process, each time.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
+
+
+def end_run(error: Exception) -> NoReturn:
+    """Ends a Ray Train run from a callback of its controller, without a page of traceback."""
+    manager = "ray.train.v2._internal.execution.callback_manager"
+    logging.getLogger(manager).setLevel(logging.CRITICAL)
+    raise error
+
+
+def hide_vain_starts() -> None:
+    """Leaves out of the log what Ray Train's controller prints where it can't get workers yet.
+
+    It asks for them every 20 s, and of each answer that is late it says that all may be well.
+    """
+    if is_verbose():
+        return
+    from ray.exceptions import GetTimeoutError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, WorkerGroupStartupTimeoutError | GetTimeoutError)
+
+    execution = "ray.train.v2._internal.execution"
+    logging.getLogger(f"{execution}.controller.controller").addFilter(is_wanted)
+    asking = f"{execution}.scaling_policy.autoscaling_coordinator_client"
+    logging.getLogger(asking).addFilter(is_wanted)
+
+
 HARMLESS: Final = re.compile(
     # A worker's death is seen without this actor; Ray's issue 53727 is about the message.
     r"class name: 'PreemptionWatcher'"
+    # PyTorch's store says so of addresses that have no name.
+    r"|The hostname of the client socket cannot be retrieved"
     r"|\b(Future|Deprecation|PendingDeprecation)Warning: "
 )
 """Lines that Ray, or the libraries that it runs, print though all is well."""

@@ -1,7 +1,7 @@
-"""The failure of workers, and a training's report as the plain dict that Ray Train takes."""
+"""What becomes of workers, and a training's report as the plain dict that Ray Train takes."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,31 @@ class WorkerFailure:
 
     errors: Mapping[int, str]
     """The errors by rank."""
+
+
+@dataclass(frozen=True)
+class WorkersStarted:
+    """The workers of a run have begun to train, at first or again."""
+
+    num_workers: int
+    nodes: Sequence[str]
+    """The addresses of their nodes."""
+    num_steps: int
+    """The number of the run's steps that are done where they go on from."""
+    restart_s: float | None = None
+    """How long nobody trained, seconds; None: they are the first."""
+    num_repeated: int | None = None
+    """The number of steps that were done and are done again; None: not known."""
+
+
+@dataclass(frozen=True)
+class WorkersAwaited:
+    """A run waits for its workers."""
+
+    lost_nodes: Sequence[str]
+    """The addresses of the nodes that ran workers and are gone."""
+    wait_s: float
+    """The longest that it waits, seconds."""
 
 
 WorkerReport = TrainReport | WorkerFailure

@@ -30,6 +30,7 @@ from stn_icnn.training.objectives import OBJECTIVES, PhaseLoss
 from stn_icnn.training.phases import Phase
 from stn_icnn.training.schedule import build_optimizer, lr_factor
 from stn_icnn.training.state import (
+    NUM_WORKERS,
     SECONDS,
     VALIDATION_SECONDS,
     Progress,
@@ -155,7 +156,7 @@ def num_pieces(num_global: int, world_size: int, micro_batch: int) -> int:
 
 
 def train_until(run: PhaseRun, state: TrainState, epoch: Epoch, stop: int) -> None:
-    """Trains an epoch up to a step.
+    """Trains an epoch up to a step, or up to where a machine is about to go, for the first time.
 
     Args:
         run: the phase.
@@ -179,20 +180,30 @@ def train_until(run: PhaseRun, state: TrainState, epoch: Epoch, stop: int) -> No
         progress.wait_s += time.monotonic() - waited_from
         losses.append(train_step(run, state, batch, epoch.sizes[step]))
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
-            _count_steps(run, state, losses, epoch)
+            is_leaving = _count_steps(run, state, losses, epoch)
             losses = []
+            if is_leaving and not state.knows_leaving:
+                state.knows_leaving = True
+                run.log(f"{run.phase.name}: a machine is about to go: a checkpoint is written")
+                break
         if run.context.rank == 0 and time.monotonic() - logged > SECONDS_PER_LINE:
             logged = time.monotonic()
             run.log(f"{run.phase.name} epoch {state.epoch + 1}, step {step + 1} of {num_steps}")
     progress.train_s += time.monotonic() - started
 
 
-def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], epoch: Epoch) -> None:
-    """Counts steps as done where their losses, summed over ranks, are finite."""
+def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], epoch: Epoch) -> bool:
+    """Counts steps as done where their losses, summed over ranks, are finite.
+
+    Returns:
+        Whether any rank knows that a machine is about to go: the same on all.
+    """
     progress = state.progress
     first, before = progress.step, progress.loss
     steps_before = state.epoch * run.steps_per_epoch
-    for value in run.context.sum_(torch.stack(losses)).tolist():
+    leaving = torch.full_like(losses[0], float(run.context.is_leaving))
+    *sums, num_leaving = run.context.sum_(torch.stack([*losses, leaving])).tolist()
+    for value in sums:
         step = progress.step
         if not math.isfinite(value):
             keys = ", ".join(epoch.keys(step))
@@ -204,16 +215,18 @@ def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], epoch: 
         progress.loss += value
         progress.step += 1
     num_samples = sum(epoch.sizes[first : progress.step])
-    progress.step_losses.append(
-        (steps_before + progress.step, (progress.loss - before) / num_samples)
-    )
+    done = steps_before + progress.step
+    progress.step_losses.append((done, (progress.loss - before) / num_samples))
+    run.context.note_steps(done)
+    return bool(num_leaving)
 
 
 def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
     """Trains what is left of an epoch, and reports a checkpoint at every stop before its end.
 
-    Stops lie at fixed steps, and at each all ranks come to hold one state: a phase that goes on
-    from there, with other ranks perhaps, does what one that never stopped does.
+    Stops lie at fixed steps, and where a machine is about to go. At each, all ranks come to hold
+    one state: a phase that goes on from there, with other ranks perhaps, does what one that never
+    stopped does.
 
     Returns:
         The metrics of the whole epoch.
@@ -225,12 +238,12 @@ def train_epoch(run: PhaseRun, state: TrainState) -> dict[str, float]:
     num_steps = len(epoch.sizes)
     every = run.config.checkpoint_every_steps or num_steps
     while state.progress.step < num_steps:
-        stop = min(state.progress.step + every, num_steps)
+        stop = min((state.progress.step // every + 1) * every, num_steps)
         train_until(run, state, epoch, stop)
         require_finite(run, state)
         average_buffers(state.model, run.context)
-        if stop < num_steps:
-            state.progress.legs = epoch.legs(stop)
+        if state.progress.step < num_steps:
+            state.progress.legs = epoch.legs(state.progress.step)
             _report(run, state, tuple(state.progress.step_losses))
     return state.progress.metrics(sum(epoch.sizes))
 
@@ -306,10 +319,12 @@ def run_phase(run: PhaseRun, model: STNiCNN) -> None:
     if not state.has_begun:
         _picture(run, state)
     machine_use = MachineUse(run.context)
+    run.context.note_steps(state.epoch * run.steps_per_epoch + state.progress.step)
     while state.epoch < run.num_epochs:
         run.phase.set_trained(model, run.config)
         metrics = train_epoch(run, state)
         metrics |= machine_use.measure()
+        metrics[NUM_WORKERS] = run.context.world_size
         step_losses = tuple(state.progress.step_losses)
         metrics[SECONDS] = state.finish_epoch()
         if state.epoch == run.num_epochs or state.epoch % run.config.validate_every_epochs == 0:

@@ -22,6 +22,8 @@ STATE_FILE = "state.pt"
 SECONDS = "train/seconds"
 """The metric that holds the time of a phase's steps up to the end of an epoch, seconds. Validation
 and checkpoints are not in it, nor steps that were lost in a stop and done again."""
+NUM_WORKERS = "train/workers"
+"""The metric that holds the number of workers at the end of an epoch."""
 VALIDATION_SECONDS = "val/seconds"
 """The metric that holds the time of an epoch's validation, and of its pictures, seconds."""
 
@@ -75,6 +77,8 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     """`epoch` and metrics of each of those that are done. Kept here, since a report may be lost
     with the driver that it was for, and an epoch that is done is not reported again."""
+    knows_leaving: bool = False
+    """Whether a checkpoint was written since a machine is about to go: one is enough."""
     pictures: list[Picture] = field(default_factory=list)
     """Pictures for the next report, which are not kept over a stop."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.shell_commands import USER_PATH_ENV, typed_command
+from cluster.shell_commands import USER_PATH_ENV, going_on, typed_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +75,18 @@ def test_make_tells_a_job_the_path_of_the_user_s_shell(tmp_path: Path) -> None:
             check=True,
         )
         assert run.stdout.strip() == "/usr/local/bin:/usr/bin:/bin"
+
+
+def test_a_job_that_failed_names_its_own_command_without_passwords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = "postgresql://me:secret@db:5432/mlflow"
+    argv = ["jobs/e2e.py", "demo", "--tracking-uri", store, "--data", "my shards"]
+    monkeypatch.setattr(sys, "argv", argv)
+    line = going_on("first/coarse")
+    shown = store.replace("secret", "PASSWORD")
+    assert line.endswith(
+        f"python jobs/e2e.py demo --tracking-uri {shown} --data 'my shards' --run-name first"
+    )
+    monkeypatch.setattr(sys, "argv", [*argv, "--run_name=first"])
+    assert "--run-name" not in going_on("first/coarse")

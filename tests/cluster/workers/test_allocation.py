@@ -1,5 +1,8 @@
 """Which cluster a job joins, and what it takes of clusters of several shapes."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from cluster.config import ScalingConfig
@@ -29,6 +32,11 @@ GPU_NODES = [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}]
             ScalingConfig(loader_processes=0, cpus_per_worker=2, max_failures=5),
             WorkerAllocation(3, 2, True, 0, 5),
         ),
+        (
+            TWO_NODES,
+            ScalingConfig(num_workers=6, min_workers=2, cpus_per_worker=4, lost_node_wait_s=9),
+            WorkerAllocation(6, 4, False, 0, 2, 2, 9.0),
+        ),
     ],
 )
 def test_auto_is_resolved_for_what_there_is(
@@ -49,3 +57,28 @@ def test_what_does_not_fit_is_refused_with_what_there_is(
     )
     with pytest.raises(ValueError, match=r"not enough resources: .* have 8 CPUs 0 GPUs, 4 CPUs"):
         allocate_workers(scaling, most_workers=4, may_grow=False)
+
+
+def test_a_job_that_may_have_fewer_workers_begins_with_those_that_have_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [{"Alive": True, "Resources": node} for node in TWO_NODES]
+    monkeypatch.setattr(allocation.ray, "nodes", lambda: nodes)
+    scaling = ScalingConfig(num_workers=6, min_workers=3, cpus_per_worker=4)
+    found = allocate_workers(scaling, most_workers=9, may_grow=False)
+    assert str(found) == "3 to 6 x 4 CPU"
+    with pytest.raises(ValueError, match="not enough resources: 4 to 6 x 4 CPU needed"):
+        allocate_workers(replace(scaling, min_workers=4), most_workers=9, may_grow=False)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"min_workers": 1}, "scaling.num_workers must be a number, with min_workers"),
+        ({"num_workers": 2, "min_workers": 3}, r"scaling.min_workers must be 1 to num_workers \(2"),
+        ({"lost_node_wait_s": 0}, "scaling.lost_node_wait_s must be more than 0"),
+    ],
+)
+def test_scaling_that_makes_no_sense_is_refused(scaling: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScalingConfig(**scaling)

@@ -14,9 +14,8 @@ from stn_icnn.data.shards import index_shard
 from stn_icnn.data.streaming import StreamedFaces
 from stn_icnn.labels import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
-from stn_icnn.training.loop import (
-    run_phase,
-)
+from stn_icnn.training import loop
+from stn_icnn.training.loop import run_phase
 from stn_icnn.training.phases import phases_up_to
 from stn_icnn.training.state import STATE_FILE, load_history
 from tests.phase_runs import (
@@ -82,6 +81,40 @@ def test_stopped_in_an_epoch_goes_on_at_the_next_batch(
     assert faces.requests == [request for batch in plan[2:] for request in batch]
     assert places(resumed) == [(1, 3), (2, 0)]
     assert resumed.reports[-1].metrics["train/loss"] == straight.reports[-1].metrics["train/loss"]
+    one, other = model.state_dict(), again.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class LeavingContext(StoppingContext):
+    """Hears after the first step that its machine is about to go, and is stopped at a report."""
+
+    is_leaving = False
+
+    def note_steps(self, num_done: int) -> None:
+        self.is_leaving = num_done > 0
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_about_to_go_leaves_one_checkpoint_and_the_same_bits(
+    four_steps: TrainConfig, tiny_faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STEPS_PER_CHECK", 1)
+    config = replace(four_steps, checkpoint_every_steps=3)
+    straight = LocalContext()
+    model = fresh(config)
+    run_phase(phase_run("coarse", config, tiny_faces, straight), model)
+    assert places(straight) == [(0, 3), (1, 0), (1, 3), (2, 0)]
+
+    going_on = LeavingContext(tmp_path / "going-on", num_reports=9)
+    run_phase(phase_run("coarse", config, tiny_faces, going_on), fresh(config))
+    assert places(going_on) == [(0, 2), *places(straight)]
+
+    gone = LeavingContext(tmp_path / "gone", num_reports=1)
+    with pytest.raises(Stop):
+        run_phase(phase_run("coarse", config, tiny_faces, gone), fresh(config))
+    again, back = fresh(config), LocalContext(tmp_path / "gone")
+    run_phase(phase_run("coarse", config, tiny_faces, back), again)
+    assert places(back) == places(straight)
     one, other = model.state_dict(), again.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
