@@ -135,7 +135,7 @@ class _ReportLogger:
         if not before or before[-1][1] != number:
             self._write(lambda: record.add_workers(self.phase, step, number))
             if before or number != self.training.allocation.num_workers:
-                self._print(f"{number} workers from step {step}")
+                self._print(f"{number} worker{'s' if number > 1 else ''} from step {step}")
         (_, first), *changes = record.workers(self.phase)
         words = [str(first), *(f"{number} from step {step}" for step, number in changes)]
         self.run.set_tags({WORKERS_TAG: "; ".join(words)})

@@ -116,7 +116,9 @@ def _line(message: Message) -> str | None:
             repeated = message.num_repeated
             steps = "" if repeated is None else f"; {repeated} steps are done again"
             nodes = ", ".join(message.nodes)
-            return f"{message.num_workers} workers on {nodes} go on after {seconds:.0f} s{steps}"
+            number = message.num_workers
+            who = "1 worker goes" if number == 1 else f"{number} workers go"
+            return f"{who} on after {seconds:.0f} s, on {nodes}{steps}"
     return None
 
 

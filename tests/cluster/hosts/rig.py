@@ -106,6 +106,7 @@ class Host:
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+            "RAY_worker_niceness": "0",  # else other work of this machine goes before all hosts'
             **self.rig.variables,
         }
 

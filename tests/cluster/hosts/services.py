@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.cluster.hosts.rig import WAIT_S, Host, Rig, wait_for
 
 RAY_PORT, S3_PORT, MLFLOW_PORT, POSTGRES_PORT = 6379, 5500, 5000, 5432
+ATTEMPTS = 3
 OBJECT_STORE_BYTES = "80000000"
 _AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
 _ASK = "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)"
@@ -20,26 +21,28 @@ _PUT = "import sys, urllib.request as u; u.urlopen(u.Request(sys.argv[1], method
 
 def start_head(host: Host, num_cpus: int = 0) -> None:
     """Starts Ray's head node on a host; what the rig starts from now on joins this cluster."""
-    head = ("--head", f"--port={RAY_PORT}", "--dashboard-host=127.0.0.1")
-    _await_nodes([_starting(host, num_cpus, head)])
+    _start([host], num_cpus, ("--head", f"--port={RAY_PORT}", "--dashboard-host=127.0.0.1"))
     host.rig.variables["RAY_ADDRESS"] = f"{host.address}:{RAY_PORT}"
 
 
 def start_nodes(*hosts: Host, num_cpus: int = 1) -> None:
     """Starts a worker node of Ray on each host, also after its processes were killed."""
-    join = [f"--address={host.rig.variables['RAY_ADDRESS']}" for host in hosts]
-    _await_nodes([_starting(host, num_cpus, [to]) for host, to in zip(hosts, join, strict=True)])
+    if hosts:
+        _start(hosts, num_cpus, [f"--address={hosts[0].rig.variables['RAY_ADDRESS']}"], ATTEMPTS)
 
 
-def _starting(host: Host, num_cpus: int, options: Sequence[str]) -> subprocess.Popen:
-    here = (f"--node-ip-address={host.address}", f"--num-cpus={num_cpus}")
-    store = f"--object-store-memory={OBJECT_STORE_BYTES}"
-    return host.start("ray", "start", *options, *here, store, log="ray.log")
-
-
-def _await_nodes(starting: Sequence[subprocess.Popen]) -> None:
-    for one in starting:
-        assert one.wait(timeout=WAIT_S) == 0, f"{one.args} failed: see its host's ray.log"
+def _start(hosts: Sequence[Host], num_cpus: int, options: Sequence[str], attempts: int = 1) -> None:
+    """Starts Ray's nodes, and again those that do not come up, as on a machine that is busy."""
+    limits = (f"--num-cpus={num_cpus}", f"--object-store-memory={OBJECT_STORE_BYTES}")
+    for _ in range(attempts):
+        starting = {}
+        for host in hosts:
+            own = f"--node-ip-address={host.address}"
+            starting[host.name] = host.start("ray", "start", *options, own, *limits, log="ray.log")
+        hosts = [host for host in hosts if starting[host.name].wait(timeout=WAIT_S) != 0]
+        for host in hosts:
+            host.kill()
+    assert not hosts, f"no node on {[host.name for host in hosts]}: see ray.log there"
 
 
 def start_s3(host: Host, *buckets: str) -> None:

@@ -34,7 +34,7 @@ STUCK_S = 1800.0
 """A job is stuck that has made no progress for so long, seconds."""
 RAYLET = str(Path(ray.__file__).parent / "core/src/ray/raylet/raylet")
 PROGRESS = re.compile(rf"^(?:{'|'.join(PHASES)}): epoch .*$", re.MULTILINE)
-RESTART = re.compile(r"(\d+) workers on \S.* go on after (\d+) s(?:; (\d+) steps)?")
+RESTART = re.compile(r"(\d+) workers? go(?:es)? on after (\d+) s, on [\d., ]+(?:; (\d+) steps)?")
 
 
 class StuckError(RuntimeError):
