@@ -184,7 +184,8 @@ def train_until(run: PhaseRun, state: TrainState, epoch: Epoch, stop: int) -> No
             losses = []
             if is_leaving and not state.knows_leaving:
                 state.knows_leaving = True
-                run.log(f"{run.phase.name}: a machine is about to go: a checkpoint is written")
+                if run.context.rank == 0:
+                    run.log(f"{run.phase.name}: a machine is about to go: a checkpoint is written")
                 break
         if run.context.rank == 0 and time.monotonic() - logged > SECONDS_PER_LINE:
             logged = time.monotonic()
