@@ -4,12 +4,14 @@ A training that streams its data reads for days. A server that is away for minut
 as it would not where the data had been copied before.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Final
 
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception,
     sleep_using_event,
@@ -59,6 +61,7 @@ class _PatientFile:
             stop=lambda state: self.given_up.is_set() or stop_after_delay(PATIENCE_S)(state),
             wait=wait_exponential(0.25, max=LONGEST_PAUSE_S),
             sleep=sleep_using_event(self.given_up),
+            before_sleep=_tell_once,
             reraise=True,
         )
 
@@ -77,6 +80,16 @@ class _PatientFile:
         except OSError:
             self._file = None
             raise
+
+
+def _tell_once(state: RetryCallState) -> None:
+    """Says why a read is waited for, when it has failed for the first time."""
+    if state.attempt_number == 1 and state.outcome is not None:
+        print(
+            f"{state.outcome.exception()}; tried again for {PATIENCE_S:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -52,10 +52,14 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_ahead, "LONGEST_PAUSE_S", 0.0)
 
 
-def test_a_cut_connection_is_taken_up_at_the_byte_that_was_reached() -> None:
+def test_a_cut_connection_is_taken_up_at_the_byte_that_was_reached(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     server = CuttingServer([3000, 0, 0, 2000])
     assert b"".join(read_blocks(server, "0.tar")) == CONTENT
     assert server.asked == [0, 3000, 5000]
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["s3://faces/0.tar: connection broken; tried again for 600 s"] * 2
 
 
 def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
