@@ -41,14 +41,27 @@ node=(--block --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE
 # shellcheck disable=SC2016  # the node's own shell expands it
 in_own_folder=(bash -c 'mkdir -m 700 -p "$RAY_TMPDIR"; exec "$@"' _)
 
+# However this ends: Ray on all nodes, and its files there.
+# shellcheck disable=SC2329  # the trap below calls it
+clean_up() {
+    trap '' TERM
+    jobs -p | xargs --no-run-if-empty kill 2>/dev/null || true
+    wait || true
+    srun --ntasks-per-node=1 rm -rf "$RAY_TMPDIR" || true
+}
+trap clean_up EXIT
+
 srun --nodes=1 --ntasks=1 --nodelist="$first" "${in_own_folder[@]}" \
     ray start --head --node-ip-address="$address" --port="$port" --dashboard-host=127.0.0.1 \
     --dashboard-port=$((port + 20000)) --ray-client-server-port=$((port + 25000)) "${node[@]}" &
-for _ in $(seq 60); do
-    ray health-check --address="$address:$port" 2>/dev/null && break
+head=$!
+until ray status --address="$address:$port" >/dev/null 2>&1; do
+    if ! kill -0 "$head" 2>/dev/null; then
+        echo "error: Ray's head has ended; what it said is above" >&2
+        exit 1
+    fi
     sleep 2
 done
-ray health-check --address="$address:$port"  # else this ends the job, with Ray's own reason
 
 others=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$others" -gt 0 ]; then
@@ -65,10 +78,4 @@ status=0
 wait "$job" || status=$?
 # A trapped signal ends the first wait, not the job.
 while kill -0 "$job" 2>/dev/null; do wait "$job" || status=$?; done
-
-# Ends Ray on all nodes, and removes its files there.
-trap '' TERM
-jobs -p | xargs --no-run-if-empty kill 2>/dev/null || true
-wait || true
-srun --ntasks-per-node=1 rm -rf "$RAY_TMPDIR" || true
 exit "$status"

@@ -3,11 +3,13 @@
 What else checked them, and what could not be run, is in docs/cluster.md.
 """
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,74 @@ def test_shell_scripts_parse_and_secrets_differ() -> None:
     assert {line.partition("=")[0] for line in made[0]} == wanted
     assert len(set(values)) == len(values) == 2 * len(wanted)
     assert min(map(len, values)) >= 48
+
+
+FAKES = {
+    "scontrol": "echo host",
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+    "hostname": "echo 10.0.0.1 fe80::1",
+    # A head that lasts, or ends at once.
+    "ray": """
+        if [ "$1" = start ]; then
+            echo $$ "$RAY_AUTH_MODE" "$RAY_AUTH_TOKEN" >>started; exec sleep "${HEAD_S:-1000}"
+        fi
+        test -s started && [ -z "${HEAD_S:-}" ]""",
+}
+"""What the Slurm script calls, as one node has it."""
+
+
+@pytest.fixture
+def slurm_job(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """slurm_job(command, **variables): runs the script in an empty folder, on such a node."""
+    for name, text in FAKES.items():
+        file = tmp_path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+
+    def run(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        given = {
+            "PATH": f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin",
+            "SLURM_JOB_ID": str(os.getpid()),
+            "SLURM_JOB_NODELIST": "host",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_CPUS_PER_TASK": "2",
+            "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+            "STN_ICNN_STORAGE": "/shared",
+        }
+        return subprocess.run(
+            ["bash", DEPLOY / "slurm.sh", "sh", "-c", command],
+            env=given | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_a_slurm_job_ends_as_its_command_does(
+    slurm_job: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = slurm_job("echo at $RAY_ADDRESS; test -d $RAY_TMPDIR; echo $RAY_TMPDIR; exit 3")
+    assert done.returncode == 3, done.stderr
+    address, folder = done.stdout.split()[1:]
+    assert address == f"10.0.0.1:{20000 + os.getpid() % 10000}"
+    assert not Path(folder).exists()
+    head, mode, token = (tmp_path / "started").read_text().split()
+    assert mode == "token"
+    assert len(token) == 64
+    assert token not in done.stdout + done.stderr
+    assert not Path("/proc", head).exists()
+
+
+def test_a_slurm_job_whose_head_ends_does_not_wait(
+    slurm_job: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = slurm_job("echo never", HEAD_S="0")
+    assert done.returncode == 1
+    assert "error: Ray's head has ended" in done.stderr
+    assert "never" not in done.stdout
 
 
 @pytest.mark.slow
