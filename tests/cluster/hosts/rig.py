@@ -19,8 +19,12 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[3]
 NETWORK = "10.77.0"
-SPACES = ("unshare", "-n", "-m", "-u", "-p", "-f", "--mount-proc", "--kill-child")
-COMMANDS = ("ip", "nsenter", "unshare")
+ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+SPACES = (
+    *ENDS_WITH_PARENT,
+    *("unshare", "-n", "-m", "-u", "-p", "-f", "--mount-proc", "--kill-child"),
+)
+COMMANDS = ("ip", "nsenter", "setpriv", "unshare")
 # The first process of a host's process namespace: it takes over orphans, and reaps them.
 HOLDER = "import signal as s; s.signal(s.SIGCHLD, s.SIG_IGN); [s.pause() for _ in iter(int, 1)]"
 WAIT_S = 120.0
@@ -168,7 +172,7 @@ class Rig:
     _switch: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
-        holder = ("unshare", "-n", sys.executable, "-c", HOLDER)
+        holder = (*ENDS_WITH_PARENT, "unshare", "-n", sys.executable, "-c", HOLDER)
         self._switch = subprocess.Popen(holder, start_new_session=True)
         own = os.stat("/proc/self/ns/net").st_ino
         net = f"/proc/{self._switch.pid}/ns/net"

@@ -109,7 +109,7 @@ def start_postgres(host: Host) -> str:
     if not folder.exists():
         folder.mkdir()
         shutil.chown(folder, "postgres", "postgres")
-        trust = ("-A", "trust", "-U", "mlflow")
+        trust = ("-A", "trust", "-U", "mlflow", "-E", "UTF8", "--locale=C")
         host.run(*_AS_POSTGRES, f"{programs}/initdb", "-D", str(folder), *trust)
         with (folder / "pg_hba.conf").open("a") as file:
             file.write("host all all 10.77.0.0/24 trust\n")
