@@ -14,6 +14,7 @@ from tests.cluster.hosts.services import (
     start_postgres,
     stop_mlflow,
     stop_postgres,
+    train_workers,
 )
 from tests.cluster.hosts.testbed import RAYLET, Testbed, WatchedJob
 
@@ -66,8 +67,11 @@ class Injector:
 
     def worker(self) -> str:
         """Kills a training process."""
-        training = [host for host in self.bed.workers if host.processes(WORKER)]
-        host = self.dice.choice(training or self.bed.workers)
+        self.job.goes_on_until(lambda: train_workers(self.bed.rig), "training processes")
+        training = sorted(train_workers(self.bed.rig))
+        if not training:
+            return "none killed: the job was over"
+        host = self.bed.rig.hosts[self.dice.choice(training)]
         return f"{host.kill(WORKER)} process killed on {host.name}"
 
     def raylet(self) -> str:

@@ -40,13 +40,15 @@ def reason_against() -> str | None:
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def wait_for(happened: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
+def wait_for(
+    happened: Callable[[], Any], what: str, timeout_s: float = WAIT_S, poll_s: float = POLL_S
+) -> Any:
     """Waits until a call gives something true, and returns that."""
     give_up_at = time.monotonic() + timeout_s
     while not (value := happened()):
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return value
 
 

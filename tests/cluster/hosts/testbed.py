@@ -158,7 +158,7 @@ class WatchedJob:
             return ended or bool(happened())
 
         try:
-            wait_for(is_over, what, STUCK_S)
+            wait_for(is_over, what, STUCK_S, poll_s=0.5)
         except TimeoutError as error:
             raise StuckError(f"{self.name}: {error}") from error
         return not ended

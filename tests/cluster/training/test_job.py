@@ -124,6 +124,8 @@ def test_a_phase_has_losses_by_step_and_what_its_workers_used(done: Done) -> Non
     assert [step for step, _ in steps] == list(range(1, 2 * len(epochs) + 1))
     assert [step for step, _ in history(done, run_id, "system/cpu_cores")] == [1, 2]
     assert [step for step, _ in history(done, run_id, "val/seconds")] == [1, 2]
+    assert history(done, run_id, "train/workers") == [(1, 2), (2, 2)]
+    assert done.client.get_run(run_id).data.tags["workers"] == "2"
     assert done.client.get_run(run_id).data.metrics["system/memory_gib"] > 0.05
 
 

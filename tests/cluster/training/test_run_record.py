@@ -36,6 +36,21 @@ def test_what_a_phase_was_trained_on_is_kept_over_restarts(
     assert last.computed_on("localizer") == []
 
 
+def test_from_which_step_how_many_workers_trained_is_kept_over_restarts(
+    tmp_path: Path, tiny_config: TrainConfig
+):
+    record = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
+    assert record.workers("coarse") == []
+    record.add_workers("coarse", 0, 3)
+    record.add_workers("coarse", 40, 2)
+    again = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
+    again.add_workers("coarse", 60, 1)
+    again.add_workers("coarse", 50, 3)  # step 60 is trained again, by others
+    last = RunRecord.open(Folder(tmp_path), tiny_config, "abc")
+    assert last.workers("coarse") == [(0, 3), (40, 2), (50, 3)]
+    assert last.workers("localizer") == []
+
+
 def test_another_learning_rate_is_refused_by_name(tmp_path: Path, tiny_config: TrainConfig):
     RunRecord.open(Folder(tmp_path), tiny_config, "abc").mark_finished("coarse")
     other = replace(tiny_config, optim=replace(tiny_config.optim, lr_fine=0.125), seed=7)
