@@ -43,6 +43,11 @@ class BenchContext(RayContext):
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size, self.device = rank, world_size, DEVICE
 
+    @property
+    def is_leaving(self) -> bool:
+        """The machine stays."""
+        return False
+
     def report(self, report: TrainReport, checkpoint_dir: Path | None) -> None:
         """Discards the report."""
 
