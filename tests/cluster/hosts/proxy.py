@@ -10,17 +10,28 @@ import sys
 DELAY_S = 0.2
 DROPPED = 0.05
 CHUNK = 65536
+MOST_CHUNKS = 256
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Passes bytes on, each chunk late, until the sender ends."""
+    """Passes bytes on, each of them late by as much, until the sender ends."""
+    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_CHUNKS)
+    clock = asyncio.get_running_loop().time
+
+    async def arrive() -> None:
+        while (late := await on_the_way.get())[1]:
+            await asyncio.sleep(late[0] - clock())
+            writer.write(late[1])
+            await writer.drain()
+
+    arriving = asyncio.create_task(arrive())
     try:
         while chunk := await reader.read(CHUNK):
-            await asyncio.sleep(DELAY_S)
-            writer.write(chunk)
-            await writer.drain()
+            await on_the_way.put((clock() + DELAY_S, chunk))
+        await on_the_way.put((0.0, b""))
+        await arriving
     except OSError:
-        pass
+        arriving.cancel()
     finally:
         writer.close()
 
