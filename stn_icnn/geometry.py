@@ -226,47 +226,88 @@ def paste(
     Returns:
         `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
     """
+    rows, columns = pixels_of_window(window, 0.0, width, height)
+    wide = widen(patch, window, columns)
+    return paste_rows(wide, window, rows), rows, columns
+
+
+def pixels_of_window(
+    window: Sequence[float], roll_deg: float, width: int, height: int
+) -> tuple[slice, slice]:
+    """Returns the rows and columns of an image that a window covers, turned about its centre.
+
+    Args:
+        window: (x, y, w, h), px of the image.
+        roll_deg: the turn, clockwise as seen, degrees.
+        width: the image's width, px.
+        height: the image's height, px.
+    """
     x, y, w, h = window
-    x0, x1 = pixels_inside(x, w, width)
-    y0, y1 = pixels_inside(y, h, height)
-    down, across = interpolation(y0, y1, y, h, patch), interpolation(x0, x1, x, w, patch)
-    return down @ patch @ across.mT, slice(y0, y1), slice(x0, x1)
+    cosine, sine = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    across, down = abs(w * cosine) + abs(h * sine), abs(w * sine) + abs(h * cosine)
+    return slice(*pixels_inside(y, down, height)), slice(*pixels_inside(x, across, width))
+
+
+def widen(patch: Tensor, window: Sequence[float], columns: slice) -> Tensor:
+    """Stretches a patch, `[C, px, px]` float32, to an image's columns, `[C, px, w]`, bilinear.
+
+    Args:
+        patch: the patch.
+        window: (x, y, w, h), px of the image pasted into.
+        columns: those of the image.
+    """
+    return patch @ interpolation(columns.start, columns.stop, window[0], window[2], patch).mT
+
+
+def paste_rows(wide: Tensor, window: Sequence[float], rows: slice) -> Tensor:
+    """Pastes some rows of a patch that `widen` has stretched, bilinear.
+
+    Args:
+        wide: `[C, px, w]` float32.
+        window: (x, y, w, h), px of the image pasted into.
+        rows: those of the image.
+
+    Returns:
+        `[C, h, w]` float32.
+    """
+    _, y, _, h = window
+    px = wide.shape[1]
+    at = torch.arange(rows.start, rows.stop, device=wide.device) + (0.5 - y + h / 2)
+    at = (at * (px / h) - 0.5).clamp(0, px - 1)
+    above = at.long()
+    below = (above + 1).clamp(max=px - 1)
+    share = (at - above)[:, None]
+    return torch.lerp(wide.index_select(1, above), wide.index_select(1, below), share)
 
 
 def paste_turned(
-    patch: Tensor, window: Sequence[float], roll_deg: float, width: int, height: int
-) -> tuple[Tensor, slice, slice]:
-    """Pastes a patch of probabilities where its turned window lies, bilinear.
+    patch: Tensor, window: Sequence[float], roll_deg: float, rows: slice, columns: slice
+) -> Tensor:
+    """Pastes a patch where its turned window lies, bilinear.
 
     Convention: as `paste`, which it equals without a turn; the window is turned clockwise as seen,
     about its centre.
 
     Args:
-        patch: `[C, px, px]` float32, background's probability first.
+        patch: `[C, px, px]` float32.
         window: (x, y, w, h), px of the image pasted into.
         roll_deg: the turn, degrees.
-        width: the image's width, px.
-        height: the image's height, px.
+        rows: the image's rows that are wanted.
+        columns: its columns that are wanted.
 
     Returns:
-        `[C, h, w]` float32 and the rows and columns of the image that it covers (perhaps none).
-        Beside the window it is sure of background.
+        `[C, h, w]` float32, 0 beside the window.
     """
     x, y, w, h = window
     cosine, sine = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
-    x0, x1 = pixels_inside(x, abs(w * cosine) + abs(h * sine), width)
-    y0, y1 = pixels_inside(y, abs(w * sine) + abs(h * cosine), height)
-    rows, columns = slice(y0, y1), slice(x0, x1)
-    grid = patch.new_empty(1, y1 - y0, x1 - x0, 2)
+    grid = patch.new_empty(1, rows.stop - rows.start, columns.stop - columns.start, 2)
     if not grid.numel():
-        return patch.new_empty(len(patch), *grid.shape[1:3]), rows, columns
-    across = torch.arange(x0, x1, device=patch.device) + (0.5 - x)
-    down = (torch.arange(y0, y1, device=patch.device) + (0.5 - y))[:, None]
+        return patch.new_empty(len(patch), *grid.shape[1:3])
+    across = torch.arange(columns.start, columns.stop, device=patch.device) + (0.5 - x)
+    down = (torch.arange(rows.start, rows.stop, device=patch.device) + (0.5 - y))[:, None]
     u, v = grid[0].unbind(dim=-1)
     torch.add(across * (2 * cosine / w), down * (2 * sine / w), out=u)
     torch.add(across * (-2 * sine / h), down * (2 * cosine / h), out=v)
     pasted = F.grid_sample(patch[None], grid, padding_mode="border", align_corners=False)[0]
-    inside = ((u.abs() <= 1) & (v.abs() <= 1)).float()  # to multiply by is quicker than to fill
-    pasted *= inside
-    pasted[0] += 1 - inside
-    return pasted, rows, columns
+    pasted *= ((u.abs() <= 1) & (v.abs() <= 1)).float()  # to multiply by is quicker than to fill
+    return pasted

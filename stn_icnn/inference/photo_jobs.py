@@ -62,7 +62,7 @@ def locate_faces(
     found: dict[int, list[FoundFace]] = {}
     if searched:
         assert finder is not None
-        found = dict(zip(searched, finder.find([photos[i].pixels for i in searched]), strict=True))
+        found = dict(zip(searched, finder.find([photos[i].small for i in searched]), strict=True))
     faces = []
     for i, (photo, job) in enumerate(zip(photos, jobs, strict=True)):
         if i in found:
@@ -90,9 +90,8 @@ def _boxed(
         require_touching(frame, photo.size)
     if finder is None:
         return [FoundFace(frame, 1.0) for frame in frames]
-    copy = photo.pixels.shape[1] / photo.size[0]
-    scaled = [frame.scaled(copy) for frame in frames]
-    settled = finder.settle(photo.pixels, scaled, [bool(box.landmarks) for box in boxes])
+    scaled = [frame.scaled(1 / _scale(photo)) for frame in frames]
+    settled = finder.settle(photo.small, scaled, [bool(box.landmarks) for box in boxes])
     return [_in_photo(face, photo) for face in settled]
 
 
@@ -154,6 +153,10 @@ def _is_sure(face: PlacedFace, min_confidence: float) -> bool:
 
 
 def _in_photo(face: FoundFace, photo: DecodedPhoto) -> FoundFace:
-    """Returns a face that was found in a reduced copy of a photograph as it lies in that."""
-    times = photo.size[0] / photo.pixels.shape[1]
-    return face if times == 1 else replace(face, frame=face.frame.scaled(times))
+    """Returns a face that was found in the small copy of a photograph as it lies in that."""
+    return replace(face, frame=face.frame.scaled(_scale(photo)))
+
+
+def _scale(photo: DecodedPhoto) -> float:
+    """Returns the px of a photograph per px of its small copy."""
+    return photo.reduction * photo.size[0] / float(photo.pixels.shape[1])

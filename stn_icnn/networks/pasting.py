@@ -3,18 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.geometry import paste, paste_turned
+from stn_icnn.geometry import paste_rows, paste_turned, pixels_of_window, widen
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing
 
-Pasted = tuple[Tensor, slice, slice, tuple[int, ...]]
-"""A part's probabilities, `[1 + classes, h, w]`, the rows and columns that they cover, and the ids
-of its classes."""
+STRIP_ROWS: Final = 256
+"""The rows of a photograph that are labelled at a time: what a strip needs stays in the caches."""
 
 Similarity = tuple[tuple[float, float, float], tuple[float, float, float]]
 """A map of points in the plane that shifts, turns and scales: the two rows of its affine."""
@@ -130,19 +130,23 @@ def label_box(face: PlacedPatches, size: tuple[int, int]) -> tuple[Tensor, slice
     Returns:
         `[h, w]` uint8, and the rows and columns of the photograph that it covers (perhaps none).
     """
-    pasted, rows, columns = _paste_parts(face, size)
+    parts, rows, columns = _place_parts(face, size)
     shape = rows.stop - rows.start, columns.stop - columns.start
     device = next(iter(face.probs.values())).device
     labels = torch.zeros(shape, dtype=torch.uint8, device=device)
-    background = torch.ones(shape, device=device)
-    best = torch.zeros_like(background)
-    for probs, part_rows, part_columns, classes in pasted:
-        here = part_rows, part_columns
-        background[here] *= probs[0]
-        for class_id, prob in zip(classes, probs[1:], strict=True):
-            labels[here].masked_fill_(prob > best[here], class_id)
-            torch.maximum(best[here], prob, out=best[here])
-    return labels.masked_fill_(background >= best, 0), rows, columns
+    for start in range(rows.start, rows.stop, STRIP_ROWS):
+        stop = min(start + STRIP_ROWS, rows.stop)
+        strip = labels[start - rows.start : stop - rows.start]
+        background = torch.ones(strip.shape, device=device)
+        best = torch.zeros_like(background)
+        for part in parts:
+            probs, here = part.paste(slice(start, stop), columns)
+            background[here] *= 1 - probs.sum(dim=0)
+            for class_id, prob in zip(part.classes, probs, strict=True):
+                strip[here].masked_fill_(prob > best[here], class_id)
+                torch.maximum(best[here], prob, out=best[here])
+        strip.masked_fill_(background >= best, 0)
+    return labels, rows, columns
 
 
 def label_probabilities(faces: Sequence[PlacedPatches], size: tuple[int, int]) -> Tensor:
@@ -160,45 +164,74 @@ def label_probabilities(faces: Sequence[PlacedPatches], size: tuple[int, int]) -
     whole = first.new_zeros(faces[0].label_set.num_classes, *size[::-1])
     whole[0] = 1
     for face in faces:
-        pasted, rows, columns = _paste_parts(face, size)
+        parts, rows, columns = _place_parts(face, size)
         there = whole[:, rows, columns]
         probs = torch.zeros_like(there)
         probs[0] = 1
-        for part, part_rows, part_columns, classes in pasted:
+        for part in parts:
+            of_part, (part_rows, part_columns) = part.paste(rows, columns)
             here = probs[:, part_rows, part_columns]
-            here[0] *= part[0]
-            for class_id, prob in zip(classes, part[1:], strict=True):
+            here[0] *= 1 - of_part.sum(dim=0)
+            for class_id, prob in zip(part.classes, of_part, strict=True):
                 torch.maximum(here[class_id], prob, out=here[class_id])
         probs /= probs.sum(dim=0)
         there.copy_(torch.where(there.argmax(dim=0) == 0, probs, there))
     return whole
 
 
-def _paste_parts(face: PlacedPatches, size: tuple[int, int]) -> tuple[list[Pasted], slice, slice]:
-    """Pastes each part of a face; rows and columns are in the box of the photograph that holds all,
-    whose own are returned."""
-    pasted: list[Pasted] = []
+@dataclass(frozen=True, eq=False)
+class _PlacedPart:
+    """A part's patch, to be pasted strip by strip."""
+
+    probs: Tensor
+    """`[classes, px, px]`, background left out; upright ones are stretched to their columns."""
+    window: Sequence[float]
+    roll_deg: float
+    rows: slice
+    columns: slice
+    classes: tuple[int, ...]
+
+    def paste(self, rows: slice, columns: slice) -> tuple[Tensor, tuple[slice, slice]]:
+        """Pastes what lies in some rows of the photograph.
+
+        Args:
+            rows: the rows.
+            columns: the columns of the face's box, which hold those of the part.
+
+        Returns:
+            `[classes, h, w]`, 0 beside the window, and where they lie in these rows and columns.
+        """
+        first = min(max(rows.start, self.rows.start), rows.stop)
+        own = slice(first, max(first, min(rows.stop, self.rows.stop)))
+        if self.roll_deg == 0:
+            probs = paste_rows(self.probs, self.window, own)
+        else:
+            probs = paste_turned(self.probs, self.window, self.roll_deg, own, self.columns)
+        return probs, (_within(own, rows), _within(self.columns, columns))
+
+
+def _within(inner: slice, outer: slice) -> slice:
+    return slice(inner.start - outer.start, inner.stop - outer.start)
+
+
+def _place_parts(
+    face: PlacedPatches, size: tuple[int, int]
+) -> tuple[list[_PlacedPart], slice, slice]:
+    """Returns the parts of a face that lie in a photograph, and the rows and columns of its box."""
+    parts: list[_PlacedPart] = []
     for part, patch in face.probs.items():
         window, classes = face.windows[part], face.label_set.part_classes[part]
-        if face.roll_deg == 0:
-            pasted.append((*paste(patch, window, *size), classes))
-        else:
-            pasted.append((*paste_turned(patch, window, face.roll_deg, *size), classes))
-    pasted = [part for part in pasted if part[0].numel()]
-    if not pasted:
+        rows, columns = pixels_of_window(window, face.roll_deg, *size)
+        if rows.start < rows.stop and columns.start < columns.stop:
+            probs = patch[1:] if face.roll_deg else widen(patch[1:], window, columns)
+            parts.append(_PlacedPart(probs, window, face.roll_deg, rows, columns, classes))
+    if not parts:
         return [], slice(0, 0), slice(0, 0)
-    top, bottom = min(p[1].start for p in pasted), max(p[1].stop for p in pasted)
-    left, right = min(p[2].start for p in pasted), max(p[2].stop for p in pasted)
-    inside = [
-        (
-            probs,
-            slice(rows.start - top, rows.stop - top),
-            slice(columns.start - left, columns.stop - left),
-            classes,
-        )
-        for probs, rows, columns, classes in pasted
-    ]
-    return inside, slice(top, bottom), slice(left, right)
+    rows, columns = (
+        slice(min(s.start for s in slices), max(s.stop for s in slices))
+        for slices in ([part.rows for part in parts], [part.columns for part in parts])
+    )
+    return parts, rows, columns
 
 
 def coarse_label_maps(

@@ -25,9 +25,9 @@ model that comes along has 0.925 with frames that are off by 2 to 8 % of their s
 0.9233 with sides 5 and 8 % too large or too small, 0.9251, 0.9242 and 0.9223 turned by 3, 5 and 8
 degrees."""
 
-REDUCING_GAP: Final = 2.0
-"""The size, as a multiple of the model's, to which a found face that is nearly a whole, large
-photograph is averaged before it is resized; one that is no larger than twice that is not."""
+LEAST_SMALL: Final = 2
+"""How many times as large as the model's a photograph's small copy must be for a found face that is
+nearly the whole photograph to be made of it."""
 
 _LANCZOS_PX: Final = 3
 """The reach of the filter, px of what is resized, where it is not reduced."""
@@ -49,15 +49,21 @@ class FaceCut:
     """The square that was cut."""
 
 
-def cut_whole(photo: DecodedPhoto, data: DataFacts, reducing_gap: float | None = None) -> FaceCut:
+def cut_whole(photo: DecodedPhoto, data: DataFacts, *, may_reduce: bool = False) -> FaceCut:
     """Takes a whole photograph for a face, its aspect kept.
 
     Args:
         photo: the photograph, or a reduced copy.
         data: the working scale of the model's data.
-        reducing_gap: as `fit_to_scale` takes it.
+        may_reduce: whether a large one may be made of its small copy, which takes a third of the
+            time.
     """
-    pixels = fit_to_scale(photo.pixels, data, photo.size, reducing_gap)
+    pixels, extent = photo.pixels, None
+    least = LEAST_SMALL * max(fitted_size(photo.size, data))
+    if may_reduce and photo.reduction > 1 and max(photo.small.shape) >= least:
+        height, width = (length / photo.reduction for length in pixels.shape[:2])
+        pixels, extent = photo.small, (width, height)
+    pixels = fit_to_scale(pixels, data, photo.size, extent)
     # One factor for both sides, up to the rounding of the fitted size to whole pixels.
     scale = max(photo.size) / max(pixels.shape[:2])
     return FaceCut(pixels, ((scale, 0.0, 0.0), (0.0, scale, 0.0)), FaceFrame.whole(photo.size))
@@ -82,7 +88,7 @@ def cut_face(photo: DecodedPhoto, frame: FaceFrame, data: DataFacts) -> FaceCut:
     """
     require_touching(frame, photo.size)
     if is_nearly_whole(frame, photo.size):
-        return cut_whole(photo, data, REDUCING_GAP)
+        return cut_whole(photo, data, may_reduce=True)
     if abs(frame.roll_deg) <= MAX_UPRIGHT_DEG:
         frame = FaceFrame(frame.x, frame.y, frame.side)
     side = max(1, round(frame.side))
@@ -195,7 +201,7 @@ def fit_to_scale(
     image: NDArray[np.uint8],
     data: DataFacts,
     size: tuple[int, int] | None = None,
-    reducing_gap: float | None = None,
+    extent: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Resizes a photograph, `[H, W, 3]` uint8, to the working scale of the model's data.
 
@@ -205,13 +211,11 @@ def fit_to_scale(
         image: the photograph, or a reduced copy.
         data: the model's data.
         size: (W, H) px of the photograph where the image is a copy.
-        reducing_gap: the image is first averaged over whole pixels to at least so many times the
-            size, which takes a third of the time for large ones; None: it is not.
+        extent: (w, h) px of the image that the photograph takes up, where it is not all.
     """
     own = image.shape[1], image.shape[0]
     fitted = fitted_size(size or own, data)
     if fitted == own:
         return image
-    return np.array(
-        Image.fromarray(image).resize(fitted, Image.Resampling.LANCZOS, reducing_gap=reducing_gap)
-    )
+    box = None if extent is None else (0.0, 0.0, *extent)
+    return np.array(Image.fromarray(image).resize(fitted, Image.Resampling.LANCZOS, box))

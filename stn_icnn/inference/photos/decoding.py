@@ -6,6 +6,7 @@ Command, job, Python and served models all decode here, by one rule.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,9 @@ PHOTO_SUFFIXES: Final = tuple(sorted({s for of in FORMATS.values() for s in of} 
 DEFAULT_MEGAPIXELS: Final = 50
 """The most megapixels of a photograph that is decoded whole, where no other number is given."""
 
+SMALL_PX: Final = 1024
+"""The longer side of a photograph's small copy, px, at least: a model sees faces of no more."""
+
 _TURNS: Final[Mapping[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -87,6 +91,20 @@ class DecodedPhoto:
     """`[h, w, 3]` RGB: the whole photograph, or a reduced copy of a very large one."""
     size: tuple[int, int]
     """(W, H) of the whole photograph, px."""
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels each way one of `small` is the average of."""
+        height, width = self.pixels.shape[:2]
+        return int(max(1, max(height, width) // SMALL_PX))
+
+    @cached_property
+    def small(self) -> NDArray[np.uint8]:
+        """`[h, w, 3]`: the pixels, averaged to a longer side of SMALL_PX to twice as much where
+        they are more."""
+        if self.reduction == 1:
+            return self.pixels
+        return np.array(Image.fromarray(self.pixels).reduce(self.reduction))
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,15 +45,18 @@ def test_beyond_the_photograph_its_edge_goes_on(roll_deg: float):
     assert (abs(far[-1, -1].astype(int) - (WIDTH - 1, HEIGHT - 1, 0)) <= 1).all()
 
 
-def test_a_frame_that_is_nearly_the_photograph_is_the_photograph():
-    photo = DecodedPhoto(ramp().pixels[:, :HEIGHT].copy(), (HEIGHT, HEIGHT))
+@pytest.mark.parametrize("times", [1, 11], ids=["small", "averaged first"])
+def test_a_frame_that_is_nearly_the_photograph_is_the_photograph(times: int):
+    pixels = np.kron(ramp().pixels[:, :HEIGHT], np.ones((times, times, 1), np.uint8))
+    photo = DecodedPhoto(pixels, (HEIGHT * times, HEIGHT * times))
     whole = cut_whole(photo, DATA)
     assert np.array_equal(whole.pixels, fit_to_scale(photo.pixels, DATA))
-    near = cut_face(photo, FaceFrame(102, 97, 205, roll_deg=-3), DATA)
-    assert np.abs(near.pixels.astype(int) - whole.pixels).max() <= 1  # it is averaged first
+    near = cut_face(photo, FaceFrame(102, 97, 205, roll_deg=-3).scaled(times), DATA)
+    assert np.abs(near.pixels.astype(int) - whole.pixels).max() <= times // 11
     assert (near.to_photo, near.frame) == (whole.to_photo, FaceFrame.whole(photo.size))
     for other in (FaceFrame(115, 97, 205), FaceFrame(102, 97, 230), FaceFrame(102, 97, 205, 20)):
-        assert not np.array_equal(cut_face(photo, other, DATA).pixels, whole.pixels)
+        cut = cut_face(photo, other.scaled(times), DATA)
+        assert not np.array_equal(cut.pixels, whole.pixels)
 
 
 def test_a_photograph_that_is_not_large_is_taken_to_the_bit():
