@@ -167,8 +167,9 @@ class ParsingJobConfig:
         "model", "input", "out", "write", "framing", "boxes", "tracking_uri", "scaling.num_workers"
     )  # fmt: skip
 
-    model: str
-    """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS."""
+    model: str | None = None
+    """A checkpoint file or folder, runs:/RUN_ID/PATH, or models:/NAME@ALIAS; none: the model that
+    comes along."""
     input: str
     """Photographs: a folder that all nodes mount, or s3://BUCKET/PREFIX; folders in it too."""
     out: str

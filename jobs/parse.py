@@ -1,9 +1,9 @@
 """Parses the photographs of a folder or bucket over the cluster.
 
-    python jobs/parse.py --model models/celebamask --input PHOTOS --out LABELS
+    python jobs/parse.py --input PHOTOS --out LABELS          # by the model that comes along
     ray job submit --working-dir . -- python jobs/parse.py …  # on a cluster
 
-The same command goes on where it was stopped.
+--model takes another model. The same command goes on where it was stopped.
 """
 
 import sys

@@ -23,6 +23,7 @@ from cluster.workers.allocation import WorkerAllocation, allocate_workers
 from cluster.workers.errors import PhaseFailedError
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.model_sources import SHIPPED_MODEL
 from stn_icnn.inference.outputs.output_files import ENDINGS
 from stn_icnn.inference.parse_options import ParseOptions
 from stn_icnn.inference.photographs import (
@@ -137,7 +138,8 @@ def run_parsing(job: ParsingJobConfig) -> dict[str, Any]:
     options = ParseOptions.read(job.write, job.framing, job.boxes, job.min_confidence)
     kinds = options.kinds
     source, out = _open_locations(job)
-    model = FetchedModel.fetch_usable(job.model, job.tracking_uri, "parsing")
+    name = str(SHIPPED_MODEL) if job.model is None else job.model
+    model = FetchedModel.fetch_usable(name, job.tracking_uri, "parsing")
     FaceParser(model.checkpoint, "cpu").finds_faces(
         options.framing, options.boxes is not None, options.min_confidence
     )

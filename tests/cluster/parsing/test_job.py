@@ -24,6 +24,7 @@ from cluster.parsing.job import ParseTask, run_parsing
 from cluster.workers.errors import PhaseFailedError
 from sharding.storage.location import open_location
 from stn_icnn.inference.face_parser import FaceParser
+from stn_icnn.inference.model_sources import SHIPPED_MODEL
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.storage import Folder
@@ -228,6 +229,17 @@ def test_a_worker_that_dies_is_replaced_but_not_for_ever_and_a_bug_is_not_tried_
     else:
         with pytest.raises(error[0], match=f"(?s){error[1]}"):
             run_parsing(job)
+
+
+def test_without_a_name_the_model_is_the_one_that_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.parsing.job, "_parse", lambda *arguments: iter(()))
+    fill(str(tmp_path / "in"), ["a.png"])
+    run_parsing(ParsingJobConfig(input=str(tmp_path / "in"), out=str(tmp_path / "out")))
+    record = json.loads((tmp_path / "out" / "parse.json").read_text())
+    content = (SHIPPED_MODEL / "model.pt").read_bytes()
+    assert record["model"] == hashlib.sha256(content).hexdigest()
 
 
 def test_an_output_that_is_not_the_job_s_is_refused(tiny_parent: Path, tmp_path: Path) -> None:
