@@ -1,12 +1,10 @@
-"""`stn-icnn parse`: what it writes, and what it says when it can't."""
+"""`stn-icnn parse`: what it writes, and what it refuses."""
 
-import errno
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,40 +12,8 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.inference.faces.confidence import Confidence
-from stn_icnn.inference.faces.frame import FaceFrame
-from stn_icnn.inference.model_sources import load_usable
-from stn_icnn.inference.outputs.output_files import encode_output
-from stn_icnn.inference.outputs.parsed_photo import ParsedPhoto
-from stn_icnn.inference.photographs import MOST_UNFORESEEN
-from stn_icnn.inference.photos.decoding import DecodedPhoto
 from stn_icnn.labels import PAPER9
-from stn_icnn.networks.pasting import PlacedPatches
-from stn_icnn.storage import Folder
-
-SIZES = {"a.jpg": (60, 44), "b.png": (40, 72)}
-
-
-@pytest.fixture
-def model(tiny_parent: Path) -> str:
-    return str(tiny_parent)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name, (width, height) in SIZES.items():
-        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    (folder / "notes.txt").write_text("not a photograph")
-    return folder
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says, having exited with status 2."""
-    assert main(["parse", *map(str, arguments)]) == 2
-    return capsys.readouterr().err
+from tests.parse_command import SIZES, refusal
 
 
 @pytest.mark.parametrize("named", [["."], ["a.jpg", "b.png"]], ids=["folder", "files"])
@@ -204,27 +170,6 @@ def test_a_photograph_is_never_overwritten(
     assert (photos / name).read_bytes() == before
 
 
-def test_photographs_that_are_none_are_named_and_the_others_parsed(
-    photos: Path, model: str, tmp_path: Path, capsys
-):
-    """Each of another kind of damage; the last may come after the good ones."""
-    Image.effect_noise((200, 200), 90).save(photos / "whole.png")
-    half = (photos / "whole.png").read_bytes()[:5000]
-    (photos / "whole.png").unlink()
-    bad = {"aa.jpg": b"text", "half.png": half, "nothing.bmp": b"", "z.webp": half[::-1]}
-    for name, content in bad.items():
-        (photos / name).write_bytes(content)
-    out = tmp_path / "out"
-    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
-    printed = capsys.readouterr()
-    result = json.loads(printed.out)
-    assert (result["parsed"], result["failed"]) == (2, 4)
-    for name in bad:
-        assert f"{photos / name}: image " in printed.err
-    assert {path.name[0] for path in out.iterdir()} == {"a", "b", "c"}  # classes.json
-    assert not (out / "aa.png").exists()
-
-
 def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter to be shown
@@ -233,124 +178,6 @@ def test_a_rotated_photograph_gets_labels_as_it_is_seen(model: str, tmp_path: Pa
     assert main(["parse", str(tmp_path / "phone.jpg"), "--model", model, "--out", str(out)]) == 0
     assert Image.open(out / "phone.png").size == (44, 60)
     assert Image.open(out / "phone_overlay.jpg").size == (44, 60)
-
-
-@pytest.mark.parametrize("in_the_way", ["b.png", "long"])
-def test_a_result_that_cannot_be_written_is_named_and_the_others_are(
-    photos: Path, model: str, tmp_path: Path, in_the_way: str, capsys
-):
-    """A folder has the name of its result, or the name is too long for a disk."""
-    out = tmp_path / "out"
-    if in_the_way == "long":
-        named = "b" * 247 + ".png"
-        (photos / "b.png").rename(photos / named)
-        reason = "overlay not written: File name too long"
-    else:
-        named, reason = "b.png", "labels not written: Is a directory"
-        (out / "b.png").mkdir(parents=True)
-    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["failed"] == json.loads(printed.out)["parsed"] == 1
-    assert f"{photos / named}: {reason}" in printed.err
-    assert (out / "a_windows.json").exists()
-
-
-def test_a_full_disk_ends_it_at_once(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    tried = []
-
-    def full(folder: Folder, path: str, data: bytes) -> None:
-        tried.append(path)
-        raise OSError(errno.ENOSPC, "No space left on device", path)
-
-    for i in range(30):
-        Image.new("RGB", (30, 30)).save(photos / f"c{i}.png")
-    monkeypatch.setattr(Folder, "write", full)
-    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
-    assert "error: [Errno 28] No space left on device: " in said
-    assert len(tried) < 30
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(OSError(errno.ENOSPC, "full"), 2), (KeyboardInterrupt(), 130)]
-)
-def test_what_ends_the_run_does_not_hide_what_failed_before(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
-    error: BaseException, status: int,
-):  # fmt: skip
-    def ended(folder: Folder, path: str, data: bytes) -> None:
-        raise error
-
-    (photos / "a.jpg").write_bytes(b"text")
-    monkeypatch.setattr(Folder, "write", ended)
-    command = ["parse", str(photos), "--model", model, "--out", str(tmp_path / "out")]
-    assert main(command) == status
-    assert f"{photos / 'a.jpg'}: image does not decode" in capsys.readouterr().err
-
-
-def fail_at_13_x_17(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model fails for a batch that has a photograph of 13 x 17 px."""
-    parse_all = FaceParser.parse_all
-
-    def fragile(parser: FaceParser, given: list[DecodedPhoto], *how: object) -> object:
-        if any(photo.size == (13, 17) for photo in given):
-            raise RuntimeError("a bug")
-        return parse_all(parser, given, *how)
-
-    monkeypatch.setattr(FaceParser, "parse_all", fragile)
-
-
-def test_odd_ones_do_not_end_a_run_that_goes_on_where_others_are_done(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    fail_at_13_x_17(monkeypatch)
-    command = ["parse", str(photos), "--model", model, "--out", str(tmp_path / "out")]
-    assert main(command) == 0
-    for i in range(MOST_UNFORESEEN + 1):
-        Image.new("RGB", (13, 17)).save(photos / f"0{i}.png")
-    Image.new("RGB", (30, 30)).save(photos / "z.png")
-    capsys.readouterr()
-    assert main([*command, "--skip-existing"]) == 1
-    result = json.loads(capsys.readouterr().out)
-    assert (result["parsed"], result["skipped"], result["failed"]) == (1, 2, MOST_UNFORESEEN + 1)
-
-
-def test_what_fails_for_all_photographs_ends_it(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    def broken(parser: FaceParser, given: list[object], *how: object) -> list[object]:
-        raise RuntimeError("no kernel for this device")
-
-    for i in range(30):
-        Image.new("RGB", (30, 30)).save(photos / f"c{i}.png")
-    monkeypatch.setattr(FaceParser, "parse_all", broken)
-    said = refusal(capsys, photos, "--model", model, "--out", tmp_path / "out")
-    assert "all photographs fail" in said
-    assert "RuntimeError: no kernel for this device" in said
-
-
-def test_what_fails_for_one_photograph_is_named(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    """In the model, or as its overlay is drawn; the others of its batch are parsed."""
-
-    def undrawn(face: ParsedPhoto, kind: str, photo: str) -> bytes:
-        if kind == "overlay" and face.labels.shape == (23, 19):
-            raise ZeroDivisionError("division by zero")
-        return encode_output(face, kind, photo)
-
-    Image.new("RGB", (13, 17)).save(photos / "c.png")
-    Image.new("RGB", (19, 23)).save(photos / "d.png")
-    fail_at_13_x_17(monkeypatch)
-    monkeypatch.setattr("stn_icnn.inference.photographs.encode_output", undrawn)
-    out = tmp_path / "out"
-    assert main(["parse", str(photos), "--model", model, "--out", str(out)]) == 1
-    printed = capsys.readouterr()
-    result = json.loads(printed.out)
-    assert (result["parsed"], result["failed"]) == (2, 2)
-    assert f"{photos / 'c.png'}: not parsed: RuntimeError: a bug" in printed.err
-    assert f"{photos / 'd.png'}: overlay not made: ZeroDivisionError: division" in printed.err
 
 
 @pytest.mark.parametrize("write", ["", "labels,crop", "all"])
@@ -440,86 +267,3 @@ def test_without_photographs_the_usage_is_shown(capsys):
         main(["parse", "--model", "m", "--out", "o"])
     assert exit_.value.code == 2
     assert "PHOTO" in capsys.readouterr().err
-
-
-def test_boxes_of_another_detector_say_where_the_faces_are(
-    photos: Path, model: str, tmp_path: Path, capsys
-):
-    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
-    boxes.write_text("name,x0,y0,x1,y1\na.jpg,5,8,25,36\na.jpg,35,8,55,36\n")
-    arguments = ["parse", str(photos), "--model", model, "--out", str(out), "--boxes", str(boxes)]
-    assert main([*arguments, "--write", "labels,windows,crops"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["faces"], result["without_face"], result["doubtful"]) == (2, 1, 0)
-    parser = FaceParser.load(model, "cpu")
-    expected = parser.parse(photos / "a.jpg", boxes=[(5, 8, 25, 36), (35, 8, 55, 36)])
-    assert np.array_equal(np.asarray(Image.open(out / "a.png")), expected.labels)
-    assert not np.asarray(Image.open(out / "b.png")).any()
-    told = json.loads((out / "a_windows.json").read_text())
-    assert told == expected.describe() | {"photo": "a.jpg"}
-    assert [face["frame"]["x"] for face in told["faces"]] == [15, 45]
-    alone = json.loads((out / "b_windows.json").read_text())
-    assert alone == {"photo": "b.png", "size": [40, 72], "windows": {}, "faces": []}
-    classes = json.loads((out / "classes.json").read_text())
-    assert [each["id"] for each in classes] == list(PAPER9.model_classes)
-
-
-@pytest.mark.parametrize("name", ["photos/a.jpg", "{folder}/photos/a.jpg", "./a.jpg"])
-def test_boxes_name_photographs_as_the_command_does_or_by_their_last_part(
-    photos: Path, model: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    rows = {name.format(folder=tmp_path): [5, 8, 25, 36]}
-    Path("boxes.json").write_text(json.dumps(rows))
-    arguments = ["photos/a.jpg", "--model", model, "--out", "out", "--boxes", "boxes.json"]
-    assert main(["parse", *arguments, "--write", "labels"]) == 0
-    assert json.loads(capsys.readouterr().out)["faces"] == 1
-
-
-def test_what_cannot_be_asked_of_the_model_is_refused_at_once(
-    photos: Path, model: str, tmp_path: Path, capsys
-):
-    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
-    boxes.write_text("other.jpg,5,8,25,36\n")
-    for options, said in (
-        (["--framing", "found"], "framing 'found' needs boxes: this model has no finder"),
-        (["--min-confidence", "0.5"], "this model tells no confidence"),
-        (["--min-confidence", "7"], "--min-confidence must be from 0 to 1, got 7"),
-        (["--boxes", str(boxes)], "boxes.csv names none of the photographs: it has other.jpg"),
-        (["--boxes", str(boxes), "--framing", "whole"], "boxes say where faces are"),
-        (["--boxes", str(tmp_path / "none.csv")], "boxes can't be read from"),
-    ):
-        assert said in refusal(capsys, photos, "--model", model, "--out", out, *options)
-    assert not out.exists()
-
-
-class SureOfTheLeft:
-    """Sure of the faces in the left half of a photograph."""
-
-    def estimate(self, patches: PlacedPatches, frame: FaceFrame, score: float) -> Confidence:
-        sure = 0.9 if frame.x < 30 else 0.3
-        return Confidence(1.0, sure, {part.name: sure for part in patches.label_set.parts})
-
-
-def test_unsure_faces_are_left_out_and_doubtful_photographs_counted(
-    photos: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    """Of a model that is sure of faces in the left half of a photograph."""
-
-    def load(path: str, *how: Any) -> FaceParser:
-        parser = FaceParser(load_usable(path, "parsing"), *how)
-        parser.confidence = SureOfTheLeft()
-        return parser
-
-    monkeypatch.setattr(FaceParser, "load", load)
-    boxes, out = tmp_path / "boxes.csv", tmp_path / "out"
-    boxes.write_text("a.jpg,35,8,55,36\na.jpg,5,8,25,36\nb.png,25,8,39,36\n")
-    arguments = ["parse", str(photos), "--model", model, "--out", str(out), "--boxes", str(boxes)]
-    assert main([*arguments, "--write", "windows"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["faces"], result["doubtful"], result["left_out"]) == (3, 1, 0)
-    told = json.loads((out / "a_windows.json").read_text())["faces"]
-    assert [face["confidence"] for face in told] == [0.9, 0.3]
-    assert main([*arguments, "--write", "windows", "--min-confidence", "0.5"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["faces"], result["without_face"], result["left_out"]) == (1, 1, 2)
