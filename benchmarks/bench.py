@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.data import data
 from benchmarks.export import export
+from benchmarks.finding import finding
 from benchmarks.floor import floor
 from benchmarks.inference import inference
 from benchmarks.layouts import layouts
@@ -25,6 +26,7 @@ Group = Callable[[Setup], Iterator[Row]]
 
 GROUPS: Mapping[str, Group] = {
     "inference": inference,
+    "finding": finding,
     "training": training,
     "floor": floor,
     "layouts": layouts,
@@ -76,7 +78,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reference", type=Path, help="checkout of the authors' code")
     parser.add_argument("--shards", type=Path, help="sharded data set; default: drawn faces")
     parser.add_argument("--raw", type=Path, help="folder in CelebAMask-HQ's layout, for `data`")
-    parser.add_argument("--model", type=Path, help="trained model, for `export`; default: random")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="trained model, for `finding` (default: that which comes along), `export`",
+    )
     parser.add_argument("--result", type=Path, default=RESULT, help="where the JSON goes")
     return parser.parse_args()
 
