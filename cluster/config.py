@@ -101,10 +101,6 @@ class LocationsConfig:
     """MLflow's list of runs (MLFLOW_EXPERIMENT_NAME). Default: stn-icnn."""
     verify_shards: bool = True
     """Checks a folder's shards, once a node."""
-    reading: Reading = "auto"
-    """How the training split of a bucket is read. `copy`: copied to each node first. `stream`: as
-    it arrives; a stop then costs an epoch some of its samples. `auto`: streamed where a node's
-    disk, or its STN_ICNN_CACHE_GB, does not hold the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +118,10 @@ class TrainingJobConfig:
     data: str | None = None
     """Shards: a folder or s3://BUCKET/PREFIX. The preset `demo` makes its own where none is
     given."""
+    reading: Reading = "auto"
+    """How the training split of a bucket is read. `copy`: copied to each node first. `stream`: as
+    it arrives; a stop then costs an epoch some of its samples. `auto`: streamed where a node's
+    disk, or its STN_ICNN_CACHE_GB, does not hold the data."""
     run_name: str | None = None
     """Names the run; the same command and name go on with it."""
     training: Annotated[TrainConfig, UNPREFIXED] = field(default_factory=TrainConfig)
@@ -146,6 +146,8 @@ class ScoringJobConfig:
     """Shards: a folder or s3://BUCKET/PREFIX."""
     split: Literal["train", "val", "test"] = "test"
     """Which split of them."""
+    reading: Reading = "auto"
+    """How a bucket's training split is read for the mean label map: see the main job."""
     framing: Framing = "whole"
     """What is scored: each image as a face (`whole`), or scenes made of the faces, which the finder
     searches (`found`)."""

@@ -43,7 +43,7 @@ def run_split_experiment(
         TrackingUnavailableError: where the tracking server is away.
     """
     environment = open_job(config.locations, config.run_name, name)
-    data = ShardedData.open_at(config.data, config.locations)
+    data = ShardedData.open(config.data, verify_shards=config.locations.verify_shards)
     data.shards(config.split)  # refuses an empty split before the model is fetched
     model = StudiedModel.fetch_trained(
         config.model, environment.tracker.uri, "the experiment", needed

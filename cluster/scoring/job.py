@@ -203,7 +203,9 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
     """
     default_name = "evaluate" if job.framing == "whole" else f"evaluate-{job.framing}"
     environment = open_job(job.locations, None, job.run_name or default_name)
-    data = ShardedData.open_at(job.data, job.locations)
+    data = ShardedData.open(
+        job.data, verify_shards=job.locations.verify_shards, reading=job.reading
+    )
     data.shards(job.split)
     model = FetchedModel.fetch_usable(job.model, environment.tracker.uri, "scoring")
     if job.framing == "found":

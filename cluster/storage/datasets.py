@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sharding.procedural.raw_faces
-from cluster.config import LocationsConfig, Reading
+from cluster.config import Reading
 from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.job_locations import readable_location
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
@@ -54,11 +54,6 @@ class ShardedData:
         location = readable_location(address, "data")
         manifest = load_manifest(location)
         return cls(location, manifest, name or manifest.dataset, verify_shards, reading)
-
-    @classmethod
-    def open_at(cls, address: Address, locations: LocationsConfig) -> "ShardedData":
-        """Reads a data set's manifest, for a job that reads its shards as its options say."""
-        return cls.open(address, verify_shards=locations.verify_shards, reading=locations.reading)
 
     @property
     def facts(self) -> DataFacts:

@@ -178,9 +178,13 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
         ValueError: where there are none, or a split of them is empty.
     """
     if settings.data is not None:
-        data = ShardedData.open_at(settings.data, settings.locations)
+        data = ShardedData.open(
+            settings.data,
+            verify_shards=settings.locations.verify_shards,
+            reading=settings.reading,
+        )
     elif preset == "demo":
-        data = replace(demo_data(storage), reading=settings.locations.reading)
+        data = replace(demo_data(storage), reading=settings.reading)
     else:
         raise ValueError(
             f"{preset_in_words(preset)} needs --data: a folder or s3://BUCKET/PREFIX of shards, "

@@ -37,7 +37,7 @@ TRAINING = """
 --seed --precision --channels-last --no-channels-last --validate-every-epochs
 --checkpoint-every-steps
 """
-LOCATIONS = "--storage --tracking-uri --experiment --reading"
+LOCATIONS = "--storage --tracking-uri --experiment"
 SCALING = """
 --scaling.num-workers --scaling.cpus-per-worker --scaling.use-gpu --scaling.loader-processes
 --scaling.max-failures --scaling.wait-s
@@ -52,7 +52,7 @@ HYBRID = """
 --scratch.optim.epochs-coarse --scratch.optim.global-batch --scratch.optim.schedule
 --scratch.loss.coarse-weight --scratch.loss.localizer-weight
 """
-JOB = f"--data --run-name {TRAINING} {LOCATIONS} {SCALING}"
+JOB = f"--data --reading --run-name {TRAINING} {LOCATIONS} {SCALING}"
 EXPERIMENT = f"--data --split --num-faces --run-name {LOCATIONS}"
 
 
@@ -67,7 +67,8 @@ EXPERIMENT = f"--data --split --num-faces --run-name {LOCATIONS}"
         (CoarseSizeConfig, f"{JOB} --sizes"),
         (
             ScoringJobConfig,
-            f"--model --data --split --framing --precision --run-name {LOCATIONS} {SCALING}",
+            "--model --data --split --reading --framing --precision"
+            f" --run-name {LOCATIONS} {SCALING}",
         ),
         (ParsingJobConfig, f"--model --input --out --write --tracking-uri {SCALING}"),
         (OcclusionConfig, f"{EXPERIMENT} --model --num-covered --num-examples --seed"),
