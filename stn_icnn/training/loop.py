@@ -179,6 +179,7 @@ def train_until(run: PhaseRun, state: TrainState, epoch: Epoch, stop: int) -> No
         batch = next(epoch.batches).to(run.context.device)
         progress.wait_s += time.monotonic() - waited_from
         losses.append(train_step(run, state, batch, epoch.sizes[step]))
+        run.context.note_steps(num_done + 1)
         if len(losses) == STEPS_PER_CHECK or step + 1 == stop:
             is_leaving = _count_steps(run, state, losses, epoch)
             losses = []
@@ -218,7 +219,6 @@ def _count_steps(run: PhaseRun, state: TrainState, losses: list[Tensor], epoch: 
     num_samples = sum(epoch.sizes[first : progress.step])
     done = steps_before + progress.step
     progress.step_losses.append((done, (progress.loss - before) / num_samples))
-    run.context.note_steps(done)
     return bool(num_leaving)
 
 
