@@ -52,6 +52,8 @@ class Injector:
         before, submitted = len(self.job.log), self.job.num_submitted
         happened = _KINDS[kind](self)
         ended_at = time.monotonic()
+        if kind in RESTARTS:  # reports that were on their way are no sign of a restart
+            self.job.goes_on_until(lambda: self.job.restarts(before), "a restart")
         goes_on = self.job.makes_progress()
         seconds = time.monotonic() - ended_at
         restarts = self.job.restarts(before)
@@ -197,3 +199,5 @@ _KINDS: dict[str, Callable[[Injector], str]] = {
     "ports closed": Injector.closed,
 }
 KINDS = tuple(_KINDS)
+RESTARTS = ("worker killed", "raylet killed", "node never returns")
+"""The faults that a job survives by a restart of its workers alone."""
