@@ -19,10 +19,10 @@ from sharding.layouts.celebamask import IMAGES, MASKS, PAINTED, SIZE_PX
 from sharding.layouts.raw import IMAGE_FILTER
 from sharding.manifest import load_manifest
 from sharding.packing.sample import JPEG_QUALITY, read_samples
-from stn_icnn.config import celebamask
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.data.shards import ShardedFaces
+from stn_icnn.presets import celebamask
 from stn_icnn.studies.timing import seconds
 
 BOUND_IMAGES = 200

@@ -15,7 +15,7 @@ from benchmarks.measure import DEVICE
 from sharding.manifest import load_manifest
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, TrainContext
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
@@ -24,6 +24,7 @@ from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.presets import PRESETS
 from stn_icnn.training.loop import PhaseRun, start_training, train_epoch, train_step
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import Progress

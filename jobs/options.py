@@ -13,8 +13,9 @@ from cluster.finder.config import FinderJobConfig, finder_settings
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
-from stn_icnn.config import PRESETS, TrainConfig, require
+from stn_icnn.config import TrainConfig, require
 from stn_icnn.config_dict import from_dict, merge_settings
+from stn_icnn.presets import PRESETS
 
 if TYPE_CHECKING:
     from cluster.training.parent import Parent

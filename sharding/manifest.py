@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sharding.storage.location import Address, open_location
-from stn_icnn.labels import PAPER9, LabelSet
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 FORMAT_VERSION: Final = 2

@@ -1,4 +1,4 @@
-"""The settings of a training: a frozen dataclass for each concern, and the presets.
+"""The settings of a training: a frozen dataclass for each concern.
 
 Every field is a command-line option of the jobs (`optim.lr_coarse` is `--optim.lr-coarse`). Where
 the paper and its authors' code disagree, the field's text names the choice; `docs/decisions.md`
@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Final, Literal
+from typing import Literal
 
-from stn_icnn.labels import PAPER9, LabelSet
+from stn_icnn.label_set_file import label_set_of
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 
 Cropper = Literal["localizer", "centroid"]
 Network = Literal["coarse", "localizer", "fine", "finder"]
@@ -53,6 +55,8 @@ class ModelConfig:
     learn_scale: bool = True
     """Whether the localizer also predicts a log factor on `window_px`; its pre-training target is
     0."""
+    labels: str = PAPER9.name
+    """The label set: the name of one that comes along, or one's own as JSON (`label_set_file`)."""
     cropper: Cropper = "localizer"
     """The finder of the parts in the coarse labels: the paper's `localizer`, or the `centroid` of
     each part's pixels, as in the two-stage iCNN (the phase `baseline` sets it)."""
@@ -83,8 +87,8 @@ class ModelConfig:
 
     @property
     def label_set(self) -> LabelSet:
-        """The classes and parts that the model labels; there is one set so far, the paper's."""
-        return PAPER9
+        """The classes and parts that the model labels."""
+        return label_set_of(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,95 +254,3 @@ class TrainConfig:
         distinct = 0 < len(chosen) == len(set(chosen) & set(known))
         expected = f"one or more of {', '.join(known)}, each once"
         require(distinct, "fine.networks", expected, " ".join(chosen) or "none")
-
-
-def demo() -> TrainConfig:
-    """Returns settings for minutes on a laptop and procedural faces: small patches, small steps."""
-    return TrainConfig(
-        model=ModelConfig(
-            coarse_px=64,
-            window_px={"brow": 65, "eye": 57, "nose": 97, "mouth": 97},
-            patch_px={"brow": 37, "eye": 37, "nose": 37, "mouth": 49},
-        ),
-        augment=AugmentConfig(operations=False, mirror=0.5, window_shift=0.05),
-        optim=OptimConfig(
-            lr_coarse=5e-3,
-            lr_localizer=2e-3,
-            lr_fine=1e-2,
-            epochs_coarse=13,
-            epochs_localizer=6,
-            epochs_end_to_end=11,
-            global_batch=8,
-            schedule="one_cycle",
-        ),
-        loss=LossConfig(coarse_weight=1.0, localizer_weight=10.0),
-        validate_every_epochs=2,
-    )
-
-
-def helen() -> TrainConfig:
-    """Returns the paper's settings for HELEN (Table 1): 81 px for all parts, batches of 32."""
-    return TrainConfig()
-
-
-def celebamask() -> TrainConfig:
-    """Returns the paper's settings for CelebAMask-HQ (Table 1): 127 px, batches of 64."""
-    return TrainConfig(
-        model=ModelConfig(window_px=same_size(127), patch_px=same_size(127)),
-        optim=OptimConfig(
-            lr_coarse=1e-3,
-            lr_localizer=1e-3,
-            lr_coarse_end_to_end=1e-6,
-            lr_localizer_end_to_end=1e-6,
-            lr_fine=1e-3,
-            global_batch=64,
-        ),
-    )
-
-
-def celebamask_tuned() -> TrainConfig:
-    """Returns our own settings for CelebAMask-HQ, those of the model in `models/celebamask`.
-
-    Windows and patches fit their parts. The coarse network and the localizer keep losses of their
-    own in the end-to-end phase, whose training windows are jittered.
-    """
-    return TrainConfig(
-        model=ModelConfig(
-            window_px={"brow": 129, "eye": 73, "nose": 145, "mouth": 175},
-            patch_px={"brow": 81, "eye": 73, "nose": 73, "mouth": 95},
-            finder_px=128,
-        ),
-        augment=AugmentConfig(
-            rotation_deg=10.0,
-            shift=0.05,
-            scale_min=0.9,
-            scale_max=1.1,
-            noise_std=0.02,
-            mirror=0.5,
-            colour=0.2,
-            exposure=1.0,
-            window_shift=0.03,
-            window_scale=0.05,
-        ),
-        optim=OptimConfig(
-            lr_coarse=5e-3,
-            lr_localizer=2e-3,
-            lr_fine=2e-3,
-            epochs_coarse=10,
-            epochs_localizer=10,
-            epochs_end_to_end=12,
-            global_batch=8,
-            schedule="one_cycle",
-        ),
-        loss=LossConfig(coarse_weight=1.0, localizer_weight=300.0),
-        validate_every_epochs=4,
-    )
-
-
-PRESETS: Final = {
-    "demo": demo,
-    "helen": helen,
-    "celebamask": celebamask,
-    "celebamask-tuned": celebamask_tuned,
-}
-"""The functions that make the presets, by name."""

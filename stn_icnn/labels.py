@@ -1,13 +1,14 @@
 """Label sets: the classes of a label map, and the parts of the face that are made of them.
 
 Imports no torch, so that sharding needs none. Left and right are the *subject's*: the left eye lies
-in the right half of a frontal photograph.
+in the right half of a frontal photograph. The sets that come along are in `label_sets`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Self, TypeVar
+from itertools import chain
+from typing import Self, TypeVar
 
 Value = TypeVar("Value")
 
@@ -38,6 +39,7 @@ class Part:
             in order.
         centre: where an average face has it, (x, y) as a share of the image's width and height.
         mirrored: whether its patch is mirrored for the network, and its logits back.
+        window_px: side of its window at the working scale, px, where settings name none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Part:
     classes: tuple[str, ...]
     centre: tuple[float, float]
     mirrored: bool = False
+    window_px: int = 81
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,11 @@ class LabelSet:
     """The classes that label maps hold, and what the model and the reports make of them.
 
     A class's id is its place in `classes`; a part's index is its place in `parts`. Class 0 is
-    background.
+    background. The fine networks label the classes of parts, in the parts' windows; the coarse
+    network labels all, and alone the others, which lie anywhere in the image.
 
     Attributes:
+        name: names the set in settings and data sets.
         classes: in the order of their ids.
         parts: in the order of the localizer's outputs.
         mirrored_pairs: names of the classes that change places in a mirrored image.
@@ -62,6 +67,7 @@ class LabelSet:
             costs nothing. `overall` holds the inner classes, which `mean` is taken over too.
     """
 
+    name: str
     classes: tuple[FaceClass, ...]
     parts: tuple[Part, ...]
     mirrored_pairs: tuple[tuple[str, str], ...]
@@ -96,6 +102,20 @@ class LabelSet:
     def model_classes(self) -> tuple[int, ...]:
         """Ids of the L classes that the model labels, in the coarse network's channel order."""
         return tuple(i for i, one in enumerate(self.classes) if one.labelled)
+
+    @cached_property
+    def whole_classes(self) -> tuple[int, ...]:
+        """Ids of the W classes that the model labels and no part has: those of the whole image."""
+        return tuple(i for i in self.model_classes[1:] if i not in {*chain(*self.part_classes)})
+
+    @cached_property
+    def located_classes(self) -> tuple[int, ...]:
+        """Ids of the model's classes but those of the whole image: what parts are located by."""
+        return tuple(i for i in self.model_classes if i not in self.whole_classes)
+
+    def channels_of(self, classes: Sequence[int]) -> list[int]:
+        """Returns the coarse network's channels of classes that the model labels."""
+        return [self.model_classes.index(class_id) for class_id in classes]
 
     @cached_property
     def f1_rows(self) -> dict[str, tuple[int, ...]]:
@@ -177,48 +197,3 @@ class LabelSet:
 
     def _ids(self, names: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(self.class_id[name] for name in names)
-
-
-FACE_MIDDLE: Final = (0.5, 0.58)
-"""The middle of an average face's inner parts, (x, y) as a share of the image's width and height.
-"""
-
-_MOUTH = ("upper_lip", "inner_mouth", "lower_lip")
-
-PAPER9: Final = LabelSet(
-    classes=(
-        FaceClass("background", (0, 0, 0)),
-        FaceClass("skin", (230, 190, 165), labelled=False),
-        FaceClass("left_brow", (128, 64, 0)),
-        FaceClass("right_brow", (200, 130, 40)),
-        FaceClass("left_eye", (0, 90, 220)),
-        FaceClass("right_eye", (0, 190, 255)),
-        FaceClass("nose", (60, 180, 75)),
-        FaceClass("upper_lip", (230, 25, 75)),
-        FaceClass("inner_mouth", (255, 225, 25)),
-        FaceClass("lower_lip", (245, 130, 190)),
-        FaceClass("hair", (120, 80, 160), labelled=False),
-    ),
-    parts=(
-        Part("left_brow", "brow", ("left_brow",), centre=(0.62, 0.42)),
-        Part("right_brow", "brow", ("right_brow",), centre=(0.38, 0.42), mirrored=True),
-        Part("left_eye", "eye", ("left_eye",), centre=(0.62, 0.48)),
-        Part("right_eye", "eye", ("right_eye",), centre=(0.38, 0.48), mirrored=True),
-        Part("nose", "nose", ("nose",), centre=(0.50, 0.58)),
-        Part("mouth", "mouth", _MOUTH, centre=(0.50, 0.75)),
-    ),
-    mirrored_pairs=(("left_brow", "right_brow"), ("left_eye", "right_eye")),
-    report_groups={
-        "eyes": ("left_eye", "right_eye"),
-        "brows": ("left_brow", "right_brow"),
-        "nose": ("nose",),
-        "inner_mouth": ("inner_mouth",),
-        "upper_lip": ("upper_lip",),
-        "lower_lip": ("lower_lip",),
-        "mouth": _MOUTH,
-        "skin": ("skin",),
-        "overall": ("left_brow", "right_brow", "left_eye", "right_eye", "nose", *_MOUTH),
-    },
-)
-"""The paper's nine classes, over HELEN's eleven that shards hold: skin and hair are background to
-the model. The groups are the rows of the paper's Tables 2 to 4."""

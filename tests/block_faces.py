@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.samples import Sample, collate
 
 WIDTH, HEIGHT = 100, 120

@@ -24,7 +24,7 @@ from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN, build_model
 from tests.ray_forks import RayForks

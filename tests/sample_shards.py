@@ -11,7 +11,7 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 TAR_BLOCK = 512
 

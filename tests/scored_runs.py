@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from stn_icnn.context import LocalContext
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.f1_report import f1_numbers
 from stn_icnn.reporting.run_results import DataSummary, RunResults, TrainingSummary
 from stn_icnn.reporting.small_faces import SmallFaces

@@ -33,7 +33,7 @@ def _compare(args: argparse.Namespace) -> int:
         from cluster.comparison.stored_runs import fetch_runs
         from stn_icnn.reporting.comparison import compare_runs
         from stn_icnn.reporting.comparison_report import write_comparison_report
-    from stn_icnn.labels import PAPER9
+    from stn_icnn.label_sets import PAPER9
 
     runs = fetch_runs(args.runs, args.tracking_uri, args.experiment, PAPER9)
     comparisons = compare_runs(runs, PAPER9)

@@ -11,7 +11,7 @@ from cluster.config import (
     require_in_order,
 )
 from stn_icnn.config import ModelConfig, require
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.training.phases import System
 
 ALL_SYSTEMS: tuple[System, ...] = get_args(System)

@@ -21,7 +21,7 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.run_record import FILE as TRAINING_RECORD
 from stn_icnn.config_dict import differing_settings
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.documents import Block
 from stn_icnn.reporting.run_results import ComparedSettings
 from stn_icnn.storage import StorageLocation

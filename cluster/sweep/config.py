@@ -7,7 +7,7 @@ from tyro.conf import UseAppendAction, arg
 
 from cluster.config import PLACE, TrainingJobConfig, require_in_order
 from stn_icnn.config import require
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
 
 PHASE_ORDER = tuple(phase.name for phase in PHASES.values() if phase.in_sweeps)

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import differing_settings
+from stn_icnn.presets import PRESETS
 from stn_icnn.reporting.run_results import ComparedSettings
 
 

@@ -29,7 +29,7 @@ from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffl
 from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.storage import StorageLocation
 
 SIZE_PX: Final = 512

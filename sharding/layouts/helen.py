@@ -27,7 +27,7 @@ from sharding.layouts.raw import (
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.storage import StorageLocation
 
 MAX_SIDE_PX: Final = 1024

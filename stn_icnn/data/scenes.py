@@ -18,7 +18,8 @@ from torch import Tensor
 
 from stn_icnn.data.backgrounds import draw_background
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import FACE_MIDDLE, LabelSet
+from stn_icnn.label_sets import FACE_MIDDLE
+from stn_icnn.labels import LabelSet
 
 NUM_FACES: Final = (0.13, 0.62, 0.17, 0.08)
 """Probabilities of no face, one, two and three in a scene."""

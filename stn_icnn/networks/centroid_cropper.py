@@ -12,7 +12,7 @@ def centroids(probs: Tensor, label_set: LabelSet) -> tuple[Tensor, Tensor]:
     Convention: pixel centres at +0.5, (x, y) order, shares of the map's width and height.
 
     Args:
-        probs: `[N, L, H, W]` float, probabilities of the label set's L model classes; the most
+        probs: `[N, K, H, W]` float, probabilities of the label set's K located classes; the most
             probable class labels a pixel.
         label_set: the classes and the P parts.
 
@@ -22,7 +22,7 @@ def centroids(probs: Tensor, label_set: LabelSet) -> tuple[Tensor, Tensor]:
         the part has any.
     """
     labels = probs.argmax(dim=1)
-    channels = label_set.model_classes
+    channels = label_set.located_classes
     found = [
         torch.isin(labels, labels.new_tensor([channels.index(class_id) for class_id in classes]))
         for classes in label_set.part_classes

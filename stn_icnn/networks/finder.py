@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.labels import FACE_MIDDLE, LabelSet
+from stn_icnn.label_sets import FACE_MIDDLE
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.icnn import ICNN
 
 CELL_PX: Final = 2
@@ -38,7 +39,7 @@ class FinderOutput:
     """The outputs of the finder for N photographs, a value or several for each of h x w cells."""
 
     logits: Tensor
-    """`[N, L, h, w]` float32, of the label set's L model classes."""
+    """`[N, K, h, w]` float32, of the label set's K located classes."""
     face_logits: Tensor
     """`[N, h, w]` float32, of the cell lying in the middle of a face."""
     votes: Tensor
@@ -89,7 +90,7 @@ class Finder(nn.Module):
 
     def __init__(self, label_set: LabelSet, kernel_size: int = 3) -> None:
         super().__init__()
-        self.num_classes = len(label_set.model_classes)
+        self.num_classes = len(label_set.located_classes)
         channels = 3 * CELL_PX**2
         self.network = ICNN(self.num_classes + 1 + NUM_VOTES, kernel_size, channels)
         self.register_buffer("mean_face", torch.tensor([part.centre for part in label_set.parts]))
@@ -107,7 +108,7 @@ class Finder(nn.Module):
             photos: `[N, 3, H, W]` float in [0, 1]; H and W even, at least 16 px.
 
         Returns:
-            `[N, L + 1 + NUM_VOTES, H / 2, W / 2]`: what `split` makes a `FinderOutput` of.
+            `[N, K + 1 + NUM_VOTES, H / 2, W / 2]`: what `split` makes a `FinderOutput` of.
         """
         mean = photos.mean(dim=(1, 2, 3), keepdim=True)
         spread = photos.std(dim=(1, 2, 3), keepdim=True).clamp(min=LEAST_SPREAD)

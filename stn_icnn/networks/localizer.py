@@ -30,7 +30,7 @@ class Localizer(nn.Module):
     def __init__(self, label_set: LabelSet, coarse_px: int, learn_scale: bool = True) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        in_channels, px = len(label_set.model_classes), coarse_px
+        in_channels, px = len(label_set.located_classes), coarse_px
         for channels in CHANNELS:
             blocks += [conv_bn_relu(in_channels, channels, 3), conv_bn_relu(channels, channels, 3)]
             blocks.append(nn.AvgPool2d(kernel_size=3, stride=2))
@@ -50,8 +50,8 @@ class Localizer(nn.Module):
         """Locates the parts.
 
         Args:
-            probs: `[N, L, coarse_px, coarse_px]` float, the coarse network's probabilities of the
-                model's L classes.
+            probs: `[N, K, coarse_px, coarse_px]` float, the coarse network's probabilities of the
+                label set's K located classes.
 
         Returns:
             `[N, P, 3]` float32, for each part of the label set the centre's x and y as a share of

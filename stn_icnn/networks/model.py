@@ -118,7 +118,8 @@ class STNiCNN(nn.Module):
 
     def locate(self, coarse_logits: Tensor) -> Tensor:
         """Locates the parts in the coarse labels (equation 2), `[N, P, 3]` float32."""
-        return self.execution.run(self.localizer, coarse_logits.softmax(dim=1))
+        probs = located_probs(coarse_logits, self.label_set)
+        return self.execution.run(self.localizer, probs)
 
     def windows(self, locations: Tensor, batch: Batch) -> Tensor:
         """Returns the parts' windows, with the augmentation's jitter where there is one.
@@ -197,6 +198,28 @@ class STNiCNN(nn.Module):
             ],
             dim=1,
         )
+
+
+def located_probs(coarse_logits: Tensor, label_set: LabelSet) -> Tensor:
+    """Returns the probabilities of the classes that parts are located by.
+
+    Those of the classes of the whole image are added to background's, so that a localizer serves
+    label sets that differ in these alone.
+
+    Args:
+        coarse_logits: `[N, L, H, W]` float32, of the model's L classes.
+        label_set: the classes.
+
+    Returns:
+        `[N, K, H, W]` float32, of the label set's K located classes.
+    """
+    probs = coarse_logits.softmax(dim=1)
+    if not label_set.whole_classes:
+        return probs
+    channels = label_set.channels_of(label_set.located_classes)
+    located = probs[:, channels]
+    located[:, 0] += probs[:, label_set.channels_of(label_set.whole_classes)].sum(dim=1)
+    return located
 
 
 def build_model(config: ModelConfig) -> STNiCNN:

@@ -155,7 +155,7 @@ def finder_loss(
     of_face = truth.cells_of_faces(voting).clamp(min=1)
     own_cells = of_face[truth.owner]
     share_of_face = torch.where(voting, 1 / own_cells, 0.0)
-    target = class_channels(label_set.model_classes[1:], truth.labels, label_set.num_classes)
+    target = class_channels(label_set.located_classes[1:], truth.labels, label_set.num_classes)
     labels = F.cross_entropy(output.logits, target, reduction="none")
     label_loss = (labels * (share_of_face + 1 / num_cells)).sum()
     emphasis = (USUAL_SHARE * num_cells / own_cells).sqrt().clamp(max=MOST_WEIGHT)

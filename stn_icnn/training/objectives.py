@@ -117,7 +117,7 @@ def finder_objective(model: STNiCNN, batch: Batch, config: TrainConfig) -> Batch
 
     def findings() -> SceneFindings:
         class_ids = torch.tensor(
-            label_set.model_classes, dtype=torch.uint8, device=truth.owner.device
+            label_set.located_classes, dtype=torch.uint8, device=truth.owner.device
         )
         labels = class_ids[output.logits.argmax(dim=1)]
         return SceneFindings(scenes.images, labels, truth.labels, found_frames(output))

@@ -11,7 +11,7 @@ from cluster.job_ending import print_ending, steps_with
 from cluster.tracking import tracking_uri
 from cluster.tracking.run_pages import list_options, run_page, ui_command
 from cluster.tracking.tracker import Run, Tracker
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.tables import f1_headline
 from tests.tracked_runs import logged
 

@@ -12,7 +12,8 @@ from cluster.tracking.tracking_uri import TrackingUnavailableError
 from jobs.options import parse_fine_tuning, parse_job
 from jobs.running import run_job
 from sharding.storage.location import open_location
-from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config import TrainConfig
+from stn_icnn.presets import PRESETS
 
 
 def parse(*arguments: str) -> tuple[TrainingJobConfig, str]:

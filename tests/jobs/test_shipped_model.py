@@ -19,16 +19,16 @@ from PIL import Image
 from sharding.layouts.splits import shuffled_split
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.config import PRESETS
 from stn_icnn.config_dict import from_stored
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 from stn_icnn.networks.execution import prepare_model
+from stn_icnn.presets import PRESETS
 from stn_icnn.reporting.tables import f1_headings
 from stn_icnn.scoring.confusion import count_confusions, parse_batch
 from stn_icnn.scoring.f1 import f1_rows

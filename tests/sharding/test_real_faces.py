@@ -11,7 +11,7 @@ from sharding.packing.building import Recipe, build
 from sharding.packing.verify import verify
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 FACES = os.environ.get("STN_ICNN_FACES")
 

@@ -5,15 +5,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from stn_icnn.config import (
-    PRESETS,
-    AugmentConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainConfig,
-    same_size,
-)
+from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig, same_size
 from stn_icnn.config_dict import differences, from_dict
+from stn_icnn.presets import PRESETS
 from stn_icnn.training.phases import MODEL_PHASES, PHASES
 
 # Table 1: Lr1, Lr2 of the pre-training; Lr1, Lr2, Lr3 of end-to-end; batch; patch of section 3.

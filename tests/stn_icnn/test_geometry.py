@@ -16,7 +16,7 @@ from stn_icnn.geometry import (
     theta_from_windows,
     whole_image,
 )
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 
 def image_of(height: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -12,7 +12,8 @@ import torch
 from stn_icnn.config import AugmentConfig, LossConfig, ModelConfig
 from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import PAPER9, FaceClass, LabelSet, Part
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import FaceClass, LabelSet, Part
 from stn_icnn.networks.model import STNiCNN, build_model
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.f1 import confusion, f1_rows

@@ -12,7 +12,8 @@ from PIL import Image
 
 from stn_icnn.decoding import open_any_size
 from stn_icnn.inference.outputs.face_drawing import draw_overlay
-from stn_icnn.labels import PAPER9, LabelSet
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.overlay import palette_image
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ import pytest
 from cluster.finder.config import FINDER_PX, finder_settings, require_own_networks
 from cluster.training.parent import Parent
 from jobs.options import parse_finder_training
-from stn_icnn.config import PRESETS, TrainConfig, same_size
+from stn_icnn.config import TrainConfig, same_size
 from stn_icnn.networks.checkpoint import load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
+from stn_icnn.presets import PRESETS
 
 
 def test_settings_are_the_model_s_with_a_finder(tiny_config: TrainConfig) -> None:

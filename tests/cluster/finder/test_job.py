@@ -18,7 +18,7 @@ from cluster.hybrid.config import fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
 from cluster.storage.datasets import ShardedData
 from cluster.training.parent import Parent
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint, save_checkpoint
 from stn_icnn.reporting.run_results import RunResults
 

@@ -21,7 +21,7 @@ from cluster.hybrid.report import (
 )
 from cluster.training.parent import Parent
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
 from stn_icnn.training.phases import PhaseName

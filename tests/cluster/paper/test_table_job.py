@@ -25,7 +25,7 @@ from cluster.paper.table_job import run_table
 from cluster.scoring.worker import COARSE, MEAN_MAP
 from cluster.training.job import run_end_to_end
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.centroid_cropper import CentroidCropper
 from stn_icnn.networks.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from stn_icnn.studies.coarse_size_report import write_coarse_size

@@ -16,7 +16,7 @@ from stn_icnn.context import LocalContext
 from stn_icnn.data.epochs import open_epoch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.data.streaming import StreamedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 Answered = Callable[[], list[tuple[str, str]]]
 

@@ -17,8 +17,9 @@ from cluster.sweep.spaces import (
     stands_for,
 )
 from jobs.options import parse_job
-from stn_icnn.config import PRESETS, AugmentConfig, FineConfig, TrainConfig, same_size
-from stn_icnn.labels import PAPER9
+from stn_icnn.config import AugmentConfig, FineConfig, TrainConfig, same_size
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.presets import PRESETS
 
 CONFIG = TrainConfig(augment=AugmentConfig(window_shift=0.05))
 

@@ -11,7 +11,7 @@ from cluster.tracking.run_list import COLUMNS, VIEW_TAG, list_url, main
 from cluster.tracking.run_pages import run_page
 from cluster.tracking.tracker import Tracker
 from cluster.tracking.tracking_uri import EXPERIMENT_ENV
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 
 @pytest.fixture(scope="module")

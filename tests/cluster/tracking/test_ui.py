@@ -27,7 +27,7 @@ from cluster.tracking.tracker import Run, Tracker
 from cluster.tracking.tracking_uri import EXPERIMENT_ENV, TRACKING_ENV
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import Picture
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting.comparison import ComparedRun, compare_runs

@@ -21,7 +21,7 @@ from cluster.training.run_record import RunRecord
 from cluster.workers.ray_cluster import join_cluster
 from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.reporting.run_results import RunResults
 from stn_icnn.storage import Folder

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.training.run_record import RunRecord
-from stn_icnn.config import PRESETS, FineConfig, TrainConfig
+from stn_icnn.config import FineConfig, TrainConfig
+from stn_icnn.presets import PRESETS
 from stn_icnn.storage import Folder
 
 

@@ -11,7 +11,8 @@ from cluster.training.base_settings import BaseSettings, preset_in_words
 from cluster.training.run_record import RunRecord
 from cluster.training.setup import Training
 from cluster.training.summary import summarise_training
-from stn_icnn.config import PRESETS, TrainConfig
+from stn_icnn.config import TrainConfig
+from stn_icnn.presets import PRESETS
 from stn_icnn.storage import Folder
 
 

@@ -28,7 +28,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.context import EpochReport, LocalContext, TrainReport
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import STNiCNN, build_model

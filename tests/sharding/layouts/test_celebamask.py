@@ -13,7 +13,7 @@ from sharding.layouts.raw import Item, RawSample
 from sharding.layouts.splits import by_split
 from sharding.storage.location import open_location
 from stn_icnn.decoding import RejectedError
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 Draw = Callable[..., None]
 WHOLE = (0, 0, 512, 512)

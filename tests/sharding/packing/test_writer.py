@@ -20,7 +20,7 @@ from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.storage.location import open_location
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 Draw = Callable[..., None]
 

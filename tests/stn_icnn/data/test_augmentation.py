@@ -17,7 +17,7 @@ from stn_icnn.data.augmentation import (
     _affine,
     draw,
 )
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.samples import join_augmentations
 
 SIZE = (200, 100)

@@ -8,7 +8,7 @@ import torch
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, draw
 from stn_icnn.data.batch import Batch, stack_photos
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.samples import Sample, collate
 
 

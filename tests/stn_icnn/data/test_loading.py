@@ -13,7 +13,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.loading import load_batches
 from stn_icnn.data.plan import Request, plan_epoch, rank_share
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.sample_shards import one_sample
 
 NUM_READERS = (1, 2, 3, 5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stn_icnn.data.scenes import Scenes, compose_scenes
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.training.finding import fit_frames
 from tests.block_faces import block_faces, block_mean_face
 

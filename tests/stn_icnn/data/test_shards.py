@@ -13,7 +13,7 @@ from PIL import Image
 
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.sample_shards import TAR_BLOCK, members, one_sample, write_shard
 
 Faces = Callable[..., ShardedFaces]

@@ -16,7 +16,7 @@ from stn_icnn.data.epochs import Epoch, open_epoch
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.data.stream_plan import Leg, Readers, plan_stream
 from stn_icnn.data.streaming import StreamedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.sample_shards import FileShard, members, write_shard
 
 SAMPLES = (9, 3, 7, 1, 8, 6, 5, 9)

@@ -20,7 +20,7 @@ from stn_icnn.inference.faces.confidence import FACE, PRESENCE, SIGNS
 from stn_icnn.inference.faces.finding import FaceFinder, FoundFace
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.scene_scores import SCENE_PX, ParsedScene, SceneFace, parse_scenes
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 PARTS = [part.name for part in PAPER9.parts]

@@ -15,7 +15,7 @@ from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.cutting import cut_square
 from stn_icnn.inference.faces.frame import FaceFrame
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 
 PARSING_PAGE = Path(__file__).parents[3] / "docs" / "parsing.md"

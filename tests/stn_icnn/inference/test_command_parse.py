@@ -12,7 +12,7 @@ from PIL import Image
 
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from tests.parse_command import SIZES, refusal
 
 

@@ -13,7 +13,7 @@ from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.confidence import Confidence
 from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.inference.model_sources import load_usable
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.pasting import PlacedPatches
 from tests.parse_command import refusal
 

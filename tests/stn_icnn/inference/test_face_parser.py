@@ -12,7 +12,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.cutting import fit_to_scale
 from stn_icnn.inference.photos.decoding import load_photo
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
 

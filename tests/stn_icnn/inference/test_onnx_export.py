@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stn_icnn.inference import onnx_export as export
 from stn_icnn.inference.face_parser import FaceParser, fitted_size
 from stn_icnn.inference.onnx_export import MIN_EQUAL_LABELS, OPSET, export_onnx
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 
 pytestmark = pytest.mark.slow

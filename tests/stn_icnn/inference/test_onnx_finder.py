@@ -13,7 +13,7 @@ from torch import Tensor
 from stn_icnn.inference import onnx_finder as export
 from stn_icnn.inference.faces import finding
 from stn_icnn.inference.onnx_finder import export_finder
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.confidence import Confidence
 from stn_icnn.inference.faces.finding import FoundFace
 from stn_icnn.inference.faces.frame import BOX_CENTRE_Y, BOX_TO_SIDE, FaceFrame, mean_landmarks
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.networks.pasting import PlacedPatches

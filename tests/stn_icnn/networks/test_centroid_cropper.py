@@ -7,7 +7,7 @@ import torch
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.centroid_cropper import CentroidCropper, centroids
 from stn_icnn.networks.model import build_model
 

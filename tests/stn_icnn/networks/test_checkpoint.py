@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stn_icnn.config import TrainConfig
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.finder import NUM_VOTES, REFERENCE_SIDE, Finder, FinderOutput
 from stn_icnn.networks.model import build_model
 

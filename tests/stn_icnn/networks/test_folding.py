@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.icnn import ICNN
 from stn_icnn.networks.localizer import Localizer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.localizer import Localizer
 
 

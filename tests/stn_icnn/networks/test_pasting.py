@@ -10,7 +10,7 @@ from torch import Tensor
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.model import Parsing, build_model
 from stn_icnn.networks.pasting import (
     coarse_label_maps,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.comparison import (
     ComparedRun,
     Comparison,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.f1_report import (
     write_f1_report,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.overlay import LEGEND_CELL_PX, legend, overlay, palette_image, side_by_side
 
 NOSE, SKIN = PAPER9.class_id["nose"], PAPER9.class_id["skin"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.documents import PAGE
 from stn_icnn.reporting.f1_report import f1_numbers
 from stn_icnn.reporting.gallery import WRONG, Gallery, error_map

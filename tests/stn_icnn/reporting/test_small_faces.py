@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stn_icnn.context import LocalContext
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.model import STNiCNN
 from stn_icnn.reporting import small_faces
 from stn_icnn.reporting.small_faces import SMALL_PX, SmallFace, SmallFaces

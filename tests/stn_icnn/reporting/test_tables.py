@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.tables import Table, f1_headings, text_table, write_csv
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.execution import prepare_model
 from stn_icnn.networks.model import Parsing, STNiCNN
 from stn_icnn.scoring.confusion import count_confusions, parse_batch

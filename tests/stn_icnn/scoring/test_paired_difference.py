@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.scoring.f1 import bootstrap_interval
 from stn_icnn.scoring.paired_difference import PairedDifference
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn_icnn.data.batch import Batch
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.scoring.window_scores import MEASURES, WindowScores, score_windows, summarise_windows
 from tests.samples import Sample, collate
 

@@ -9,7 +9,7 @@ import torch
 
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint
 from stn_icnn.scoring.f1 import resize_labels
 from stn_icnn.studies.cropper_comparison import CropperComparison, CroppingScores

@@ -9,7 +9,7 @@ import torch
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.studies.occlusion import choose_parts, cover, cover_batch
 from tests.samples import Sample, collate
 

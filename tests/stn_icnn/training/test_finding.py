@@ -9,7 +9,7 @@ from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext
 from stn_icnn.data.plan import Request
 from stn_icnn.data.scenes import Scenes, compose_scenes
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.finder import Finder, FinderOutput
 from stn_icnn.training.finding import SceneTruth, average_faces, count_found, finder_loss
 from stn_icnn.training.loop import run_phase

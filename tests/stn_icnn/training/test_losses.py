@@ -11,7 +11,7 @@ from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.geometry import theta_from_windows
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.model import Parsing
 from stn_icnn.training.losses import coarse_loss, fine_loss, localizer_loss
 from tests.samples import Sample, collate

@@ -12,7 +12,7 @@ from stn_icnn.data import stream_plan, streaming
 from stn_icnn.data.plan import plan_epoch
 from stn_icnn.data.shards import index_shard
 from stn_icnn.data.streaming import StreamedFaces
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint
 from stn_icnn.training import loop
 from stn_icnn.training.loop import run_phase

@@ -22,7 +22,7 @@ from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.geometry import crop_labels, theta_from_windows
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import DataFacts, load_checkpoint
 from stn_icnn.networks.model import Parsing, STNiCNN, build_model
 from stn_icnn.networks.pasting import label_maps

@@ -14,7 +14,7 @@ from stn_icnn.inference.faces.confidence import (
     signs_of_trust,
 )
 from stn_icnn.inference.faces.frame import FaceFrame
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.pasting import PlacedPatches
 
 PARTS = [part.name for part in PAPER9.parts]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stn_icnn.inference.faces.frame import FaceFrame, mean_landmarks
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 
 
 def numbers(frame: FaceFrame) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ from PIL import Image
 from stn_icnn.inference.command import main
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.photos.decoding import load_photo
-from stn_icnn.labels import PAPER9
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.reporting.overlay import palette_image
 from tests.stn_icnn.inference.photos.test_decoding import parsed, picture, png_chunk
 
