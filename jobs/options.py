@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,8 +13,10 @@ from cluster.finder.config import FinderJobConfig, finder_settings
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.config import TrainConfig, require, with_labels
 from stn_icnn.config_dict import from_dict, merge_settings
+from stn_icnn.label_set_file import given_labels
+from stn_icnn.label_sets import LABEL_SETS
 from stn_icnn.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ DEFAULT_PRESET = "demo"
 _VALUES = {
     "--config": "a JSON file, as a run's artifacts hold one",
     "--from": "a model: a checkpoint file or folder, runs:/RUN_ID/PATH or models:/NAME@ALIAS",
+    "--labels": f"{', '.join(LABEL_SETS)}, or a JSON file that describes one's own",
     "--tracking-uri": "an address",
 }
 """The values of the options that are read before the others, whose defaults depend on them."""
@@ -33,6 +36,11 @@ PRESET: Final = described_word(
     "preset", ", ".join(PRESETS).replace(DEFAULT_PRESET, f"{DEFAULT_PRESET} (by default)", 1) + "."
 )
 CONFIG: Final = described_option("config", "A JSON file of settings that go over those.", "FILE")
+LABELS: Final = described_option(
+    "labels",
+    f"The label set: {', '.join(LABEL_SETS)}, or a JSON file that describes one's own.",
+    "SET|FILE",
+)
 _MODEL_FORMS: Final = _VALUES["--from"].partition(": ")[2]
 
 Job = TypeVar("Job", bound=TrainingJobConfig)
@@ -63,12 +71,13 @@ def parse_job(
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else None
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-    given, rest = _take_options(rest, "--config")
-    file = given["--config"]
+    given, rest = _take_options(rest, "--config", "--labels")
+    file, labels = given["--config"], given["--labels"]
     if file is None:
         preset = preset or DEFAULT_PRESET
-    default = _with_file(kind(training=PRESETS[preset]() if preset else TrainConfig()), file)
-    described = (PRESET, CONFIG)
+    default = kind(training=PRESETS[preset]() if preset else TrainConfig())
+    default = _with_labels(_with_file(_with_labels(default, labels), file), labels)
+    described = (PRESET, CONFIG, LABELS)
     job = parse_settings(
         kind, description, rest, default=default, described=described, program=program
     )
@@ -117,10 +126,10 @@ def _parse_from_model(
     rest = list(sys.argv[1:] if argv is None else argv)
     if rest and not rest[0].startswith("-"):
         raise ValueError(f"there are no presets here, but the settings of --from; got {rest[0]!r}")
-    given, rest = _take_options(rest, "--from", "--config", "--tracking-uri")
+    given, rest = _take_options(rest, "--from", "--config", "--labels", "--tracking-uri")
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
-    described = (described_option("from", model_help, "MODEL", "(required)"), CONFIG)
+    described = (described_option("from", model_help, "MODEL", "(required)"), CONFIG, LABELS)
     if given["--from"] is None:
         if asks_for_help(rest):
             parse_settings(kind, description, rest, described=described)
@@ -128,7 +137,9 @@ def _parse_from_model(
     from cluster.training.parent import Parent  # which brings PyTorch and MLflow along
 
     parent = Parent.open(given["--from"], given["--tracking-uri"])
-    default = _with_file(settings_of(parent.checkpoint.config), given["--config"])
+    labels = given["--labels"]
+    default = _with_labels(settings_of(parent.checkpoint.config), labels)
+    default = _with_labels(_with_file(default, given["--config"]), labels)
     settings = parse_settings(kind, description, rest, default=default, described=described)
     return settings, parent
 
@@ -151,6 +162,13 @@ def _take_options(arguments: Sequence[str], *names: str) -> tuple[dict[str, str 
         if value == "":
             raise ValueError(f"{name} needs {_VALUES[name]}")
     return vars(given), rest
+
+
+def _with_labels(settings: Job, labels: str | None) -> Job:
+    """Replaces the label set, where one is given on the command line."""
+    if labels is None:
+        return settings
+    return replace(settings, training=with_labels(settings.training, given_labels(labels)))
 
 
 def _with_file(settings: Job, file: str | None) -> Job:

@@ -25,6 +25,8 @@ from sharding.packing.plausibility import implausibilities
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.processes import map_in_processes
 from sharding.storage.location import open_location
+from stn_icnn.label_set_file import given_labels
+from stn_icnn.label_sets import LABEL_SETS, PAPER9
 from stn_icnn.progress import progress
 
 
@@ -87,6 +89,14 @@ def _add_build_arguments(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--source", required=True, metavar="RAW", help="raw data set: folder or s3://bucket/prefix")
     add("--out", required=True, metavar="OUT", help="shards: folder or s3://bucket/prefix")
+    add(
+        "--labels",
+        type=given_labels,
+        default=PAPER9.name,
+        metavar="SET|FILE",
+        help=f"classes of the label maps: {', '.join(LABEL_SETS)}, or a JSON file that describes "
+        "one's own (default: %(default)s)",
+    )
     rules = 'a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: paper)'
     add("--split", default="paper", metavar="paper|official|FILE", help=rules)
     add("--limit", type=int, metavar="N", help="take about N images, from every split its share")

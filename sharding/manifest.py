@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from sharding.storage.location import Address, open_location
+from stn_icnn.label_set_file import label_set_of, labels_text
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
@@ -26,8 +27,9 @@ _KEYS: Final = (
 """The file's keys in their order, but for the fingerprint behind them."""
 
 _DOUBTS: Final = ("num_soft_masks", "rare_classes")
-"""Keys before them that a data set without these doubts does not have: it keeps the fingerprint
-that it had before there were any."""
+_OPTIONAL: Final = ("labels", *_DOUBTS)
+"""Keys before them that a data set of the paper's classes, without these doubts, does not have: it
+keeps the fingerprint that it had before there were any."""
 
 _RESTORE: Final = "restore it, or shard the data again"
 _RESHARD: Final = "shard the data again, or use the version of this software that wrote it"
@@ -109,7 +111,8 @@ class Manifest:
         class_pixels: by split, the number of pixels of each class.
         sides: by a pair's fine network, where its left part lies in the faces of all splits.
         rejected: the raw images that were left out.
-        label_set: the classes of the label maps, and the parts that were measured in them.
+        label_set: the classes of the label maps, and the parts that were measured in them. One
+            whose classes and parts are the paper's is stored as the paper's.
         num_soft_masks: number of faces with masks that had more than two values, and were cut.
         rare_classes: by the name of each class of the inner face that hardly a face shows, the
             number of those that do.
@@ -145,13 +148,15 @@ class Manifest:
         return (json.dumps(content, indent=1) + "\n").encode()
 
     def _content(self) -> dict[str, Any]:
+        labels = labels_text(self.label_set)
         content = dataclasses.asdict(self) | {
             "format_version": FORMAT_VERSION,
+            "labels": "" if labels == PAPER9.name else labels,
             "classes": self.label_set.class_names,
             "num_samples": self.num_samples,
         }
-        doubts = {name: content[name] for name in _DOUBTS if content[name]}
-        return doubts | {name: content[name] for name in _KEYS}
+        others = {name: content[name] for name in _OPTIONAL if content[name]}
+        return others | {name: content[name] for name in _KEYS}
 
 
 def load_manifest(address: Address) -> Manifest:
@@ -193,15 +198,16 @@ def digest_of(content: Any) -> str:
 
 def _from_content(content: dict[str, Any], where: str) -> Manifest:
     classes = tuple(content["classes"])
-    if classes != PAPER9.class_names:
+    label_set = label_set_of(content.get("labels", PAPER9.name))
+    if classes != label_set.class_names:
         raise ValueError(
-            f"{where}: classes must be {', '.join(PAPER9.class_names)}, got "
+            f"{where}: classes must be {', '.join(label_set.class_names)}, got "
             f"{', '.join(map(str, classes))}: {_RESHARD}"
         )
     return Manifest(
         dataset=content["dataset"],
         scale=Scale(**content["scale"]),
-        label_set=PAPER9,
+        label_set=label_set,
         split_rule=content["split_rule"],
         plan=content["plan"],
         splits={

@@ -7,9 +7,9 @@ gives the reason.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from stn_icnn.label_set_file import label_set_of
 from stn_icnn.label_sets import PAPER9
@@ -18,6 +18,9 @@ from stn_icnn.labels import LabelSet
 Cropper = Literal["localizer", "centroid"]
 Network = Literal["coarse", "localizer", "fine", "finder"]
 Precision = Literal["auto", "fp32", "bf16"]
+
+MOST_PATCH_PX: Final = 127
+"""The largest side of a patch that settings begin with, px (127 in the paper's Table 1)."""
 
 Sizes = Mapping[str, int]
 """Maps each fine network to a side in px, of the windows or patches of the parts that it labels."""
@@ -254,3 +257,28 @@ class TrainConfig:
         distinct = 0 < len(chosen) == len(set(chosen) & set(known))
         expected = f"one or more of {', '.join(known)}, each once"
         require(distinct, "fine.networks", expected, " ".join(chosen) or "none")
+
+
+def with_labels(config: TrainConfig, labels: str) -> TrainConfig:
+    """Returns settings with another label set.
+
+    Fine networks of both sets keep the sizes of their windows and patches; those of the new one
+    have windows of the size that it gives, sampled at it or at `MOST_PATCH_PX`.
+
+    Args:
+        config: the settings.
+        labels: the label set, as `ModelConfig.labels` holds it.
+    """
+    model, label_set = config.model, label_set_of(labels)
+    own = {part.network: part.window_px for part in label_set.parts}
+    window_px = {name: model.window_px.get(name, px) for name, px in own.items()}
+    patch_px = {
+        name: model.patch_px.get(name, min(px - 1 + px % 2, MOST_PATCH_PX))
+        for name, px in own.items()
+    }
+    chosen = tuple(name for name in config.fine.networks if name in own)
+    return replace(
+        config,
+        model=replace(model, labels=labels, window_px=window_px, patch_px=patch_px),
+        fine=replace(config.fine, networks=chosen or label_set.fine_networks),
+    )

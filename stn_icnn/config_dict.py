@@ -1,7 +1,7 @@
 """Settings as nested dicts of plain types: written, read back with checks, compared."""
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from stn_icnn.config import TrainConfig, require
@@ -12,6 +12,9 @@ LEGACY_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
     "optim": {"freeze_pretrained_stats": False}
 }
 """Settings that a training had before they could be set, where that is not their default."""
+
+LATER_SETTINGS: Final = (("model", "labels"),)
+"""Group and name of settings that there were not from the beginning."""
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Config:
@@ -43,6 +46,19 @@ def from_stored(values: Mapping[str, Any]) -> TrainConfig:
         ValueError: as `from_dict` does.
     """
     return from_dict(TrainConfig, merge_settings(LEGACY_VALUES, values))
+
+
+def to_stored(config: TrainConfig) -> dict[str, Any]:
+    """Returns the settings of a training as files store them.
+
+    A setting of `LATER_SETTINGS` at its default is left out: files that use nothing new are as they
+    were before there was the setting.
+    """
+    stored = asdict(config)
+    for group, name in LATER_SETTINGS:
+        if stored[group][name] == getattr(getattr(TrainConfig(), group), name):
+            del stored[group][name]
+    return stored
 
 
 def merge_settings(base: Any, values: Any) -> Any:

@@ -146,7 +146,7 @@ def label_set_from_content(content: Any) -> LabelSet:
     _require(len({*inside}) == len(inside), "parts", "without a class in common", inside)
     report = content.get("report", {})
     _require(isinstance(report, Mapping), "report", "names with lists of classes", report)
-    groups = {name: (name,) for name in names[1:]}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in names[1:]}
     groups |= {row: _names(f"report.{row}", given, names) for row, given in report.items()}
     groups.setdefault("overall", tuple(inside))
     label_set = LabelSet(name, classes, parts, _mirrored_pairs(content["classes"], names), groups)

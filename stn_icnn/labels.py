@@ -123,6 +123,13 @@ class LabelSet:
         return {row: self._ids(names) for row, names in self.report_groups.items()}
 
     @cached_property
+    def mean_rows(self) -> dict[str, tuple[int, ...]]:
+        """Ids of the classes whose F1 the rows of means average: `mean` has the inner classes;
+        `mean_foreground`, where the model labels the whole image, has all but background."""
+        rows = {"mean": self.inner_classes}
+        return rows | ({"mean_foreground": self.model_classes[1:]} if self.whole_classes else {})
+
+    @cached_property
     def named_classes(self) -> dict[str, tuple[int, ...]]:
         """Ids of the classes that a name stands for, where the model labels them all: the name of a
         class, of a report group or of a part."""

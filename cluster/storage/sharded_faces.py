@@ -32,24 +32,27 @@ def read_faces(
     Args:
         data: the data set.
         split: which split of it.
-        config: gives the seed, the limit of the canvas and, where asked for, the augmentation.
+        config: gives the label set, the seed, the limit of the canvas and, where asked for, the
+            augmentation.
         augmented: whether faces are augmented as `config` says.
         with_labels: whether their label maps are read too.
         quiet: whether no progress is printed.
 
     Raises:
-        ValueError: the split is empty; or naming the shard that is not as its manifest says.
+        ValueError: the split is empty, or lacks classes of the label set; or naming the shard that
+            is not as its manifest says.
         OSError: shards cannot be fetched to this node.
     """
     shards = data.shards(split)
     paths = fetch_shards(shards, verify=data.verify_shards, quiet=quiet)
     faces = ShardedFaces(
         paths,
-        data.manifest.label_set,
+        config.model.label_set,
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,
         with_labels=with_labels,
+        stored=data.manifest.label_set,
     )
     require_samples(shards, paths, Counter(sample.shard for sample in faces.samples))
     return faces
@@ -95,11 +98,12 @@ def read_train_faces(
         print(f"streaming the training split, {size:.3g} GB", flush=True)
     return StreamedFaces(
         shards,
-        data.manifest.label_set,
+        config.model.label_set,
         augment=config.augment if augmented else None,
         seed=config.seed,
         canvas_px=config.model.canvas_px,
         with_labels=with_labels,
+        stored=data.manifest.label_set,
     )
 
 

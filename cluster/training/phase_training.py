@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from cluster.run_notes import log_machines
 from cluster.shell_commands import going_on
@@ -14,6 +14,7 @@ from cluster.workers.errors import PhaseFailedError
 from cluster.workers.launch import run_on_workers
 from cluster.workers.reports import WorkerFailure, WorkerReport, WorkersStarted
 from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import to_stored
 from stn_icnn.context import CheckpointReport
 from stn_icnn.training.phases import PHASES, PhaseName
 from stn_icnn.training.state import SECONDS, VALIDATION_SECONDS
@@ -166,4 +167,4 @@ def log_config(run: Run, config: TrainConfig) -> None:
 
 def config_json(config: TrainConfig) -> bytes:
     """Returns the settings as the JSON of a file that `--config` takes."""
-    return f"{json.dumps(asdict(config), indent=1)}\n".encode()
+    return f"{json.dumps(to_stored(config), indent=1)}\n".encode()

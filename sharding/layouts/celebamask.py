@@ -29,7 +29,7 @@ from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffl
 from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 SIZE_PX: Final = 512
@@ -46,31 +46,29 @@ _NUMBER: Final = re.compile("[0-9]{1,9}")
 _ID: Final = re.compile("[0-9]{5}|[1-9][0-9]{5,8}")
 """A face's number as it stands in keys and in names of masks."""
 
-_CLASS_ID: Final = PAPER9.class_id
-_BACKGROUND = _CLASS_ID["background"]
 PAINTED: Final = {
-    "skin": _CLASS_ID["skin"],
-    "nose": _CLASS_ID["nose"],
-    "eye_g": _BACKGROUND,
-    "l_eye": _CLASS_ID["left_eye"],
-    "r_eye": _CLASS_ID["right_eye"],
-    "l_brow": _CLASS_ID["left_brow"],
-    "r_brow": _CLASS_ID["right_brow"],
-    "l_ear": _BACKGROUND,
-    "r_ear": _BACKGROUND,
-    "mouth": _CLASS_ID["inner_mouth"],
-    "u_lip": _CLASS_ID["upper_lip"],
-    "l_lip": _CLASS_ID["lower_lip"],
-    "hair": _CLASS_ID["hair"],
-    "hat": _BACKGROUND,
-    "ear_r": _BACKGROUND,
-    "neck_l": _BACKGROUND,
-    "neck": _BACKGROUND,
-    "cloth": _BACKGROUND,
+    "skin": "skin",
+    "nose": "nose",
+    "eye_g": "glasses",
+    "l_eye": "left_eye",
+    "r_eye": "right_eye",
+    "l_brow": "left_brow",
+    "r_brow": "right_brow",
+    "l_ear": "left_ear",
+    "r_ear": "right_ear",
+    "mouth": "inner_mouth",
+    "u_lip": "upper_lip",
+    "l_lip": "lower_lip",
+    "hair": "hair",
+    "hat": "hat",
+    "ear_r": "earring",
+    "neck_l": "necklace",
+    "neck": "neck",
+    "cloth": "cloth",
 }
-"""Class id of each part, in the official painting order: a later part covers an earlier one.
+"""The class of each part, in the official painting order: a later part covers an earlier one.
 
-What HELEN lacks is painted as background, so that a hat takes the hair under it away.
+What a label set lacks is painted as background, so that a hat takes the hair under it away.
 """
 
 _FIRST_VAL, _FIRST_TEST = 162771, 182638  # CelebA's partition, by number of the original file
@@ -163,7 +161,7 @@ def _with_parts(item: Item, masks: Container[str]) -> Item:
     return replace(item, parts=tuple(parts))
 
 
-def read(source: StorageLocation, item: Item) -> RawSample:
+def read(source: StorageLocation, item: Item, label_set: LabelSet) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
     parts = PAINTED if item.parts is None else item.parts
     masks = {part: mask_path(int(item.key), part) for part in parts}
@@ -175,7 +173,7 @@ def read(source: StorageLocation, item: Item) -> RawSample:
                 f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
                 f"got {width} x {height}"
             )
-        return photo.with_labels(*_paint_labels(files, item, masks))
+        return photo.with_labels(*_paint_labels(files, item, masks, label_set))
 
 
 def mask_path(number: int, part: str) -> str:
@@ -184,7 +182,7 @@ def mask_path(number: int, part: str) -> str:
 
 
 def _paint_labels(
-    files: FileReader, item: Item, masks: Mapping[str, str]
+    files: FileReader, item: Item, masks: Mapping[str, str], label_set: LabelSet
 ) -> tuple[NDArray[np.uint8], bool]:
     """Paints the parts (part -> path) over one another.
 
@@ -199,7 +197,7 @@ def _paint_labels(
         except MissingFileError:  # a part that is not seen has no file
             continue
         inside, is_soft = _cut_mask(mask, part)
-        labels[inside] = PAINTED[part]
+        labels[inside] = label_set.class_id.get(PAINTED[part], 0)
         num_masks += 1
         has_soft_masks |= is_soft
     if not num_masks:
@@ -335,4 +333,6 @@ def _official_split(
     return split, unmapped
 
 
-LAYOUT: Final = Layout("celebamask", Scale(SIZE_PX, "exact"), list_items, read, PAPER9)
+LAYOUT: Final = Layout(
+    "celebamask", Scale(SIZE_PX, "exact"), list_items, read, tuple(PAINTED.values())
+)

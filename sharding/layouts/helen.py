@@ -27,7 +27,7 @@ from sharding.layouts.raw import (
 from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
-from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 MAX_SIDE_PX: Final = 1024
@@ -137,7 +137,7 @@ def map_path(name: str, part: str) -> str:
     return f"labels/{name}/{name}_{part}.png"
 
 
-def read(source: StorageLocation, item: Item) -> RawSample:
+def read(source: StorageLocation, item: Item, label_set: LabelSet) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
     parts = [f"lbl{index:02d}" for index in range(len(MAPS))]
     maps = {part: map_path(item.key, part) for part in parts}
@@ -150,7 +150,7 @@ def read(source: StorageLocation, item: Item) -> RawSample:
         labels, total = np.zeros((height, width), np.uint8), 0.0
         for name, (part, path) in zip(MAPS, maps.items(), strict=True):
             soft = _read_soft_map(files, path, part, original_size, (width, height))
-            labels[soft > best] = PAPER9.class_id[name]
+            labels[soft > best] = label_set.class_id.get(name, 0)
             best = np.maximum(best, soft)
             total += float(soft.mean()) / 255
     if total > MOST_CERTAINTY:
@@ -192,4 +192,4 @@ def _read_list(source: StorageLocation, name: str) -> list[str]:
     return names
 
 
-LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read, PAPER9)
+LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read, MAPS[1:])

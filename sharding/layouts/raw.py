@@ -104,7 +104,7 @@ class RawSample(RawPhoto):
     """A photograph with its labels, at the working scale.
 
     Attributes:
-        labels: uint8 [H, W], of the photograph's size, ids of the layout's label set.
+        labels: uint8 [H, W], of the photograph's size, ids of a label set's classes.
         original_size: (width, height) of the photograph before it was reduced, upright.
         has_soft_masks: whether masks that should have two values have others, and were cut.
     """
@@ -123,15 +123,16 @@ class Layout:
         scale: the working scale, to which images are reduced.
         list_items: (source, split rule, seed, whether known defects are kept) -> the listing; the
             rule is `paper`, `official` or a split file.
-        read: (source, item) -> the sample; raises RejectedError.
-        label_set: the classes of its samples' labels.
+        read: (source, item, label set) -> the sample, its labels of that set; what the set lacks
+            is background. Raises RejectedError.
+        classes: names of the classes that its raw data have, but for background.
     """
 
     name: str
     scale: Scale
     list_items: Callable[[StorageLocation, str, int, bool], Listing]
-    read: Callable[[StorageLocation, Item], RawSample]
-    label_set: LabelSet
+    read: Callable[[StorageLocation, Item, LabelSet], RawSample]
+    classes: tuple[str, ...]
 
 
 @contextmanager

@@ -22,6 +22,9 @@ from sharding.packing.plausibility import lacks_all_parts, rare_classes
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
 from sharding.storage.location import Address, open_location
+from stn_icnn.label_set_file import label_set_of, labels_text
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 SHARD_SIZE: Final = 256
@@ -48,7 +51,8 @@ class Recipe:
     """The settings that decide which item goes into which shard.
 
     Attributes:
-        layout: `celebamask` or `helen`.
+        layout: a key of `LAYOUTS`.
+        labels: the label set of the shards, as `label_set_of` takes it.
         split: `paper`, `official`, or a JSON file `{"train": [KEY, ...], "val": ..., "test": ...}`.
         limit: about how many items to take in all, in proportion from every split.
         shard_size: number of items of a shard.
@@ -58,6 +62,7 @@ class Recipe:
     """
 
     layout: str
+    labels: str = PAPER9.name
     split: str = "paper"
     limit: int | None = None
     shard_size: int = SHARD_SIZE
@@ -75,6 +80,19 @@ class Recipe:
         ):
             if not holds:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        raw = LAYOUTS[self.layout].classes
+        if lacking := [name for name in self.label_set.class_names[1:] if name not in raw]:
+            raise ValueError(
+                f"--labels must name classes that {self.layout} has ({', '.join(raw)}), got "
+                f"{', '.join(lacking)}"
+            )
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The label set of the shards: the paper's, for all that have its classes and parts."""
+        given = label_set_of(self.labels)
+        alike = (given.class_names, given.parts) == (PAPER9.class_names, PAPER9.parts)
+        return PAPER9 if alike else given
 
 
 @dataclass(frozen=True)
@@ -151,7 +169,15 @@ def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
     listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
     destination, size = open_location(out), recipe.shard_size
     tasks = (
-        ShardTask(recipe.layout, raw, destination, split, index, tuple(items[start : start + size]))
+        ShardTask(
+            recipe.layout,
+            labels_text(recipe.label_set),
+            raw,
+            destination,
+            split,
+            index,
+            tuple(items[start : start + size]),
+        )
         for split, items in by_split(listing.items, recipe.limit).items()
         for index, start in enumerate(range(0, len(items), size))
     )
@@ -264,16 +290,16 @@ def _leave_out_copies(
 
 
 def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) -> Manifest:
-    layout = LAYOUTS[recipe.layout]
+    label_set = recipe.label_set
     of_split: dict[str, list[ShardRecord]] = {split: [] for split in SPLITS}
     for task in plan.tasks:
         of_split[task.split].append(records[task.path])
     in_order = [record for done in of_split.values() for record in done]
-    classes = range(layout.label_set.num_classes)
+    classes = range(label_set.num_classes)
     num_faces = sum(record.shard.samples for record in in_order if record.shard)
     return Manifest(
         dataset=recipe.layout,
-        scale=layout.scale,
+        scale=LAYOUTS[recipe.layout].scale,
         split_rule=recipe.split if recipe.split in RULES else "file",
         plan=plan.digest,
         splits={
@@ -284,11 +310,11 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
             split: tuple(sum(record.class_pixels[i] for record in done) for i in classes)
             for split, done in of_split.items()
         },
-        sides=added_sides([record.sides for record in in_order], layout.label_set),
+        sides=added_sides([record.sides for record in in_order], label_set),
         rejected=sum((record.rejected for record in in_order), plan.rejected),
-        label_set=layout.label_set,
+        label_set=label_set,
         num_soft_masks=sum(record.num_soft_masks for record in in_order),
-        rare_classes=rare_classes(_class_faces(in_order), num_faces, layout.label_set),
+        rare_classes=rare_classes(_class_faces(in_order), num_faces, label_set),
     )
 
 

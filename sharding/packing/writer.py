@@ -19,6 +19,9 @@ from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_classes, count_sides, encode_sample, measure_parts
 from stn_icnn.decoding import RejectedError, described
+from stn_icnn.label_set_file import label_set_of
+from stn_icnn.label_sets import PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import StorageLocation
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
@@ -30,6 +33,7 @@ class ShardTask:
 
     Attributes:
         layout: a key of `LAYOUTS`.
+        labels: the label set, as `label_set_of` takes it.
         source: the location of the raw data set.
         out: the location of the sharded data set.
         split: `train`, `val` or `test`.
@@ -40,6 +44,7 @@ class ShardTask:
     """
 
     layout: str
+    labels: str
     source: StorageLocation
     out: StorageLocation
     split: str
@@ -62,7 +67,13 @@ class ShardTask:
         """A digest of the shard's items, the same wherever the raw data set lies."""
         # Without the masks that a listing found: a repaired one must not make it another plan.
         items = [(item.key, item.source, item.split) for item in self.items]
-        return digest_of([self.layout, self.path, items, self.left_out or ()])
+        content = [self.layout, self.path, items, self.left_out or ()]
+        return digest_of(content if self.labels == PAPER9.name else [*content, self.labels])
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The classes of the shard's labels."""
+        return label_set_of(self.labels)
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
 
 def _write_tar(task: ShardTask, local: io.BufferedRandom) -> ShardRecord:
     """Writes to a local file the items that can be used and are not left out."""
-    left_out, label_set = dict(task.left_out or ()), LAYOUTS[task.layout].label_set
+    left_out, label_set = dict(task.left_out or ()), task.label_set
     class_pixels = np.zeros(label_set.num_classes, np.int64)
     class_faces = np.zeros_like(class_pixels)
     faces, sha256, rejected, num_soft_masks = [], {}, [], 0
@@ -195,14 +206,14 @@ def _prepare(task: ShardTask, item: Item) -> _Prepared:
     """
     layout = LAYOUTS[task.layout]
     with _rejecting(but=(OSError,)):
-        raw = layout.read(task.source, item)
+        raw = layout.read(task.source, item, task.label_set)
     if not raw.labels.any():
         raise RejectedError(
             "nothing labelled: all masks are empty, or one covers all others as if inverted"
         )
     with _rejecting():  # in memory, where an OSError is Pillow's word for what it cannot encode
-        parts = measure_parts(raw.labels, layout.label_set)
-        class_pixels = count_classes(raw.labels, layout.label_set)
+        parts = measure_parts(raw.labels, task.label_set)
+        class_pixels = count_classes(raw.labels, task.label_set)
         return _Prepared(raw, parts, class_pixels, encode_sample(item, raw, parts, task.layout))
 
 

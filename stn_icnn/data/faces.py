@@ -45,11 +45,16 @@ class Faces:
     """The faces of one split of a sharded data set.
 
     Args:
-        label_set: the classes and parts of the faces, as the manifest names them.
+        label_set: the classes and parts that the faces are read with.
         augment: None to read faces as they are.
         seed: of the augmentation.
         canvas_px: limit on an image's side.
         with_labels: whether label maps are read; without, a batch knows its centres alone.
+        stored: the label set of the shards, as the manifest names it; None: it is `label_set`.
+            Classes that `label_set` lacks are read as background.
+
+    Raises:
+        ValueError: the shards lack a class or part of `label_set`.
     """
 
     def __init__(
@@ -59,12 +64,14 @@ class Faces:
         seed: int = 0,
         canvas_px: int = 1024,
         with_labels: bool = True,
+        stored: LabelSet | None = None,
     ) -> None:
         self.label_set = label_set
         self.augment = augment
         self.seed = seed
         self.canvas_px = canvas_px
         self.with_labels = with_labels
+        self._class_ids = translation(stored or label_set, label_set)
 
     def encoded(self, shard: str, key: str, members: Mapping[str, Content]) -> EncodedSample:
         """Reads a sample's sizes and parts, without decoding its pixels.
@@ -107,7 +114,7 @@ class Faces:
             with naming_sample(face.shard, face.key):
                 _decode_jpeg(face.members["jpg"], images[own])
                 if labels is not None:
-                    _decode_labels(face.members["png"], labels[own], self.label_set.num_classes)
+                    _decode_labels(face.members["png"], labels[own], self._class_ids)
         return Batch(
             keys=tuple(face.key for face in encoded),
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
@@ -119,6 +126,18 @@ class Faces:
             augmentation=self._draw_augmentation(requests, sizes),
         )
 
+    def label_map(self, shard: str, key: str, png: Content) -> Tensor:
+        """Decodes a label map, `[H, W]` uint8 class ids.
+
+        Raises:
+            ValueError: naming shard and sample, where it can't be decoded or is too large.
+        """
+        with naming_sample(shard, key):
+            opened = _open_png(png)
+            side = max(opened.size)
+            require(side <= self.canvas_px, "labels", f"at most {self.canvas_px} px", side)
+            return torch.from_numpy(_translated(opened, self._class_ids))
+
     def _draw_augmentation(
         self, requests: Sequence[Request], sizes: Sequence[tuple[int, int]]
     ) -> Augmentation | None:
@@ -127,6 +146,26 @@ class Faces:
         seeds = ((self.seed, r.epoch, r.index, r.copy) for r in requests)
         copies = [request.copy for request in requests]
         return draw(self.augment, self.label_set, sizes, copies, seeds)
+
+
+def translation(stored: LabelSet, label_set: LabelSet) -> NDArray[np.uint8]:
+    """Returns the id that each class of shards has in a label set: 0 where it has none.
+
+    Raises:
+        ValueError: the shards lack a class or part of the label set.
+    """
+    own, there = label_set.class_names, stored.class_names
+    lacking = [one.name for one in label_set.classes if one.labelled and one.name not in there]
+    measured = {part.name: part.classes for part in stored.parts}
+    lacking += [part.name for part in label_set.parts if measured.get(part.name) != part.classes]
+    require(
+        not lacking,
+        "labels",
+        f"of classes and parts that the shards hold ({', '.join(there)}), or the data sharded "
+        f"again with `--labels`, for {label_set.name}",
+        f"{', '.join(lacking)} beside them",
+    )
+    return np.array([own.index(name) if name in own else 0 for name in there], np.uint8)
 
 
 @contextmanager
@@ -149,25 +188,6 @@ def require_members(shard: str, key: str, members: Mapping[str, object]) -> None
         raise ValueError(f"corrupt shard {shard}: sample {key} lacks {', '.join(missing)}")
 
 
-def label_map(shard: str, key: str, png: Content, most_px: int) -> Tensor:
-    """Decodes a label map, `[H, W]` uint8 class ids.
-
-    Args:
-        shard: path or address of its shard.
-        key: its sample's.
-        png: the file.
-        most_px: limit on its longer side, px.
-
-    Raises:
-        ValueError: naming shard and sample, where it can't be decoded or is too large.
-    """
-    with naming_sample(shard, key):
-        opened = _open_png(png)
-        side = max(opened.size)
-        require(side <= most_px, "labels", f"at most {most_px} px", side)
-        return torch.from_numpy(np.array(opened))
-
-
 def _decode_jpeg(data: Content, out: NDArray[np.uint8]) -> None:
     """Decodes an RGB image into `out`, `[H, W, 3]`."""
     buffer = out if out.flags.c_contiguous else np.empty_like(out)
@@ -182,13 +202,19 @@ def _open_png(data: Content) -> Image.Image:
     return Image.open(BytesIO(data), formats=("PNG",))
 
 
-def _decode_labels(data: Content, out: NDArray[np.uint8], num_classes: int) -> None:
-    """Decodes a label map into `out`, `[H, W]`."""
+def _decode_labels(data: Content, out: NDArray[np.uint8], class_ids: NDArray[np.uint8]) -> None:
+    """Decodes a label map into `out`, `[H, W]`; `class_ids` has the id of each stored one."""
     opened = _open_png(data)
     shape = list(opened.size[::-1])
     require(shape == list(out.shape), "labels", f"{list(out.shape)}", shape)
-    labels = np.asarray(opened)
+    labels = _translated(opened, class_ids)
     require(labels.shape == out.shape, "labels", f"{list(out.shape)}", list(labels.shape))
-    highest = int(labels.max())
-    require(highest < num_classes, "class ids", f"under {num_classes}", highest)
     out[:] = labels
+
+
+def _translated(stored: Image.Image, class_ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a label map with the ids of stored classes replaced."""
+    labels = np.asarray(stored)
+    highest = int(labels.max())
+    require(highest < len(class_ids), "class ids", f"under {len(class_ids)}", highest)
+    return class_ids[labels]

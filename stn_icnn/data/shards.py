@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from stn_icnn.archives import MAX_SAMPLE_BYTES, open_tar
 from stn_icnn.config import AugmentConfig, require
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.faces import EncodedSample, Faces, label_map, naming_sample, require_members
+from stn_icnn.data.faces import EncodedSample, Faces, naming_sample, require_members
 from stn_icnn.data.plan import Request
 from stn_icnn.labels import LabelSet
 
@@ -83,8 +83,9 @@ class ShardedFaces(Faces, Dataset[Batch]):
         seed: int = 0,
         canvas_px: int = 1024,
         with_labels: bool = True,
+        stored: LabelSet | None = None,
     ) -> None:
-        super().__init__(label_set, augment, seed, canvas_px, with_labels)
+        super().__init__(label_set, augment, seed, canvas_px, with_labels, stored)
         self.samples = [location for shard in shards for location in index_shard(shard)]
         self._files: dict[str, FileIO] = {}
 
@@ -132,7 +133,7 @@ class ShardedFaces(Faces, Dataset[Batch]):
         location = self.samples[index]
         with naming_sample(location.shard, location.key):
             png = self._read_members(location)["png"]
-        return label_map(location.shard, location.key, png, self.canvas_px)
+        return self.label_map(location.shard, location.key, png)
 
     def _read(self, location: SampleLocation) -> EncodedSample:
         """Reads a sample without decoding its pixels."""

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from stn_icnn.config import AugmentConfig
 from stn_icnn.data.batch import Batch
-from stn_icnn.data.faces import Faces, label_map
+from stn_icnn.data.faces import Faces
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shard_stream import Sample, StreamableShard, stream_samples
 from stn_icnn.data.stream_plan import SHUFFLE_BUFFER, Piece, whole_shares
@@ -35,8 +35,9 @@ class StreamedFaces(Faces):
         seed: int = 0,
         canvas_px: int = 1024,
         with_labels: bool = True,
+        stored: LabelSet | None = None,
     ) -> None:
-        super().__init__(label_set, augment, seed, canvas_px, with_labels)
+        super().__init__(label_set, augment, seed, canvas_px, with_labels, stored)
         self.shards = list(shards)
         self._first = [0, *accumulate(self.shard_samples)]
 
@@ -56,7 +57,7 @@ class StreamedFaces(Faces):
         """
         pieces = whole_shares(self.shard_samples, world_size)[rank]
         for sample, _ in self.looks(0, pieces):
-            yield label_map(sample["__url__"], sample["__key__"], sample["png"], self.canvas_px)
+            yield self.label_map(sample["__url__"], sample["__key__"], sample["png"])
 
     def looks(self, epoch: int, pieces: Sequence[Piece]) -> Iterator[tuple[Sample, Request]]:
         """Yields the samples of pieces, in their order, and which looks at them they are."""

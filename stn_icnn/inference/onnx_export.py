@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stn_icnn.config_dict import to_stored
 from stn_icnn.data.batch import Batch
 from stn_icnn.extras import describe_missing
 from stn_icnn.geometry import interpolation, reduce_images
@@ -147,6 +148,17 @@ def _label_maps(parsing: Parsing, windows: Tensor, height: int, width: int) -> T
             for class_id, prob in zip(label_set.part_classes[i], probs.unbind(1), strict=True):
                 labels = torch.where(prob > best, class_id, labels)
                 best = torch.maximum(best, prob)
+    if label_set.whole_classes:
+        channels = label_set.channels_of((0, *label_set.whole_classes))
+        patch = parsing.coarse_logits[:, channels].softmax(dim=1)
+        down, across = (
+            interpolation(0, length, length / 2, length, patch) for length in (height, width)
+        )
+        probs = (down @ patch @ across.mT) * background[:, None]
+        background = probs[:, 0]
+        for class_id, prob in zip(label_set.whole_classes, probs[:, 1:].unbind(1), strict=True):
+            labels = torch.where(prob > best, class_id, labels)
+            best = torch.maximum(best, prob)
     return torch.where(background >= best, 0, labels)
 
 
@@ -206,7 +218,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "centre x, y, width, height in px of each of `parts`",
         "classes": json.dumps(label_set.class_names),
         "parts": json.dumps([part.name for part in label_set.parts]),
-        "config": json.dumps(asdict(checkpoint.config)),
+        "config": json.dumps(to_stored(checkpoint.config)),
         **{name: str(value) for name, value in asdict(checkpoint.data).items()},
     }
 

@@ -13,7 +13,7 @@ import torch
 
 from stn_icnn.archives import require_total
 from stn_icnn.config import TrainConfig
-from stn_icnn.config_dict import from_stored
+from stn_icnn.config_dict import from_stored, to_stored
 from stn_icnn.networks.model import STNiCNN, build_model
 
 FORMAT = "stn-icnn"
@@ -71,7 +71,7 @@ def save_checkpoint(path: Path | BinaryIO, checkpoint: Checkpoint) -> None:
             "format": FORMAT,
             "version": VERSION,
             "phase": checkpoint.phase,
-            "config": asdict(checkpoint.config),
+            "config": to_stored(checkpoint.config),
             "data": asdict(checkpoint.data),
             "metrics": dict(checkpoint.metrics),
             "weights": checkpoint.model.state_dict(),

@@ -34,6 +34,7 @@ class Parsing:
             image's width and height, and the log factor on the window's size.
         windows: `[N, P, 4]` float32, centre, width and height of each part's window, px of the
             (augmented) frame.
+        sizes: `[N, 2]` float32, (W, H) of each image, px.
         theta: by fine network, the windows of its Q parts on the canvas, `[N, Q, 2, 3]` float32.
         part_logits: by fine network, the labels of its Q parts, `[N, Q, 1 + classes, px, px]`
             float32. Channel 0 is background.
@@ -43,6 +44,7 @@ class Parsing:
     coarse_logits: Tensor
     locations: Tensor
     windows: Tensor
+    sizes: Tensor
     theta: Mapping[str, Tensor]
     part_logits: Mapping[str, Tensor]
     label_set: LabelSet
@@ -92,7 +94,9 @@ class STNiCNN(nn.Module):
         locations = self.locate(coarse_logits)
         windows = self.windows(locations, batch)
         theta, part_logits = self.label_parts(batch, windows)
-        return Parsing(coarse_logits, locations, windows, theta, part_logits, self.label_set)
+        return Parsing(
+            coarse_logits, locations, windows, batch.sizes, theta, part_logits, self.label_set
+        )
 
     def look_for_faces(self, photos: Tensor) -> FinderOutput:
         """Looks for faces with the finder, which the model must have.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.geometry import paste_rows, paste_turned, pixels_of_window, widen
+from stn_icnn.geometry import paste_rows, paste_turned, pixels_of_window, whole_image, widen
 from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing
 
@@ -18,6 +18,17 @@ STRIP_ROWS: Final = 256
 
 Similarity = tuple[tuple[float, float, float], tuple[float, float, float]]
 """A map of points in the plane that shifts, turns and scales: the two rows of its affine."""
+
+
+@dataclass(frozen=True, eq=False)
+class WholePatch:
+    """The coarse labels of a face, and where they lie in a photograph."""
+
+    probs: Tensor
+    """`[1 + W, px, px]` float32, the probabilities of background and of the label set's W classes
+    of the whole image, where there is no part."""
+    window: Sequence[float]
+    """Centre x, y, width and height of the image that they cover, px of the photograph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +43,14 @@ class PlacedPatches:
     """The turn of the windows about their centres, clockwise as seen, degrees."""
     label_set: LabelSet
     """The classes and the parts."""
+    whole: WholePatch | None = None
+    """The classes of the whole image; None where the label set has none."""
 
     def to_host(self) -> "PlacedPatches":
         """Returns a copy in this machine's memory, of nothing but this face."""
-        return replace(self, probs={part: p.cpu().clone() for part, p in self.probs.items()})
+        probs = {part: p.cpu().clone() for part, p in self.probs.items()}
+        whole = self.whole and replace(self.whole, probs=self.whole.probs.cpu().clone())
+        return replace(self, probs=probs, whole=whole)
 
 
 def place_patches(
@@ -50,14 +65,16 @@ def place_patches(
     """
     probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
     parts = parsing.label_set.parts_of_network
-    all_windows = parsing.windows.tolist()  # at once: each would be a wait for a GPU
+    whole = _whole_probs(parsing)
+    boxes = torch.cat([parsing.windows, whole_image(parsing.sizes)], dim=1)
+    all_boxes = boxes.tolist()  # at once: each would be a wait for a GPU
     placed = []
-    for i, windows in enumerate(all_windows):
+    for i, boxes_of_face in enumerate(all_boxes):
         (a, minus_b, x), (b, _, y) = similarities[i] if similarities else scaling(1.0)
         scale = math.hypot(a, b)
-        moved = [
+        *moved, image = [
             (a * u + minus_b * v + x, b * u + a * v + y, scale * w, scale * h)
-            for u, v, w, h in windows
+            for u, v, w, h in boxes_of_face
         ]
         of_part = {
             part: patch
@@ -65,8 +82,18 @@ def place_patches(
             for part, patch in zip(parts[name], of_batch[i], strict=True)
         }
         roll_deg = math.degrees(math.atan2(b, a))
-        placed.append(PlacedPatches(of_part, moved, roll_deg, parsing.label_set))
+        patch = None if whole is None else WholePatch(whole[i], image)
+        placed.append(PlacedPatches(of_part, moved, roll_deg, parsing.label_set, patch))
     return placed
+
+
+def _whole_probs(parsing: Parsing) -> Tensor | None:
+    """Returns the probabilities of each face's `WholePatch`; None where no class has any."""
+    label_set = parsing.label_set
+    if not label_set.whole_classes or not parsing.coarse_logits.numel():
+        return None
+    channels = label_set.channels_of((0, *label_set.whole_classes))
+    return parsing.coarse_logits.detach()[:, channels].softmax(dim=1)
 
 
 def scaling(factor: float) -> Similarity:
@@ -99,11 +126,13 @@ def label_map(
     """Pastes the parts of faces into the label map of their photograph.
 
     Outside its window a part is background, and the probability of background is the product of all
-    parts' backgrounds. The most probable class labels a pixel, the lower id where two are alike.
-    Pixels that lie in no window are background without being computed.
+    parts' backgrounds; the classes of the whole image share it as the coarse network says. The most
+    probable class labels a pixel. Pixels that lie in no window are background without being
+    computed.
 
     Args:
-        faces: the surest first, who keeps a pixel that others label too.
+        faces: the surest first, who keeps a pixel that others label too, unless another's label is
+            of a part there and its own is not.
         size: (W, H) of the label map, px.
         device: where it is made if there are no faces.
 
@@ -116,8 +145,20 @@ def label_map(
     for i, face in enumerate(faces):
         labels, rows, columns = label_box(face, size)
         there = whole[rows, columns]
-        there.copy_(labels if i == 0 else torch.where(there == 0, labels, there))
+        if i > 0:
+            labels = torch.where(_gives_way(there, labels, face.label_set), labels, there)
+        there.copy_(labels)
     return whole
+
+
+def _gives_way(there: Tensor, labels: Tensor, label_set: LabelSet) -> Tensor:
+    """Tells where the label of a surer face gives way to another's, bool as both."""
+    if not label_set.whole_classes:
+        return there == 0
+    rank = torch.ones(label_set.num_classes, dtype=torch.uint8, device=there.device)
+    rank[list(label_set.located_classes)] = 2
+    rank[0] = 0
+    return rank[labels.long()] > rank[there.long()]
 
 
 def label_box(face: PlacedPatches, size: tuple[int, int]) -> tuple[Tensor, slice, slice]:
@@ -141,7 +182,7 @@ def label_box(face: PlacedPatches, size: tuple[int, int]) -> tuple[Tensor, slice
         best = torch.zeros_like(background)
         for part in parts:
             probs, here = part.paste(slice(start, stop), columns)
-            background[here] *= 1 - probs.sum(dim=0)
+            probs = part.weigh(probs, background[here])
             for class_id, prob in zip(part.classes, probs, strict=True):
                 strip[here].masked_fill_(prob > best[here], class_id)
                 torch.maximum(best[here], prob, out=best[here])
@@ -171,17 +212,18 @@ def label_probabilities(faces: Sequence[PlacedPatches], size: tuple[int, int]) -
         for part in parts:
             of_part, (part_rows, part_columns) = part.paste(rows, columns)
             here = probs[:, part_rows, part_columns]
-            here[0] *= 1 - of_part.sum(dim=0)
+            of_part = part.weigh(of_part, here[0])
             for class_id, prob in zip(part.classes, of_part, strict=True):
                 torch.maximum(here[class_id], prob, out=here[class_id])
         probs /= probs.sum(dim=0)
-        there.copy_(torch.where(there.argmax(dim=0) == 0, probs, there))
+        before, labels = there.argmax(dim=0).byte(), probs.argmax(dim=0).byte()
+        there.copy_(torch.where(_gives_way(before, labels, face.label_set), probs, there))
     return whole
 
 
 @dataclass(frozen=True, eq=False)
 class _PlacedPart:
-    """A part's patch, to be pasted strip by strip."""
+    """A part's patch, or that of the whole image, to be pasted strip by strip."""
 
     probs: Tensor
     """`[classes, px, px]`, background left out; upright ones are stretched to their columns."""
@@ -190,6 +232,22 @@ class _PlacedPart:
     rows: slice
     columns: slice
     classes: tuple[int, ...]
+    is_whole: bool = False
+
+    def weigh(self, probs: Tensor, background: Tensor) -> Tensor:
+        """Takes the probabilities of its classes from background's.
+
+        Args:
+            probs: `[classes, h, w]`, as they are pasted.
+            background: `[h, w]`, changed in place.
+
+        Returns:
+            The probabilities by which the classes are compared with others: those of the whole
+            image share what the parts have left of background.
+        """
+        share = background.clone() if self.is_whole else None
+        background *= 1 - probs.sum(dim=0)
+        return probs if share is None else probs * share
 
     def paste(self, rows: slice, columns: slice) -> tuple[Tensor, tuple[slice, slice]]:
         """Pastes what lies in some rows of the photograph.
@@ -217,14 +275,23 @@ def _within(inner: slice, outer: slice) -> slice:
 def _place_parts(
     face: PlacedPatches, size: tuple[int, int]
 ) -> tuple[list[_PlacedPart], slice, slice]:
-    """Returns the parts of a face that lie in a photograph, and the rows and columns of its box."""
-    parts: list[_PlacedPart] = []
-    for part, patch in face.probs.items():
-        window, classes = face.windows[part], face.label_set.part_classes[part]
+    """Returns the parts of a face that lie in a photograph, the whole image last, and the rows and
+    columns of its box."""
+    label_set, parts = face.label_set, list[_PlacedPart]()
+    patches = [
+        (patch, face.windows[part], label_set.part_classes[part])
+        for part, patch in face.probs.items()
+    ]
+    if face.whole is not None:
+        patches.append((face.whole.probs, face.whole.window, label_set.whole_classes))
+    for patch, window, classes in patches:
+        is_whole = classes == label_set.whole_classes
         rows, columns = pixels_of_window(window, face.roll_deg, *size)
         if rows.start < rows.stop and columns.start < columns.stop:
             probs = patch[1:] if face.roll_deg else widen(patch[1:], window, columns)
-            parts.append(_PlacedPart(probs, window, face.roll_deg, rows, columns, classes))
+            parts.append(
+                _PlacedPart(probs, window, face.roll_deg, rows, columns, classes, is_whole)
+            )
     if not parts:
         return [], slice(0, 0), slice(0, 0)
     rows, columns = (

@@ -66,8 +66,8 @@ def f1_tensors(counts: Tensor, label_set: LabelSet) -> dict[str, Tensor]:
         label_set: the C classes, which of them the model labels, and the rows.
 
     Returns:
-        The rows of `label_set.f1_rows` and `mean`, each float64 `[...]` in [0, 1], NaN where it is
-        undefined.
+        The rows of `label_set.f1_rows`, `mean`, and `mean_foreground` where the model labels the
+        whole image; each float64 `[...]` in [0, 1], NaN where it is undefined.
     """
     predicted = label_set.model_classes
     undefined = torch.full(counts.shape[:-2], math.nan, dtype=torch.float64, device=counts.device)
@@ -75,8 +75,9 @@ def f1_tensors(counts: Tensor, label_set: LabelSet) -> dict[str, Tensor]:
         row: f1_tensor(counts, classes) if set(classes) <= set(predicted) else undefined
         for row, classes in label_set.f1_rows.items()
     }
-    of_classes = [f1_tensor(counts, (i,)) for i in label_set.inner_classes if i in predicted]
-    rows["mean"] = torch.stack([*of_classes, undefined]).nanmean(dim=0)
+    for mean, classes in label_set.mean_rows.items():
+        of_classes = [f1_tensor(counts, (i,)) for i in classes if i in predicted]
+        rows[mean] = torch.stack([*of_classes, undefined]).nanmean(dim=0)
     return rows
 
 
@@ -88,9 +89,9 @@ def f1_rows(counts: Tensor, label_set: LabelSet) -> dict[str, float | None]:
         label_set: the C classes, which of them the model labels, and the rows.
 
     Returns:
-        The rows of `label_set.f1_rows`, in [0, 1], and `mean`: the mean F1 of the inner classes,
-        those undefined left out. None where the model lacks a class of the row, or where the row's
-        classes are in neither truth nor prediction.
+        The rows of `label_set.f1_rows`, in [0, 1], and those of `label_set.mean_rows`: the mean F1
+        of classes, those undefined left out. None where the model lacks a class of the row, or
+        where the row's classes are in neither truth nor prediction.
     """
     expected = [label_set.num_classes] * 2
     if list(counts.shape) != expected:

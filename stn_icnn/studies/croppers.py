@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stn_icnn.data.batch import Batch
 from stn_icnn.networks.centroid_cropper import at_set_size, centroids
-from stn_icnn.networks.model import STNiCNN
+from stn_icnn.networks.model import STNiCNN, located_probs
 
 ICNN: Final = "iCNN"
 """The paper's name of the two-stage pipeline, whose cropper centres windows on centroids."""
@@ -44,7 +44,8 @@ def locate_by_cropper(model: STNiCNN, batch: Batch, system: str) -> CropperLocat
         that the settings give, and of `AVERAGE_FACE`.
     """
     coarse_logits = model.label_coarsely(batch)
-    centres, found = centroids(coarse_logits.softmax(dim=1), model.label_set)
+    probs = located_probs(coarse_logits, model.label_set)
+    centres, found = centroids(probs, model.label_set)
     locations = model.locate(coarse_logits)
     average = locations.new_tensor([part.centre for part in model.label_set.parts])
     by_cropper = {

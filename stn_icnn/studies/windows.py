@@ -109,7 +109,15 @@ def _label(
     for name, locations in locations_by_cropper.items():
         windows = model.windows(locations, on_device)
         theta, part_logits = model.label_parts(on_device, windows)
-        parsing = Parsing(located.coarse_logits, locations, windows, theta, part_logits, label_set)
+        parsing = Parsing(
+            located.coarse_logits,
+            locations,
+            windows,
+            on_device.sizes,
+            theta,
+            part_logits,
+            label_set,
+        )
         predicted = label_maps(parsing, batch.host_sizes)
         counts = count_batch(predicted, on_device, label_set.num_classes).cpu()
         scores = score_windows(windows.cpu(), batch, label_set)

@@ -77,7 +77,7 @@ def parse_true_windows(
     windows = model.windows(locations, batch)
     theta, part_logits = model.label_parts(batch, windows, networks)
     none = locations.new_empty(0)
-    return Parsing(none, locations, windows, theta, part_logits, model.label_set)
+    return Parsing(none, locations, windows, batch.sizes, theta, part_logits, model.label_set)
 
 
 def true_windows_loss(parsing: Parsing, batch: Batch) -> Tensor:

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +18,7 @@ from PIL import Image
 from sharding.layouts.splits import shuffled_split
 from sharding.packing.building import Recipe, build
 from sharding.procedural.raw_faces import write_faces
-from stn_icnn.config_dict import from_stored
+from stn_icnn.config_dict import from_stored, to_stored
 from stn_icnn.context import LocalContext
 from stn_icnn.data.shards import ShardedFaces
 from stn_icnn.inference.command import main
@@ -48,7 +47,7 @@ def test_it_is_small_and_says_what_it_is(shipped: Checkpoint) -> None:
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 8 * 2**20
     assert sum(p.numel() for p in shipped.model.parameters()) <= 2_000_000
     config = json.loads((SHIPPED / "config.json").read_text())
-    assert config == json.loads(json.dumps(asdict(shipped.config)))
+    assert config == json.loads(json.dumps(to_stored(shipped.config)))
     card = (SHIPPED / "README.md").read_text()
     assert "non-commercial" in card
     with (SHIPPED / "f1.csv").open() as file:

@@ -22,6 +22,7 @@ from stn_icnn.training.losses import end_to_end_loss
 from tests.samples import Sample, collate
 
 EARS = LabelSet(
+    name="ears",
     classes=(
         FaceClass("background", (0, 0, 0)),
         FaceClass("hat", (9, 9, 9), labelled=False),

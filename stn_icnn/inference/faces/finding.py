@@ -21,7 +21,7 @@ from stn_icnn.inference.faces.frame import FaceFrame
 from stn_icnn.networks.centroid_cropper import centroids
 from stn_icnn.networks.face_votes import VotedFaces, agree, gather_votes, keep_apart
 from stn_icnn.networks.finder import CELL_PX
-from stn_icnn.networks.model import STNiCNN
+from stn_icnn.networks.model import STNiCNN, located_probs
 
 Photo = NDArray[np.uint8]
 """`[H, W, 3]` RGB."""
@@ -192,7 +192,8 @@ class FaceFinder:
                 for one in some
             ]
             batch = stack_photos([torch.from_numpy(cut).permute(2, 0, 1) for cut in cuts])
-            probs = self._model.label_coarsely(batch.to(self._device)).softmax(dim=1)
+            coarse_logits = self._model.label_coarsely(batch.to(self._device))
+            probs = located_probs(coarse_logits, self._model.label_set)
             centres, present = centroids(probs, self._model.label_set)
             sure = expected_f1(expected_counts(probs)) * present.float().mean(dim=1)
             is_enough = present.sum(dim=1) >= LEAST_PARTS

@@ -21,7 +21,7 @@ WHOLE = (0, 0, 512, 512)
 
 def read(root: Path, number: int) -> RawSample:
     return LAYOUT.read(
-        open_location(root), Item(f"{number:05d}", f"CelebA-HQ-img/{number}.jpg", "x")
+        open_location(root), Item(f"{number:05d}", f"CelebA-HQ-img/{number}.jpg", "x"), PAPER9
     )
 
 

@@ -19,7 +19,7 @@ Draw = Callable[..., None]
 
 
 def read(root: Path, name: str) -> RawSample:
-    return LAYOUT.read(open_location(root), Item(name, f"images/{name}.jpg", "train"))
+    return LAYOUT.read(open_location(root), Item(name, f"images/{name}.jpg", "train"), PAPER9)
 
 
 def split_keys(root: Path, rule: str) -> dict[str, list[str]]:

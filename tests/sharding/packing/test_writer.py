@@ -138,11 +138,11 @@ def test_interrupted_run_goes_on_with_the_same_bytes(
     keys: list[str] = []
     dies_at = 5
 
-    def counting_read(source, item):
+    def counting_read(source, item, label_set):
         keys.append(item.key)
         if len(keys) == dies_at:
             raise Killed
-        return read(source, item)
+        return read(source, item, label_set)
 
     layout = replace(writer.LAYOUTS["celebamask"], read=counting_read)
     monkeypatch.setitem(writer.LAYOUTS, "celebamask", layout)

@@ -115,7 +115,7 @@ def test_an_error_that_nobody_foresaw_rejects_one_face(
         return run
 
     if step == "read":
-        read = fail_for_one(LAYOUTS["helen"].read, lambda _, item: item.key)
+        read = fail_for_one(LAYOUTS["helen"].read, lambda _, item, __: item.key)
         monkeypatch.setitem(LAYOUTS, "helen", replace(LAYOUTS["helen"], read=read))
     else:
         encode = fail_for_one(writer.encode_sample, lambda item, *_: item.key)

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import to_stored
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, load_checkpoint, save_checkpoint
 from stn_icnn.networks.model import build_model
@@ -98,7 +98,7 @@ def test_keys_of_the_file_are_those_of_every_model_stored_so_far(stored: str, wr
 
 def test_the_file_holds_tensors_and_plain_types_only(written: Path, tiny_config: TrainConfig):
     content = torch.load(written, weights_only=True)
-    assert content["config"] == asdict(tiny_config)
+    assert content["config"] == to_stored(tiny_config)
     assert all(isinstance(value, torch.Tensor) for value in content["weights"].values())
 
 

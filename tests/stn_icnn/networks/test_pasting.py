@@ -23,8 +23,8 @@ from stn_icnn.scoring.confusion import parse_batch, parse_batch_coarsely
 
 
 def parsing_with(part_logits: dict[str, Tensor], windows: Tensor) -> Parsing:
-    nothing = torch.zeros(1)
-    return Parsing(nothing, nothing, windows, {}, part_logits, PAPER9)
+    nothing, sizes = torch.zeros(0), torch.full((len(windows), 2), 64.0)
+    return Parsing(nothing, nothing, windows, sizes, {}, part_logits, PAPER9)
 
 
 def confident(network: str, channel: int, px: int = 9) -> Tensor:

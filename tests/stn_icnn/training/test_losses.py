@@ -152,7 +152,9 @@ def parsing(batch: Batch, logits: dict[str, torch.Tensor], px: int) -> Parsing:
         for name in logits
     }
     empty = torch.zeros(len(batch), 6, 3)
-    return Parsing(torch.zeros(len(batch), 9, 16, 16), empty, windows, theta, logits, PAPER9)
+    return Parsing(
+        torch.zeros(len(batch), 9, 16, 16), empty, windows, batch.sizes, theta, logits, PAPER9
+    )
 
 
 def right_logits(labels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -234,7 +234,9 @@ def test_the_loss_is_a_mean_over_the_parts_that_are_labelled() -> None:
             name: torch.zeros(1, len(PAPER9.parts_of_network[name]), 2, 9, 9) for name in networks
         }
         thetas = {name: theta[:, list(PAPER9.parts_of_network[name])] for name in networks}
-        parsing = Parsing(locations.new_empty(0), locations, windows, thetas, logits, PAPER9)
+        parsing = Parsing(
+            locations.new_empty(0), locations, windows, batch.sizes, thetas, logits, PAPER9
+        )
         assert true_windows_loss(parsing, batch).item() == pytest.approx(math.log(2))
 
 
