@@ -98,7 +98,7 @@ def log_weakest_class(run: Run, rows: F1Rows, label_set: LabelSet) -> None:
 
 def validation_rows(metrics: Mapping[str, float], label_set: LabelSet) -> F1Rows:
     """Returns F1 by row from an epoch's metrics, None for a row that they lack."""
-    rows = (*label_set.f1_rows, "mean")
+    rows = (*label_set.f1_rows, *label_set.mean_rows)
     return {row: metrics.get(f"{VAL_F1}{row}") for row in rows}
 
 

@@ -189,7 +189,8 @@ def _mirrored_pairs(classes: Any, names: Sequence[str]) -> tuple[tuple[str, str]
     for name, other in mirror.items():
         wanted = f"a class that names {name} in turn"
         _require(other != name and other in names, f"mirrored of {name}", wanted, other)
-        _require(mirror.get(other, name) == name, f"mirrored of {other}", repr(name), mirror[other])
+        back = mirror.get(other)
+        _require(back == name, f"mirrored of {other}", repr(name), back)
     both = {frozenset(pair) for pair in mirror.items()}
     return tuple(
         (a, b) for i, a in enumerate(names) for b in names[i + 1 :] if frozenset((a, b)) in both

@@ -33,10 +33,9 @@ def _compare(args: argparse.Namespace) -> int:
         from cluster.comparison.stored_runs import fetch_runs
         from stn_icnn.reporting.comparison import compare_runs
         from stn_icnn.reporting.comparison_report import write_comparison_report
-    from stn_icnn.label_sets import PAPER9
 
-    runs = fetch_runs(args.runs, args.tracking_uri, args.experiment, PAPER9)
-    comparisons = compare_runs(runs, PAPER9)
+    runs = fetch_runs(args.runs, args.tracking_uri, args.experiment)
+    comparisons = compare_runs(runs)
     out = (args.out or _default_page([run.name for run in runs])).absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_comparison_report(out, comparisons)

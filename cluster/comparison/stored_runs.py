@@ -25,6 +25,7 @@ from cluster.tracking.tracking_uri import (
 )
 from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import flatten_settings
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.comparison import COMPARED_CURVES, ComparedRun
 from stn_icnn.reporting.run_results import (
@@ -44,7 +45,7 @@ KEPT: Final = (RESULTS_FILE, COUNTS_FILE, FACES_FILE)
 
 
 def fetch_runs(
-    names: Sequence[str], tracking_uri: str | None, experiment: str | None, label_set: LabelSet
+    names: Sequence[str], tracking_uri: str | None, experiment: str | None
 ) -> list[ComparedRun]:
     """Fetches runs with what they have kept.
 
@@ -52,7 +53,6 @@ def fetch_runs(
         names: the runs' names, which are looked for in the experiment, or ids, in all.
         tracking_uri: the tracking store's address, resolved like a job's.
         experiment: the experiment's name, or None, as `experiment_name` takes it.
-        label_set: the classes that the runs are expected to have been scored in.
 
     Raises:
         ValueError: where there is no such run, naming near ones, or it has not scored a model.
@@ -62,7 +62,7 @@ def fetch_runs(
     with connect(uri) as client:
         found = [_find_run(client, name, experiment_name(experiment)) for name in names]
     try:
-        return [_compared_run(client, uri, run, label_set) for run in found]
+        return [_compared_run(client, uri, run) for run in found]
     except MlflowException as error:
         raise unavailable(uri, error) from error
 
@@ -107,22 +107,22 @@ def _lack(name: str, experiment: str, latest: Sequence[Run]) -> str:
     )
 
 
-def _compared_run(client: MlflowClient, uri: str, run: Run, label_set: LabelSet) -> ComparedRun:
+def _compared_run(client: MlflowClient, uri: str, run: Run) -> ComparedRun:
     run_id = run.info.run_id
     there = {Path(file.path).name for file in client.list_artifacts(run_id, REPORT_FOLDER)}
     if not there.issuperset(KEPT):
-        return _without_results(client, run, label_set)
+        return _without_results(client, run)
     with tempfile.TemporaryDirectory(prefix="stn-icnn-compare-") as folder:
         for file in KEPT:
             source = f"runs:/{run_id}/{REPORT_FOLDER}/{file}"
             with explaining_loss(f"run {run.info.run_name!r}", source, run_id, uri):
                 mlflow.artifacts.download_artifacts(source, dst_path=folder, tracking_uri=uri)
-        results = RunResults.read(Path(folder), label_set)
+        results = RunResults.read(Path(folder))
     results = replace(results, run_name=str(run.info.run_name))
     return ComparedRun.of_results(results, run_id)
 
 
-def _without_results(client: MlflowClient, run: Run, label_set: LabelSet) -> ComparedRun:
+def _without_results(client: MlflowClient, run: Run) -> ComparedRun:
     """Returns a run of an earlier version, with what MLflow knows of it.
 
     Raises:
@@ -130,7 +130,7 @@ def _without_results(client: MlflowClient, run: Run, label_set: LabelSet) -> Com
     """
     name, tags = str(run.info.run_name), run.data.tags
     for split in ("test", tags.get("split", "val")):
-        f1 = _f1(run, split, label_set)
+        f1 = _f1(run, split, PAPER9)
         if f1.get("overall") is not None:
             break
     else:

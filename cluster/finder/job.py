@@ -60,7 +60,7 @@ def run_finder(settings: FinderJobConfig, parent: Parent) -> dict[str, Any]:
         log_config(training.run, training.config)
         training.run.describe(unfinished_note(training.run.name))
         training.expect_scoring()
-        train_phase(training, PHASE, parent.start)
+        train_phase(training, PHASE, parent.start(training.config))
         model = finished_model(training, PHASE, parent.checkpoint)
         summary = summarise_training(training)
         scores = score_finished(training, model, summary)

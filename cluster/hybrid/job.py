@@ -22,10 +22,11 @@ from cluster.tracking.result_files import EXPERIMENT_REPORT, closing_blocks, pub
 from cluster.training.base_settings import BaseSettings
 from cluster.training.finished_model import finished_model
 from cluster.training.job import end_training, register_result, score_finished
-from cluster.training.parent import Parent
+from cluster.training.parent import NETWORKS, Parent
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
+from cluster.training.worker import Start
 from stn_icnn.config import require
 from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.run_results import TrainingSummary
@@ -75,14 +76,33 @@ def run_hybrid(settings: HybridJobConfig, parent: Parent) -> dict[str, Any]:
             scratch = open_scratch(training, settings.scratch_training, {"system": SCRATCH})
             training.progress.expect_as_long(scratch.run.name, training.run.name)
             runs.enter_context(scratch.run.finishing())
-        train_phase(training, PHASE, parent.start)
+        _train(training, parent)
         others = {}
         if scratch is not None:
-            (own,) = curves_of(training, [PHASE])
-            others[SCRATCH] = scratch.train(own.seconds)
+            *_, last = curves_of(training, _phases(training, parent))
+            others[SCRATCH] = scratch.train(last.seconds)
         scores, result = _conclude(training, others, parent)
     end_training(training, scores, result, {"report": REPORT, "comparison": EXPERIMENT_REPORT})
     return training.run.last_line(result)
+
+
+def _phases(training: Training, parent: Parent) -> list[PhaseName]:
+    """Returns the phases of a fine-tuning: first those of networks that the parent lacks.
+
+    A network that labels or finds other classes than the parent's begins afresh, and is trained
+    alone before all are trained together.
+    """
+    shared = parent.shared(training.config)
+    alone: tuple[PhaseName, ...] = ("coarse", "localizer")
+    return [*(phase for phase in alone if phase not in shared), PHASE]
+
+
+def _train(training: Training, parent: Parent) -> None:
+    """Trains the phases of a fine-tuning."""
+    start = parent.start(training.config)
+    for phase in _phases(training, parent):
+        train_phase(training, phase, start)
+        start = Start(training.record.model(phase), NETWORKS)
 
 
 def _conclude(
@@ -107,7 +127,7 @@ def _conclude(
         num_images=training.num_images,
         num_split=training.data.manifest.num_samples["train"],
         curves={
-            HYBRID: curves_of(training, [PHASE]),
+            HYBRID: curves_of(training, _phases(training, parent)),
             **{name: curves_of(other, MODEL_PHASES) for name, other in others.items()},
         },
         counts=scores.counts,
@@ -138,7 +158,10 @@ def _score(
 ) -> Scores:
     """Scores the fine-tuned model, the ones it is compared with, and the one it comes from."""
     models = {name: other.record.model(PHASE) for name, other in others.items()}
-    compared = {**models, PARENT: parent.content}
+    compared = dict(models)
+    theirs = parent.checkpoint.model.label_set.class_names
+    if training.config.model.label_set.class_names[: len(theirs)] == theirs:
+        compared[PARENT] = parent.content  # whose ids mean the same
     scores = score_finished(training, model, summary, HYBRID, compared)
     for name, other in others.items():
         rows, of_other = scores.systems[name], summarise_training(other)

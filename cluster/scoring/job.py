@@ -132,10 +132,10 @@ def score_model(
     for name, reason in failed.items():
         print(f"{name} could not be drawn: {reason}", flush=True)
     scores = Scores(results, scored.examples, failed)
-    log_f1(run, split, scores.model, data.manifest.label_set)
+    log_f1(run, split, scores.model, scored.label_set)
     facts = {f"{split}/images": len(scored.keys), f"{split}/minutes": summary.minutes}
     run.log_metrics(facts, step=0)
-    print(text_table(scores.systems, data.manifest.label_set), flush=True)
+    print(text_table(scores.systems, scored.label_set), flush=True)
     return scores
 
 
@@ -162,7 +162,7 @@ def _write_report(
         title=title,
         metadata={"split": task.split, "data_fingerprint": manifest.fingerprint},
         examples=scored.examples,
-        label_set=manifest.label_set,
+        label_set=scored.label_set,
     )
     results = RunResults(
         title=title,
@@ -183,7 +183,7 @@ def _write_report(
         keys=scored.keys,
         counts=scored.counts,
         faces=scored.faces,
-        label_set=manifest.label_set,
+        label_set=scored.label_set,
     )
     results.write(folder)
     undrawn = write_run_report(folder, results, scored.examples)
@@ -228,7 +228,7 @@ def run_evaluation(job: ScoringJobConfig) -> dict[str, Any]:
             {system: model.content}, data, job.split, job.precision, framing=job.framing
         )
         scores = score_model(task, run, environment.storage, allocation)
-        label_set = data.manifest.label_set
+        label_set = scores.results.label_set
         headline = f1_headline(system, scores.model, job.split, task.dataset, label_set)
         steps = steps_with(run, job.model)
         scoring = scores.results.scoring

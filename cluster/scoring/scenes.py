@@ -64,6 +64,7 @@ def score_scenes(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     return ScoredSplit(
         keys,
         {system: counts},
+        faces.label_set,
         examples,
         faces=small.gather(len(keys), context) if shown else [],
         computed_on=describe_execution(parser.model, context.device),

@@ -72,6 +72,8 @@ class ScoredSplit:
     """The images' keys."""
     counts: Mapping[str, Tensor]
     """Confusion counts of each image, by system, int64 `[M, C, C]`."""
+    label_set: LabelSet
+    """The C classes, those of the first system."""
     examples: Mapping[str, Sequence[ScoredFace]]
     """The first system's `best`, `median` and `worst` faces, as they were scored."""
     faces: Sequence[SmallFace]
@@ -117,6 +119,7 @@ def score_task(context: TrainContext, task: ScoringTask) -> ScoredSplit:
     return ScoredSplit(
         keys,
         counts,
+        faces.label_set,
         examples,
         faces=small.gather(len(keys), context) if shown else [],
         computed_on=describe_execution(models[main], context.device),

@@ -6,7 +6,7 @@ from typing import Self
 from cluster.tracking.stored_models import FetchedModel
 from cluster.training.worker import Start
 from stn_icnn.config import TrainConfig, require
-from stn_icnn.training.initialization import initialize_model
+from stn_icnn.training.initialization import initialize_model, shared_networks
 from stn_icnn.training.phases import PHASES
 
 NETWORKS = PHASES["end_to_end"].trained_networks
@@ -42,13 +42,18 @@ class Parent(FetchedModel):
             "parent_sha256": self.sha256,
         }
 
-    @property
-    def start(self) -> Start:
-        """The start of a phase: all of the model's networks."""
-        return Start(self.content, NETWORKS)
+    def shared(self, config: TrainConfig) -> tuple[str, ...]:
+        """Returns the model's networks that a training goes on from, as `shared_networks` does."""
+        return shared_networks(self.checkpoint.config.model, config.model)
+
+    def start(self, config: TrainConfig) -> Start:
+        """Returns the start of a phase: all of the model's networks, or those that are shared."""
+        return Start(self.content, self.shared(config))
 
     def require_fit(self, config: TrainConfig) -> None:
         """Refuses settings that the model's networks do not fit, or that ask for another finder.
+
+        Networks that label other classes than the settings are not asked to fit.
 
         Raises:
             ValueError: naming the network and the settings.
@@ -57,4 +62,4 @@ class Parent(FetchedModel):
         has = f"{own}, as the model's, or 0" if own else "0, as the model has no finder"
         wanted = f"{has} (jobs/finder.py trains one)"
         require(finder_px in (0, own), "model.finder_px", wanted, finder_px)
-        initialize_model(self.checkpoint, config, NETWORKS)
+        initialize_model(self.checkpoint, config, self.shared(config))

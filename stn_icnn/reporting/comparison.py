@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stn_icnn.config_dict import flatten_settings
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.run_results import History, RunResults
 from stn_icnn.reporting.tables import Table, f1_headings, format_f1
@@ -80,17 +81,17 @@ class Comparison:
     """The paired difference of each row in which both have F1; empty without pairs."""
 
     @classmethod
-    def between(cls, first: ComparedRun, other: ComparedRun, label_set: LabelSet) -> Self:
-        """Compares two runs of different names.
+    def between(cls, first: ComparedRun, other: ComparedRun) -> Self:
+        """Compares two runs of different names, in the rows of the first one's label set.
 
         Args:
             first: the run that the other is compared with.
             other: the other run.
-            label_set: the classes and rows of both.
 
         Raises:
             ValueError: where they were not scored on the same images with the same truth.
         """
+        label_set = _require_same_classes(first, other)
         _require_same_split(first, other)
         if not (first.results and other.results):
             return cls(first, other, label_set, (), None, {})
@@ -189,12 +190,11 @@ class Comparison:
         return Table(["", self.first.name, self.other.name, "difference", *paired_columns], rows)
 
 
-def compare_runs(runs: Sequence[ComparedRun], label_set: LabelSet) -> list[Comparison]:
+def compare_runs(runs: Sequence[ComparedRun]) -> list[Comparison]:
     """Compares runs with the first of them.
 
     Args:
         runs: two or more; those of one name are told apart by their ids.
-        label_set: the classes and rows of all.
 
     Returns:
         A comparison for each run but the first.
@@ -212,7 +212,7 @@ def compare_runs(runs: Sequence[ComparedRun], label_set: LabelSet) -> list[Compa
         replace(run, name=f"{run.name} ({run.run_id[:8]})") if names.count(run.name) > 1 else run
         for run in runs
     )
-    return [Comparison.between(first, other, label_set) for other in others]
+    return [Comparison.between(first, other) for other in others]
 
 
 def verdict(difference: PairedDifference) -> str:
@@ -233,6 +233,20 @@ def differing_settings_table(runs: Sequence[ComparedRun]) -> Table:
             texts = (str(run.settings[name]) if name in run.settings else None for run in runs)
             rows.append([name, *texts])
     return Table(["setting", *(run.name for run in runs)], rows)
+
+
+def _require_same_classes(first: ComparedRun, other: ComparedRun) -> LabelSet:
+    """Refuses two runs whose label maps hold different classes; returns the first's label set.
+
+    A run of an earlier version, which has kept no results, has the paper's.
+    """
+    ours, theirs = (one.results.label_set if one.results else PAPER9 for one in (first, other))
+    if ours.class_names != theirs.class_names:
+        raise ValueError(
+            f"runs must label the same classes, got {first.name} ({ours.name}) and {other.name} "
+            f"({theirs.name}): score both with jobs/evaluate.py on data of one label set"
+        )
+    return ours
 
 
 def _require_same_split(first: ComparedRun, other: ComparedRun) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor
 from stn_icnn.archives import MAX_SAMPLE_BYTES, open_tar, read_member, require_total
 from stn_icnn.config_dict import flatten_settings
 from stn_icnn.json_numbers import replace_nonfinite
+from stn_icnn.label_set_file import label_set_of, labels_text
+from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.small_faces import FILE_ENDINGS, SmallFace
 
@@ -164,6 +166,7 @@ class RunResults:
             "training": asdict(self.training) if self.training else None,
             "scoring": asdict(self.scoring) if self.scoring else None,
             "classes": self.label_set.class_names,
+            "labels": labels_text(self.label_set),
             "systems": list(self.counts),
         }
         text = json.dumps(
@@ -182,18 +185,25 @@ class RunResults:
                     tar.addfile(member, io.BytesIO(file))
 
     @classmethod
-    def read(cls, folder: Path, label_set: LabelSet) -> Self:
+    def read(cls, folder: Path) -> Self:
         """Reads what `write` has written.
 
-        Args:
-            folder: the folder of the files.
-            label_set: the classes that they are expected to have.
-
         Raises:
-            ValueError: for files of another version or of other classes.
+            ValueError: for files of another version, or of classes that their label set lacks.
         """
         content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        _check(content, label_set, folder)
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{folder}: format_version must be {FORMAT_VERSION}, got {version}: use the "
+                "version of this software that wrote it"
+            )
+        label_set = label_set_of(content.get("labels", PAPER9.name))
+        if tuple(content["classes"]) != label_set.class_names:
+            raise ValueError(
+                f"{folder}: classes must be {', '.join(label_set.class_names)}, "
+                f"got {', '.join(content['classes'])}"
+            )
         with zipfile.ZipFile(folder / COUNTS_FILE) as archive:
             require_total(archive, MAX_SAMPLE_BYTES)
         with np.load(folder / COUNTS_FILE) as arrays:  # without pickles, by its default
@@ -217,20 +227,6 @@ class RunResults:
 
 _PLAIN: Final = ("title", "run_name", "run_id", "command", "commit", "f1")
 """The fields of `RunResults` that `results.json` holds as they are."""
-
-
-def _check(content: Mapping[str, Any], label_set: LabelSet, folder: Path) -> None:
-    version, classes = content["format_version"], content["classes"]
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder}: format_version must be {FORMAT_VERSION}, got {version}: use the version of "
-            "this software that wrote it"
-        )
-    if tuple(classes) != label_set.class_names:
-        raise ValueError(
-            f"{folder}: classes must be {', '.join(label_set.class_names)}, "
-            f"got {', '.join(classes)}"
-        )
 
 
 def _read_faces(path: Path, keys: Sequence[str]) -> list[SmallFace]:

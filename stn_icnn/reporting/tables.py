@@ -4,23 +4,26 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stn_icnn.labels import LabelSet
 from stn_icnn.scoring.f1 import F1Rows, weakest_row
+
+MOST_COLUMNS: Final = 12
+"""The most columns of F1 that are printed beside each other."""
 
 F1Line = tuple[Sequence[object], F1Rows]
 """A line of a table of F1: the cells before those of F1, and its F1 by row."""
 
 
 def f1_headings(label_set: LabelSet) -> dict[str, str]:
-    """Returns the headings of the F1 tables' columns by row: the report groups and `mean`."""
-    return {row: row.replace("_", " ") for row in (*label_set.f1_rows, "mean")}
+    """Returns the headings of the F1 tables' columns by row: the report groups and the means."""
+    return {row: row.replace("_", " ") for row in (*label_set.f1_rows, *label_set.mean_rows)}
 
 
 def f1_values(rows: F1Rows, label_set: LabelSet) -> list[float | None]:
     """Returns the F1 of every column of `f1_headings`, in their order."""
-    return [rows[row] for row in f1_headings(label_set)]
+    return [rows.get(row) for row in f1_headings(label_set)]
 
 
 def format_f1(value: float | None) -> str | None:
@@ -88,7 +91,7 @@ def f1_table(heading: Sequence[str], lines: Iterable[F1Line], label_set: LabelSe
     Args:
         heading: the headings of the columns before those of F1.
         lines: the lines of the table.
-        label_set: the label set whose report groups, and `mean`, are the columns of F1.
+        label_set: the label set whose report groups and means are the columns of F1.
     """
     rows = [[*cells, *map(format_f1, f1_values(rows, label_set))] for cells, rows in lines]
     return Table([*heading, *f1_headings(label_set).values()], rows)
@@ -113,13 +116,17 @@ def text_table(systems: Mapping[str, F1Rows], label_set: LabelSet) -> str:
 
     Args:
         systems: by system, the rows of `f1_rows`; a row that is missing or None is printed `-`.
-        label_set: whose rows are the columns.
+        label_set: whose rows are the columns; more than fit on a line are the lines.
 
     Returns:
-        A line of headings and one for each system, without a newline at the end.
+        A line of headings and one for each system, or for each row of F1 where there are many;
+        without a newline at the end.
     """
     headings = f1_headings(label_set)
     lines = [
         [name, *(format_f1(rows.get(row)) for row in headings)] for name, rows in systems.items()
     ]
-    return Table(["", *headings.values()], lines).text
+    table: list[Sequence[object]] = [["", *headings.values()], *lines]
+    if len(headings) > MOST_COLUMNS:
+        table = list(zip(*table, strict=True))
+    return Table(table[0], table[1:]).text

@@ -12,9 +12,9 @@ import torch
 from stn_icnn.config import AugmentConfig, LossConfig, ModelConfig
 from stn_icnn.data.augmentation import draw
 from stn_icnn.data.batch import Batch
-from stn_icnn.label_sets import PAPER9
+from stn_icnn.label_sets import HELEN11, PAPER9
 from stn_icnn.labels import FaceClass, LabelSet, Part
-from stn_icnn.networks.model import STNiCNN, build_model
+from stn_icnn.networks.model import STNiCNN, build_model, located_probs
 from stn_icnn.networks.pasting import coarse_label_maps, label_maps
 from stn_icnn.scoring.f1 import confusion, f1_rows
 from stn_icnn.scoring.window_scores import score_windows
@@ -65,6 +65,22 @@ def test_the_papers_parts_share_fine_networks_in_pairs() -> None:
         "brow": ("left_brow", "right_brow"),
         "eye": ("left_eye", "right_eye"),
     }
+
+
+def test_what_the_model_labels_in_no_part_is_of_the_whole_image() -> None:
+    assert PAPER9.located_classes == PAPER9.model_classes
+    assert [HELEN11.class_names[i] for i in HELEN11.whole_classes] == ["skin", "hair"]
+    assert HELEN11.located_classes == PAPER9.model_classes
+
+
+def test_parts_are_located_alike_whatever_else_is_labelled() -> None:
+    logits = torch.randn(2, 11, 4, 4)
+    located = located_probs(logits, HELEN11)
+    assert located.shape == (2, 9, 4, 4)
+    torch.testing.assert_close(located.sum(dim=1), torch.ones(2, 4, 4))
+    probs = logits.softmax(dim=1)
+    torch.testing.assert_close(located[:, 5], probs[:, HELEN11.class_id["nose"]])
+    torch.testing.assert_close(located[:, 0], probs[:, [0, 1, 10]].sum(dim=1))
 
 
 def test_pairs_change_places_in_a_mirrored_image() -> None:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stn_icnn.decoding import open_any_size
 from stn_icnn.inference.outputs.face_drawing import draw_overlay
@@ -39,6 +40,9 @@ CLASSES_FILE: Final = "classes.json"
 OVERLAY_QUALITY: Final = 92
 OVERLAY_MARK: Final = b"overlay of stn-icnn"
 """The comment in an overlay's file, by which it is known not to be a photograph."""
+
+LABELS_MARK: Final = "label map of stn-icnn"
+"""The comment in the file of a label map that has not the palette of the paper's classes."""
 
 _COLOURS: Final = bytes(value for colour in PAPER9.colours for value in colour)
 
@@ -77,7 +81,10 @@ def encode_output(parsed: "ParsedPhoto", kind: str, photo: str = "") -> bytes:
         named = {parsed.label_set.class_names[i]: probs[i].astype(np.float16) for i in classes}
         np.savez_compressed(file, allow_pickle=False, **named)
     elif kind == "labels":
-        palette_image(parsed.labels, parsed.label_set).save(file, "PNG")
+        mark = PngInfo()
+        if parsed.label_set.colours[: PAPER9.num_classes] != PAPER9.colours:
+            mark.add_text("Comment", LABELS_MARK)
+        palette_image(parsed.labels, parsed.label_set).save(file, "PNG", pnginfo=mark)
     else:
         draw_overlay(parsed).save(file, "JPEG", quality=OVERLAY_QUALITY, comment=OVERLAY_MARK)
     return file.getvalue()
@@ -148,14 +155,16 @@ def _is_output_file(path: Path) -> bool:
 def is_output(file: IO[bytes]) -> bool:
     """Tells whether a file is a label map or an overlay, whatever its name and size.
 
-    A label map is known by its palette, an overlay by the comment in its file, which those of
-    version 0.1.0 lack: they are taken for photographs. No pixels are decoded.
+    A label map is known by its palette, or as an overlay by the comment in its file, which
+    overlays of version 0.1.0 lack: they are taken for photographs. No pixels are decoded.
     """
     try:
         image = open_any_size(file, ("PNG", "JPEG"))
     except Exception:  # it is no photograph either, and refused as one
         return False
-    if image.format == "PNG" and image.mode == "P":
-        return image.palette is not None and image.palette.getdata()[1].startswith(_COLOURS)
+    if image.format == "PNG":
+        is_marked = image.info.get("Comment") == LABELS_MARK
+        palette = image.palette.getdata()[1] if image.palette else b""
+        return image.mode == "P" and (is_marked or palette.startswith(_COLOURS))
     comment = image.info.get("comment")
     return isinstance(comment, bytes) and comment.startswith(OVERLAY_MARK)

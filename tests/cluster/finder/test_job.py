@@ -18,7 +18,6 @@ from cluster.hybrid.config import fine_tuning_settings
 from cluster.hybrid.job import run_hybrid
 from cluster.storage.datasets import ShardedData
 from cluster.training.parent import Parent
-from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import load_checkpoint, save_checkpoint
 from stn_icnn.reporting.run_results import RunResults
 
@@ -130,7 +129,7 @@ def test_its_run_has_a_phase_a_page_and_a_description(done: Done, tmp_path: Path
     assert f"A finder for `{done.parent.given}`, trained on 8 images in 0." in note
     assert "stn-icnn parse PHOTO --model models:/stn-icnn-helen/1" in note
     folder = done.client.download_artifacts(run.info.run_id, "report", str(tmp_path))
-    results = RunResults.read(Path(folder), PAPER9)
+    results = RunResults.read(Path(folder))
     assert results.kind == "training of a finder"
     assert results.training is not None
     assert list(results.training.history) == ["finder"]

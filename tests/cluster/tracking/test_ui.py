@@ -94,7 +94,7 @@ def reports(results: RunResults, tmp_path_factory: pytest.TempPathFactory) -> Pa
     write_run_report(folder, results, {"worst": [worst]})
     better = scored_run("a-better-job", [0] * len(results.keys))
     runs = [ComparedRun.of_results(one, f"id of {one.run_name}") for one in (results, better)]
-    write_comparison_report(folder / "comparison.html", compare_runs(runs, PAPER9))
+    write_comparison_report(folder / "comparison.html", compare_runs(runs))
     return folder
 
 

@@ -233,7 +233,7 @@ def test_report_config_and_model_are_artifacts(done: Done, tmp_path: Path) -> No
 def test_run_keeps_what_its_page_and_comparisons_are_made_of(done: Done, tmp_path: Path) -> None:
     run_id = done.result["run_id"]
     folder = done.client.download_artifacts(run_id, "report", str(tmp_path))
-    results = RunResults.read(Path(folder), PAPER9)
+    results = RunResults.read(Path(folder))
     assert (results.run_id, results.run_name, results.kind) == (run_id, "tiny", "training")
     assert results.f1["systems"]["STN-iCNN"] == done.result["test"]
     assert results.data.num_images == {"train": 8, "val": 2, "test": 2}
@@ -278,7 +278,7 @@ def test_an_evaluation_is_in_the_list_of_runs_with_what_it_was_scored_on(
     assert f"`{settings.model}`, scored on 2 images in 0." in note
     assert "STN-iCNN on the val split of helen: F1 " in capsys.readouterr().out
     folder = done.client.download_artifacts(result["run_id"], "report", str(tmp_path))
-    scoring = RunResults.read(Path(folder), PAPER9).scoring
+    scoring = RunResults.read(Path(folder)).scoring
     assert scoring is not None
     assert scoring.machine == run.data.tags["device"]
 
@@ -300,7 +300,7 @@ def test_an_evaluation_on_scenes_says_that_it_is_one(done: Done, tmp_path: Path)
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("**STN-iCNN on the val split of scenes of helen: ")
     folder = done.client.download_artifacts(result["run_id"], "report", str(tmp_path))
-    results = RunResults.read(Path(folder), PAPER9)
+    results = RunResults.read(Path(folder))
     assert results.data.name == "scenes of helen"
     assert results.f1["paper"] is None, "the paper has no such figures"
     assert len(results.faces) == 2

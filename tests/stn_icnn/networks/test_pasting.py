@@ -10,7 +10,8 @@ from torch import Tensor
 from stn_icnn.config import TrainConfig
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.label_sets import PAPER9
+from stn_icnn.label_sets import HELEN11, PAPER9
+from stn_icnn.labels import LabelSet
 from stn_icnn.networks.model import Parsing, build_model
 from stn_icnn.networks.pasting import (
     coarse_label_maps,
@@ -22,9 +23,16 @@ from stn_icnn.networks.pasting import (
 from stn_icnn.scoring.confusion import parse_batch, parse_batch_coarsely
 
 
-def parsing_with(part_logits: dict[str, Tensor], windows: Tensor) -> Parsing:
-    nothing, sizes = torch.zeros(0), torch.full((len(windows), 2), 64.0)
-    return Parsing(nothing, nothing, windows, sizes, {}, part_logits, PAPER9)
+def parsing_with(
+    part_logits: dict[str, Tensor],
+    windows: Tensor,
+    coarse_logits: Tensor | None = None,
+    label_set: LabelSet = PAPER9,
+) -> Parsing:
+    """A face of 60 x 50 px."""
+    coarse = torch.zeros(0) if coarse_logits is None else coarse_logits
+    sizes = torch.tensor([[60.0, 50.0]]).expand(len(windows), 2)
+    return Parsing(coarse, torch.zeros(0), windows, sizes, {}, part_logits, label_set)
 
 
 def confident(network: str, channel: int, px: int = 9) -> Tensor:
@@ -195,6 +203,52 @@ def test_the_most_probable_class_is_the_label_and_probabilities_add_up_to_one() 
     assert probs.shape == (PAPER9.num_classes, 50, 60)
     assert torch.equal(probs.argmax(dim=0).byte(), label_map(faces, (60, 50)))
     torch.testing.assert_close(probs.sum(dim=0), torch.ones(50, 60))
+
+
+def whole_parsing(of_class: str) -> Parsing:
+    """A nose in the middle of a face whose left half is skin, and right half of another class."""
+    windows = torch.full((1, 6, 4), 10.0)
+    windows[0, 4] = torch.tensor([30.0, 25.0, 10.0, 8.0])
+    coarse = torch.zeros(1, 11, 32, 32)
+    coarse[:, HELEN11.class_id["skin"], :, :16] = 20
+    coarse[:, HELEN11.class_id[of_class], :, 16:] = 20
+    return parsing_with({"nose": confident("nose", 1)}, windows, coarse, HELEN11)
+
+
+def test_classes_of_the_whole_image_lie_where_there_is_no_part() -> None:
+    (labels,) = label_maps(whole_parsing("hair"), [(60, 50)])
+    nose = labels == HELEN11.class_id["nose"]
+    assert int(nose.sum()) == 8 * 10
+    assert bool(nose[21:29, 25:35].all())
+    assert set(labels[~nose].tolist()) == {1, 10}
+    assert bool((labels[:20, :29] == HELEN11.class_id["skin"]).all())
+    assert bool((labels[:20, 31:] == HELEN11.class_id["hair"]).all())
+
+
+def test_where_no_part_is_a_part_of_the_coarse_labels_counts_for_nothing() -> None:
+    """The coarse network takes the right half for a nose; the fine one sees more, and does not."""
+    (labels,) = label_maps(whole_parsing("nose"), [(60, 50)])
+    right = labels[:20, 31:]
+    assert not bool((right == HELEN11.class_id["nose"]).any())
+
+
+def test_classes_of_the_whole_image_follow_the_face_into_its_photograph() -> None:
+    (placed,) = place_patches(whole_parsing("hair"), [((0.0, -1.0, 60.0), (1.0, 0.0, 5.0))])
+    labels = label_map([placed], (80, 70))  # turned by a quarter: left is up now
+    assert bool((labels[6:34, 12:24] == HELEN11.class_id["skin"]).all())
+    assert bool((labels[37:64, 12:24] == HELEN11.class_id["hair"]).all())
+    assert not bool(labels[:4].any())
+    assert not bool(labels[:, :9].any())
+    probs = label_probabilities([placed], (80, 70))
+    assert torch.equal(probs.argmax(dim=0).byte(), labels)
+
+
+def test_the_part_of_one_face_shows_through_the_hair_of_a_surer_one() -> None:
+    surer, other = (
+        place_patches(whole_parsing("hair"), [((1.0, 0.0, x), (0.0, 1.0, 0.0))])[0] for x in (0, 20)
+    )
+    labels = label_map([surer, other], (90, 50))
+    assert bool((labels[21:29, 45:55] == HELEN11.class_id["nose"]).all())
 
 
 def test_no_faces_label_nothing() -> None:

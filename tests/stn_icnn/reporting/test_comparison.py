@@ -32,7 +32,7 @@ def compared(results: RunResults) -> ComparedRun:
 
 
 def compare(*results: RunResults) -> list[Comparison]:
-    return compare_runs([compared(one) for one in results], PAPER9)
+    return compare_runs([compared(one) for one in results])
 
 
 def without_results(results: RunResults) -> ComparedRun:
@@ -146,14 +146,14 @@ def test_two_different_runs_are_needed(names: list[str]) -> None:
 
 def test_runs_of_one_name_are_told_apart_by_their_ids(first: RunResults) -> None:
     runs = [replace(compared(first), run_id=run_id) for run_id in ("0123456789", "abcdefghij")]
-    (comparison,) = compare_runs(runs, PAPER9)
+    (comparison,) = compare_runs(runs)
     assert comparison.answer.startswith("A (abcdefgh) labels all 30 faces as A (01234567) does")
 
 
 def test_a_run_without_counts_is_compared_without_pairs(
     first: RunResults, better: RunResults, tmp_path: Path
 ) -> None:
-    comparisons = compare_runs([without_results(first), compared(better)], PAPER9)
+    comparisons = compare_runs([without_results(first), compared(better)])
     answer = comparisons[0].answer
     overall = [one.f1["systems"]["STN-iCNN"]["overall"] for one in (first, better)]
     assert answer.startswith(f"B has overall F1 {overall[1]:.4f}, A {overall[0]:.4f}: +0.0")
@@ -176,14 +176,14 @@ def test_a_run_without_counts_is_compared_without_pairs(
 def test_without_counts_other_shards_are_refused(first: RunResults) -> None:
     old = replace(without_results(first), name="old", run_id="old", fingerprint="f99")
     with pytest.raises(ValueError, match="old can't be compared with A: it must be scored on test"):
-        compare_runs([compared(first), old], PAPER9)
+        compare_runs([compared(first), old])
 
 
 def test_without_counts_unknown_shards_are_refused(first: RunResults) -> None:
     old = replace(without_results(first), name="old", run_id="old", fingerprint=None)
     older = replace(old, name="older", run_id="older")
     with pytest.raises(ValueError, match="on test of unknown shards, got test of unknown shards"):
-        compare_runs([old, older], PAPER9)
+        compare_runs([old, older])
 
 
 def test_the_page_says_first_which_is_better_and_needs_nothing_but_itself(
