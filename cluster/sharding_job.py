@@ -11,10 +11,11 @@ import ray.exceptions
 from cluster.shell_commands import typed_command
 from cluster.storage.job_locations import readable_location, writable_location
 from cluster.workers.ray_cluster import join_cluster, require_readable, require_shared
-from sharding.cli import run_build
+from sharding.cli import place_options, run_build
 from sharding.manifest import PARTS_FOLDER
 from sharding.packing.building import WriteShard
 from sharding.packing.writer import ShardRecord, ShardTask
+from stn_icnn.label_sets import PAPER9
 
 MAX_RETRIES = 3
 """Retries of a task whose node or process dies; what a task raises is not tried again."""
@@ -58,17 +59,22 @@ def run_sharding(args: argparse.Namespace) -> dict[str, Any]:
         OSError: where disk, network or tasks failed; the same command goes on where it stopped.
     """
     join_cluster()
-    source, out = readable_location(args.source, "source"), writable_location(args.out, "shards")
-    require_readable(source, ".")
-    args.source, args.out = source.url, out.url
+    for place in place_options(args):
+        raw = readable_location(getattr(args, place), place)
+        require_readable(raw, ".")
+        setattr(args, place, raw.url)
+    out = writable_location(args.out, "shards")
+    args.out = out.url
 
     def spread(write: WriteShard, tasks: Sequence[ShardTask]) -> Iterator[ShardRecord]:
         require_shared(out.child(PARTS_FOLDER))  # all there is ours: a killed job leaves its probe
         return map_on_cluster(write, tasks)
 
     manifest = run_build(args, spread)
-    preset = {"celebamask": "celebamask-tuned"}.get(args.command, args.command)
+    preset = "celebamask-tuned" if manifest.scale.fit == "exact" else "helen"
     train = f"{typed_command('python')} jobs/e2e.py {preset} --data {shlex.quote(out.url)}"
+    if args.labels != PAPER9.name:
+        train += f" --labels {shlex.quote(args.labels)}"
     print(f"\nto train on them: {train}\n", flush=True)
     return {
         "out": out.url,

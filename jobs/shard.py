@@ -4,7 +4,7 @@
     ray job submit --working-dir . -- python jobs/shard.py …  # on a cluster
 
 The same command goes on after a stop. --verbose shows what Ray says, too.
---help after celebamask or helen shows the options.
+--help lists the layouts, and after one of them its options.
 """
 
 import argparse

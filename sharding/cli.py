@@ -1,4 +1,4 @@
-"""The command line: `python -m sharding celebamask|helen|faces|verify|inspect ...`."""
+"""The command line: `python -m sharding LAYOUT|faces|verify|inspect ...`."""
 
 import argparse
 import os
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
+from sharding.layouts.folder import ORDERS
+from sharding.layouts.raw import Layout
 from sharding.manifest import MANIFEST, Manifest
 from sharding.packing.building import (
     MAX_REJECTED,
@@ -24,10 +26,12 @@ from sharding.packing.building import (
 from sharding.packing.plausibility import implausibilities
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.processes import map_in_processes
+from sharding.storage.joined import JoinedLocation
 from sharding.storage.location import open_location
 from stn_icnn.label_set_file import given_labels
 from stn_icnn.label_sets import LABEL_SETS, PAPER9
 from stn_icnn.progress import progress
+from stn_icnn.storage import ReadableLocation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="python -m sharding", description=__doc__)
     commands = add_build_commands(parser)
-    for layout in LAYOUTS:
-        commands.choices[layout].set_defaults(run=_run_build)
-        commands.choices[layout].add_argument(
+    for command in commands.choices.values():
+        command.set_defaults(run=_run_build)
+        command.add_argument(
             "--workers",
             type=int,
             default=os.cpu_count() or 1,
@@ -79,38 +83,69 @@ def _parser() -> argparse.ArgumentParser:
 def add_build_commands(parser: argparse.ArgumentParser) -> Any:
     """Adds a command for each layout to a parser and returns argparse's collection of them."""
     commands = parser.add_subparsers(dest="command", required=True)
-    for layout in LAYOUTS:
-        command = commands.add_parser(layout, help=f"shard the raw {layout} data set")
-        _add_build_arguments(command)
+    for name, layout in LAYOUTS.items():
+        if name == layout.name:
+            command = commands.add_parser(name, help=_HELP[name])
+            _add_build_arguments(command, layout)
     return commands
 
 
-def _add_build_arguments(command: argparse.ArgumentParser) -> None:
+_HELP: Final = {
+    "celebamask": "shard CelebAMask-HQ as it ships",
+    "helen": "shard HELEN as Smith et al. ship it",
+    "helen-relabeled": "shard HELEN as Lin et al. relabelled it",
+    "lapa": "shard LaPa as it ships",
+    "folder": "shard a folder of photographs and one of their label maps",
+}
+
+_PLACES: Final = {
+    "source": ("RAW", "raw data set: folder or s3://bucket/prefix"),
+    "images": ("DIR", "photographs NAME.jpg, .jpeg or .png: folder or s3://bucket/prefix"),
+    "masks": ("DIR", "their label maps NAME.png, of ids or of the label set's colours"),
+}
+"""The placeholder and the help of each option that says where raw data lie."""
+
+
+def _add_build_arguments(command: argparse.ArgumentParser, layout: Layout) -> None:
     add = command.add_argument
-    add("--source", required=True, metavar="RAW", help="raw data set: folder or s3://bucket/prefix")
+    for place in layout.places:
+        metavar, what = _PLACES[place]
+        add(f"--{place}", required=True, metavar=metavar, help=what)
     add("--out", required=True, metavar="OUT", help="shards: folder or s3://bucket/prefix")
-    add(
-        "--labels",
-        type=given_labels,
-        default=PAPER9.name,
-        metavar="SET|FILE",
-        help=f"classes of the label maps: {', '.join(LABEL_SETS)}, or a JSON file that describes "
-        "one's own (default: %(default)s)",
-    )
-    rules = 'a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: paper)'
-    add("--split", default="paper", metavar="paper|official|FILE", help=rules)
+    _add_labels(command, is_own=layout.classes is None)
+    rules = 'a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: %(default)s)'
+    default, metavar = layout.split_rules[0], "|".join((*layout.split_rules, "FILE"))
+    add("--split", default=default, metavar=metavar, help=rules)
     add("--limit", type=int, metavar="N", help="take about N images, from every split its share")
     _add_number(command, "--shard-size", SHARD_SIZE, "images a shard")
-    _add_number(command, "--seed", 0, "of the shuffle behind CelebAMask-HQ's paper split")
-    add(
-        "--known-defects",
-        choices=("drop", "keep"),
-        default="drop",
-        help="CelebAMask-HQ's defective faces and the second of its duplicates are rejected, or "
-        "kept, duplicates in one split (default: %(default)s)",
-    )
+    _add_number(command, "--seed", 0, "of the shuffle that makes splits where the data have none")
+    if layout in (LAYOUTS["celebamask"], LAYOUTS["helen"]):
+        add(
+            "--known-defects",
+            choices=("drop", "keep"),
+            default="drop",
+            help="CelebAMask-HQ's defective faces and the second of its duplicates are rejected, "
+            "or kept, duplicates in one split (default: %(default)s)",
+        )
     rejected = "fail when more than this share of the images is rejected"
     _add_number(command, "--max-rejected", MAX_REJECTED, rejected, "SHARE")
+
+
+def _add_labels(command: argparse.ArgumentParser, *, is_own: bool) -> None:
+    """Adds `--labels`, which must be given where masks may be of any label set."""
+    what = f"classes of the label maps: {', '.join(LABEL_SETS)}, or a JSON file of one's own"
+    if not is_own:
+        what += " (default: %(default)s)"
+    default = None if is_own else PAPER9.name
+    add = command.add_argument
+    add("--labels", default=default, required=is_own, metavar="SET|FILE", help=what)
+    if is_own:
+        add(
+            "--order",
+            choices=tuple(ORDERS),
+            help="the masks are CelebAMask-HQ's, 512 px, with ids in its authors' order, in that "
+            "of zllrunning and yakhyo, or in that of FaRL and SegFace",
+        )
 
 
 def _add_number(
@@ -134,14 +169,27 @@ def run_build(args: argparse.Namespace, map_tasks: MapTasks) -> Manifest:
         num_items, was_there = attrgetter("num_items"), attrgetter("was_there")
         return progress(map_tasks(write, tasks), total, "image", num_items, was_there)
 
-    settings = {f.name: getattr(args, f.name) for f in fields(Recipe) if f.name != "layout"}
-    recipe = Recipe(layout=args.command, **settings)
+    given = {f.name: getattr(args, f.name) for f in fields(Recipe) if hasattr(args, f.name)}
+    order = getattr(args, "order", None)
+    layout = f"{args.command}:{order}" if order else args.command
+    recipe = Recipe(**given | {"layout": layout, "labels": given_labels(args.labels)})
     was_there = open_location(args.out).exists(MANIFEST)
-    manifest = build(args.source, args.out, recipe, with_progress)
+    manifest = build(_source_of(args), args.out, recipe, with_progress)
     if was_there:
         print(f"{args.out} is already complete; remove it first to make it anew")
     _print_summary(manifest, args.out)
     return manifest
+
+
+def place_options(args: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the names of the options that say where the raw data lie."""
+    return LAYOUTS[args.command].places
+
+
+def _source_of(args: argparse.Namespace) -> ReadableLocation:
+    """Opens the raw data: one place, or several as the folders of one."""
+    found = {place: open_location(getattr(args, place)) for place in place_options(args)}
+    return found["source"] if "source" in found else JoinedLocation(tuple(found.items()))
 
 
 def _run_build(args: argparse.Namespace) -> None:

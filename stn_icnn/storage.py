@@ -22,8 +22,8 @@ MAX_NAME_BYTES: Final = 255
 """The longest name of a file in the usual file systems, bytes."""
 
 
-class StorageLocation(Protocol):
-    """A folder or a bucket's prefix, in which files are read and written.
+class ReadableLocation(Protocol):
+    """A place in which files are read.
 
     A `path` is always relative to it, with forward slashes. Locations can be pickled.
     """
@@ -31,9 +31,6 @@ class StorageLocation(Protocol):
     @property
     def url(self) -> str:
         """The absolute folder, or `s3://bucket/prefix`."""
-
-    def child(self, name: str) -> "StorageLocation":
-        """Returns the location of this name below it; nothing is touched."""
 
     def url_of(self, path: str) -> str:
         """Returns the full address of `path`."""
@@ -44,6 +41,16 @@ class StorageLocation(Protocol):
         Raises:
             OSError: EFBIG, where it has more than `MAX_READ_BYTES`.
         """
+
+    def list(self, under: str = "") -> list[str]:
+        """Returns the path of every file below the folder `under`, sorted."""
+
+
+class StorageLocation(ReadableLocation, Protocol):
+    """A folder or a bucket's prefix, in which files are read and written."""
+
+    def child(self, name: str) -> "StorageLocation":
+        """Returns the location of this name below it; nothing is touched."""
 
     def write(self, path: str, data: bytes) -> None:
         """Writes the whole file or, on any failure, nothing."""
@@ -56,9 +63,6 @@ class StorageLocation(Protocol):
 
     def exists(self, path: str) -> bool:
         """Tells whether there is a file at `path`."""
-
-    def list(self, under: str = "") -> list[str]:
-        """Returns the path of every file below the folder `under`, sorted."""
 
     def delete(self, path: str) -> None:
         """Removes the file, if it is there."""

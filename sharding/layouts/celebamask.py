@@ -24,13 +24,14 @@ from sharding.layouts.raw import (
     read_photo,
     read_text,
     where_else,
+    without,
 )
 from sharding.layouts.splits import RULES, listed_items, read_split_file, shuffled_split
 from sharding.manifest import Rejection, Scale
 from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import ReadableLocation
 
 SIZE_PX: Final = 512
 IMAGES: Final = "CelebA-HQ-img"
@@ -90,7 +91,7 @@ TWINS: Final = {f"{number + 1:05d}": f"{number:05d}" for number in _FIRST_TWINS}
 """Photographs that the data set has twice: the key of the second of each pair -> the first's."""
 
 
-def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
+def list_items(source: ReadableLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
     """Lists the faces of each split, sorted by id, as `Layout.list_items`.
 
     A face is rejected if one of its masks lies where `read` does not look for it. Known defects and
@@ -103,17 +104,17 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     listing = _split(source, sources, rule, seed)
     rejected = [*unusable, *without_image] if rule in RULES else []
     rejected += listing.rejected
-    items, found = _without(listing.items, strays)
+    items, found = without(listing.items, strays)
     rejected += found
     if isinstance(source, Bucket):  # a folder answers at once, also what its listing does not show
         items = [_with_parts(item, masks) for item in items]
     if keep_defects:
         return Listing(_twins_together(items), tuple(rejected))
-    items, found = _without(items, _known_defects(items, sources))
+    items, found = without(items, _known_defects(items, sources))
     return Listing(items, (*rejected, *found))
 
 
-def _split(source: StorageLocation, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
+def _split(source: ReadableLocation, sources: Mapping[str, str], rule: str, seed: int) -> Listing:
     unmapped: list[Rejection] = []
     if rule == "paper":
         keys = shuffled_split(sources, seed)
@@ -128,14 +129,6 @@ def _split(source: StorageLocation, sources: Mapping[str, str], rule: str, seed:
         expected="an id of five digits as 00007",
     )
     return replace(listing, rejected=(*unmapped, *listing.rejected))
-
-
-def _without(
-    items: Sequence[Item], reasons: Mapping[str, str]
-) -> tuple[list[Item], list[Rejection]]:
-    """Separates the items whose key has a reason to reject them, as rejections, from the others."""
-    left = [item for item in items if item.key not in reasons]
-    return left, [Rejection(i.source, reasons[i.key]) for i in items if i.key in reasons]
 
 
 def _known_defects(items: Sequence[Item], sources: Mapping[str, str]) -> dict[str, str]:
@@ -161,19 +154,23 @@ def _with_parts(item: Item, masks: Container[str]) -> Item:
     return replace(item, parts=tuple(parts))
 
 
-def read(source: StorageLocation, item: Item, label_set: LabelSet) -> RawSample:
+def read(source: ReadableLocation, item: Item, label_set: LabelSet) -> RawSample:
     """Reads one face at 512 x 512; raises RejectedError."""
     parts = PAINTED if item.parts is None else item.parts
     masks = {part: mask_path(int(item.key), part) for part in parts}
     with fetched(source, [item.source, *masks.values()]) as files:
         photo = read_photo(files, item.source)
-        width, height = photo.image.size
-        if width != height or width < SIZE_PX:
-            raise RejectedError(
-                f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
-                f"got {width} x {height}"
-            )
+        require_square(*photo.image.size)
         return photo.with_labels(*_paint_labels(files, item, masks, label_set))
+
+
+def require_square(width: int, height: int) -> None:
+    """Refuses a photograph that is none of CelebAMask-HQ's by its size; raises RejectedError."""
+    if width != height or width < SIZE_PX:
+        raise RejectedError(
+            f"image of another shape: must be square and at least {SIZE_PX} x {SIZE_PX}, "
+            f"got {width} x {height}"
+        )
 
 
 def mask_path(number: int, part: str) -> str:
@@ -233,7 +230,7 @@ def _cut_mask(mask: NDArray[np.uint8], part: str) -> tuple[NDArray[np.bool_], bo
     return mask >= CUT, bool(num_between > MOST_BETWEEN * num_above_0)
 
 
-def _list_masks(source: StorageLocation) -> frozenset[str]:
+def _list_masks(source: ReadableLocation) -> frozenset[str]:
     """Lists the paths of all masks.
 
     Raises:
@@ -248,7 +245,7 @@ def _list_masks(source: StorageLocation) -> frozenset[str]:
     return masks
 
 
-def _list_images(source: StorageLocation) -> tuple[dict[str, str], list[Rejection]]:
+def _list_images(source: ReadableLocation) -> tuple[dict[str, str], list[Rejection]]:
     """Finds the image of each key (the id in five digits), by id, and images without such an id."""
     found: dict[str, str] = {}
     rejected = []
@@ -298,7 +295,7 @@ def _stray_masks(
 
 
 def _official_split(
-    source: StorageLocation, sources: Mapping[str, str]
+    source: ReadableLocation, sources: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], list[Rejection]]:
     """Splits by CelebA's own partition, through the mapping file; rejects images not in it.
 
@@ -334,5 +331,10 @@ def _official_split(
 
 
 LAYOUT: Final = Layout(
-    "celebamask", Scale(SIZE_PX, "exact"), list_items, read, tuple(PAINTED.values())
+    "celebamask",
+    Scale(SIZE_PX, "exact"),
+    list_items,
+    read,
+    tuple(PAINTED.values()),
+    split_rules=RULES,
 )

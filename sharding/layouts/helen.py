@@ -13,11 +13,14 @@ from PIL import Image
 
 from sharding.layouts.raw import (
     IMAGE_SUFFIXES,
+    MAP_FILTER,
+    MAX_SIDE_PX,
     Item,
     Layout,
     Listing,
     RawSample,
     fetched,
+    fitted,
     listed,
     read_mask,
     read_photo,
@@ -28,9 +31,8 @@ from sharding.layouts.splits import RULES, listed_items, read_split_file
 from sharding.manifest import Rejection, Scale
 from stn_icnn.decoding import FileReader, MissingFileError, RejectedError
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import ReadableLocation
 
-MAX_SIDE_PX: Final = 1024
 LISTS: Final = {"train": "exemplars.txt", "val": "tuning.txt", "test": "testing.txt"}
 
 MAPS: Final = (
@@ -43,10 +45,8 @@ MOST_CERTAINTY: Final = len(MAPS) / 2
 """The most that the maps of a face may add up to on average, where 1 is right. Inverted maps add up
 to one less than their number, and would give labels along borders alone."""
 
-_MAP_FILTER = Image.Resampling.BILINEAR  # antialiased too; unlike LANCZOS it cannot overshoot
 
-
-def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
+def list_items(source: ReadableLocation, rule: str, seed: int, keep_defects: bool) -> Listing:
     """Lists the faces of each split: the data set's lists (`paper`, `official`) or a split file's.
 
     Photographs that no list names, or could name, are rejected; so are labels without an image.
@@ -64,7 +64,7 @@ def list_items(source: StorageLocation, rule: str, seed: int, keep_defects: bool
     return Listing(listing.items, (*unnamed, *stray, *listing.rejected))
 
 
-def _list_images(source: StorageLocation) -> list[str]:
+def _list_images(source: ReadableLocation) -> list[str]:
     images = listed(source, "images", IMAGE_SUFFIXES)
     if not images:
         raise ValueError(
@@ -74,7 +74,7 @@ def _list_images(source: StorageLocation) -> list[str]:
     return images
 
 
-def _list_label_folders(source: StorageLocation) -> set[str]:
+def _list_label_folders(source: ReadableLocation) -> set[str]:
     """Lists the names of the folders that hold label maps.
 
     Raises:
@@ -91,7 +91,7 @@ def _list_label_folders(source: StorageLocation) -> set[str]:
 
 
 def _require_lists(
-    source: StorageLocation, names: Mapping[str, Sequence[str]], unnamed: Sequence[Rejection]
+    source: ReadableLocation, names: Mapping[str, Sequence[str]], unnamed: Sequence[Rejection]
 ) -> None:
     """Refuses a list without a name where there are photographs that no list names.
 
@@ -137,14 +137,14 @@ def map_path(name: str, part: str) -> str:
     return f"labels/{name}/{name}_{part}.png"
 
 
-def read(source: StorageLocation, item: Item, label_set: LabelSet) -> RawSample:
+def read(source: ReadableLocation, item: Item, label_set: LabelSet) -> RawSample:
     """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
     parts = [f"lbl{index:02d}" for index in range(len(MAPS))]
     maps = {part: map_path(item.key, part) for part in parts}
     with fetched(source, [item.source, *maps.values()]) as files:
         photo = read_photo(files, item.source)
         original_size = photo.image.size
-        width, height = _fitted(*original_size)
+        width, height = fitted(*original_size)
         # One map at a time: eleven float copies of a large original would fill the memory.
         best = np.full((height, width), -1, np.int16)
         labels, total = np.zeros((height, width), np.uint8), 0.0
@@ -170,16 +170,10 @@ def _read_soft_map(
         raise RejectedError(f"mask missing: {part}") from error
     if size == image_size:
         return soft
-    return np.asarray(Image.fromarray(soft).resize(size, _MAP_FILTER))
+    return np.asarray(Image.fromarray(soft).resize(size, MAP_FILTER))
 
 
-def _fitted(width: int, height: int) -> tuple[int, int]:
-    """Reduces a size to a longer side of at most 1024, keeping its aspect to the nearest pixel."""
-    scale = min(1.0, MAX_SIDE_PX / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _read_list(source: StorageLocation, name: str) -> list[str]:
+def _read_list(source: ReadableLocation, name: str) -> list[str]:
     """Reads the names in a list's lines `<index> , <name>`, some of which are blank."""
     where, must_hold = source.url_of(name), f"{', '.join(LISTS.values())}, images/ and labels/"
     text = read_text(source, name, f"no list at {where}: --source must hold {must_hold}")
@@ -192,4 +186,6 @@ def _read_list(source: StorageLocation, name: str) -> list[str]:
     return names
 
 
-LAYOUT: Final = Layout("helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read, MAPS[1:])
+LAYOUT: Final = Layout(
+    "helen", Scale(MAX_SIDE_PX, "at_most"), list_items, read, MAPS[1:], split_rules=RULES
+)

@@ -1,19 +1,19 @@
 """The types and helpers of the readers of raw data sets, which list items and decode samples."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.manifest import Rejection, Scale
-from sharding.storage.s3 import Bucket
 from stn_icnn.decoding import (
     DECODE_ERRORS,
     STRICT,
@@ -26,11 +26,16 @@ from stn_icnn.decoding import (
     require_sound_png,
 )
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import Folder, StorageLocation
+from stn_icnn.storage import Folder, ReadableLocation
+
+Decoded = TypeVar("Decoded")
 
 IMAGE_FILTER: Final = Image.Resampling.LANCZOS
 """The filter that reduces photographs: of Pillow's antialiased ones it keeps most of a lash or lip
 line."""
+
+MAP_FILTER: Final = Image.Resampling.BILINEAR
+"""The filter that reduces soft maps: antialiased too, and unlike LANCZOS it cannot overshoot."""
 
 FETCHED_AT_ONCE: Final = 3
 """The number of a bucket's objects that are fetched at once. All requests of a client share boto3's
@@ -38,6 +43,9 @@ quota of some 35 retries, which more of them would use up before each has had it
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """The endings of photographs' names, in small letters; other files beside them are ignored."""
+
+MAX_SIDE_PX: Final = 1024
+"""The longest side of an image of a data set whose images differ in size."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +130,32 @@ class Layout:
         name: `dataset` in the manifest.
         scale: the working scale, to which images are reduced.
         list_items: (source, split rule, seed, whether known defects are kept) -> the listing; the
-            rule is `paper`, `official` or a split file.
+            rule is one of `split_rules`' kind or a split file.
         read: (source, item, label set) -> the sample, its labels of that set; what the set lacks
             is background. Raises RejectedError.
-        classes: names of the classes that its raw data have, but for background.
+        classes: names of the classes that its raw data have, but for background; None where they
+            are those of the label set, whichever.
+        split_rules: what `--split` takes beside a file; the first is taken where none is given.
+        places: the options that say where the raw data lie: `source`, their root, or several, which
+            become the folders of one.
     """
 
     name: str
     scale: Scale
-    list_items: Callable[[StorageLocation, str, int, bool], Listing]
-    read: Callable[[StorageLocation, Item, LabelSet], RawSample]
-    classes: tuple[str, ...]
+    list_items: Callable[[ReadableLocation, str, int, bool], Listing]
+    read: Callable[[ReadableLocation, Item, LabelSet], RawSample]
+    classes: tuple[str, ...] | None
+    split_rules: tuple[str, ...]
+    places: tuple[str, ...] = ("source",)
 
 
 @contextmanager
-def fetched(source: StorageLocation, paths: Iterable[str]) -> Iterator[FileReader]:
+def fetched(source: ReadableLocation, paths: Iterable[str]) -> Iterator[FileReader]:
     """Yields a reader of files, each to be read once, which a few threads fetch out of a bucket.
 
     A folder, which answers without delay, is yielded as it is.
     """
-    if not isinstance(source, Bucket):
+    if isinstance(source, Folder):
         yield source
         return
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
@@ -158,7 +172,7 @@ class _FetchedFiles:
         return self.futures.pop(path).result()
 
 
-def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+def listed(source: ReadableLocation, folder: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
     """Lists the files below a folder, sorted, that have one of these endings in any case.
 
     Hidden files are left out: a Mac puts a `._7.jpg` beside every `7.jpg`.
@@ -170,7 +184,7 @@ def listed(source: StorageLocation, folder: str, suffixes: tuple[str, ...] = (""
     ]
 
 
-def where_else(source: StorageLocation, name: str) -> str:
+def where_else(source: ReadableLocation, name: str) -> str:
     """Says, for a message, where a folder is that a source lacks, or what there is in its place.
 
     A bucket, whose listing takes long, is not searched.
@@ -183,7 +197,21 @@ def where_else(source: StorageLocation, name: str) -> str:
     return f"; there are the folders {', '.join(folders[:5])}" if folders else ""
 
 
-def read_text(source: StorageLocation, path: str, if_missing: str) -> str:
+def without(
+    items: Sequence[Item], reasons: Mapping[str, str]
+) -> tuple[list[Item], list[Rejection]]:
+    """Separates the items whose key has a reason to reject them, as rejections, from the others."""
+    left = [item for item in items if item.key not in reasons]
+    return left, [Rejection(i.source, reasons[i.key]) for i in items if i.key in reasons]
+
+
+def fitted(width: int, height: int) -> tuple[int, int]:
+    """Reduces a size to a longer side of at most 1024, keeping its aspect to the nearest pixel."""
+    scale = min(1.0, MAX_SIDE_PX / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def read_text(source: ReadableLocation, path: str, if_missing: str) -> str:
     """Reads a text file that goes with the images, with or without a byte order mark.
 
     Raises:
@@ -233,22 +261,67 @@ def read_mask(
         MissingFileError: the file is missing.
         RejectedError: it cannot be used.
     """
+    grey = decode_mask(files, path, part, partial(_in_grey, part=part))
+    require_size(grey.size, part, size, remark)
+    return np.asarray(grey)
+
+
+def decode_mask(
+    files: FileReader,
+    path: str,
+    part: str,
+    convert: Callable[[Image.Image], Decoded],
+) -> Decoded:
+    """Decodes the file of a mask or label map.
+
+    Args:
+        files: where its file lies.
+        path: the file's path there.
+        part: its name in the reason of a rejection.
+        convert: makes of the opened file what is wanted of it.
+
+    Raises:
+        MissingFileError: the file is missing.
+        RejectedError: it cannot be used.
+    """
     data = read_image_file(files, path, "mask")
     try:
-        opened = open_image(data, STRICT, "mask")
-        if opened.has_transparency_data:
-            alpha = np.asarray(opened.convert("RGBA"))[..., 3]
-            if alpha.min() < 255:  # it may hold the shape, over a single colour
-                raise RejectedError(
-                    f"mask with alpha: {part} must be opaque, save it in grey without alpha"
-                )
-        grey = opened.convert("L")
+        decoded = convert(open_image(data, STRICT, "mask"))
         require_sound_png(data)
     except DECODE_ERRORS as error:
         raise RejectedError(f"mask does not decode: {part}: {first_line(error)}") from error
-    if grey.size != size:
+    return decoded
+
+
+def require_size(
+    found: tuple[int, int], part: str, size: tuple[int, int], remark: str = ""
+) -> None:
+    """Refuses a mask whose (width, height) `found` is another; arguments as of `read_mask`.
+
+    Raises:
+        RejectedError: with both sizes.
+    """
+    if found != size:
         raise RejectedError(
             f"mask of another size: {part} must be {size[0]} x {size[1]}{remark}, "
-            f"got {grey.width} x {grey.height}"
+            f"got {found[0]} x {found[1]}"
         )
-    return np.asarray(grey)
+
+
+def require_opaque(opened: Image.Image, part: str) -> None:
+    """Refuses a mask that is transparent anywhere: its shape may be in its alpha.
+
+    Raises:
+        RejectedError: saying what to do.
+    """
+    if opened.has_transparency_data:
+        alpha = np.asarray(opened.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:  # it may hold the shape, over a single colour
+            raise RejectedError(
+                f"mask with alpha: {part} must be opaque, save it in grey without alpha"
+            )
+
+
+def _in_grey(opened: Image.Image, part: str) -> Image.Image:
+    require_opaque(opened, part)
+    return opened.convert("L")

@@ -13,7 +13,9 @@ from sharding.storage.location import split_url
 
 SPLITS: Final = ("train", "val", "test")
 RULES: Final = ("paper", "official")
-"""The named rules; any other `--split` is a file."""
+"""The rules that have names."""
+
+_SHARES: Final = re.compile(r"[0-9]+(\.[0-9]+)?(:[0-9]+(\.[0-9]+)?){2}")
 
 KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,90}")
 """A sample's name. It has no dot, behind which webdataset would see an extension."""
@@ -21,23 +23,56 @@ KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,90}")
 IN_SPLIT_FILE: Final = {split: f"{split} of the split file" for split in SPLITS}
 
 
-def shuffled_split(keys: Iterable[str], seed: int) -> dict[str, list[str]]:
-    """Splits keys 6 : 2 : 2 by a seeded shuffle of the sorted keys; each split is sorted again."""
+def shares_of(rule: str) -> tuple[float, float, float] | None:
+    """Returns the shares of train, val and test where a rule is such, as `8:1:1`, else None.
+
+    Raises:
+        ValueError: all shares are 0.
+    """
+    if not _SHARES.fullmatch(rule):
+        return None
+    train, val, test = map(float, rule.split(":"))
+    if not train + val + test:
+        raise ValueError(f"--split must have a share above 0, got {rule}")
+    return train, val, test
+
+
+def name_of(rule: str) -> str:
+    """Returns the name of a rule in a manifest: itself, or `file`."""
+    return rule if rule in RULES or shares_of(rule) else "file"
+
+
+def shuffled_split(
+    keys: Iterable[str], seed: int, shares: tuple[float, float, float] = (6, 2, 2)
+) -> dict[str, list[str]]:
+    """Splits keys by a seeded shuffle of the sorted keys; each split is sorted again.
+
+    Args:
+        keys: to be divided.
+        seed: of the shuffle.
+        shares: the ratio of train, val and test.
+    """
     order = sorted(keys)
     random.Random(seed).shuffle(order)
-    first, second = round(0.6 * len(order)), round(0.8 * len(order))
+    train, val, test = shares
+    total = train + val + test
+    first, second = (round(part / total * len(order)) for part in (train, train + val))
     groups = (order[:first], order[first:second], order[second:])
     return {split: sorted(group) for split, group in zip(SPLITS, groups, strict=True)}
 
 
-def read_split_file(url: str) -> dict[str, list[str]]:
+def read_split_file(url: str, rules: Sequence[str] = RULES) -> dict[str, list[str]]:
     """Reads `{"train": [KEY, ...], "val": [...], "test": [...]}`; a split may be left out.
+
+    Args:
+        url: the file's path or `s3://bucket/key`.
+        rules: what `--split` takes beside a file, for the message where there is none.
 
     Raises:
         ValueError: there is no such file, or it holds something else.
     """
     location, name = split_url(url)
-    if_missing = f"no split file at {url}: --split takes {', '.join(RULES)} or a JSON file"
+    if_missing = f"no split file at {url}: --split takes {', '.join(rules)} or a JSON file"
     text = read_text(location, name, if_missing)
     try:
         found = json.loads(text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sharding.layouts.splits import RULES, SPLITS, by_split
+from sharding.layouts.splits import SPLITS, by_split, name_of
 from sharding.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -21,11 +21,11 @@ from sharding.manifest import (
 from sharding.packing.plausibility import lacks_all_parts, rare_classes
 from sharding.packing.sample import added_sides
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask, write_shard
-from sharding.storage.location import Address, open_location
+from sharding.storage.location import Address, open_location, open_source
 from stn_icnn.label_set_file import label_set_of, labels_text
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import ReadableLocation, StorageLocation
 
 SHARD_SIZE: Final = 256
 MAX_REJECTED: Final = 0.05
@@ -53,17 +53,18 @@ class Recipe:
     Attributes:
         layout: a key of `LAYOUTS`.
         labels: the label set of the shards, as `label_set_of` takes it.
-        split: `paper`, `official`, or a JSON file `{"train": [KEY, ...], "val": ..., "test": ...}`.
+        split: a rule of the layout's, its first where this is empty; or a JSON file
+            `{"train": [KEY, ...], "val": ..., "test": ...}`.
         limit: about how many items to take in all, in proportion from every split.
         shard_size: number of items of a shard.
-        seed: the seed of the shuffle behind CelebAMask-HQ's `paper` split.
+        seed: the seed of the shuffle that makes splits where the data set has none.
         known_defects: whether CelebAMask-HQ's known defects are rejected (`drop`) or not (`keep`).
         max_rejected: the share of items that may be rejected, 0 to 1.
     """
 
     layout: str
     labels: str = PAPER9.name
-    split: str = "paper"
+    split: str = ""
     limit: int | None = None
     shard_size: int = SHARD_SIZE
     seed: int = 0
@@ -80,8 +81,9 @@ class Recipe:
         ):
             if not holds:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
-        raw = LAYOUTS[self.layout].classes
-        if lacking := [name for name in self.label_set.class_names[1:] if name not in raw]:
+        names = self.label_set.class_names[1:]
+        raw = LAYOUTS[self.layout].classes or names
+        if lacking := [name for name in names if name not in raw]:
             raise ValueError(
                 f"--labels must name classes that {self.layout} has ({', '.join(raw)}), got "
                 f"{', '.join(lacking)}"
@@ -91,8 +93,13 @@ class Recipe:
     def label_set(self) -> LabelSet:
         """The label set of the shards: the paper's, for all that have its classes and parts."""
         given = label_set_of(self.labels)
-        alike = (given.class_names, given.parts) == (PAPER9.class_names, PAPER9.parts)
-        return PAPER9 if alike else given
+        theirs, ours = ((one.class_names, one.colours, one.parts) for one in (given, PAPER9))
+        return PAPER9 if theirs == ours else given
+
+    @property
+    def split_rule(self) -> str:
+        """The rule or file that decides which item goes into which split."""
+        return self.split or LAYOUTS[self.layout].split_rules[0]
 
 
 @dataclass(frozen=True)
@@ -126,14 +133,16 @@ class Plan:
         return self.num_items / self.num_listed if self.num_listed else 1.0
 
 
-def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = map) -> Manifest:
+def build(
+    source: Address | ReadableLocation, out: Address, recipe: Recipe, map_tasks: MapTasks = map
+) -> Manifest:
     """Shards a raw data set and returns its manifest; the same input gives the same bytes.
 
     If a call was interrupted, the same call continues where that stopped. It does nothing to a
     finished data set of the same items.
 
     Args:
-        source: the raw data set, a folder or `s3://bucket/prefix`.
+        source: the raw data set, a folder or `s3://bucket/prefix`, or their location.
         out: the sharded data set, likewise.
         recipe: decides which item goes into which shard.
         map_tasks: runs the tasks, here or in other processes.
@@ -162,11 +171,11 @@ def build(source: Address, out: Address, recipe: Recipe, map_tasks: MapTasks = m
     return manifest
 
 
-def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
+def make_plan(source: Address | ReadableLocation, out: Address, recipe: Recipe) -> Plan:
     """Lists a raw data set and divides it into shards; arguments and errors as of `build`."""
-    raw = open_location(source)
+    raw = open_source(source)
     keep_defects = recipe.known_defects == "keep"
-    listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split, recipe.seed, keep_defects)
+    listing = LAYOUTS[recipe.layout].list_items(raw, recipe.split_rule, recipe.seed, keep_defects)
     destination, size = open_location(out), recipe.shard_size
     tasks = (
         ShardTask(
@@ -184,7 +193,7 @@ def make_plan(source: Address, out: Address, recipe: Recipe) -> Plan:
     plan = Plan(tuple(tasks), listing.rejected, len(listing.items))
     _require_few(plan, (), recipe.max_rejected)
     if not plan.tasks:
-        raise ValueError(f"split {recipe.split!r} of {raw.url} has no items")
+        raise ValueError(f"split {recipe.split_rule!r} of {raw.url} has no items")
     return plan
 
 
@@ -290,7 +299,7 @@ def _leave_out_copies(
 
 
 def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) -> Manifest:
-    label_set = recipe.label_set
+    label_set, layout = recipe.label_set, LAYOUTS[recipe.layout]
     of_split: dict[str, list[ShardRecord]] = {split: [] for split in SPLITS}
     for task in plan.tasks:
         of_split[task.split].append(records[task.path])
@@ -298,9 +307,9 @@ def _assemble(recipe: Recipe, plan: Plan, records: Mapping[str, ShardRecord]) ->
     classes = range(label_set.num_classes)
     num_faces = sum(record.shard.samples for record in in_order if record.shard)
     return Manifest(
-        dataset=recipe.layout,
-        scale=LAYOUTS[recipe.layout].scale,
-        split_rule=recipe.split if recipe.split in RULES else "file",
+        dataset=layout.name,
+        scale=layout.scale,
+        split_rule=name_of(recipe.split_rule),
         plan=plan.digest,
         splits={
             split: tuple(record.shard for record in done if record.shard)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.layouts import celebamask, helen
+from sharding.layouts import celebamask, folder, helen, helen_relabeled, lapa
 from sharding.layouts.raw import Item, Layout, RawSample
 from sharding.manifest import MANIFEST, PARTS_FOLDER, Rejection, Shard, Sides, digest_of
 from sharding.packing.sample import count_classes, count_sides, encode_sample, measure_parts
@@ -22,9 +22,13 @@ from stn_icnn.decoding import RejectedError, described
 from stn_icnn.label_set_file import label_set_of
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import ReadableLocation, StorageLocation
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (celebamask.LAYOUT, helen.LAYOUT)}
+LAYOUTS: dict[str, Layout] = {
+    module.LAYOUT.name: module.LAYOUT
+    for module in (celebamask, helen, helen_relabeled, lapa, folder)
+} | folder.IN_ORDER
+"""The layouts by name; another form of one is named `LAYOUT:FORM`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ShardTask:
 
     layout: str
     labels: str
-    source: StorageLocation
+    source: ReadableLocation
     out: StorageLocation
     split: str
     index: int
@@ -214,7 +218,8 @@ def _prepare(task: ShardTask, item: Item) -> _Prepared:
     with _rejecting():  # in memory, where an OSError is Pillow's word for what it cannot encode
         parts = measure_parts(raw.labels, task.label_set)
         class_pixels = count_classes(raw.labels, task.label_set)
-        return _Prepared(raw, parts, class_pixels, encode_sample(item, raw, parts, task.layout))
+        members = encode_sample(item, raw, parts, layout.name)
+        return _Prepared(raw, parts, class_pixels, members)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sharding.storage.s3 import Bucket
-from stn_icnn.storage import Folder, StorageLocation
+from stn_icnn.storage import Folder, ReadableLocation, StorageLocation
 
 Address = str | Path | StorageLocation
 """A folder's path, `s3://bucket/prefix`, or the location itself."""
@@ -30,6 +30,11 @@ def open_location(address: Address) -> StorageLocation:
             f"{text!r} is no storage location: expected a folder or s3://bucket/prefix"
         )
     return Folder(Path(text).expanduser().absolute())
+
+
+def open_source(source: Address | ReadableLocation) -> ReadableLocation:
+    """Returns the location of raw data, by its address or as it is; errors of `open_location`."""
+    return open_location(source) if isinstance(source, str | Path) else source
 
 
 def split_url(url: str | Path) -> tuple[StorageLocation, str]:
