@@ -31,6 +31,9 @@ _OPTIONAL: Final = ("labels", *_DOUBTS)
 """Keys before them that a data set of the paper's classes, without these doubts, does not have: it
 keeps the fingerprint that it had before there were any."""
 
+HOW_TO_SHARD: Final = "python -m sharding LAYOUT --source RAW --out OUT (--help has the layouts)"
+"""The command that makes a sharded data set, for messages where one is missing."""
+
 _RESTORE: Final = "restore it, or shard the data again"
 _RESHARD: Final = "shard the data again, or use the version of this software that wrote it"
 """The ways out of a manifest that cannot be used."""
@@ -103,9 +106,9 @@ class Manifest:
     """The description of a sharded data set.
 
     Attributes:
-        dataset: `celebamask` or `helen`.
+        dataset: the name of its raw layout, as `celebamask`.
         scale: the working scale of its images.
-        split_rule: `paper`, `official` or `file`.
+        split_rule: `paper`, `official`, `file`, or shares as `8:1:1`.
         plan: digest of which raw items go into which shard.
         splits: shards of each split, in order.
         class_pixels: by split, the number of pixels of each class.
@@ -231,9 +234,9 @@ def _why_missing(location: StorageLocation) -> str:
     if found:
         return (
             f"{location.url} must be a sharded data set, but has no {MANIFEST}; "
-            "make one with: python -m sharding celebamask|helen --source RAW --out OUT"
+            f"make one with: {HOW_TO_SHARD}"
         )
     return (
         f"there is nothing at {location.url}; check the path, or make a data set there with: "
-        "python -m sharding celebamask|helen --source RAW --out OUT"
+        f"{HOW_TO_SHARD}"
     )

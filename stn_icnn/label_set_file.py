@@ -140,6 +140,8 @@ def label_set_from_content(content: Any) -> LabelSet:
         names,
     )
     _require(len({*names}) == len(names), "classes", "of different names", names)
+    colours = [one.colour for one in classes]
+    _require(len({*colours}) == len(colours), "classes", "of different colours", colours)
     parts = tuple(_part(part, names) for part in _list("parts", content["parts"]))
     _require(len(parts) > 0, "parts", "one or more", "none")
     inside = [name for part in parts for name in part.classes]

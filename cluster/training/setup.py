@@ -14,6 +14,7 @@ from cluster.training.base_settings import BaseSettings, preset_in_words
 from cluster.training.epoch_progress import EpochProgress
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
+from sharding.manifest import HOW_TO_SHARD
 from stn_icnn.config import TrainConfig, require
 from stn_icnn.data.plan import batch_sizes
 from stn_icnn.storage import StorageLocation
@@ -188,7 +189,7 @@ def open_data(settings: TrainingJobConfig, preset: str, storage: StorageLocation
     else:
         raise ValueError(
             f"{preset_in_words(preset)} needs --data: a folder or s3://BUCKET/PREFIX of shards, "
-            "made with: python -m sharding celebamask|helen --source RAW --out OUT"
+            f"made with: {HOW_TO_SHARD}"
         )
     for split in SPLITS:
         data.shards(split)

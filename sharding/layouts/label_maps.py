@@ -196,10 +196,8 @@ def _labels_by_colours(stored: StoredMap, class_of_colour: Mapping[int, int]) ->
     Raises:
         RejectedError: a pixel has another colour.
     """
-    labels, is_known = (
-        np.zeros(stored.colours.shape, np.uint8),
-        np.zeros(stored.colours.shape, bool),
-    )
+    labels = np.zeros(stored.colours.shape, np.uint8)
+    is_known = np.zeros_like(labels, np.bool_)
     for colour, class_id in class_of_colour.items():
         inside = stored.colours == colour
         labels[inside] = class_id

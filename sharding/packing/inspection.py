@@ -29,7 +29,14 @@ _RAW_NAMES: Final = {
     "helen": {
         "brow": ("right_brow (HELEN's lbl02)", "left_brow (lbl03)"),
         "eye": ("right_eye (HELEN's lbl04)", "left_eye (lbl05)"),
-    }
+    },
+    **{
+        layout: {
+            "brow": (f"right_brow ({dataset}'s id 2)", "left_brow (id 3)"),
+            "eye": (f"right_eye ({dataset}'s id 4)", "left_eye (id 5)"),
+        }
+        for layout, dataset in (("lapa", "LaPa"), ("helen-relabeled", "relabelled HELEN"))
+    },
 }
 """The names, in the raw data set, of a pair's (right, left) parts, where they are its own."""
 
