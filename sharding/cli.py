@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sharding.layouts.folder import ORDERS
 from sharding.layouts.raw import Layout
+from sharding.layouts.splits import shares_of
 from sharding.manifest import MANIFEST, Manifest
 from sharding.packing.building import (
     MAX_REJECTED,
@@ -113,9 +114,11 @@ def _add_build_arguments(command: argparse.ArgumentParser, layout: Layout) -> No
         add(f"--{place}", required=True, metavar=metavar, help=what)
     add("--out", required=True, metavar="OUT", help="shards: folder or s3://bucket/prefix")
     _add_labels(command, is_own=layout.classes is None)
-    rules = 'a rule, or JSON {"train": [KEY, ...], "val": ..., "test": ...} (default: %(default)s)'
     default, metavar = layout.split_rules[0], "|".join((*layout.split_rules, "FILE"))
-    add("--split", default=default, metavar=metavar, help=rules)
+    rule = "shares of train, val and test" if shares_of(default) else "a rule"
+    file = 'JSON {"train": [KEY, ...], "val": ..., "test": ...}'
+    what = f"{rule}, or {file} (default: %(default)s)"
+    add("--split", default=default, metavar=metavar, help=what)
     add("--limit", type=int, metavar="N", help="take about N images, from every split its share")
     _add_number(command, "--shard-size", SHARD_SIZE, "images a shard")
     _add_number(command, "--seed", 0, "of the shuffle that makes splits where the data have none")

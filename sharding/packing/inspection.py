@@ -78,7 +78,7 @@ def inspect_shards(address: Address, sheet: str | Path) -> str:
         [*_report_sides(manifest), *_report_doubts(manifest, class_faces.tolist())],
         [f"contact sheet: {sheet}"],
     )
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
 
 def _iterate(

@@ -7,12 +7,15 @@ import numpy as np
 from sharding.procedural.canvas import darker, mix, muted
 from sharding.procedural.face_shape import RGB, Face, Look, Pose, Shape, Style
 
-Layout = Literal["celebamask", "helen"]
+Layout = Literal["celebamask", "helen", "helen-relabeled", "lapa", "folder"]
+"""The raw layouts in which faces are drawn. Those of CelebAMask-HQ are framed alike, all others are
+of several sizes and zooms, as HELEN's."""
 
 HELEN_SIDES: Final = (0.76, 1.24)
 """Shortest and longest side of a HELEN-like image, as fractions of `size_px`."""
-ZOOM: Final = {"celebamask": (0.215, 0.265), "helen": (0.2, 0.28)}
-"""Range of half a face's width, as a fraction of the image's (mean) side."""
+CELEBAMASK_ZOOM: Final = (0.215, 0.265)
+HELEN_ZOOM: Final = (0.2, 0.28)
+"""Ranges of half a face's width, as a fraction of the image's (mean) side."""
 REACH: Final = (1.25, 0.45)
 """Radius and y of the disc, in face units, that holds all inner parts and stays in the image."""
 
@@ -160,14 +163,15 @@ def random_face(rng: np.random.Generator, layout: Layout, size_px: int) -> Face:
         layout: whose range of sizes and zooms.
         size_px: side of a CelebAMask-HQ image, or the middle of the range of HELEN's sides.
     """
-    if layout == "helen":
+    if layout == "celebamask":
+        size, zoom = (size_px, size_px), CELEBAMASK_ZOOM
+    else:
         low, high = (round(size_px * side) for side in HELEN_SIDES)
         size = (int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1)))
-    else:
-        size = (size_px, size_px)
+        zoom = HELEN_ZOOM
     return Face(
         size_px=size,
-        pose=random_pose(rng, size, ZOOM[layout]),
+        pose=random_pose(rng, size, zoom),
         shape=random_shape(rng),
         style=random_style(rng),
         look=random_look(rng),

@@ -118,6 +118,46 @@ def draw_helen() -> Callable[..., None]:
 
 
 @pytest.fixture
+def draw_pair() -> Callable[..., None]:
+    """draw(root, image, mask, ids=None, file=None): paths, and HELEN's face in ids by default."""
+
+    def draw(
+        root: Path,
+        image: str,
+        mask: str,
+        ids: np.ndarray | None = None,
+        file: bytes | None = None,
+    ) -> None:
+        if ids is None:
+            ids = np.zeros((120, 100), np.uint8)
+            for class_id, (x0, y0, x1, y1) in HELEN_FACE.items():
+                ids[y0:y1, x0:x1] = class_id
+        save(root / image, file or photo(ids.shape[::-1], len(image) + sum(image.encode())))
+        save(root / mask, png(ids))
+
+    return draw
+
+
+@pytest.fixture
+def lapa(tmp_path: Path, draw_pair: Callable[..., None]) -> Path:
+    """A raw data set of six faces in LaPa's three folders."""
+    root = tmp_path / "raw-lapa"
+    for split, names in (("train", "1_0 2_0 3_0 4_0"), ("val", "5_0"), ("test", "6_0")):
+        for name in names.split():
+            draw_pair(root, f"{split}/images/{name}.jpg", f"{split}/labels/{name}.png")
+    return root
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path, draw_pair: Callable[..., None]) -> Path:
+    """Ten photographs in `images`, their label maps in `masks`."""
+    root = tmp_path / "raw-folder"
+    for number in range(10):
+        draw_pair(root, f"images/face-{number}.jpg", f"masks/face-{number}.png")
+    return root
+
+
+@pytest.fixture
 def celebamask(tmp_path: Path, draw_celebamask: Callable[..., None]) -> Path:
     """A raw data set of ten faces, ids 1995 to 2004."""
     root = tmp_path / "raw-celebamask"

@@ -31,7 +31,7 @@ NUM_DRAWN = 10
 FIRST = 30_000
 """The number of the first damaged face, beyond those that are known to be defective."""
 
-SIZE_PX: dict[Layout, int] = {"celebamask": 512, "helen": 64}
+SIZE_PX: dict[Layout, int] = {"celebamask": 512, "helen": 64, "lapa": 64}
 
 HEADERS = (
     b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01",
@@ -142,6 +142,8 @@ def _key(layout: Layout, number: int) -> str:
 def _files_of(root: Path, layout: Layout, number: int) -> list[Path]:
     """Lists the photograph of a face, then its masks or maps."""
     key = _key(layout, number)
+    if layout == "lapa":
+        return [*root.glob(f"*/images/{key}.jpg"), *root.glob(f"*/labels/{key}.png")]
     if layout == "helen":
         return [root / f"images/{key}.jpg", *sorted((root / "labels" / key).iterdir())]
     masks = (root / celebamask.mask_path(number, part) for part in celebamask.PAINTED)

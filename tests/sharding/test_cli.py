@@ -1,5 +1,6 @@
 """The command line: `python -m sharding`."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sharding.cli import main
-from sharding.manifest import Rejection
+from sharding.manifest import Rejection, load_manifest
 from sharding.packing.building import shown_rejections
 from sharding.storage.location import open_location
 
@@ -142,14 +143,37 @@ def test_error_is_one_line_and_exit_2(tmp_path: Path):
 
 
 def test_faces_are_a_raw_data_set(tmp_path: Path, capsys: pytest.CaptureFixture):
-    """What `faces` draws, `celebamask` and `helen` read, and the sides are right."""
-    for layout in ("celebamask", "helen"):
+    """What `faces` draws, the layout's own command reads, and the sides are right."""
+    for layout in ("celebamask", "helen", "helen-relabeled", "lapa"):
         raw, out = tmp_path / f"raw-{layout}", tmp_path / layout
         faces = ("faces", "--layout", layout, "--count", 3, "--out", raw, "--workers", 1)
         assert run(*faces) == 0
         assert run(layout, "--source", raw, "--out", out, "--workers", 1) == 0
         assert run("verify", out) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_a_folder_of_one_s_own_classes(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """From ids and from colours, to shards that know the classes."""
+    labels, raw, out = tmp_path / "nose.json", tmp_path / "raw", tmp_path / "out"
+    names = {"background": [0, 0, 0], "hair": [120, 80, 160], "nose": [60, 180, 75]}
+    classes = [{"name": name, "colour": colour} for name, colour in names.items()]
+    parts = [{"name": "nose", "classes": ["nose"], "window_px": 81}]
+    labels.write_text(json.dumps({"name": "hair-nose", "classes": classes, "parts": parts}))
+    faces = ("faces", "--layout", "folder", "--labels", labels, "--count", 10, "--out", raw)
+    assert run(*faces, "--workers", 1) == 0
+    places = ("--images", raw / "images", "--masks", raw / "masks", "--workers", 1)
+    assert run("folder", *places, "--labels", labels, "--out", out) == 0
+    assert run("verify", out) == 0
+    assert "10 of 10 faces" in capsys.readouterr().err
+    manifest = load_manifest(out)
+    assert manifest.num_samples == {"train": 8, "val": 1, "test": 1}
+    assert manifest.label_set.class_names == tuple(names)
+    assert all(pixels > 0 for pixels in manifest.class_pixels["train"])
+    for mask in (raw / "masks").iterdir():
+        Image.open(mask).convert("RGB").save(mask)
+    assert run("folder", *places, "--labels", labels, "--out", tmp_path / "colours") == 0
+    assert load_manifest(tmp_path / "colours").class_pixels == manifest.class_pixels
 
 
 def test_a_name_that_is_not_utf8_can_be_printed():

@@ -99,17 +99,28 @@ def test_upright_rgb_jpeg_is_kept_byte_for_byte(tmp_path: Path):
     assert read_bytes(tmp_path, data).jpeg == data
 
 
-def png_of_16_bits(colour_type: int, num_channels: int) -> bytes:
-    """8 x 8, black; Pillow writes none but grey ones."""
+def png_file(size: tuple[int, int], bits: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG of a kind that Pillow does not write; each row begins with a byte of 0."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
-    rows = zlib.compress(8 * bytes(1 + 8 * num_channels * 2))
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def png_of_16_bits(colour_type: int, num_channels: int) -> bytes:
+    """8 x 8, black; Pillow writes none but grey ones."""
+    return png_file((8, 8), 16, colour_type, 8 * bytes(1 + 8 * num_channels * 2))
+
+
+def png_of_grey_bits(values: np.ndarray, bits: int) -> bytes:
+    """Grey of so few bits, as programs that make PNGs small write it; uint8 [H, W]."""
+    each = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(len(values), -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(each, axis=1))
+    return png_file(values.shape[::-1], bits, 0, rows)
 
 
 def tiff_of_16_bits() -> bytes:

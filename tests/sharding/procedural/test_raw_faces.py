@@ -66,7 +66,7 @@ def celebamask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("layout", ["celebamask", "helen"])
+@pytest.mark.parametrize("layout", ["celebamask", "helen", "lapa"])
 def test_same_call_gives_same_bytes_whatever_the_workers(
     layout: faces.Layout, tmp_path: Path
 ) -> None:

@@ -13,5 +13,15 @@ def raw_celebamask(celebamask: Path) -> Raw:
 
 
 @pytest.fixture
+def raw_lapa(lapa: Path) -> Raw:
+    return Raw(lapa, good={f"{number}_0" for number in range(1, 7)})
+
+
+@pytest.fixture
+def raw_folder(plain_folder: Path) -> Raw:
+    return Raw(plain_folder, good={f"face-{number}" for number in range(10)})
+
+
+@pytest.fixture
 def raw_helen(helen: Path) -> Raw:
     return Raw(helen, good={"11_1", "12_1", "13_1", "14_2", "21_1", "31_1"})

@@ -13,6 +13,8 @@ from sharding.manifest import Manifest
 from sharding.packing.building import Recipe, build
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
+from sharding.storage.joined import JoinedLocation
+from stn_icnn.storage import Folder
 
 Draw = Callable[..., None]
 
@@ -107,6 +109,13 @@ class Raw:
         self.reasons[source] = reason
 
 
+def source_of(root: Path, layout: str) -> Path | JoinedLocation:
+    """The raw data set: of a plain folder, the two folders in it."""
+    if layout.partition(":")[0] != "folder":
+        return root
+    return JoinedLocation(tuple((name, Folder(root / name)) for name in ("images", "masks")))
+
+
 def list_more(raw: Raw, names: list[str]) -> None:
     with (raw.root / "exemplars.txt").open("a") as file:
         file.writelines(f"{index} , {name}\n" for index, name in enumerate(names, 5))
@@ -120,10 +129,10 @@ def keys_in(out: Path) -> set[str]:
     return found
 
 
-def check(raw: Raw, layout: str, out: Path, split: str = "paper") -> Manifest:
+def check(raw: Raw, layout: str, out: Path, split: str = "") -> Manifest:
     """Shards it: what is listed as rejected, what is there, and that it is sound."""
     recipe = Recipe(layout=layout, split=split, shard_size=5, max_rejected=1)
-    manifest = build(raw.root, out, recipe)
+    manifest = build(source_of(raw.root, layout), out, recipe)
     found = {rejection.source: rejection.reason for rejection in manifest.rejected}
     begins = {source: found[source][: len(raw.reasons.get(source, ""))] for source in found}
     assert begins == raw.reasons

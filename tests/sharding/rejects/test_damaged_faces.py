@@ -13,7 +13,8 @@ from tests.sharding.damaged_faces import check_outcome, write_damaged_faces
 
 
 @pytest.mark.parametrize(
-    ("layout", "count"), [("helen", 100), pytest.param("celebamask", 40, marks=pytest.mark.slow)]
+    ("layout", "count"),
+    [("helen", 100), ("lapa", 100), pytest.param("celebamask", 40, marks=pytest.mark.slow)],
 )
 def test_each_is_right_or_named(layout: str, count: int, tmp_path: Path):
     sound, damaged, faces = write_damaged_faces(layout, count, tmp_path)
