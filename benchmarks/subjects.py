@@ -13,7 +13,8 @@ from torch import nn
 
 from benchmarks.measure import DEVICE
 from sharding.manifest import load_manifest
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import TrainConfig
 from stn_icnn.context import LocalContext, TrainContext

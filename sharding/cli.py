@@ -15,16 +15,14 @@ from sharding.layouts.raw import Layout
 from sharding.layouts.splits import shares_of
 from sharding.manifest import MANIFEST, Manifest
 from sharding.packing.building import (
-    MAX_REJECTED,
-    SHARD_SIZE,
     MapTasks,
-    Recipe,
     WriteShard,
     build,
     counted_by_kind,
     shown_rejections,
 )
 from sharding.packing.plausibility import implausibilities
+from sharding.packing.recipe import MAX_REJECTED, SHARD_SIZE, Recipe
 from sharding.packing.writer import LAYOUTS, ShardRecord, ShardTask
 from sharding.processes import map_in_processes
 from sharding.storage.joined import JoinedLocation

@@ -19,7 +19,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from stn_icnn.data.shards import ShardedFaces

@@ -10,7 +10,8 @@ from cluster.storage.datasets import DEMO_NAME, ShardedData
 from cluster.storage.shard_cache import fetch_shards
 from cluster.storage.sharded_faces import UNLIMITED_PX
 from sharding.layouts.splits import SPLITS
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request

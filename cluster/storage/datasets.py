@@ -9,7 +9,8 @@ from cluster.config import Reading
 from cluster.storage.dataset_shard import DatasetShard
 from cluster.storage.job_locations import readable_location
 from sharding.manifest import FORMAT_VERSION, MANIFEST, Manifest, load_manifest
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.storage.location import Address
 from stn_icnn.networks.checkpoint import DataFacts
 from stn_icnn.storage import StorageLocation

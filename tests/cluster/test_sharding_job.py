@@ -10,7 +10,8 @@ import pytest
 
 from jobs.running import run_job
 from jobs.shard import job
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.procedural.raw_faces import write_faces
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from sharding.layouts.splits import shuffled_split
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.procedural.raw_faces import write_faces
 from stn_icnn.config_dict import from_stored, to_stored
 from stn_icnn.context import LocalContext

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sharding.packing.building import Recipe, WriteShard, build
+from sharding.packing.building import WriteShard, build
+from sharding.packing.recipe import Recipe
 from sharding.packing.writer import ShardRecord, ShardTask
+from sharding.storage.joined import JoinedLocation
 from sharding.storage.location import open_location
-from stn_icnn.storage import StorageLocation
+from stn_icnn.storage import Folder, StorageLocation
+from tests.sharding.rejects.spoiled_data import source_of
 
 Answered = Callable[[], list[tuple[str, str]]]
 
@@ -58,6 +61,21 @@ def test_same_bytes_as_from_a_folder(
     assert sum(manifest.num_samples.values()) == 11
     assert len(manifest.rejected) == 5
     build(in_bucket(celebamask).url, tmp_path / "b", FACES)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_photographs_in_a_bucket_with_masks_in_a_folder(
+    plain_folder: Path, in_bucket: Callable[[Path], StorageLocation], tmp_path: Path
+):
+    """The two places of a plain folder lie where they like, and the shards are the same."""
+    (plain_folder / "masks/face-3.png").unlink()
+    recipe = Recipe(layout="folder", max_rejected=1)
+    build(source_of(plain_folder, "folder"), tmp_path / "a", recipe)
+    places = (
+        ("images", in_bucket(plain_folder).child("images")),
+        ("masks", Folder(plain_folder / "masks")),
+    )
+    build(JoinedLocation(places), tmp_path / "b", recipe)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 

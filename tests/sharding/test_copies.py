@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sharding.manifest import Rejection
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask
 

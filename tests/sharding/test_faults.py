@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from sharding.layouts.raw import FETCHED_AT_ONCE, fetched
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from sharding.storage import s3
 from sharding.storage.location import open_location

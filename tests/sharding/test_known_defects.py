@@ -9,7 +9,8 @@ import pytest
 from sharding.layouts.celebamask import LAYOUT
 from sharding.layouts.raw import Listing
 from sharding.manifest import Rejection
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from sharding.storage.location import open_location
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sharding.manifest import Scale, load_manifest
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces

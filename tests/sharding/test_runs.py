@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from sharding.manifest import MANIFEST, PARTS_FOLDER
-from sharding.packing.building import Recipe, WriteShard, build, make_plan
+from sharding.packing.building import WriteShard, build, make_plan
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
 from sharding.procedural.raw_faces import write_faces

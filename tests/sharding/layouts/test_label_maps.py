@@ -89,6 +89,10 @@ REFUSED = {
         palette_image(IDS, TURNED),
         r"mask ambiguous: .* 1 is nose as an id, lips by its colour; save the colours as RGB",
     ),
+    "colours whose background is not first": (
+        palette_image(IDS, [COLOURS[i] for i in (1, 0, 2, 3)]),
+        r"mask ambiguous: .* 0 is background as an id, nose by its colour",
+    ),
     "the same, one colour a little off": (
         palette_image(IDS, [*TURNED[:3], (201, 0, 0)]),
         "mask ambiguous",

@@ -12,7 +12,7 @@ from sharding.layouts import folder, helen_relabeled
 from sharding.layouts.lapa import LAYOUT as LAPA
 from sharding.layouts.raw import Layout, RawSample
 from sharding.layouts.splits import by_split
-from sharding.packing.building import Recipe
+from sharding.packing.recipe import Recipe
 from sharding.storage.joined import JoinedLocation
 from sharding.storage.location import open_source
 from stn_icnn.decoding import RejectedError

@@ -15,7 +15,8 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from sharding.manifest import Sides, load_manifest
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
 

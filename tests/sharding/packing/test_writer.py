@@ -15,7 +15,8 @@ from PIL import Image
 
 from sharding.manifest import load_manifest
 from sharding.packing import writer
-from sharding.packing.building import Recipe, build, make_plan
+from sharding.packing.building import build, make_plan
+from sharding.packing.recipe import Recipe
 from sharding.packing.sample import measure_parts
 from sharding.packing.verify import verify
 from sharding.packing.writer import ShardRecord, ShardTask, write_shard
@@ -274,7 +275,11 @@ def test_limit_takes_its_share_of_every_split(celebamask: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"layout": "lfw"}, "layout must be one of celebamask, helen, got 'lfw'"),
+        (
+            {"layout": "lfw"},
+            "layout must be one of celebamask, helen, helen-relabeled, lapa, folder, "
+            "folder:official, folder:zllrunning, folder:farl, got 'lfw'",
+        ),
         ({"shard_size": 0}, "shard_size must be at least 1, got 0"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"known_defects": "mend"}, "known_defects must be drop or keep, got 'mend'"),

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from sharding.manifest import Manifest
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.sample import read_samples
 from sharding.packing.verify import verify
 from sharding.storage.joined import JoinedLocation

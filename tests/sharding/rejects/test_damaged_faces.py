@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from tests.sharding import damaged_faces
 from tests.sharding.damaged_faces import check_outcome, write_damaged_faces
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from tests.sharding.rejects.spoiled_data import (
     FILE_FAULTS,
     FOLDER_FAULT,
@@ -86,7 +87,7 @@ def test_names_of_lapa(raw_lapa: Raw, draw_pair: Draw, tmp_path: Path):
     draw_pair(raw.root, "train/images/7_0.jpg", "val/labels/7_0.png")
     raw.reasons["train/images/7_0.jpg"] = "mask missing: no train/labels/7_0.png"
     raw.reasons["val/labels/7_0.png"] = "masks without an image: no val/images/7_0.jpg"
-    draw_pair(raw.root, "train/images/6_0.jpg", "train/labels/6_0.png")
+    draw_pair(raw.root, "train/images/6_0.jpg", "train/labels/6_0.PNG")
     raw.reasons["train/images/6_0.jpg"] = "same name twice: as test/images/6_0.jpg"
     ids = np.full((120, 100), 12, np.uint8)
     draw_pair(raw.root, "val/images/8_0.jpg", "val/labels/8_0.png", ids)

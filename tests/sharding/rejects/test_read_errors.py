@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sharding.packing import writer
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from sharding.packing.verify import verify
 from sharding.packing.writer import LAYOUTS
 from stn_icnn.storage import Folder

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sharding.packing.building import Recipe, build
+from sharding.packing.building import build
+from sharding.packing.recipe import Recipe
 from tests.sharding.rejects.spoiled_data import Raw, list_more
 
 
