@@ -92,7 +92,7 @@ def add_build_commands(parser: argparse.ArgumentParser) -> Any:
 _HELP: Final = {
     "celebamask": "shard CelebAMask-HQ as it ships",
     "helen": "shard HELEN as Smith et al. ship it",
-    "helen-relabeled": "shard HELEN as Lin et al. relabelled it",
+    "helen-relabeled": "shard Relabeled HELEN as it ships",
     "lapa": "shard LaPa as it ships",
     "folder": "shard a folder of photographs and one of their label maps",
 }

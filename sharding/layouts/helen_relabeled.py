@@ -1,4 +1,4 @@
-"""Reads HELEN as Lin et al. (CVPR 2019) relabelled it: photographs with one label map each.
+"""Reads Relabeled HELEN (Lin et al., CVPR 2019): photographs with one label map each.
 
 Its "left" is the viewer's, the label set's is the subject's: brows and eyes change sides here. Of
 the test faces the folder `test` is read, which has them at their original sizes; `test_resize` has

@@ -35,7 +35,7 @@ _RAW_NAMES: Final = {
             "brow": (f"right_brow ({dataset}'s id 2)", "left_brow (id 3)"),
             "eye": (f"right_eye ({dataset}'s id 4)", "left_eye (id 5)"),
         }
-        for layout, dataset in (("lapa", "LaPa"), ("helen-relabeled", "relabelled HELEN"))
+        for layout, dataset in (("lapa", "LaPa"), ("helen-relabeled", "Relabeled HELEN"))
     },
 }
 """The names, in the raw data set, of a pair's (right, left) parts, where they are its own."""
