@@ -138,9 +138,10 @@ def reduced(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     """
     if labels.shape == size[::-1]:
         return labels
+    whole = Image.fromarray(labels)
     best, result = np.zeros(size[::-1], np.uint8), np.zeros(size[::-1], np.uint8)
     for class_id in np.flatnonzero(_counts(labels)):
-        inside = Image.fromarray(np.where(labels == class_id, 255, 0).astype(np.uint8))
+        inside = whole.point([255 * (value == class_id) for value in range(256)])
         share = np.asarray(inside.resize(size, MAP_FILTER))
         result[share > best] = class_id
         best = np.maximum(best, share)

@@ -1,4 +1,4 @@
-"""Layouts of photographs with one label map each: LaPa, relabelled HELEN, the plain folder."""
+"""Layouts of photographs with one label map each: LaPa, Relabeled HELEN, the plain folder."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_a_split_file_takes_lapa_s_faces_from_any_folder(lapa: Path, tmp_path: P
     assert listed(LAPA, lapa, str(split)) == expected
 
 
-def test_relabelled_helen_has_a_tenth_of_train_to_validate_on(tmp_path: Path, draw_pair: Draw):
+def test_relabeled_helen_has_a_tenth_of_train_to_validate_on(tmp_path: Path, draw_pair: Draw):
     """By the seed; what is drawn to look at, and the reduced copy of `test`, are not read."""
     names = {"train": [f"{i}_1" for i in range(20)], "test": ["30_1"], "test_resize": ["30_1"]}
     for place, some in names.items():

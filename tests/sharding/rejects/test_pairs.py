@@ -1,6 +1,6 @@
 """What can't be used of photographs with one label map each is left out with its reason.
 
-These are the layouts LaPa, relabelled HELEN, and the plain folder.
+These are the layouts LaPa, Relabeled HELEN, and the plain folder.
 """
 
 import json
