@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from sharding.layouts.raw import (
 from sharding.layouts.splits import IN_SPLIT_FILE, SPLITS, listed_items, read_split_file
 from sharding.manifest import Rejection
 from stn_icnn.storage import ReadableLocation
+
+UNUSABLE: Final = "name not usable"
+"""The kind of reason for which an image of another name is rejected."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +106,23 @@ def require_pairs(source: ReadableLocation, naming: Naming, pairs: Pairs) -> Non
     Raises:
         ValueError: saying what is expected where, and what there is.
     """
-    example, of_masks = naming.image_path("NAME"), naming.mask_path("NAME")
     if not pairs.images:
-        elsewhere = f"; images that lie elsewhere: {pairs.rejected[0].source}"
+        expected, of_mask = (
+            source.url_of(path) for path in (naming.image_path("NAME"), naming.mask_path("NAME"))
+        )
+        others = [one.source for one in pairs.rejected if one.kind == UNUSABLE]
+        got = f"; there is {source.url_of(others[0])}" if others else ""
         raise ValueError(
-            f"no photographs at {source.url_of(naming.images)}: there must be {example} (or .jpeg, "
-            f".png) and {of_masks}{where_else(source, naming.images)}"
-            f"{elsewhere if pairs.rejected else ''}"
+            f"no photographs at {source.url_of(naming.images)}: expected {expected} (or .jpeg, "
+            f".png) and {of_mask}{got or where_else(source, naming.images)}"
         )
     masks = [path for path in listed(source, naming.masks) if path not in pairs.images.values()]
     if {*masks}.isdisjoint(map(naming.mask_path, pairs.images)):
         name, image = next(iter(pairs.images.items()))
-        got = f"there is {masks[0]}" if masks else "it is empty"
+        got = f"there is {source.url_of(masks[0])}" if masks else "it is empty"
         raise ValueError(
             f"no photograph has its mask in {source.url_of(naming.masks)}: {image} needs "
-            f"{naming.mask_path(name)}, but {got}"
+            f"{source.url_of(naming.mask_path(name))}, but {got}"
         )
 
 
@@ -232,6 +238,6 @@ def _images_by_name(
         if str(file.parent) == naming.images and file.stem.endswith(naming.image_ending):
             paths[file.stem.removesuffix(naming.image_ending)].append(path)
         elif not file.stem.endswith(naming.passed_over):
-            reason = f"name not usable: expected {naming.image_path('NAME')}"
+            reason = f"{UNUSABLE}: expected {naming.image_path('NAME')}"
             rejected.append(Rejection(path, reason))
     return dict(paths), rejected

@@ -192,7 +192,7 @@ def where_else(source: ReadableLocation, name: str) -> str:
     if not isinstance(source, Folder):
         return ""
     if below := sorted(source.root.glob(f"*/{name}")):
-        return f"; it is in {below[0].parent}: give that as --source"
+        return f"; it is in {below[0].parents[name.count('/')]}: give that as --source"
     folders = sorted(path.name for path in source.root.glob("*/"))
     return f"; there are the folders {', '.join(folders[:5])}" if folders else ""
 

@@ -62,9 +62,10 @@ def test_lapa_comes_in_its_own_splits_with_the_subject_s_sides(lapa: Path):
         "test": ["6_0"],
     }
     check_helen_face(read(LAPA, lapa, "5_0").labels)
-    for file in (lapa / "val/images").iterdir():
-        file.unlink()
-    with pytest.raises(ValueError, match=r"no photographs at .*/val/images: there must be val/im"):
+    with pytest.raises(ValueError, match=rf"; it is in {lapa}: give that as --source"):
+        listed(LAPA, lapa.parent)
+    (lapa / "val/images").rename(lapa / "val/photos")
+    with pytest.raises(ValueError, match=r"no photographs at .*/val/images: expected .*/val/im"):
         listed(LAPA, lapa)
 
 
@@ -125,12 +126,15 @@ def test_a_folder_is_split_by_shares_or_a_file(plain_folder: Path, tmp_path: Pat
 
 def test_masks_may_lie_in_a_folder_inside_that_of_the_photographs(tmp_path: Path, draw_pair: Draw):
     """But the two can't be one, where a PNG may be either."""
-    draw_pair(tmp_path, "a.png", "masks/a.png")
-    photos = Folder(tmp_path)
+    draw_pair(tmp_path, "photos/a.png", "photos/masks/a.png")
+    photos = Folder(tmp_path / "photos")
     inside = JoinedLocation((("images", photos), ("masks", photos.child("masks"))))
     listing = folder.LAYOUT.list_items(inside, "1:0:0", 0, False)
     assert [item.source for item in listing.items] == ["images/a.png"]
     assert listing.rejected == ()
+    above = JoinedLocation((("images", Folder(tmp_path)), ("masks", photos.child("masks"))))
+    with pytest.raises(ValueError, match=rf"no photographs at .*; there is {photos.root}/a\.png"):
+        folder.LAYOUT.list_items(above, "1:0:0", 0, False)
     one = JoinedLocation((("images", photos), ("masks", photos)))
     with pytest.raises(ValueError, match="--images and --masks must be two folders, got"):
         folder.LAYOUT.list_items(one, "1:0:0", 0, False)

@@ -101,8 +101,11 @@ def test_names_of_lapa(raw_lapa: Raw, draw_pair: Draw, tmp_path: Path):
 @pytest.mark.parametrize(
     ("spoiled", "message"),
     [
-        ("images", r"no photographs at .*/images: there must be images/NAME\.jpg \(or .jpeg, .png"),
-        ("masks", r"no photograph has its mask in .*/masks: images/face-0\.jpg needs masks/face-0"),
+        ("images", r"no photographs at .*/images: expected .*/images/NAME\.jpg \(or .jpeg, .png"),
+        (
+            "masks",
+            r"no photograph has its mask in .*/masks: images/face-0\.jpg needs .*/face-0\.png",
+        ),
     ],
 )
 def test_a_folder_that_lacks_all_of_one_kind_is_refused(
