@@ -64,11 +64,13 @@ class Pairs:
 
     Attributes:
         images: the path of each photograph, by its name.
+        masks: the paths of all label maps.
         reasons: by name, why a photograph is rejected before it is read.
         rejected: files of no such photograph.
     """
 
     images: Mapping[str, str]
+    masks: tuple[str, ...]
     reasons: Mapping[str, str]
     rejected: tuple[Rejection, ...]
 
@@ -84,12 +86,14 @@ def find_pairs(source: ReadableLocation, naming: Naming) -> Pairs:
         for name, some in paths.items()
         if len(some) > 1
     }
-    masks = listed(source, naming.masks, IMAGE_SUFFIXES)
+    masks = [
+        path
+        for path in listed(source, naming.masks, IMAGE_SUFFIXES)
+        if PurePosixPath(path).stem.endswith(naming.mask_ending)
+    ]
     there = {*masks}
     for path in masks:
         file = PurePosixPath(path)
-        if not file.stem.endswith(naming.mask_ending):
-            continue
         name = file.stem.removesuffix(naming.mask_ending)
         expected = naming.mask_path(name)
         if name not in paths and file.suffix.lower() == ".png":
@@ -97,7 +101,8 @@ def find_pairs(source: ReadableLocation, naming: Naming) -> Pairs:
             rejected.append(Rejection(path, reason))
         elif name in paths and expected not in there:
             reasons.setdefault(name, f"mask name not usable: {path}, expected {expected}")
-    return Pairs({name: some[0] for name, some in paths.items()}, reasons, tuple(rejected))
+    images = {name: some[0] for name, some in paths.items()}
+    return Pairs(images, tuple(masks), reasons, tuple(rejected))
 
 
 def require_pairs(source: ReadableLocation, naming: Naming, pairs: Pairs) -> None:
@@ -116,10 +121,9 @@ def require_pairs(source: ReadableLocation, naming: Naming, pairs: Pairs) -> Non
             f"no photographs at {source.url_of(naming.images)}: expected {expected} (or .jpeg, "
             f".png) and {of_mask}{got or where_else(source, naming.images)}"
         )
-    masks = [path for path in listed(source, naming.masks) if path not in pairs.images.values()]
-    if {*masks}.isdisjoint(map(naming.mask_path, pairs.images)):
+    if {*pairs.masks}.isdisjoint(map(naming.mask_path, pairs.images)):
         name, image = next(iter(pairs.images.items()))
-        got = f"there is {source.url_of(masks[0])}" if masks else "it is empty"
+        got = f"there is {source.url_of(pairs.masks[0])}" if pairs.masks else "there is none"
         raise ValueError(
             f"no photograph has its mask in {source.url_of(naming.masks)}: {image} needs "
             f"{source.url_of(naming.mask_path(name))}, but {got}"
@@ -166,6 +170,7 @@ def list_folders(
 def _joined(pairs: Iterable[Pairs]) -> Pairs:
     """Joins the photographs of several folders; of two of one name the later folder's stays."""
     images: dict[str, str] = {}
+    masks: list[str] = []
     reasons: dict[str, str] = {}
     rejected: list[Rejection] = []
     for some in pairs:
@@ -174,9 +179,10 @@ def _joined(pairs: Iterable[Pairs]) -> Pairs:
             rejected.append(Rejection(images[name], reason))
             reasons.pop(name, None)
         images |= some.images
+        masks += some.masks
         reasons |= some.reasons
         rejected += some.rejected
-    return Pairs(images, reasons, tuple(rejected))
+    return Pairs(images, tuple(masks), reasons, tuple(rejected))
 
 
 def listing_of(
