@@ -88,6 +88,7 @@ def parse_settings(
     *,
     default: Settings | None = None,
     described: Sequence[StructFieldSpec] = (),
+    rare: Sequence[StructFieldSpec] = (),
     program: str | None = None,
 ) -> Settings:
     """Parses a job's settings; prints help, or what is wrong with an option, and exits.
@@ -99,6 +100,7 @@ def parse_settings(
         arguments: the command line.
         default: the settings that options go over; None: those of the class.
         described: options of the job that were read, and taken out of `arguments`, before.
+        rare: more of them, which help shows with all options alone.
         program: what help calls the job's script; None: as it was started.
     """
     rest = take_verbose(arguments)
@@ -107,6 +109,7 @@ def parse_settings(
         described = [one for one in described if Positional not in get_args(one.type)]
     elif HELP_ALL not in rest:
         common = getattr(kind, "COMMON_OPTIONS", None)
+    described = described if common else (*described, *rare)
     settings: Settings = tyro.cli(
         kind,
         prog=f"python {program or sys.argv[0]}",

@@ -77,9 +77,15 @@ def parse_job(
         preset = preset or DEFAULT_PRESET
     default = kind(training=PRESETS[preset]() if preset else TrainConfig())
     default = _with_labels(_with_file(_with_labels(default, labels), file), labels)
-    described = (PRESET, CONFIG, LABELS)
+    described = (PRESET, CONFIG)
     job = parse_settings(
-        kind, description, rest, default=default, described=described, program=program
+        kind,
+        description,
+        rest,
+        default=default,
+        described=described,
+        rare=[LABELS],
+        program=program,
     )
     return job, preset or f"settings of {PurePosixPath(str(file)).name}"
 
@@ -129,10 +135,10 @@ def _parse_from_model(
     given, rest = _take_options(rest, "--from", "--config", "--labels", "--tracking-uri")
     if given["--tracking-uri"] is not None:
         rest += ["--tracking-uri", given["--tracking-uri"]]
-    described = (described_option("from", model_help, "MODEL", "(required)"), CONFIG, LABELS)
+    described = (described_option("from", model_help, "MODEL", "(required)"), CONFIG)
     if given["--from"] is None:
         if asks_for_help(rest):
-            parse_settings(kind, description, rest, described=described)
+            parse_settings(kind, description, rest, described=described, rare=[LABELS])
         raise ValueError(f"--from needs {_VALUES['--from']}")
     from cluster.training.parent import Parent  # which brings PyTorch and MLflow along
 
@@ -140,7 +146,9 @@ def _parse_from_model(
     labels = given["--labels"]
     default = _with_labels(settings_of(parent.checkpoint.config), labels)
     default = _with_labels(_with_file(default, given["--config"]), labels)
-    settings = parse_settings(kind, description, rest, default=default, described=described)
+    settings = parse_settings(
+        kind, description, rest, default=default, described=described, rare=[LABELS]
+    )
     return settings, parent
 
 

@@ -217,4 +217,5 @@ def _translated(stored: Image.Image, class_ids: NDArray[np.uint8]) -> NDArray[np
     labels = np.asarray(stored)
     highest = int(labels.max())
     require(highest < len(class_ids), "class ids", f"under {len(class_ids)}", highest)
-    return class_ids[labels]
+    translated: NDArray[np.uint8] = class_ids[labels]
+    return translated
