@@ -1,6 +1,6 @@
 """Parses the photographs of a folder or bucket over the cluster.
 
-    python jobs/parse.py --input PHOTOS --out LABELS          # by the model that comes along
+    python jobs/parse.py --input PHOTOS --out LABELS          # the model that comes
     ray job submit --working-dir . -- python jobs/parse.py …  # on a cluster
 
 --model takes another model. The same command goes on where it was stopped.
