@@ -1,9 +1,9 @@
 """Parses the photographs of a folder or bucket over the cluster.
 
-    python jobs/parse.py --input PHOTOS --out LABELS          # the model that comes
+    python jobs/parse.py --input PHOTOS --out LABELS
     ray job submit --working-dir . -- python jobs/parse.py …  # on a cluster
 
---model takes another model. The same command goes on where it was stopped.
+--model takes another model than the one that comes along. The same command goes on where it was stopped.
 """
 
 import sys

@@ -20,7 +20,7 @@ from cluster.hybrid.report import (
     write_hybrid_report,
 )
 from cluster.training.parent import Parent
-from stn_icnn.config import TrainConfig
+from stn_icnn.config import TrainConfig, with_labels
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts, save_checkpoint
 from stn_icnn.networks.model import build_model
@@ -126,7 +126,9 @@ def test_all_networks_of_a_finished_model_are_resumed(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
     parent = Parent.open(str(model_file(tmp_path, "frozen", tiny_config)))
-    assert parent.start.networks == ("coarse", "localizer", "fine")
+    fine = ("fine.brow", "fine.eye", "fine.nose", "fine.mouth")
+    assert parent.start(tiny_config).networks == ("coarse", "localizer", *fine)
+    assert parent.start(with_labels(tiny_config, "helen11")).networks == ("localizer", *fine)
     assert parent.tags["parent_dataset"] == "helen"
     assert parent.tags["parent_run_id"] is None
 
