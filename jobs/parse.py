@@ -3,7 +3,7 @@
     python jobs/parse.py --input PHOTOS --out LABELS
     ray job submit --working-dir . -- python jobs/parse.py …  # on a cluster
 
---model takes another model than the one that comes along. The same command goes on where it was stopped.
+The same command goes on where it was stopped.
 """
 
 import sys
