@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Final, Literal
 
 import tyro
 
-from stn_icnn.config import Precision, TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import Precision, TrainConfig
 from stn_icnn.inference.outputs.output_files import DEFAULT_KINDS
 from stn_icnn.inference.parse_options import Framing
 from stn_icnn.inference.photos.decoding import DEFAULT_MEGAPIXELS

@@ -13,7 +13,8 @@ from cluster.finder.config import FinderJobConfig, finder_settings
 from cluster.hybrid.config import HybridJobConfig, fine_tuning_settings
 from jobs.command_line import asks_for_help, described_option, described_word, parse_settings
 from sharding.storage.location import split_url
-from stn_icnn.config import TrainConfig, require, with_labels
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig, with_labels
 from stn_icnn.config_dict import from_dict, merge_settings
 from stn_icnn.label_set_file import given_labels
 from stn_icnn.label_sets import LABEL_SETS

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
+from stn_icnn.checks import require
 from stn_icnn.label_set_file import label_set_of
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.labels import LabelSet
@@ -24,16 +25,6 @@ MOST_PATCH_PX: Final = 127
 
 Sizes = Mapping[str, int]
 """Maps each fine network to a side in px, of the windows or patches of the parts that it labels."""
-
-
-def require(holds: bool, name: str, expected: str, got: object) -> None:
-    """Refuses a setting, or an argument.
-
-    Raises:
-        ValueError: naming the field, what is allowed and what was given, unless `holds`.
-    """
-    if not holds:
-        raise ValueError(f"{name} must be {expected}, got {got}")
 
 
 def same_size(px: int) -> Sizes:

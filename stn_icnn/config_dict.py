@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig
 
 Config = TypeVar("Config")
 

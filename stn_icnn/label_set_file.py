@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from stn_icnn.checks import require
 from stn_icnn.label_sets import LABEL_SETS
 from stn_icnn.labels import FaceClass, LabelSet, Part
 
@@ -133,21 +134,21 @@ def label_set_from_content(content: Any) -> LabelSet:
         raise ValueError(f"name must be another than {name!r}, which is of a set that comes along")
     classes = tuple(map(_face_class, _list("classes", content["classes"])))
     names = [one.name for one in classes]
-    _require(
+    require(
         2 <= len(classes) <= MOST_CLASSES and names[0] == "background",
         "classes",
         f"background and then up to {MOST_CLASSES - 1} more",
         names,
     )
-    _require(len({*names}) == len(names), "classes", "of different names", names)
+    require(len({*names}) == len(names), "classes", "of different names", names)
     colours = [one.colour for one in classes]
-    _require(len({*colours}) == len(colours), "classes", "of different colours", colours)
+    require(len({*colours}) == len(colours), "classes", "of different colours", colours)
     parts = tuple(_part(part, names) for part in _list("parts", content["parts"]))
-    _require(len(parts) > 0, "parts", "one or more", "none")
+    require(len(parts) > 0, "parts", "one or more", "none")
     inside = [name for part in parts for name in part.classes]
-    _require(len({*inside}) == len(inside), "parts", "without a class in common", inside)
+    require(len({*inside}) == len(inside), "parts", "without a class in common", inside)
     report = content.get("report", {})
-    _require(isinstance(report, Mapping), "report", "names with lists of classes", report)
+    require(isinstance(report, Mapping), "report", "names with lists of classes", report)
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in names[1:]}
     groups |= {row: _names(f"report.{row}", given, names) for row, given in report.items()}
     groups.setdefault("overall", tuple(inside))
@@ -160,7 +161,7 @@ def _face_class(given: Any) -> FaceClass:
     _require_keys("a class", given, ("name", "colour"))
     name, colour = _text("a class's name", given["name"]), _list("colour", given["colour"])
     is_rgb = len(colour) == 3 and all(type(v) is int and 0 <= v <= 255 for v in colour)
-    _require(is_rgb, f"colour of {name}", "[red, green, blue], each from 0 to 255", colour)
+    require(is_rgb, f"colour of {name}", "[red, green, blue], each from 0 to 255", colour)
     red, green, blue = colour
     return FaceClass(name, (red, green, blue), _flag("labelled", given, default=True))
 
@@ -171,10 +172,10 @@ def _part(given: Any, class_names: Sequence[str]) -> Part:
     classes = _names(f"classes of part {name}", given["classes"], class_names[1:])
     centre = _list("centre", given.get("centre", [0.5, 0.5]))
     inside = len(centre) == 2 and all(isinstance(v, int | float) and 0 <= v <= 1 for v in centre)
-    _require(inside, f"centre of part {name}", "[x, y], each a share from 0 to 1", centre)
+    require(inside, f"centre of part {name}", "[x, y], each a share from 0 to 1", centre)
     window_px = given.get("window_px", DEFAULT_WINDOW_PX)
     is_side = type(window_px) is int and window_px >= 9
-    _require(is_side, f"window_px of part {name}", "a whole number of at least 9", window_px)
+    require(is_side, f"window_px of part {name}", "a whole number of at least 9", window_px)
     return Part(
         name,
         _text("network", given.get("network", name)),
@@ -190,9 +191,9 @@ def _mirrored_pairs(classes: Any, names: Sequence[str]) -> tuple[tuple[str, str]
     mirror = {one["name"]: one["mirrored"] for one in classes if "mirrored" in one}
     for name, other in mirror.items():
         wanted = f"a class that names {name} in turn"
-        _require(other != name and other in names, f"mirrored of {name}", wanted, other)
+        require(other != name and other in names, f"mirrored of {name}", wanted, other)
         back = mirror.get(other)
-        _require(back == name, f"mirrored of {other}", repr(name), back)
+        require(back == name, f"mirrored of {other}", repr(name), back)
     both = {frozenset(pair) for pair in mirror.items()}
     return tuple(
         (a, b) for i, a in enumerate(names) for b in names[i + 1 :] if frozenset((a, b)) in both
@@ -207,7 +208,7 @@ def _require_networks(label_set: LabelSet) -> None:
             ("number of classes", [len(part.classes) for part in parts]),
             ("window_px", [part.window_px for part in parts]),
         ):
-            _require(len({*values}) == 1, f"network {network}", f"of parts of one {what}", values)
+            require(len({*values}) == 1, f"network {network}", f"of parts of one {what}", values)
     try:
         _ = label_set.mirrored_part
     except ValueError as error:
@@ -218,37 +219,32 @@ def _require_networks(label_set: LabelSet) -> None:
 
 
 def _require_keys(what: str, given: Any, needed: Sequence[str]) -> None:
-    _require(isinstance(given, Mapping), what, "a JSON object", given)
+    require(isinstance(given, Mapping), what, "a JSON object", given)
     missing = [key for key in needed if key not in given]
-    _require(not missing, what, f"one with {', '.join(needed)}", f"none of {', '.join(missing)}")
+    require(not missing, what, f"one with {', '.join(needed)}", f"none of {', '.join(missing)}")
     unknown = sorted({*given} - _KEYS[what])
-    _require(not unknown, what, f"one with {', '.join(sorted(_KEYS[what]))} alone", unknown)
+    require(not unknown, what, f"one with {', '.join(sorted(_KEYS[what]))} alone", unknown)
 
 
 def _list(name: str, given: Any) -> list[Any]:
-    _require(isinstance(given, list), name, "a list", given)
+    require(isinstance(given, list), name, "a list", given)
     return list(given)
 
 
 def _names(what: str, given: Any, known: Sequence[str]) -> tuple[str, ...]:
     names = _list(what, given)
     among = len(names) > 0 and all(name in known for name in names)
-    _require(among, what, f"one or more of {', '.join(known)}", names)
+    require(among, what, f"one or more of {', '.join(known)}", names)
     return tuple(names)
 
 
 def _text(what: str, given: Any) -> str:
     is_name = isinstance(given, str) and given.replace("_", "").replace("-", "").isalnum()
-    _require(is_name, what, "letters, digits, _ and -", given)
+    require(is_name, what, "letters, digits, _ and -", given)
     return str(given)
 
 
 def _flag(key: str, given: Mapping[str, Any], default: bool) -> bool:
     value = given.get(key, default)
-    _require(isinstance(value, bool), key, "true or false", value)
+    require(isinstance(value, bool), key, "true or false", value)
     return bool(value)
-
-
-def _require(holds: bool, what: str, expected: str, got: object) -> None:
-    if not holds:
-        raise ValueError(f"{what} must be {expected}, got {got}")

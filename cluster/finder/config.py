@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar, Final
 
 from cluster.config import PLACE, UNPREFIXED, TrainingJobConfig
-from stn_icnn.config import ModelConfig, TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import ModelConfig, TrainConfig
 from stn_icnn.config_dict import differing_settings
 
 FINDER_PX: Final = 128

@@ -12,7 +12,7 @@ from cluster.training.parent import Parent
 from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import open_training
 from cluster.training.summary import FINDER, summarise_training
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.training.phases import PhaseName
 
 PHASE: Final[PhaseName] = "finder"

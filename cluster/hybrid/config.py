@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from cluster.config import PLACE, TrainingJobConfig
-from stn_icnn.config import LossConfig, OptimConfig, TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import LossConfig, OptimConfig, TrainConfig
 from stn_icnn.training.phases import PHASES
 
 LOWERED_RATES = tuple(PHASES["end_to_end"].rates.values())

@@ -27,7 +27,7 @@ from cluster.training.phase_training import log_config, train_phase
 from cluster.training.setup import Training, open_training
 from cluster.training.summary import summarise_training
 from cluster.training.worker import Start
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.reporting.gallery import Gallery
 from stn_icnn.reporting.run_results import TrainingSummary
 from stn_icnn.training.phases import MODEL_PHASES, PhaseName

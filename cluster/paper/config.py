@@ -10,7 +10,8 @@ from cluster.config import (
     TrainingJobConfig,
     require_in_order,
 )
-from stn_icnn.config import ModelConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import ModelConfig
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.training.phases import System
 

@@ -21,7 +21,7 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import Run, run_tags
 from cluster.workers.allocation import WorkerAllocation
 from cluster.workers.launch import run_on_workers
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.reporting.f1_report import F1_NUMBERS, write_f1_report
 from stn_icnn.reporting.run_report import write_run_report
 from stn_icnn.reporting.run_results import (

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import UseAppendAction, arg
 
 from cluster.config import PLACE, TrainingJobConfig, require_in_order
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.label_sets import PAPER9
 from stn_icnn.training.phases import PHASES, PhaseName
 

@@ -27,7 +27,8 @@ from cluster.sweep.spaces import (
     format_space,
 )
 from cluster.sweep.sweep_record import Trial
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig
 
 MAX_DRAWS = 10
 """Times that a sampler is asked for values that have not been tried."""

@@ -16,7 +16,8 @@ from cluster.sweep.spaces import (
     parse_space,
     split_spaces,
 )
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig
 from stn_icnn.config_dict import from_dict
 from stn_icnn.labels import LabelSet
 from stn_icnn.training.phases import PHASES, PhaseName

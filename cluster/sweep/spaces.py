@@ -9,7 +9,7 @@ from typing import cast
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 
 Value = float | int | str | bool
 Values = dict[str, Value]

@@ -5,7 +5,8 @@ from typing import Self
 
 from cluster.tracking.stored_models import FetchedModel
 from cluster.training.worker import Start
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig
 from stn_icnn.training.initialization import initialize_model, shared_networks
 from stn_icnn.training.phases import PHASES
 

@@ -15,7 +15,8 @@ from cluster.training.epoch_progress import EpochProgress
 from cluster.training.run_record import RunRecord
 from cluster.workers.allocation import WorkerAllocation
 from sharding.manifest import HOW_TO_SHARD
-from stn_icnn.config import TrainConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import TrainConfig
 from stn_icnn.data.plan import batch_sizes
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName

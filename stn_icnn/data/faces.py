@@ -13,7 +13,8 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 from torch import Tensor
 
-from stn_icnn.config import AugmentConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import AugmentConfig
 from stn_icnn.data.augmentation import Augmentation, draw
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.plan import Request

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stn_icnn.archives import MAX_SAMPLE_BYTES, open_tar
-from stn_icnn.config import AugmentConfig, require
+from stn_icnn.checks import require
+from stn_icnn.config import AugmentConfig
 from stn_icnn.data.batch import Batch
 from stn_icnn.data.faces import EncodedSample, Faces, naming_sample, require_members
 from stn_icnn.data.plan import Request

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.data.batch import Batch
 from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.inference.faces.confidence import FACE, GOOD_F1, PRESENCE, SIGNS, signs_of_trust

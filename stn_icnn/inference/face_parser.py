@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.decoding import allow_megapixels
 from stn_icnn.inference.faces.boxes import BoxesByName, BoxesLike, FaceBox, boxes_of_photos

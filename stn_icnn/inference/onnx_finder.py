@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.inference.faces.finding import LEAST_PX
 from stn_icnn.inference.onnx_export import (
     random_images,

@@ -5,7 +5,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.inference.outputs.output_files import DEFAULT_KINDS, parse_kinds
 
 if TYPE_CHECKING:

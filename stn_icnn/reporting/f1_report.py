@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.labels import LabelSet
 from stn_icnn.reporting.charts import Colour, Figure, add_legend, draw_grouped_bars, open_figure
 from stn_icnn.reporting.documents import Items, write_markdown

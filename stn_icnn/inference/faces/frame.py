@@ -8,7 +8,7 @@ from typing import Final, Self
 import torch
 from torch import Tensor
 
-from stn_icnn.config import require
+from stn_icnn.checks import require
 from stn_icnn.geometry import fit_similarity
 from stn_icnn.labels import LabelSet
 
