@@ -50,12 +50,13 @@ demo: $(READY)
 ui: $(READY)
 	python -m cluster.tracking.run_list $(if $(PORT),--port '$(PORT)')
 
-# A cluster on this machine, to submit jobs to. make cluster OPTIONS=--help
+# A cluster on this machine, to submit jobs to. make cluster OPTIONS=--help; one with a --folder is
+# ended with the same.
 cluster: $(READY)
 	@python -m cluster.local up $(OPTIONS)
 
 cluster-down: $(READY)
-	@python -m cluster.local down
+	@python -m cluster.local down $(OPTIONS)
 
 # make bench REFERENCE=CHECKOUT_OF_THE_AUTHORS_CODE SHARDS=DIR RAW=DIR MODEL=PATH: each may be left out.
 bench: $(READY)

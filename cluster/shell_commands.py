@@ -36,7 +36,7 @@ def going_on(run_name: str) -> str:
     Args:
         run_name: the name of a run of the job, which begins with the job's own.
     """
-    words = [re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:PASSWORD@", word) for word in sys.argv]
+    words = [re.sub(r"://[^/?#]*@", "://PASSWORD@", word) for word in sys.argv]
     given = any(word.replace("_", "-").startswith("--run-name") for word in words)
     name = [] if given else ["--run-name", run_name.partition("/")[0]]
     command = shlex.join([*words, *name])

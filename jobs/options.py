@@ -182,7 +182,14 @@ def _with_labels(settings: Job, labels: str | None) -> Job:
 
 def _with_file(settings: Job, file: str | None) -> Job:
     """Replaces settings by those of a config file, where one is given."""
-    return settings if file is None else _replace_settings(settings, _read_config_file(file))
+    if file is None:
+        return settings
+    values = _read_config_file(file)
+    model = values.get("model") if isinstance(values, Mapping) else None
+    labels = model.get("labels") if isinstance(model, Mapping) else None
+    if isinstance(labels, str):  # whose networks have sizes of their own, beside no others
+        settings = replace(settings, training=with_labels(settings.training, labels))
+    return _replace_settings(settings, values)
 
 
 def _read_config_file(url: str) -> Any:

@@ -21,7 +21,10 @@ Network = Literal["coarse", "localizer", "fine", "finder"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 MOST_PATCH_PX: Final = 127
-"""The largest side of a patch that settings begin with, px (127 in the paper's Table 1)."""
+"""The largest side of a patch unless a setting names it, px (127 in the paper's Table 1)."""
+
+LEAST_PARTS_TO_FIND: Final = 3
+"""The least number of labelled parts that a face is fitted to: fewer fit anywhere."""
 
 Sizes = Mapping[str, int]
 """Maps each fine network to a side in px, of the windows or patches of the parts that it labels."""
@@ -67,6 +70,9 @@ class ModelConfig:
         side = self.finder_px
         fits = side == 0 or (side >= 64 and side % 2 == 0)
         require(fits, "model.finder_px", "0, or even and at least 64", side)
+        enough = side == 0 or self.label_set.num_parts >= LEAST_PARTS_TO_FIND
+        wanted = f"0 for a label set of fewer than {LEAST_PARTS_TO_FIND} parts"
+        require(enough, "model.finder_px", wanted, side)
         networks = self.label_set.fine_networks
         for name in ("window_px", "patch_px"):
             sizes = getattr(self, name)
@@ -254,7 +260,9 @@ def with_labels(config: TrainConfig, labels: str) -> TrainConfig:
     """Returns settings with another label set.
 
     Fine networks of both sets keep the sizes of their windows and patches; those of the new one
-    have windows of the size that it gives, sampled at it or at `MOST_PATCH_PX`.
+    have windows of the size that it gives, sampled at it or at `MOST_PATCH_PX`. A set of too few
+    parts to find faces by has no finder. Where classes lie over the whole image, the coarse
+    network's loss counts in the end-to-end phase, as nothing else holds them there.
 
     Args:
         config: the settings.
@@ -268,8 +276,13 @@ def with_labels(config: TrainConfig, labels: str) -> TrainConfig:
         for name, px in own.items()
     }
     chosen = tuple(name for name in config.fine.networks if name in own)
+    finder_px = model.finder_px if label_set.num_parts >= LEAST_PARTS_TO_FIND else 0
+    weight = config.loss.coarse_weight or float(bool(label_set.whole_classes))
     return replace(
         config,
-        model=replace(model, labels=labels, window_px=window_px, patch_px=patch_px),
+        model=replace(
+            model, labels=labels, window_px=window_px, patch_px=patch_px, finder_px=finder_px
+        ),
+        loss=replace(config.loss, coarse_weight=weight),
         fine=replace(config.fine, networks=chosen or label_set.fine_networks),
     )

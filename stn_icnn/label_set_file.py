@@ -32,8 +32,8 @@ from stn_icnn.labels import FaceClass, LabelSet, Part
 
 MOST_CLASSES: Final = 64
 """The most classes that a label set may have."""
-DEFAULT_WINDOW_PX: Final = 81
-"""Side of a part's window where the file names none, px (paper section 3.3)."""
+RESERVED_ROWS: Final = ("overall", "mean", "mean_foreground")
+"""Rows of F1 reports that no class may be named as."""
 
 _KEYS: Final = {
     "the file": {"name", "classes", "parts", "report"},
@@ -141,16 +141,25 @@ def label_set_from_content(content: Any) -> LabelSet:
         names,
     )
     require(len({*names}) == len(names), "classes", "of different names", names)
+    reserved = [name for name in names if name in RESERVED_ROWS]
+    require(not reserved, "classes", f"named otherwise than {', '.join(RESERVED_ROWS)}", reserved)
+    require(classes[0].labelled, "labelled of background", "true", False)
     colours = [one.colour for one in classes]
     require(len({*colours}) == len(colours), "classes", "of different colours", colours)
     parts = tuple(_part(part, names) for part in _list("parts", content["parts"]))
     require(len(parts) > 0, "parts", "one or more", "none")
     inside = [name for part in parts for name in part.classes]
     require(len({*inside}) == len(inside), "parts", "without a class in common", inside)
+    part_names = [part.name for part in parts]
+    require(len({*part_names}) == len(parts), "parts", "of different names", part_names)
+    unlabelled = [name for name in inside if not classes[names.index(name)].labelled]
+    require(not unlabelled, "classes of parts", "labelled", unlabelled)
     report = content.get("report", {})
     require(isinstance(report, Mapping), "report", "names with lists of classes", report)
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in names[1:]}
     groups |= {row: _names(f"report.{row}", given, names) for row, given in report.items()}
+    means = [row for row in groups if row in RESERVED_ROWS[1:]]
+    require(not means, "report", f"of rows named otherwise than {' and '.join(means)}", means)
     groups.setdefault("overall", tuple(inside))
     label_set = LabelSet(name, classes, parts, _mirrored_pairs(content["classes"], names), groups)
     _require_networks(label_set)
@@ -173,7 +182,7 @@ def _part(given: Any, class_names: Sequence[str]) -> Part:
     centre = _list("centre", given.get("centre", [0.5, 0.5]))
     inside = len(centre) == 2 and all(isinstance(v, int | float) and 0 <= v <= 1 for v in centre)
     require(inside, f"centre of part {name}", "[x, y], each a share from 0 to 1", centre)
-    window_px = given.get("window_px", DEFAULT_WINDOW_PX)
+    window_px = given.get("window_px", Part.window_px)
     is_side = type(window_px) is int and window_px >= 9
     require(is_side, f"window_px of part {name}", "a whole number of at least 9", window_px)
     return Part(

@@ -77,5 +77,8 @@ trap 'kill -TERM "$job"' TERM
 status=0
 wait "$job" || status=$?
 # A trapped signal ends the first wait, not the job.
-while kill -0 "$job" 2>/dev/null; do wait "$job" || status=$?; done
+while kill -0 "$job" 2>/dev/null; do
+    status=0
+    wait "$job" || status=$?
+done
 exit "$status"

@@ -37,7 +37,13 @@ from cluster.tracking.stored_models import FetchedModel
 from cluster.tracking.tracker import run_tags
 from cluster.training.base_settings import BaseSettings
 from cluster.training.phase_training import config_json
-from cluster.training.setup import open_data, require_batches, require_canvas, require_localizer
+from cluster.training.setup import (
+    open_data,
+    require_batches,
+    require_canvas,
+    require_labels,
+    require_localizer,
+)
 from cluster.workers.errors import PhaseFailedError
 from stn_icnn.config import TrainConfig
 from stn_icnn.networks.checkpoint import Checkpoint, load_checkpoint
@@ -87,6 +93,7 @@ def _open_sweep(settings: SweepJobConfig, preset: str) -> Sweep:
     data = open_data(settings, preset, environment.storage)
     for canvas in _with_values(space, config, "model.canvas_px"):
         require_canvas(canvas, data)
+        require_labels(canvas, data)
     start = _start_model(settings, space, config, environment)
     scaling = settings.scaling
     if scaling.cpus_per_worker == "auto":

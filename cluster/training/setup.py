@@ -17,6 +17,7 @@ from cluster.workers.allocation import WorkerAllocation
 from sharding.manifest import HOW_TO_SHARD
 from stn_icnn.checks import require
 from stn_icnn.config import TrainConfig
+from stn_icnn.data.faces import translation
 from stn_icnn.data.plan import batch_sizes
 from stn_icnn.storage import StorageLocation
 from stn_icnn.training.phases import PHASES, PhaseName
@@ -101,6 +102,7 @@ def open_training(
     data = open_data(settings, preset, environment.storage)
     config = settings.training
     require_canvas(config, data)
+    require_labels(config, data)
     require_localizer(config)
     require_images(data, num_images)
     most_workers = max(1, config.optim.global_batch // LEAST_IMAGES_A_WORKER)
@@ -219,6 +221,15 @@ def require_canvas(config: TrainConfig, data: ShardedData) -> None:
     side, canvas = data.manifest.scale.px, config.model.canvas_px
     wanted = f"at least {side}, the largest side of the images of {data.location.url}"
     require(side <= canvas, "model.canvas_px", wanted, canvas)
+
+
+def require_labels(config: TrainConfig, data: ShardedData) -> None:
+    """Refuses data that lack classes or parts of the label set, before workers refuse them.
+
+    Raises:
+        ValueError: naming what they lack.
+    """
+    translation(data.manifest.label_set, config.model.label_set)
 
 
 def require_images(data: ShardedData, num_images: int | None) -> None:

@@ -103,7 +103,9 @@ def resolve_allocation(
         cpus = scaling.cpus_per_worker
     else:
         most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-        fitting = (k for k in range(most, 0, -1) if _capacity(nodes, k, use_gpu) >= workers)
+        least = scaling.min_workers or workers
+        there = min(workers, max(least, _capacity(nodes, 1, use_gpu)))
+        fitting = (k for k in range(most, 0, -1) if _capacity(nodes, k, use_gpu) >= there)
         cpus = next(fitting, 1)
     if scaling.loader_processes != "auto":
         processes = scaling.loader_processes
@@ -124,7 +126,7 @@ def resolve_allocation(
 def num_concurrent(allocation: WorkerAllocation) -> int:
     """Returns how many such allocations the cluster has room for at a time."""
     capacity = _capacity(_nodes(), allocation.cpus_per_worker, allocation.use_gpu)
-    return capacity // allocation.num_workers
+    return max(1, capacity // allocation.num_workers)
 
 
 def _nodes() -> list[Mapping[str, float]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 import ray.train
@@ -24,6 +24,9 @@ LEAVE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 REACH_WITHIN_S: Final = 30.0
 """How long nodes that do not reach one another are tried again, seconds: a link may be back."""
+
+PAUSE_S: Final = 1.0
+"""The pause between two tries, seconds."""
 
 Address = tuple[str, int]
 
@@ -95,6 +98,7 @@ def require_reachable(worker_group: Any) -> None:
         while unreached := _unreached_nodes(worker_group, nodes):
             if monotonic() >= give_up_at:
                 raise ray.train.ControllerError(UnreachableError(describe_unreached(unreached)))
+            sleep(PAUSE_S)  # else a port that refuses at once is knocked at without end
 
 
 def describe_unreached(unreached: Mapping[str, list[str]]) -> str:

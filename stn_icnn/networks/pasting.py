@@ -286,7 +286,10 @@ def _place_parts(
         patches.append((face.whole.probs, face.whole.window, label_set.whole_classes))
     for patch, window, classes in patches:
         is_whole = classes == label_set.whole_classes
-        rows, columns = pixels_of_window(window, face.roll_deg, *size)
+        # A photograph that is not quite as high as its fitted copy says is labelled to its border.
+        border = window[2] / patch.shape[-1] if is_whole and not face.roll_deg else 0.0
+        x, y, w, h = window
+        rows, columns = pixels_of_window((x, y, w + border, h + border), face.roll_deg, *size)
         if rows.start < rows.stop and columns.start < columns.stop:
             probs = patch[1:] if face.roll_deg else widen(patch[1:], window, columns)
             parts.append(

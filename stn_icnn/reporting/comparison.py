@@ -244,7 +244,7 @@ def _require_same_classes(first: ComparedRun, other: ComparedRun) -> LabelSet:
     if ours.class_names != theirs.class_names:
         raise ValueError(
             f"runs must label the same classes, got {first.name} ({ours.name}) and {other.name} "
-            f"({theirs.name}): score both with jobs/evaluate.py on data of one label set"
+            f"({theirs.name}): compare runs of one label set"
         )
     return ours
 

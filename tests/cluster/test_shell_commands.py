@@ -84,7 +84,7 @@ def test_a_job_that_failed_names_its_own_command_without_passwords(
     argv = ["jobs/e2e.py", "demo", "--tracking-uri", store, "--data", "my shards"]
     monkeypatch.setattr(sys, "argv", argv)
     line = going_on("first/coarse")
-    shown = store.replace("secret", "PASSWORD")
+    shown = store.replace("me:secret", "PASSWORD")
     assert line.endswith(
         f"python jobs/e2e.py demo --tracking-uri {shown} --data 'my shards' --run-name first"
     )

@@ -13,6 +13,7 @@ from jobs.options import parse_fine_tuning, parse_job
 from jobs.running import run_job
 from sharding.storage.location import open_location
 from stn_icnn.config import TrainConfig
+from stn_icnn.config_dict import to_stored
 from stn_icnn.presets import PRESETS
 
 
@@ -70,6 +71,25 @@ def test_a_run_s_config_file_gives_its_settings_and_options_go_over_them(tmp_pat
     assert again == config
     over, _ = parse("--config", str(tmp_path / "config.json"), "--seed", "4")
     assert over.training == replace(config.training, seed=4)
+
+
+def test_a_run_s_config_file_gives_its_label_set_whose_networks_have_their_sizes(tmp_path: Path):
+    own = {
+        "name": "own",
+        "classes": [
+            {"name": "background", "colour": [0, 0, 0]},
+            {"name": "eyes", "colour": [0, 0, 255]},
+        ],
+        "parts": [{"name": "eyes", "classes": ["eyes"], "window_px": 99}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(own))
+    config, _ = parse("celebamask-tuned", "--labels", str(tmp_path / "own.json"))
+    assert config.training.model.window_px == {"eyes": 99}
+    (tmp_path / "config.json").write_text(json.dumps(to_stored(config.training)))
+    again, _ = parse("--config", str(tmp_path / "config.json"))
+    assert again.training == config.training
+    whole, _ = parse("celebamask-tuned", "--labels", "celebamask19")
+    assert whole.training.model.label_set.num_classes == 19
 
 
 def test_a_config_file_may_hold_any_option_of_the_job(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Label sets of one's own: what a JSON file may say, and what is told of one that can't be used."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,14 @@ from stn_icnn.config import ModelConfig, TrainConfig, with_labels
 from stn_icnn.config_dict import from_stored, to_stored
 from stn_icnn.label_set_file import given_labels, label_set_content, label_set_of, labels_text
 from stn_icnn.label_sets import CELEBAMASK19, HELEN11, LABEL_SETS, PAPER9
-from stn_icnn.presets import celebamask_tuned
+from stn_icnn.presets import celebamask_tuned, helen
 
+BACKGROUND: dict[str, Any] = {"name": "background", "colour": [0, 0, 0]}
+EYES: dict[str, Any] = {"name": "eyes", "colour": [0, 90, 220]}
+SKIN: dict[str, Any] = {"name": "skin", "colour": [230, 190, 165]}
 OWN: dict[str, Any] = {
     "name": "eyes-and-skin",
-    "classes": [
-        {"name": "background", "colour": [0, 0, 0]},
-        {"name": "eyes", "colour": [0, 90, 220]},
-        {"name": "skin", "colour": [230, 190, 165]},
-    ],
+    "classes": [BACKGROUND, EYES, SKIN],
     "parts": [{"name": "eyes", "classes": ["eyes"], "centre": [0.5, 0.48], "window_px": 200}],
 }
 """Three classes and one part."""
@@ -71,6 +71,16 @@ def test_settings_with_a_label_set_have_sizes_for_its_networks(tmp_path: Path):
     assert from_stored(json.loads(json.dumps(to_stored(own)))) == own
 
 
+def test_a_set_of_few_parts_has_no_finder_and_whole_classes_have_a_loss(tmp_path: Path):
+    own = with_labels(celebamask_tuned(), given_labels(written(tmp_path, OWN)))
+    assert own.model.finder_px == 0
+    with pytest.raises(ValueError, match="must be 0 for a label set of fewer than 3 parts"):
+        replace(own.model, finder_px=128)
+    assert helen().loss.coarse_weight == 0
+    assert with_labels(helen(), "helen11").loss.coarse_weight == 1
+    assert with_labels(helen(), "paper9") == helen()
+
+
 def test_settings_of_the_papers_classes_are_stored_as_ever() -> None:
     assert "labels" not in to_stored(TrainConfig())["model"]
     assert to_stored(with_labels(TrainConfig(), "helen11"))["model"]["labels"] == "helen11"
@@ -104,15 +114,18 @@ def test_settings_of_the_papers_classes_are_stored_as_ever() -> None:
             "window_px of part eyes must be a whole number of at least 9, got 5",
         ),
         (
-            {
-                "classes": [
-                    OWN["classes"][0],
-                    {**OWN["classes"][1], "mirrored": "skin"},
-                    OWN["classes"][2],
-                ]
-            },
+            {"classes": [BACKGROUND, {**EYES, "mirrored": "skin"}, SKIN]},
             "mirrored of skin must be 'eyes', got None",
         ),
+        (
+            {"classes": [BACKGROUND, EYES, {**SKIN, "name": "mean"}]},
+            "classes must be named otherwise than overall, mean, mean_foreground, got",
+        ),
+        (
+            {"classes": [BACKGROUND, {**EYES, "labelled": False}, SKIN]},
+            r"classes of parts must be labelled, got \['eyes'\]",
+        ),
+        ({"report": {"mean": ["eyes"]}}, "report must be of rows named otherwise than mean, got"),
         (
             {"report": {"all": ["teeth"]}},
             "report.all must be one or more of background, eyes, skin",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stn_icnn.config import LEAST_PARTS_TO_FIND
 from stn_icnn.data.batch import stack_photos
 from stn_icnn.geometry import fit_similarity
 from stn_icnn.inference.faces.cutting import cut_square
@@ -52,9 +53,6 @@ STILL_DEG: Final = 6.0
 """How far a fitted frame's centre may be off the square that was labelled, as a share of its side,
 the logarithm of how much larger or smaller it may be, and how far it may be turned against it,
 without being labelled again."""
-
-LEAST_PARTS: Final = 3
-"""The least number of labelled parts that a face is fitted to."""
 
 MOST_RESIDUAL: Final = 0.12
 """The residual, as a share of the frame's side, that means no face: the fit falls to 0 there."""
@@ -196,7 +194,7 @@ class FaceFinder:
             probs = located_probs(coarse_logits, self._model.label_set)
             centres, present = centroids(probs, self._model.label_set)
             sure = expected_f1(expected_counts(probs)) * present.float().mean(dim=1)
-            is_enough = present.sum(dim=1) >= LEAST_PARTS
+            is_enough = present.sum(dim=1) >= LEAST_PARTS_TO_FIND
             affine, residual = fit_similarity(self._mean_face, centres.cpu(), present.cpu().float())
             numbers = (residual.tolist(), is_enough.tolist(), sure.tolist())
             fitted += [

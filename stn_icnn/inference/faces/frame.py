@@ -130,13 +130,22 @@ class FaceFrame:
         return torch.tensor([[a, -b, self.x - (a - b) * half], [b, a, self.y - (a + b) * half]])
 
 
+LANDMARK_PARTS: Final = ("right_eye", "left_eye", "nose", "mouth")
+"""The parts that five landmarks are measured on."""
+
+
 def mean_landmarks(label_set: LabelSet) -> Tensor:
     """Returns five landmarks of the mean face, `[5, 2]` float32, shares of the frame's side.
 
     They are the centre of the subject's right eye, of the left eye, the tip of the nose, the right
     and the left corner of the mouth. The tip and the corners are measured as BOX_TO_SIDE is.
+
+    Raises:
+        ValueError: the label set lacks one of these parts.
     """
     centre = {part.name: part.centre for part in label_set.parts}
+    lacking = [name for name in LANDMARK_PARTS if name not in centre]
+    require(not lacking, "landmarks", "left out where the model lacks their parts", lacking)
     nose, mouth = centre["nose"], centre["mouth"]
     beside, below = MOUTH_CORNERS
     return torch.tensor(

@@ -13,8 +13,8 @@ from PIL import Image
 
 from stn_icnn.data.plan import Request
 from stn_icnn.data.shards import ShardedFaces
-from stn_icnn.label_sets import PAPER9
-from tests.sample_shards import TAR_BLOCK, members, one_sample, write_shard
+from stn_icnn.label_sets import CELEBAMASK19, PAPER9
+from tests.sample_shards import TAR_BLOCK, encoded, members, one_sample, write_shard
 
 Faces = Callable[..., ShardedFaces]
 
@@ -48,6 +48,23 @@ def test_the_same_faces_are_chosen_however_they_are_sharded(
 def test_no_more_faces_are_chosen_than_there_are(twelve: list[str], num_images: int) -> None:
     with pytest.raises(ValueError, match=f"from 1 to the 12 faces, got {num_images}"):
         ShardedFaces(twelve, PAPER9).select(num_images, 0)
+
+
+def test_shards_of_more_classes_are_read_for_fewer(tmp_path: Path):
+    labels = np.array([[0, 1, 6, 10, 11, 15, 18]], np.uint8).repeat(7, axis=0)
+    written = {**members(0, 7, 7), "png": encoded(labels, "PNG")}
+    shard = write_shard(tmp_path / "000000.tar", {"face": written})
+    faces = ShardedFaces([shard], PAPER9, stored=CELEBAMASK19)
+    for read in (faces[Request(0)].labels[0], faces.labels(0)):
+        assert read[0].tolist() == [0, 1, 6, 10, 0, 0, 0]
+    whole = ShardedFaces([shard], CELEBAMASK19, stored=CELEBAMASK19)
+    assert torch.equal(whole.labels(0), torch.from_numpy(labels))
+
+
+def test_shards_that_lack_a_class_are_refused(tmp_path: Path):
+    shard = write_shard(tmp_path / "000000.tar", {"face": members(0)})
+    with pytest.raises(ValueError, match="for celebamask19, got glasses, left_ear, right_ear, hat"):
+        ShardedFaces([shard], CELEBAMASK19, stored=PAPER9)
 
 
 def test_a_sample_is_what_was_written(tmp_path: Path):

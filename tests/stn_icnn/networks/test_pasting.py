@@ -225,6 +225,11 @@ def test_classes_of_the_whole_image_lie_where_there_is_no_part() -> None:
     assert bool((labels[:20, 31:] == HELEN11.class_id["hair"]).all())
 
 
+def test_the_last_row_of_a_photograph_that_was_fitted_a_little_short_is_labelled() -> None:
+    (labels,) = label_maps(whole_parsing("hair"), [(600, 501)], [10.0])
+    assert set(labels[-1].tolist()) == {1, 10}
+
+
 def test_where_no_part_is_a_part_of_the_coarse_labels_counts_for_nothing() -> None:
     """The coarse network takes the right half for a nose; the fine one sees more, and does not."""
     (labels,) = label_maps(whole_parsing("nose"), [(60, 50)])
