@@ -67,8 +67,8 @@ class ScalingConfig:
     """How long a phase waits for nodes that are lost, or used by other jobs, until the job ends,
     seconds."""
     resize_interval_s: float = 60.0
-    """With `min_workers`: how often a phase looks for further workers, seconds. It restarts from
-    its last checkpoint to take them."""
+    """Seconds between two looks for further workers, with `min_workers`. A phase restarts from its
+    last checkpoint to take them."""
     max_failures: int = 2
     """Times that a phase is restarted from its last checkpoint when a worker dies."""
     wait_s: float = 60.0

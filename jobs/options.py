@@ -77,7 +77,7 @@ def parse_job(
     if file is None:
         preset = preset or DEFAULT_PRESET
     default = kind(training=PRESETS[preset]() if preset else TrainConfig())
-    default = _with_labels(_with_file(_with_labels(default, labels), file), labels)
+    default = _with_file_and_labels(default, file, labels)
     described = (PRESET, CONFIG)
     job = parse_settings(
         kind,
@@ -144,9 +144,8 @@ def _parse_from_model(
     from cluster.training.parent import Parent  # which brings PyTorch and MLflow along
 
     parent = Parent.open(given["--from"], given["--tracking-uri"])
-    labels = given["--labels"]
-    default = _with_labels(settings_of(parent.checkpoint.config), labels)
-    default = _with_labels(_with_file(default, given["--config"]), labels)
+    default = settings_of(parent.checkpoint.config)
+    default = _with_file_and_labels(default, given["--config"], given["--labels"])
     settings = parse_settings(
         kind, description, rest, default=default, described=described, rare=[LABELS]
     )
@@ -173,23 +172,25 @@ def _take_options(arguments: Sequence[str], *names: str) -> tuple[dict[str, str 
     return vars(given), rest
 
 
-def _with_labels(settings: Job, labels: str | None) -> Job:
-    """Replaces the label set, where one is given on the command line."""
-    if labels is None:
-        return settings
-    return replace(settings, training=with_labels(settings.training, given_labels(labels)))
-
-
-def _with_file(settings: Job, file: str | None) -> Job:
-    """Replaces settings by those of a config file, where one is given."""
+def _with_file_and_labels(settings: Job, file: str | None, given: str | None) -> Job:
+    """Replaces settings by those of a config file, and the label set by one that is given."""
+    labels = None if given is None else given_labels(given)
+    settings = _with_labels(settings, labels)
     if file is None:
         return settings
     values = _read_config_file(file)
     model = values.get("model") if isinstance(values, Mapping) else None
-    labels = model.get("labels") if isinstance(model, Mapping) else None
-    if isinstance(labels, str):  # whose networks have sizes of their own, beside no others
-        settings = replace(settings, training=with_labels(settings.training, labels))
-    return _replace_settings(settings, values)
+    stored = model.get("labels") if isinstance(model, Mapping) else None
+    if isinstance(stored, str):  # whose networks have sizes of their own, beside no others
+        settings = _with_labels(settings, stored)
+    return _with_labels(_replace_settings(settings, values), labels)
+
+
+def _with_labels(settings: Job, labels: str | None) -> Job:
+    """Replaces the label set by one that settings hold as a text; None: it stays."""
+    if labels is None:
+        return settings
+    return replace(settings, training=with_labels(settings.training, labels))
 
 
 def _read_config_file(url: str) -> Any:

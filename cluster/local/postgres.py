@@ -16,7 +16,7 @@ from cluster.local.services import Service, write_secret
 POSTGRES_USER: Final = "postgres"
 """The user that PostgreSQL runs as where this one is root, as which it refuses to."""
 POSTGRES_FOLDERS: Final = Path("/usr/lib/postgresql")
-"""Where Debian keeps PostgreSQL's programs, which it does not put on PATH."""
+"""The folder of PostgreSQL's programs on Debian, which does not put them on PATH."""
 
 
 def postgres_programs() -> tuple[Path | None, str]:

@@ -8,12 +8,10 @@ from typing import Final
 
 from sharding.manifest import Shard
 from sharding.storage.read_ahead import read_blocks
+from stn_icnn.data.shard_stream import Block
 from stn_icnn.storage import StorageLocation
 
 CHUNK_BYTES: Final = 4 << 20
-
-Block = bytes
-"""A run of a shard's bytes."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,13 @@ the same faces reduced, as all are that are too large.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Final
 
 from sharding.layouts.helen import MAPS
-from sharding.layouts.label_maps import labels_by_ids
-from sharding.layouts.pairs import Naming, list_folders, read_pair
-from sharding.layouts.raw import MAX_SIDE_PX, Item, Layout, Listing, RawSample
+from sharding.layouts.pairs import Naming, list_folders, read_in_folder
+from sharding.layouts.raw import MAX_SIDE_PX, Layout, Listing
 from sharding.layouts.splits import shuffled_split
 from sharding.manifest import Scale
-from stn_icnn.labels import LabelSet
 from stn_icnn.storage import ReadableLocation
 
 FOLDERS: Final = {
@@ -33,17 +30,16 @@ def list_items(source: ReadableLocation, rule: str, seed: int, keep_defects: boo
     return list_folders(source, rule, RULES, FOLDERS, partial(_split, seed=seed))
 
 
-def read(source: ReadableLocation, item: Item, label_set: LabelSet) -> RawSample:
-    """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
-    mask = FOLDERS[PurePosixPath(item.source).parts[0]].mask_path(item.key)
-    return read_pair(source, item, mask, lambda stored: labels_by_ids(stored, MAPS, label_set))
-
-
 def _split(names: Mapping[str, Sequence[str]], seed: int) -> dict[str, Sequence[str]]:
     """Takes a tenth of the training faces for validation, by a seeded shuffle."""
     return {**shuffled_split(names["train"], seed, VAL_SHARES), "test": names["test"]}
 
 
 LAYOUT: Final = Layout(
-    "helen-relabeled", Scale(MAX_SIDE_PX, "at_most"), list_items, read, MAPS[1:], split_rules=RULES
+    "helen-relabeled",
+    Scale(MAX_SIDE_PX, "at_most"),
+    list_items,
+    partial(read_in_folder, FOLDERS, MAPS),
+    MAPS[1:],
+    split_rules=RULES,
 )

@@ -4,16 +4,14 @@ Its "left" is the viewer's, the label set's is the subject's: brows and eyes cha
 landmarks, some of which are wrong, are not read.
 """
 
-from pathlib import PurePosixPath
+from functools import partial
 from typing import Final
 
 from sharding.layouts.helen import MAPS
-from sharding.layouts.label_maps import labels_by_ids
-from sharding.layouts.pairs import Naming, list_folders, read_pair
-from sharding.layouts.raw import MAX_SIDE_PX, Item, Layout, Listing, RawSample
+from sharding.layouts.pairs import Naming, list_folders, read_in_folder
+from sharding.layouts.raw import MAX_SIDE_PX, Layout, Listing
 from sharding.layouts.splits import SPLITS
 from sharding.manifest import Scale
-from stn_icnn.labels import LabelSet
 from stn_icnn.storage import ReadableLocation
 
 IDS: Final = MAPS
@@ -28,12 +26,11 @@ def list_items(source: ReadableLocation, rule: str, seed: int, keep_defects: boo
     return list_folders(source, rule, RULES, FOLDERS, dict)
 
 
-def read(source: ReadableLocation, item: Item, label_set: LabelSet) -> RawSample:
-    """Reads one face at its own size, reduced where a side exceeds 1024; raises RejectedError."""
-    mask = FOLDERS[PurePosixPath(item.source).parts[0]].mask_path(item.key)
-    return read_pair(source, item, mask, lambda stored: labels_by_ids(stored, IDS, label_set))
-
-
 LAYOUT: Final = Layout(
-    "lapa", Scale(MAX_SIDE_PX, "at_most"), list_items, read, IDS[1:], split_rules=RULES
+    "lapa",
+    Scale(MAX_SIDE_PX, "at_most"),
+    list_items,
+    partial(read_in_folder, FOLDERS, IDS),
+    IDS[1:],
+    split_rules=RULES,
 )

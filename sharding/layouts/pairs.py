@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.layouts.label_maps import StoredMap, read_label_map, reduced
+from sharding.layouts.label_maps import StoredMap, labels_by_ids, read_label_map, reduced
 from sharding.layouts.raw import (
     IMAGE_SUFFIXES,
     Item,
@@ -25,6 +25,7 @@ from sharding.layouts.raw import (
 )
 from sharding.layouts.splits import IN_SPLIT_FILE, SPLITS, listed_items, read_split_file
 from sharding.manifest import Rejection
+from stn_icnn.labels import LabelSet
 from stn_icnn.storage import ReadableLocation
 
 UNUSABLE: Final = "name not usable"
@@ -33,7 +34,7 @@ UNUSABLE: Final = "name not usable"
 
 @dataclass(frozen=True)
 class Naming:
-    """Where photographs and their label maps lie, and how they are named.
+    """The folders of photographs and of their label maps, and how files are named there.
 
     Attributes:
         images: the folder of the photographs.
@@ -228,6 +229,29 @@ def read_pair(
         stored = read_label_map(files, mask)
     require_size(stored.size, mask, photo.image.size, " as its image")
     return photo.with_labels(reduced(labels_of(stored), fitted(*photo.image.size)))
+
+
+def read_in_folder(
+    folders: Mapping[str, Naming],
+    classes: Sequence[str],
+    source: ReadableLocation,
+    item: Item,
+    label_set: LabelSet,
+) -> RawSample:
+    """Reads a photograph with its label map of ids, both reduced where a side exceeds 1024.
+
+    Args:
+        folders: the naming of files by the folder that a photograph's path begins with.
+        classes: names of the classes of the ids 0, 1, ...
+        source: where they lie.
+        item: the photograph.
+        label_set: the classes of the labels; what it lacks is background.
+
+    Raises:
+        RejectedError: one of them cannot be used.
+    """
+    mask = folders[PurePosixPath(item.source).parts[0]].mask_path(item.key)
+    return read_pair(source, item, mask, lambda stored: labels_by_ids(stored, classes, label_set))
 
 
 def _images_by_name(

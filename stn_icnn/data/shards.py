@@ -73,7 +73,7 @@ class ShardedFaces(Faces, Dataset[Batch]):
 
     Args:
         shards: paths, in the manifest's order.
-        label_set: as `Faces` has it, and so are the others.
+        label_set: the same as in `Faces`; so are all that follow.
     """
 
     def __init__(

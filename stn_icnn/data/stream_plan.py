@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     shard: int
     """The shard's place in its split."""
     copy: int
-    """Which of the epoch's `augment.copies` looks at the samples it is."""
+    """The number of the look at the samples, among the epoch's `augment.copies`."""
     start: int
     stop: int
     """The first sample's place in the shard, and the place behind the last."""

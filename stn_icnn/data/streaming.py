@@ -24,7 +24,7 @@ class StreamedFaces(Faces):
 
     Args:
         shards: the split's shards, in the manifest's order.
-        label_set: as `Faces` has it, and so are the others.
+        label_set: the same as in `Faces`; so are all that follow.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from stn_icnn.inference.face_parser import FaceParser
 from stn_icnn.networks.checkpoint import Checkpoint, DataFacts
 from stn_icnn.networks.folding import fold_batch_norm
 from stn_icnn.networks.model import Parsing
+from stn_icnn.networks.pasting import whole_probs
 
 REQUIRED = ("onnx", "onnxscript", "onnxruntime")
 """The packages that an export needs."""
@@ -148,13 +149,11 @@ def _label_maps(parsing: Parsing, windows: Tensor, height: int, width: int) -> T
             for class_id, prob in zip(label_set.part_classes[i], probs.unbind(1), strict=True):
                 labels = torch.where(prob > best, class_id, labels)
                 best = torch.maximum(best, prob)
-    if label_set.whole_classes:
-        channels = label_set.channels_of((0, *label_set.whole_classes))
-        patch = parsing.coarse_logits[:, channels].softmax(dim=1)
+    if (whole := whole_probs(parsing)) is not None:
         down, across = (
-            interpolation(0, length, length / 2, length, patch) for length in (height, width)
+            interpolation(0, length, length / 2, length, whole) for length in (height, width)
         )
-        probs = (down @ patch @ across.mT) * background[:, None]
+        probs = (down @ whole @ across.mT) * background[:, None]
         background = probs[:, 0]
         for class_id, prob in zip(label_set.whole_classes, probs[:, 1:].unbind(1), strict=True):
             labels = torch.where(prob > best, class_id, labels)

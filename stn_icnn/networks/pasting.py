@@ -65,7 +65,7 @@ def place_patches(
     """
     probs = {name: logits.detach().softmax(dim=2) for name, logits in parsing.part_logits.items()}
     parts = parsing.label_set.parts_of_network
-    whole = _whole_probs(parsing)
+    whole = whole_probs(parsing)
     boxes = torch.cat([parsing.windows, whole_image(parsing.sizes)], dim=1)
     all_boxes = boxes.tolist()  # at once: each would be a wait for a GPU
     placed = []
@@ -87,8 +87,13 @@ def place_patches(
     return placed
 
 
-def _whole_probs(parsing: Parsing) -> Tensor | None:
-    """Returns the probabilities of each face's `WholePatch`; None where no class has any."""
+def whole_probs(parsing: Parsing) -> Tensor | None:
+    """Returns the probabilities of background and of the classes of the whole image.
+
+    Returns:
+        `[N, 1 + W, coarse_px, coarse_px]` float32, for each face those of its `WholePatch`; None
+        where the label set has no such classes, or the coarse network was not asked.
+    """
     label_set = parsing.label_set
     if not label_set.whole_classes or not parsing.coarse_logits.numel():
         return None

@@ -93,7 +93,7 @@ def test_streamed_faces_are_the_copied_ones_and_nothing_is_kept(
 def test_a_shard_with_a_flipped_bit_stops_the_stream_by_name(
     data: ShardedData, tiny_config: TrainConfig
 ):
-    """Where it harms no picture, too."""
+    """A bit that harms no picture is found as well."""
     path = data.shards("train")[1].path
     content = bytearray(data.location.read(path))
     content[-1] ^= 1

@@ -20,7 +20,7 @@ from stn_icnn.label_sets import PAPER9
 from tests.sample_shards import FileShard, members, write_shard
 
 SAMPLES = (9, 3, 7, 1, 8, 6, 5, 9)
-"""Of eight shards; 48 together."""
+"""The numbers of samples of eight shards, 48 together."""
 CONFIG = TrainConfig(optim=OptimConfig(global_batch=10), seed=3)
 
 
